@@ -1,0 +1,1 @@
+"""Clients of the native protocol, and the library they share."""

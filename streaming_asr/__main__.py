@@ -1,0 +1,3 @@
+from streaming_asr.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Wire protocols: messages of one client family <-> session calls and events."""

@@ -1,0 +1,1 @@
+"""Recognizers: what turns an utterance of audio into a hypothesis."""

@@ -1,0 +1,176 @@
+"""The seam between sessions and recognizers: a decode job goes down, a hypothesis comes back.
+
+Nothing above this file knows an engine; nothing below it knows sessions.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000
+"""Hz, of all audio above and below the seam."""
+
+Audio = NDArray[np.float32]
+"""Mono samples at `SAMPLE_RATE`, shape ``[n]``, nominally in -1..1."""
+
+
+class Kind(enum.IntEnum):
+    """What a decode is for. The order is the order of urgency: lower goes first."""
+
+    FINAL = 0
+    """The whole of an ended utterance. Somebody waits for it."""
+    SPECULATIVE = 1
+    """A final made at a pause, before the endpoint is certain."""
+    PARTIAL = 2
+    """A look at an utterance that is still being spoken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the recognizer is told besides the audio."""
+
+    text: str = ""
+    """Background the client gave (names, topic), free text."""
+    keywords: tuple[str, ...] = ()
+    """Words or phrases that are likely to be said."""
+    previous: str = ""
+    """The latest finals of the same speaker, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeJob:
+    """One request to a recognizer."""
+
+    id: int
+    """Unique within the process."""
+    kind: Kind
+    utterance: str
+    """Unique within the process; the audio of one utterance only ever grows, so engines may cache by it."""
+    audio: Audio
+    """The utterance from its first sample, shape ``[n]``. Read-only."""
+    context: Context = field(default_factory=Context)
+    language: str | None = None
+    """ISO 639-1 code that is forced, or None to detect."""
+    prefix: tuple[int, ...] = ()
+    """Token ids, of the same recognizer, that the text must start with."""
+    word_times: bool = False
+    """Whether `Hypothesis.words` is wanted. Recognizers without word times ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word with its place in the utterance's audio."""
+
+    text: str
+    """With its punctuation, without surrounding spaces."""
+    start_ms: int
+    """From the utterance's first sample."""
+    end_ms: int
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a decode took; seconds of wall clock, or counts. None or 0 where the engine does not say."""
+
+    encode_s: float = 0.0
+    decode_s: float = 0.0
+    audio_s: float = 0.0
+    """Seconds of audio (padding included) that went through the encoder."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    decodes: int = 1
+    """2 when a guard had the audio decoded again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What a recognizer made of a job."""
+
+    tokens: tuple[int, ...] = ()
+    """Ids of the text's tokens, the forced prefix included; no special tokens."""
+    pieces: tuple[str, ...] = ()
+    """Text of each token, same length as `tokens`. A character spread over several tokens is whole in the last of them."""
+    language: str | None = None
+    """ISO 639-1 code, or None where the recognizer does not know."""
+    language_probability: float | None = None
+    complete: bool = True
+    """False when the length limit ended the text rather than the model."""
+    confidence: float | None = None
+    """Mean token probability, 0..1."""
+    logprobs: tuple[float, ...] | None = None
+    """Natural log-probability of each token, same length as `tokens`."""
+    no_speech: float | None = None
+    """Probability that the audio holds no speech, where the recognizer gives one."""
+    words: tuple[Word, ...] | None = None
+    cost: Cost = field(default_factory=Cost)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a recognizer is and can do. Fixed once it has started."""
+
+    name: str
+    """Of the recognizer: ``faster-whisper``, ``vllm``."""
+    model: str
+    """Name or path of the weights, as a user would say it."""
+    device: str
+    """Where it runs, for people: ``cpu int8, 2 workers``."""
+    concurrency: int
+    """How many jobs it can usefully run at once."""
+    max_audio_s: float
+    """Longest utterance it takes whole, seconds."""
+    languages: tuple[str, ...]
+    """ISO 639-1 codes it can be forced to; one entry means it knows only that language."""
+    prefix_forcing: bool = True
+    word_times: bool = False
+    context: bool = True
+    """Whether `Context` changes anything."""
+    rolling_context: bool = False
+    """Whether earlier finals in the context are known to help more than they harm; the default for sessions."""
+
+
+class Recognizer(Protocol):
+    """An engine, or a connection to one, that decodes jobs. Lives on one event loop, which it must never block."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Valid after `start`."""
+
+    async def start(self) -> None:
+        """Load weights and warm up.
+
+        Raises:
+            RecognizerUnavailable: something is missing; the message says what, and the command that mends it.
+        """
+
+    async def decode(self, job: DecodeJob) -> Hypothesis:
+        """Decode one job. Cancelling the call gives the work up as early as the engine can.
+
+        Raises:
+            DecodeFailed: this job can't be decoded; others can.
+        """
+
+    def release(self, utterance: str) -> None:
+        """No further job of this utterance will come; drop what is held for it."""
+
+    async def close(self) -> None:
+        """Stop, and free all that `start` took. Jobs in flight fail."""
+
+
+class RecognizerUnavailable(Exception):
+    """The recognizer can't start here. The message is for the user."""
+
+
+class DecodeFailed(Exception):
+    """One job failed. The message is for the log; the client gets a `warning`."""

@@ -1,0 +1,1 @@
+"""The asyncio shell: HTTP and WebSocket on one port."""
