@@ -174,3 +174,7 @@ class RecognizerUnavailable(Exception):
 
 class DecodeFailed(Exception):
     """One job failed. The message is for the log; the client gets a `warning`."""
+
+
+class RecognizerDown(DecodeFailed):
+    """The engine died under the job. The same job can be tried again once the recognizer has recovered."""
