@@ -1,0 +1,68 @@
+# The front door: `make serve` and `make test` need nothing but Python 3.10-3.12 and this checkout.
+#
+#   VENV=dir      where the virtual environment is made (default .venv)
+#   PYTHON=path   the Python it is made from (default: the first of python3.11, 3.12, 3.10, python3 that fits)
+#   ARGS="..."    passed on: to `streaming-asr serve`, to `streaming-asr doctor`, to pytest
+
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c '$(FITS)' >/dev/null 2>&1 && echo $$p && break; done)
+ARGS ?=
+
+FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+.PHONY: help serve doctor test
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make serve [ARGS="--port 9000"]   install what is needed into $(VENV), then start the server'
+	@echo 'make doctor                       say what this machine can run, and what it lacks'
+	@echo 'make test [ARGS="-k segmenter"]   lint, types, import rules and tests; ARGS go to pytest'
+
+serve: $(VENV)/.installed-serve
+	@$(BIN)/streaming-asr serve $(ARGS)
+
+doctor: $(VENV)/.installed-serve
+	@$(BIN)/streaming-asr doctor $(ARGS)
+
+# Every step runs even when an earlier one failed, so that one run shows all there is to mend.
+test: $(VENV)/.installed-test
+	@summary=; status=0; \
+	step() { \
+		echo; echo "== $$*"; local start=$$SECONDS result=ok; \
+		"$(BIN)/$$1" "$${@:2}" || { result=FAILED; status=1; }; \
+		summary+="$$(printf '%-8s%5s s  %s' "$$result" "$$((SECONDS - start))" "$$*")"$$'\n'; \
+	}; \
+	step ruff check .; \
+	step ruff format --check .; \
+	step mypy; \
+	step lint-imports; \
+	step pytest $(ARGS); \
+	echo; echo "== Summary"; printf '%s' "$$summary"; exit $$status
+
+# One stamp for each set of extras: a second start installs nothing until pyproject.toml changes.
+$(VENV)/.installed-serve: EXTRAS := local,mic
+$(VENV)/.installed-test: EXTRAS := test
+$(VENV)/.installed-%: pyproject.toml $(BIN)/python
+	@echo 'Installing streaming-asr[$(EXTRAS)] into $(VENV) (once, a minute or two) ...'
+	@$(INSTALL) --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(BIN)/python:
+	@python='$(PYTHON)'; \
+	if [[ -z $$python ]]; then \
+		echo 'No Python 3.10, 3.11 or 3.12 was found. Install one (Debian, Ubuntu: apt-get install python3 python3-venv)' >&2; \
+		echo 'or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11' >&2; exit 1; \
+	elif ! command -v "$$python" >/dev/null; then \
+		echo "PYTHON=$$python is not a command." >&2; exit 1; \
+	elif ! "$$python" -c '$(FITS)'; then \
+		version=$$("$$python" --version 2>/dev/null || echo 'does not run'); \
+		echo "PYTHON=$$python ($$version): streaming-asr needs Python 3.10, 3.11 or 3.12." >&2; exit 1; \
+	elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python can't make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	fi; \
+	rm -f $(VENV)/.installed-*; \
+	"$$python" -m venv $(VENV)
