@@ -1,0 +1,174 @@
+"""From a decode job to a hypothesis with Whisper: how much to encode, when to try again, when there was no speech."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streaming_asr.recognizers.base import SAMPLE_RATE, Cost, DecodeFailed, DecodeJob, Hypothesis, Kind, Word
+from streaming_asr.recognizers.repetition import collapse, find_loop
+from streaming_asr.recognizers.word_times import token_starts, words_of
+
+if TYPE_CHECKING:  # It needs CTranslate2, whose absence is told when a recognizer starts.
+    from streaming_asr.recognizers.ctranslate2_whisper import CTranslate2Whisper, Draft, Encoding
+
+WINDOW_S = 30.0
+"""Audio that Whisper was trained on, and the most that it takes."""
+SHORTEST_S = 0.1
+"""Audio below this holds no word; it is not decoded."""
+SILENCE_NO_SPEECH = 0.6
+SILENCE_LOGPROB = -1.0
+"""Whisper's rule: a higher probability of no speech with a lower mean log-probability makes an empty text."""
+TOKENS_PER_S = 10
+"""More English than anybody speaks; what is longer is a loop."""
+TOKENS_PER_S_ANY_LANGUAGE = 20
+"""Scripts that the vocabulary spells byte by byte need more."""
+SPARE_TOKENS = 16
+
+
+class Cancelled(Exception):
+    """Nobody wants the result any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to decode."""
+
+    floor_s: float
+    """The encoder gets at least so many seconds, padded with silence."""
+    final_floor_s: float
+    """The same for finals."""
+    beam_size: int
+    """Hypotheses that a final keeps in sight; partials keep one."""
+
+
+class WhisperDecoding:
+    """One job on its way to a hypothesis.
+
+    Args:
+        cancelled: asked between the steps.
+    """
+
+    def __init__(
+        self, whisper: CTranslate2Whisper, options: Options, job: DecodeJob, cancelled: Callable[[], bool]
+    ) -> None:
+        self._whisper = whisper
+        self._job = job
+        self._cancelled = cancelled
+        self._seconds = len(job.audio) / SAMPLE_RATE
+        partial = job.kind is Kind.PARTIAL
+        self._floor_s = options.floor_s if partial else options.final_floor_s
+        self._beam_size = 1 if partial else options.beam_size
+        self._encode_s = 0.0
+        self._encoded_audio_s = 0.0
+        self._decodes = 0
+        self._generated = 0
+
+    def run(self) -> Hypothesis:
+        """
+        Raises:
+            DecodeFailed: the audio is too long, or the language unknown.
+            Cancelled: `cancelled` said so.
+        """
+        job, whisper = self._job, self._whisper
+        if self._seconds > WINDOW_S:
+            raise DecodeFailed(
+                f"Whisper takes at most {WINDOW_S:.0f} s of audio; the utterance has {self._seconds:.1f} s."
+            )
+        if job.language is not None and job.language not in whisper.languages:
+            known = ", ".join(whisper.languages)
+            raise DecodeFailed(f"The model does not know the language {job.language!r}, only {known}.")
+        if self._seconds < SHORTEST_S or not job.audio.any():
+            return Hypothesis(language=job.language, no_speech=1.0, cost=Cost(decodes=0))
+        begun = time.perf_counter()
+        self._features = whisper.features(job.audio)
+        self._context = whisper.context_tokens(job.context)
+        draft, encoding = self._draft()
+        silent = draft.no_speech > SILENCE_NO_SPEECH and draft.mean_logprob < SILENCE_LOGPROB
+        kept = [] if silent else collapse(draft.tokens)
+        tokens = tuple(draft.tokens[n] for n in kept)
+        pieces = whisper.text.pieces(tokens)
+        words = self._words(tokens, pieces, encoding) if job.word_times else None
+        return Hypothesis(
+            tokens=tokens,
+            pieces=pieces,
+            language=self._language,
+            language_probability=self._language_probability,
+            complete=draft.complete,
+            confidence=math.exp(min(0.0, draft.mean_logprob)),
+            logprobs=tuple(draft.logprobs[n] for n in kept) if draft.logprobs is not None else None,
+            no_speech=draft.no_speech,
+            words=words,
+            cost=Cost(
+                encode_s=self._encode_s,
+                decode_s=time.perf_counter() - begun - self._encode_s,
+                audio_s=self._encoded_audio_s,
+                prompt_tokens=draft.prompt_tokens,
+                generated_tokens=self._generated,
+                decodes=self._decodes,
+            ),
+        )
+
+    def _draft(self) -> tuple[Draft, Encoding]:
+        """Decode, and once more with less forced and more padded as long as the text loops."""
+        encoding = self._encode(self._floor_s)
+        language, probability = self._job.language, None
+        if language is None:
+            language, probability = self._whisper.detect_language(encoding)
+        self._language, self._language_probability = language, probability
+        draft = self._generate(encoding, self._job.prefix)
+        if _loops(draft) and self._job.prefix:
+            draft = self._generate(encoding, ())
+        if _loops(draft) and max(self._floor_s, self._seconds) < WINDOW_S:
+            encoding = self._encode(WINDOW_S)
+            draft = self._generate(encoding, ())
+        return draft, encoding
+
+    def _encode(self, seconds: float) -> Encoding:
+        self._check()
+        begun = time.perf_counter()
+        encoding = self._whisper.encode(self._features, seconds)
+        self._encode_s += time.perf_counter() - begun
+        self._encoded_audio_s += max(seconds, self._seconds)
+        return encoding
+
+    def _generate(self, encoding: Encoding, prefix: tuple[int, ...]) -> Draft:
+        self._check()
+        rate = TOKENS_PER_S if self._language == "en" else TOKENS_PER_S_ANY_LANGUAGE
+        draft = self._whisper.generate(
+            encoding,
+            language=self._language,
+            context=self._context,
+            prefix=prefix,
+            max_tokens=max(len(prefix), math.ceil(rate * self._seconds)) + SPARE_TOKENS,
+            beam_size=self._beam_size,
+        )
+        self._decodes += 1
+        self._generated += len(draft.tokens) - len(prefix)
+        return draft
+
+    def _words(self, tokens: tuple[int, ...], pieces: tuple[str, ...], encoding: Encoding) -> tuple[Word, ...]:
+        if not tokens:
+            return ()
+        self._check()
+        alignment, probabilities = self._whisper.align(
+            encoding, tokens, language=self._language, frames=self._features.shape[1]
+        )
+        return words_of(
+            pieces,
+            token_starts(alignment),
+            probabilities,
+            language=self._language,
+            audio_ms=int(1000 * self._seconds),
+        )
+
+    def _check(self) -> None:
+        if self._cancelled():
+            raise Cancelled
+
+
+def _loops(draft: Draft) -> bool:
+    return not draft.complete or find_loop(draft.tokens) is not None
