@@ -1,0 +1,130 @@
+"""What every wire protocol is to the server: messages and events in, commands out. No sockets here.
+
+A new protocol is one file with a `Translator` and one line in `protocols/registry.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from streaming_asr.events import Event
+from streaming_asr.recognizers.base import Capabilities
+from streaming_asr.settings import SessionOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How a client connected."""
+
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Lower-case names."""
+    subprotocols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session was opened as asked."""
+
+    session: str
+    options: SessionOptions
+    """As they are in force, which may be less than was asked."""
+    capabilities: Capabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A command could not be carried out, or the server must end the session."""
+
+    code: str
+    message: str
+    """What was wrong, and what would be right."""
+    close: int | None = None
+    """WebSocket close code if the session is over, None if it goes on."""
+
+
+# Commands: what a translator has the connection do, in this order.
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open the session, or open it anew before any audio. Answered by `Translator.opened` or `.failed`."""
+
+    options: SessionOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Feed wire audio to the session."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Change options in mid-stream. Answered by `Translator.configured` or `.failed`."""
+
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finalize:
+    """End the open utterance now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """No more audio comes; `Done` follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send one WebSocket message."""
+
+    message: str | bytes
+    replaces: int | None = None
+    """A partial of this utterance: if the client reads slowly, a later message with the same number replaces it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the WebSocket; nothing more is sent."""
+
+    code: int = 1000
+    reason: str = ""
+
+
+Command = Open | Audio | Configure | Finalize | Stop | Send | Close
+
+# Close codes, RFC 6455 section 7.4.1 and the registry it founds.
+NORMAL = 1000
+GOING_AWAY = 1001
+BAD_DATA = 1007
+POLICY = 1008
+TOO_BIG = 1009
+INTERNAL = 1011
+RESTART = 1012
+TRY_LATER = 1013
+
+
+class Translator(Protocol):
+    """One connection's side of a wire protocol."""
+
+    def connected(self) -> list[Command]:
+        """The socket is open."""
+
+    def received(self, message: str | bytes) -> list[Command]:
+        """The client sent a message. Never raises: a bad message is answered in the protocol's own words."""
+
+    def opened(self, opened: Opened) -> list[Command]: ...
+
+    def configured(self, options: SessionOptions) -> list[Command]: ...
+
+    def happened(self, events: Sequence[Event]) -> list[Command]:
+        """The session's events, in order."""
+
+    def failed(self, failure: Failure) -> list[Command]:
+        """Tell the client in the protocol's own words; close when `failure.close` says so."""

@@ -1,0 +1,329 @@
+"""The native protocol: binary audio, JSON controls and events. docs/protocol.md is its description for users.
+
+`Control` and `Message` together are the whole of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from streaming_asr import events as happenings
+from streaming_asr.events import EndReason, Event
+from streaming_asr.protocols.base import (
+    NORMAL,
+    POLICY,
+    Audio,
+    Close,
+    Command,
+    Configure,
+    Failure,
+    Finalize,
+    Open,
+    Opened,
+    Request,
+    Send,
+    Stop,
+)
+from streaming_asr.settings import CHANGEABLE, OptionError, SessionOptions
+
+# What the client sends, besides audio as binary messages.
+
+
+class Start(msgspec.Struct, tag="start"):
+    """First message, before any audio, with options beside `type`: use these instead of the query's."""
+
+
+class SetOptions(msgspec.Struct, tag="configure"):
+    """Change options in mid-stream, given beside `type`."""
+
+
+class FinalizeNow(msgspec.Struct, tag="finalize", forbid_unknown_fields=True):
+    """End the open utterance now."""
+
+
+class StopNow(msgspec.Struct, tag="stop", forbid_unknown_fields=True):
+    """No more audio comes: transcribe what is pending, say `done`, close."""
+
+
+class Ping(msgspec.Struct, tag="ping", forbid_unknown_fields=True):
+    """Answered by `pong`; also keeps an idle session open."""
+
+    id: str | int | None = None
+
+
+Control = Start | SetOptions | FinalizeNow | StopNow | Ping
+
+# What the server sends.
+
+
+class Ready(msgspec.Struct, tag="ready"):
+    session: str
+    recognizer: str
+    model: str
+    languages: tuple[str, ...]
+    options: dict[str, Any]
+
+
+class Configured(msgspec.Struct, tag="configured"):
+    options: dict[str, Any]
+
+
+class SpeechStarted(msgspec.Struct, tag="speech_started"):
+    utterance: int
+    channel: int
+    time_ms: int
+
+
+class Partial(msgspec.Struct, tag="partial"):
+    utterance: int
+    channel: int
+    revision: int
+    stable: str
+    tentative: str
+    language: str | None
+    start_ms: int
+    time_ms: int
+    speculative: bool
+
+
+class SpeechResumed(msgspec.Struct, tag="speech_resumed"):
+    utterance: int
+    channel: int
+    time_ms: int
+
+
+class SpeechEnded(msgspec.Struct, tag="speech_ended"):
+    utterance: int
+    channel: int
+    start_ms: int
+    time_ms: int
+    reason: EndReason
+
+
+class Word(msgspec.Struct):
+    text: str
+    start_ms: int
+    end_ms: int
+    probability: float | None
+
+
+class Final(msgspec.Struct, tag="final"):
+    utterance: int
+    channel: int
+    text: str
+    language: str | None
+    start_ms: int
+    time_ms: int
+    confidence: float | None
+    words: tuple[Word, ...] | None
+
+
+class Finalized(msgspec.Struct, tag="finalized"):
+    channel: int
+    time_ms: int
+
+
+class Pong(msgspec.Struct, tag="pong"):
+    id: str | int | None
+
+
+class Warn(msgspec.Struct, tag="warning"):
+    code: str
+    message: str
+    channel: int | None
+    utterance: int | None
+
+
+class Error(msgspec.Struct, tag="error"):
+    code: str
+    message: str
+    fatal: bool
+    """Whether the session is over; if not, it goes on as if the message had not been sent."""
+
+
+class Done(msgspec.Struct, tag="done"):
+    audio_ms: int
+
+
+Message = (
+    Ready
+    | Configured
+    | SpeechStarted
+    | Partial
+    | SpeechResumed
+    | SpeechEnded
+    | Final
+    | Finalized
+    | Pong
+    | Warn
+    | Error
+    | Done
+)
+
+_HINTS = typing.get_type_hints(SessionOptions)
+_CONTROLS = msgspec.json.Decoder(Control)
+_KINDS = "start, configure, finalize, stop, ping"
+
+
+def parse_options(given: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+    """Option values as the types `SessionOptions` wants; ranges are checked by that class.
+
+    Args:
+        given: as they came.
+        strict: False lets numbers and booleans be written as text, as queries must.
+
+    Raises:
+        OptionError: an option does not exist, or its value is of the wrong type.
+    """
+    parsed = {}
+    for name, value in given.items():
+        if name not in _HINTS:
+            near = difflib.get_close_matches(name, _HINTS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(sorted(_HINTS))}"
+            raise OptionError(name, f"no such option; {hint}")
+        try:
+            parsed[name] = msgspec.convert(value, _HINTS[name], strict=strict)
+        except msgspec.ValidationError as error:
+            raise OptionError(name, f"{value!r} will not do: {error}") from None
+    return parsed
+
+
+class NativeTranslator:
+    """One connection that speaks the native protocol.
+
+    Args:
+        request: its query gives options: `?sample_rate=8000&encoding=mulaw&keyword=Qwen&keyword=Ascend`.
+        defaults: the server's, for what the client does not say.
+    """
+
+    def __init__(self, request: Request, defaults: SessionOptions) -> None:
+        self._defaults = defaults
+        self._query = request.query
+        self._heard_audio = False
+        self._stopped = False
+
+    def connected(self) -> list[Command]:
+        given: dict[str, Any] = {}
+        for name, value in self._query:
+            if name in ("keyword", "keywords"):
+                given.setdefault("keywords", []).extend(part.strip() for part in value.split(",") if part.strip())
+            elif name not in ("token", "api_key"):
+                given[name] = None if value in ("", "null") else value
+        return self._open(given, strict=False)
+
+    def received(self, message: str | bytes) -> list[Command]:
+        if self._stopped:
+            return _error("stopped", "The stream has been stopped; open a new connection to send more.")
+        if isinstance(message, bytes):
+            self._heard_audio = True
+            return [Audio(message)]
+        try:
+            control = _CONTROLS.decode(message)
+        except msgspec.ValidationError as error:
+            return _error("bad_message", f"{error}. The message types are {_KINDS}.")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _error("bad_json", f"Text messages must be JSON objects; this one is not: {error}.")
+        return self._control(control, message)
+
+    def _control(self, control: Control, message: str) -> list[Command]:
+        if isinstance(control, Start):
+            if self._heard_audio:
+                return _error("late_start", "`start` must come before any audio; use `configure` in mid-stream.")
+            return self._open(_options_in(message), strict=True)
+        if isinstance(control, SetOptions):
+            try:
+                return [Configure(parse_options(_options_in(message), strict=True))]
+            except OptionError as error:
+                return _error("bad_option", str(error))
+        if isinstance(control, Ping):
+            return [_send(Pong(control.id))]
+        if isinstance(control, FinalizeNow):
+            return [Finalize()]
+        self._stopped = True
+        return [Stop()]
+
+    def _open(self, given: Mapping[str, Any], *, strict: bool) -> list[Command]:
+        try:
+            return [Open(self._defaults.changed(**parse_options(given, strict=strict)))]
+        except OptionError as error:
+            return self.failed(Failure("bad_option", str(error), POLICY))
+
+    def opened(self, opened: Opened) -> list[Command]:
+        can = opened.capabilities
+        return [_send(Ready(opened.session, can.name, can.model, can.languages, _shown(opened.options)))]
+
+    def configured(self, options: SessionOptions) -> list[Command]:
+        return [_send(Configured({name: _shown(options)[name] for name in sorted(CHANGEABLE)}))]
+
+    def happened(self, events: Sequence[Event]) -> list[Command]:
+        commands: list[Command] = []
+        for event in events:
+            commands.append(_told(event))
+            if isinstance(event, happenings.Done):
+                commands.append(Close(NORMAL, "done"))
+        return commands
+
+    def failed(self, failure: Failure) -> list[Command]:
+        commands = _error(failure.code, failure.message, fatal=failure.close is not None)
+        if failure.close is not None:
+            commands.append(Close(failure.close, failure.code))
+        return commands
+
+
+def _told(event: Event) -> Send:
+    match event:
+        case happenings.Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative):
+            partial = Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative)
+            return _send(partial, replaces=utterance)
+        case happenings.Final():
+            words = None
+            if event.words is not None:
+                words = tuple(Word(word.text, word.start_ms, word.end_ms, word.probability) for word in event.words)
+            return _send(
+                Final(
+                    event.utterance,
+                    event.channel,
+                    event.text,
+                    event.language,
+                    event.start_ms,
+                    event.end_ms,
+                    event.confidence,
+                    words,
+                )
+            )
+        case happenings.SpeechStarted(utterance, channel, start):
+            return _send(SpeechStarted(utterance, channel, start))
+        case happenings.SpeechEnded(utterance, channel, start, end, reason):
+            return _send(SpeechEnded(utterance, channel, start, end, reason))
+        case happenings.SpeechResumed(utterance, channel, time):
+            return _send(SpeechResumed(utterance, channel, time))
+        case happenings.Finalized(channel, time):
+            return _send(Finalized(channel, time))
+        case happenings.Warning(code, message, warned_channel, warned_utterance):
+            return _send(Warn(code, message, warned_channel, warned_utterance))
+        case happenings.Done(audio):
+            return _send(Done(audio))
+
+
+def _send(message: Message, replaces: int | None = None) -> Send:
+    return Send(msgspec.json.encode(message).decode(), replaces)
+
+
+def _error(code: str, message: str, *, fatal: bool = False) -> list[Command]:
+    return [_send(Error(code, message, fatal))]
+
+
+def _options_in(message: str) -> dict[str, Any]:
+    given: dict[str, Any] = msgspec.json.decode(message)
+    del given["type"]
+    return given
+
+
+def _shown(options: SessionOptions) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(options)
+    return shown
