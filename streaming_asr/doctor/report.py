@@ -1,0 +1,111 @@
+"""The doctor's report, as a table for people or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from streaming_asr import __version__
+from streaming_asr.doctor.checks import Check, processor, python
+from streaming_asr.doctor.machine import Machine
+from streaming_asr.doctor.uses import Standing, Use, best, examine
+
+TITLES: dict[Standing, str] = {
+    "ready": "Ready to run now",
+    "possible": "Possible after these commands",
+    "missing": "Missing",
+}
+
+MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]--[/]", "broken": "[red]!![/]", "absent": "[dim]--[/]"}
+
+
+def main(argv: Sequence[str] | None = None, machine: Machine | None = None) -> int:
+    """Say what this machine can run.
+
+    Returns:
+        0 where at least one recognizer can start, else 1.
+    """
+    parser = argparse.ArgumentParser(
+        prog="streaming-asr doctor", description="Say what this machine can run, what it lacks, and how to mend that."
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    options = parser.parse_args(argv)
+    machine = machine or Machine()
+    uses = examine(machine)
+    if options.json:
+        print(json.dumps(as_json(machine, uses), indent=2, ensure_ascii=False))
+    else:
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 120
+        console.print(as_table(machine, uses))
+        console.print(escape(last_line(uses)), style="bold", soft_wrap=True)
+    return 0 if best(uses) is not None else 1
+
+
+def as_json(machine: Machine, uses: list[Use]) -> dict[str, Any]:
+    """The whole report; each check has ``name``, ``state``, ``detail``, ``mend``."""
+    start = best(uses)
+    return {
+        "version": __version__,
+        "machine": [_check(check) for check in (python(machine), processor(machine))],
+        "uses": [
+            {
+                "name": use.name,
+                "standing": use.standing,
+                "start": use.start,
+                "needs": [_check(check) for check in use.needs],
+                "helps": [_check(check) for check in use.helps],
+            }
+            for use in uses
+        ],
+        "start": start.start if start is not None else None,
+    }
+
+
+def as_table(machine: Machine, uses: list[Use]) -> Table:
+    """The uses by what they stand at. Without lines, so that a command can be copied from it."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column("use")
+    table.add_column("state")
+    table.add_column("found", overflow="fold")
+    here = f"Python {python(machine).detail}, {processor(machine).detail}"
+    table.add_row("[bold]This machine[/]", "", f"{here}; streaming-asr {__version__}")
+    for standing, title in TITLES.items():
+        those = [use for use in uses if use.standing == standing]
+        if those:
+            table.add_row()
+            table.add_row(f"[bold]{title}[/]")
+        for use in those:
+            for index, row in enumerate(_rows(use)):
+                table.add_row("  " + use.name if index == 0 else "", *row)
+    table.add_row()
+    return table
+
+
+def last_line(uses: list[Use]) -> str:
+    """The command to start with, or the way to one."""
+    start = best(uses)
+    if start is not None:
+        return f"Start: {start.start}"
+    easiest = next(use for use in uses if use.name == "Whisper in this process")
+    steps = [step for mend in easiest.mends for step in mend.splitlines()]
+    return f"No recognizer can run yet. The shortest way: {', then '.join([*steps, str(easiest.start)])}"
+
+
+def _rows(use: Use) -> list[tuple[str, str]]:
+    """A row for each check that matters to the reader, then one for each command: several checks may share it."""
+    told = [check for check in (*use.needs, *use.helps) if use.standing == "ready" or not check.ok]
+    rows = [(MARKS[check.state], escape(f"{check.name}: {check.detail}")) for check in told]
+    mends = (*use.mends, *(check.mend for check in use.helps if check.mend is not None))
+    return rows + [("[cyan]$[/]", f"[cyan]{escape(step)}[/]") for mend in mends for step in mend.splitlines()]
+
+
+def _check(check: Check) -> dict[str, str | None]:
+    return {"name": check.name, "state": check.state, "detail": check.detail, "mend": check.mend}
