@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from streaming_asr.events import Event
-from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Hypothesis, Recognizer
+from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Hypothesis, Kind, Recognizer
 from streaming_asr.scheduler import Scheduler
 from streaming_asr.session import Session
 
@@ -23,7 +23,9 @@ Listener = Callable[[Sequence[Event]], None]
 class Observer(Protocol):
     """Is told of each decode, for metrics."""
 
-    def decoded(self, job: DecodeJob, outcome: Hypothesis | DecodeFailed, took_s: float) -> None: ...
+    def began(self, kind: Kind, waited_s: float) -> None: ...
+
+    def decoded(self, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, took_s: float) -> None: ...
 
 
 class Runner:
@@ -72,7 +74,9 @@ class Runner:
 
     def _fill(self) -> None:
         while chosen := self.scheduler.next_job(time.monotonic()):
-            _, job = chosen
+            job = chosen.job
+            if self._observer:
+                self._observer.began(job.kind, chosen.waited_s)
             task = asyncio.create_task(self.recognizer.decode(job), name=f"decode {job.utterance}")
             self._tasks[job.id] = task
             # Not a wrapping coroutine: one that is cancelled before its first step would never see its own end.
@@ -83,7 +87,7 @@ class Runner:
         now = time.monotonic()
         session = self.scheduler.finished(job.id, now)
         outcome = _outcome(job, task)
-        if self._observer and outcome is not None:
+        if self._observer:
             self._observer.decoded(job, outcome, now - began)
         if session is None:
             self._fill()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streaming_asr.recognizers.base import DecodeJob, Kind
 from streaming_asr.session import Session
@@ -62,6 +63,15 @@ class PartialLimit:
             self._limit = max(1.0, self._limit / 2)
             # Those that already ran under the old limit say nothing of the new one.
             self._ignore_until = now + took_s
+
+
+class Chosen(NamedTuple):
+    """What runs next."""
+
+    session: Session
+    job: DecodeJob
+    waited_s: float
+    """Since the decode became wanted; for a partial, since the utterance's last one."""
 
 
 @dataclass(slots=True)
@@ -131,7 +141,7 @@ class Scheduler:
         else:
             self._wanting.pop(session.key, None)
 
-    def next_job(self, now: float) -> tuple[Session, DecodeJob] | None:
+    def next_job(self, now: float) -> Chosen | None:
         """The next job to run, if a slot is free for it: finals first, then the one that has waited longest."""
         if len(self._running) >= self._slots:
             return None
@@ -148,7 +158,7 @@ class Scheduler:
         if job.kind is Kind.FINAL:
             self._final_waits.append((now, now - demand.since))
         self.update(session)
-        return session, job
+        return Chosen(session, job, now - demand.since)
 
     def finished(self, job: int, now: float) -> Session | None:
         """A job has ended, however it did; returns its session, or None if that is gone."""

@@ -60,6 +60,11 @@ class Session:
         return self._decoder.bytes_per_second
 
     @property
+    def tracks(self) -> int:
+        """Transcripts made side by side: one, or one a channel."""
+        return len(self._channels)
+
+    @property
     def audio_ms(self) -> int:
         """Length of the stream so far."""
         return ms_of(self._samples)

@@ -1,0 +1,105 @@
+"""The routes: a WebSocket for each protocol, and what operators ask over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from streaming_asr import __version__
+from streaming_asr.protocols.base import Failure, Request, Translator
+from streaming_asr.protocols.registry import PROTOCOLS
+from streaming_asr.server.auth import chosen_subprotocol, key_fits, offered_key, origin_fits
+from streaming_asr.server.connection import SHUTDOWN, Connection
+from streaming_asr.server.service import Service
+from streaming_asr.settings import SessionOptions
+
+
+class Application:
+    """The ASGI application of one service, and the connections it has."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.connections: set[Connection] = set()
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+        routes: list[BaseRoute] = [
+            Route("/healthz", self._healthy),
+            Route("/readyz", self._ready),
+            Route("/metrics", self._metrics),
+        ]
+        for path, make_translator in PROTOCOLS.items():
+            routes.append(WebSocketRoute(path, self._endpoint(path, make_translator)))
+        self.asgi = Starlette(routes=routes)
+
+    def end_all(self, failure: Failure = SHUTDOWN) -> None:
+        """Have every session transcribe what it heard, and end."""
+        for connection in list(self.connections):
+            connection.end(failure)
+
+    async def all_closed(self) -> None:
+        """Return once no connection is open."""
+        await self._none_open.wait()
+
+    async def _healthy(self, request: HttpRequest) -> Response:
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    async def _ready(self, request: HttpRequest) -> Response:
+        if self.service.ready:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "draining" if self.service.draining else "loading"}, status_code=503)
+
+    async def _metrics(self, request: HttpRequest) -> Response:
+        held = sum(connection.held_s for connection in self.connections)
+        self.service.metrics.held.set(held)
+        return Response(self.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    def _endpoint(
+        self, path: str, make_translator: Callable[[Request, SessionOptions], Translator]
+    ) -> Callable[[WebSocket], object]:
+        async def endpoint(websocket: WebSocket) -> None:
+            subprotocols = tuple(websocket.scope["subprotocols"])
+            if refusal := self._refusal(websocket, subprotocols):
+                await websocket.send_denial_response(refusal)
+                return
+            await websocket.accept(subprotocol=chosen_subprotocol(subprotocols))
+            request = Request(
+                path=path,
+                query=tuple(websocket.query_params.multi_items()),
+                headers=dict(websocket.headers),
+                subprotocols=subprotocols,
+            )
+            translator = make_translator(request, self.service.options.session)
+            connection = Connection(websocket, translator, self.service, path)
+            self.connections.add(connection)
+            self._none_open.clear()
+            try:
+                await connection.run()
+            finally:
+                self.connections.discard(connection)
+                if not self.connections:
+                    self._none_open.set()
+
+        return endpoint
+
+    def _refusal(self, websocket: WebSocket, subprotocols: tuple[str, ...]) -> Response | None:
+        """Why a handshake is refused, as the HTTP answer to it; None if it is not."""
+        options = self.service.options
+        headers = websocket.headers
+        if not origin_fits(headers.get("origin"), headers.get("host"), options.allowed_origins):
+            return self._denied(403, "forbidden_origin", f"Pages of {headers['origin']} may not connect here.")
+        if not key_fits(offered_key(headers, websocket.query_params, subprotocols), options.api_keys):
+            told = "The API key is missing or wrong; send `Authorization: Bearer KEY`."
+            return self._denied(401, "unauthorized", told)
+        return None
+
+    def _denied(self, status: int, code: str, message: str) -> Response:
+        self.service.metrics.refusals.labels(code).inc()
+        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+        return JSONResponse({"error": {"code": code, "message": message}}, status_code=status, headers=headers)

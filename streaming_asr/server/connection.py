@@ -1,0 +1,276 @@
+"""One WebSocket: reads messages, has its translator turn them into commands, carries these out, writes what is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from streaming_asr.events import Done, Event, Final
+from streaming_asr.protocols.base import (
+    INTERNAL,
+    POLICY,
+    RESTART,
+    TOO_BIG,
+    Audio,
+    Close,
+    Command,
+    Configure,
+    Failure,
+    Finalize,
+    Open,
+    Opened,
+    Send,
+    Stop,
+    Translator,
+)
+from streaming_asr.server.metrics import SessionClock
+from streaming_asr.server.outbox import Outbox, SlowReader
+from streaming_asr.server.service import Refused, Service
+from streaming_asr.session import Session, SessionStopped
+from streaming_asr.settings import OptionError
+
+logger = logging.getLogger(__name__)
+
+SLICE_S = 0.5
+"""Audio is heard in slices of this length, so that one large message does not keep other sessions waiting."""
+CLOSE_WAIT_S = 5.0
+"""How long a client may take to read the last messages and answer the close."""
+HELD_MARGIN_S = 15.0
+"""Room above the longest utterance, below which the bound on held audio would block for ever."""
+
+
+class Connection:
+    """Runs one connection until either side ends it.
+
+    Args:
+        websocket: accepted.
+        protocol: name of the protocol, for metrics.
+    """
+
+    def __init__(self, websocket: WebSocket, translator: Translator, service: Service, protocol: str) -> None:
+        self._websocket = websocket
+        self._translator = translator
+        self._service = service
+        self._protocol = protocol
+        self._outbox = Outbox(service.options.max_unread_events)
+        self._session: Session | None = None
+        self._clock = SessionClock(service.metrics)
+        self._room = asyncio.Event()
+        """Set whenever decodes may have freed held audio."""
+        self._ending: Failure | None = None
+        """Why the server ends the session, told once what is pending has been transcribed."""
+        self._closing = asyncio.Event()
+        self._waiting_since: float | None = None
+        """Since when the client has sent nothing, monotonic seconds; None while the server is busy with a message."""
+
+    @property
+    def held_s(self) -> float:
+        """Seconds of audio the session keeps for decoding."""
+        return self._session.held_s if self._session is not None else 0.0
+
+    async def run(self) -> None:
+        """Serve the client; returns when the socket is closed. Everything held is released, however it ends."""
+        reader = asyncio.create_task(self._read(), name="read")
+        writer = asyncio.create_task(self._write(), name="write")
+        idle = asyncio.create_task(self._watch_idle(), name="watch for idleness")
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if writer.done() and not reader.done():
+                # The close has been sent; the client answers it, or is cut off.
+                await asyncio.wait((reader,), timeout=CLOSE_WAIT_S)
+        finally:
+            for task in (reader, writer, idle):
+                task.cancel()
+            await asyncio.gather(reader, writer, idle, return_exceptions=True)
+            self._drop_session()
+
+    def end(self, failure: Failure) -> None:
+        """End the session for a reason of the server's: what was heard is transcribed first, then the client is told."""
+        session = self._session
+        if self._ending is not None or (session is not None and session.stopped):
+            return
+        self._ending = failure
+        self._room.set()
+        if session is None:
+            self._tell(self._failed(failure))
+        else:
+            self._happened(session.stop(time.monotonic()))
+            self._service.update(session)
+
+    async def _read(self) -> None:
+        try:
+            await self._carry_out(self._translator.connected())
+            while True:
+                message = await self._receive()
+                if message is not None:
+                    await self._carry_out(self._translator.received(message))
+        except WebSocketDisconnect:
+            return
+        except Exception:
+            logger.exception("A connection broke")
+            self._fail(Failure("internal", "The server failed; its log says more.", INTERNAL))
+            await self._closing.wait()
+
+    async def _receive(self) -> str | bytes | None:
+        """The next message; None when it is not to be acted on."""
+        options = self._service.options
+        self._waiting_since = time.monotonic()
+        message = await self._websocket.receive()
+        self._waiting_since = None
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        if self._closing.is_set() or self._ending is not None:
+            return None
+        text: str | None = message.get("text")
+        payload: str | bytes = text if text is not None else message["bytes"]
+        if len(payload) > options.max_message_bytes:
+            told = f"A message of {len(payload)} bytes; send at most {options.max_message_bytes} at once."
+            self.end(Failure("message_too_big", told, TOO_BIG))
+            return None
+        return payload
+
+    async def _watch_idle(self) -> None:
+        """End the session when the client has been silent too long. While it is the server that does not read, no
+        time counts."""
+        timeout = self._service.options.idle_timeout_s
+        while True:
+            waited = time.monotonic() - self._waiting_since if self._waiting_since is not None else 0.0
+            if waited >= timeout:
+                told = f"Nothing came for {timeout:g} s; send audio, silence or pings to keep a session open."
+                self.end(Failure("idle", told, POLICY))
+                return
+            await asyncio.sleep(timeout - waited)
+
+    async def _write(self) -> None:
+        while True:
+            item = await self._outbox.get()
+            if isinstance(item, Close):
+                self._closing.set()
+                if self._websocket.application_state is WebSocketState.CONNECTED:
+                    await self._websocket.close(item.code, item.reason[:120])
+                return
+            try:
+                if isinstance(item.message, str):
+                    await self._websocket.send_text(item.message)
+                else:
+                    await self._websocket.send_bytes(item.message)
+            except (WebSocketDisconnect, RuntimeError, OSError):
+                return
+
+    async def _carry_out(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Send | Close):
+                self._tell([command])
+            elif isinstance(command, Open):
+                await self._carry_out(self._open(command))
+            elif self._session is not None and self._ending is None:
+                await self._with_session(self._session, command)
+
+    def _open(self, command: Open) -> list[Command]:
+        self._drop_session()
+        try:
+            session = self._service.open(command.options, self._decoded)
+        except Refused as refused:
+            failure = refused.failure
+            self._service.metrics.refusals.labels(failure.code).inc()
+            return self._failed(Failure(failure.code, failure.message, failure.close or POLICY))
+        self._session = session
+        self._service.metrics.sessions.labels(self._protocol).inc()
+        self._service.metrics.sessions_total.labels(self._protocol).inc()
+        return self._translator.opened(Opened(session.key, session.options, self._service.recognizer.capabilities))
+
+    async def _with_session(self, session: Session, command: Command) -> None:
+        try:
+            if isinstance(command, Audio):
+                await self._hear(session, command.data)
+                return
+            if isinstance(command, Configure):
+                session.configure(**command.changes)
+                await self._carry_out(self._translator.configured(session.options))
+            elif isinstance(command, Finalize):
+                self._happened(session.finalize(time.monotonic()))
+            elif isinstance(command, Stop):
+                self._happened(session.stop(time.monotonic()))
+        except OptionError as error:
+            self._tell(self._failed(Failure("bad_option", str(error))))
+        except SessionStopped as error:
+            self._tell(self._failed(Failure("stopped", f"{error}.")))
+        self._service.update(session)
+
+    async def _hear(self, session: Session, data: bytes) -> None:
+        """Feed audio, no faster than decoding frees the audio held."""
+        for piece in _slices(data, int(session.bytes_per_second * SLICE_S)):
+            while session.held_s > self._held_bound(session) and self._ending is None and not session.done:
+                self._room.clear()
+                await self._room.wait()
+            if self._ending is not None or session.done:
+                return
+            before = session.audio_ms
+            events = session.receive(piece, time.monotonic())
+            self._service.metrics.audio_seconds.inc((session.audio_ms - before) / 1000)
+            self._happened(events)
+            self._service.update(session)
+            longest = self._service.options.max_session_s
+            if session.audio_ms > longest * 1000:
+                told = f"The stream has reached {longest:g} s, the longest allowed; open a new session to go on."
+                self.end(Failure("session_too_long", told, POLICY))
+                return
+            if len(data) > len(piece):
+                await asyncio.sleep(0)
+
+    def _held_bound(self, session: Session) -> float:
+        longest = session.options.max_utterance_s + HELD_MARGIN_S
+        return max(self._service.options.max_held_s, longest) * session.tracks
+
+    def _decoded(self, events: Sequence[Event]) -> None:
+        """The runner brings what decodes made known."""
+        self._happened(events)
+        if any(isinstance(event, Final) for event in events):
+            self._room.set()
+
+    def _happened(self, events: Sequence[Event]) -> None:
+        self._clock.tell(events, time.monotonic())
+        if self._ending is not None and any(isinstance(event, Done) for event in events):
+            events = [event for event in events if not isinstance(event, Done)]
+            self._tell([*self._translator.happened(events), *self._failed(self._ending)])
+        else:
+            self._tell(self._translator.happened(events))
+
+    def _failed(self, failure: Failure) -> list[Command]:
+        self._service.metrics.errors.labels(failure.code).inc()
+        return self._translator.failed(failure)
+
+    def _fail(self, failure: Failure) -> None:
+        """Tell and close at once; nothing more is transcribed."""
+        self._drop_session()
+        self._tell(self._failed(failure))
+
+    def _tell(self, commands: Sequence[Command]) -> None:
+        try:
+            for command in commands:
+                if isinstance(command, Send | Close):
+                    self._outbox.put(command)
+        except SlowReader:
+            self._outbox.clear()
+            unread = self._service.options.max_unread_events
+            self._fail(Failure("slow_reader", f"{unread} messages are unread; read events while you send.", POLICY))
+
+    def _drop_session(self) -> None:
+        if self._session is not None:
+            session, self._session = self._session, None
+            self._service.remove(session)
+            self._service.metrics.sessions.labels(self._protocol).dec()
+            self._room.set()
+
+
+def _slices(data: bytes, size: int) -> Iterator[memoryview]:
+    view = memoryview(data)
+    for start in range(0, len(view), size):
+        yield view[start : start + size]
+
+
+SHUTDOWN = Failure("restarting", "The server is shutting down; connect again shortly.", RESTART)

@@ -1,0 +1,127 @@
+"""What Prometheus sees, named and described once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from streaming_asr.events import Event, Final, Partial, SpeechEnded, SpeechStarted
+from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Hypothesis, Kind
+
+LAG_INTERVAL_S = 0.25
+_LATENCY = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
+_LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
+
+class Metrics:
+    """All metrics of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.ready = Gauge("streaming_asr_ready", "1 while the recognizer takes work.", registry=registry)
+        self.sessions = Gauge("streaming_asr_sessions", "Sessions open now.", ["protocol"], registry=registry)
+        self.sessions_total = Counter(
+            "streaming_asr_sessions_opened", "Sessions opened.", ["protocol"], registry=registry
+        )
+        self.audio_seconds = Counter("streaming_asr_audio_seconds", "Audio received, seconds.", registry=registry)
+        self.utterances = Counter(
+            "streaming_asr_utterances", "Utterances ended, by why.", ["reason"], registry=registry
+        )
+        self.decodes = Counter(
+            "streaming_asr_decodes", "Decodes, by kind and outcome.", ["kind", "outcome"], registry=registry
+        )
+        self.decode_seconds = Histogram(
+            "streaming_asr_decode_seconds", "Time of a decode.", ["kind"], buckets=_LATENCY, registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "streaming_asr_queue_seconds",
+            "Wait of a final or speculative final for a free slot.",
+            ["kind"],
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        self.encoded_seconds = Counter(
+            "streaming_asr_encoded_audio_seconds", "Audio that went through the encoder, seconds.", registry=registry
+        )
+        self.tokens = Counter(
+            "streaming_asr_tokens", "Tokens: prompt, cached (of the prompt), generated.", ["what"], registry=registry
+        )
+        self.first_partial = Histogram(
+            "streaming_asr_first_partial_seconds",
+            "From the detection of speech to the utterance's first partial.",
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        self.final = Histogram(
+            "streaming_asr_final_seconds", "From the endpoint to the final.", buckets=_LATENCY, registry=registry
+        )
+        self.held = Gauge(
+            "streaming_asr_held_audio_seconds", "Audio kept for decoding, all sessions.", registry=registry
+        )
+        self.loop_lag = Histogram(
+            "streaming_asr_event_loop_lag_seconds",
+            f"How late the event loop wakes, measured every {LAG_INTERVAL_S} s.",
+            buckets=_LAG,
+            registry=registry,
+        )
+        self.refusals = Counter("streaming_asr_refusals", "Connections refused.", ["code"], registry=registry)
+        self.errors = Counter("streaming_asr_errors", "Errors told to clients.", ["code"], registry=registry)
+
+    def began(self, kind: Kind, waited_s: float) -> None:
+        """A decode has got its slot."""
+        if kind is not Kind.PARTIAL:
+            self.queue_seconds.labels(kind.name.lower()).observe(waited_s)
+
+    def decoded(self, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, took_s: float) -> None:
+        """A decode has ended; None: it was cancelled."""
+        kind = job.kind.name.lower()
+        if not isinstance(outcome, Hypothesis):
+            self.decodes.labels(kind, "cancelled" if outcome is None else "failed").inc()
+            return
+        cost = outcome.cost
+        self.decodes.labels(kind, "ok").inc()
+        self.decode_seconds.labels(kind).observe(took_s)
+        self.encoded_seconds.inc(cost.audio_s)
+        for what, count in (
+            ("prompt", cost.prompt_tokens),
+            ("cached", cost.cached_tokens),
+            ("generated", cost.generated_tokens),
+        ):
+            self.tokens.labels(what).inc(count)
+
+    def text(self) -> bytes:
+        """In Prometheus' exposition format."""
+        return generate_latest(self.registry)
+
+    async def watch_loop(self) -> None:
+        """Measure the event loop's lag until cancelled."""
+        while True:
+            due = time.perf_counter() + LAG_INTERVAL_S
+            await asyncio.sleep(LAG_INTERVAL_S)
+            self.loop_lag.observe(max(0.0, time.perf_counter() - due))
+
+
+class SessionClock:
+    """Latencies of one session's utterances, from the times at which their events are told."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._started: dict[int, float] = {}
+        self._ended: dict[int, float] = {}
+
+    def tell(self, events: Iterable[Event], now: float) -> None:
+        for event in events:
+            if isinstance(event, SpeechStarted):
+                self._started[event.utterance] = now
+            elif isinstance(event, Partial):
+                if (started := self._started.pop(event.utterance, None)) is not None:
+                    self._metrics.first_partial.observe(now - started)
+            elif isinstance(event, SpeechEnded):
+                self._started.pop(event.utterance, None)
+                self._ended[event.utterance] = now
+                self._metrics.utterances.labels(event.reason.value).inc()
+            elif isinstance(event, Final) and (ended := self._ended.pop(event.utterance, None)) is not None:
+                self._metrics.final.observe(now - ended)

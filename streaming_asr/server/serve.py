@@ -1,0 +1,126 @@
+"""Runs the server: binds, loads, serves, and on a signal lets sessions finish before it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from types import FrameType
+
+import uvicorn
+
+from streaming_asr.recognizers.base import Recognizer
+from streaming_asr.server.app import Application
+from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.service import Service
+
+logger = logging.getLogger(__name__)
+
+HARD_MESSAGE_FACTOR = 4
+"""Messages beyond the limit get a clear error up to this many times it; beyond that the socket is just closed."""
+LAST_CLOSE_S = 1
+"""Time for sockets to close once sessions are done, seconds."""
+
+
+class AddressTaken(Exception):
+    """The address can't be bound. The message is for the user."""
+
+
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn that leaves its signals to us: it would close sockets first and ask later."""
+
+    def __init__(self, config: uvicorn.Config, on_signal: asyncio.Event) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._on_signal.is_set():
+            logger.warning("%s again: leaving at once", signal.Signals(sig).name)
+            self.should_exit = self.force_exit = True
+        self._loop.call_soon_threadsafe(self._on_signal.set)
+
+
+async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
+    """Serve until SIGTERM or SIGINT, then let sessions finish within `drain_timeout_s`.
+
+    Raises:
+        AddressTaken: the port is in use, or the host is none of this machine's.
+        RecognizerUnavailable: the recognizer can't run here.
+        OptionError: an option can't be met here.
+    """
+    tls = options.tls()
+    bound = _bind(options)
+    service = Service(recognizer, options)
+    application = Application(service)
+    config = uvicorn.Config(
+        application.asgi,
+        ws="websockets-sansio",
+        ws_max_size=options.max_message_bytes * HARD_MESSAGE_FACTOR,
+        # Audio hardly shrinks, and every message would be inflated.
+        ws_per_message_deflate=False,
+        # While the server holds back a fast sender it does not read, so no pong can reach it.
+        ws_ping_timeout=None,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=LAST_CLOSE_S,
+    )
+    config.load()
+    config.ssl = tls
+    signalled = asyncio.Event()
+    server = _Uvicorn(config, signalled)
+    serving = asyncio.create_task(server.serve(sockets=[bound]), name="serve")
+    logger.info("Listening on %s", _address(bound, tls))
+    draining = asyncio.create_task(_drain_on_signal(signalled, application, server), name="drain on a signal")
+    loading = asyncio.create_task(service.start(), name="load the recognizer")
+    try:
+        await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done() and not loading.cancelled():
+            loading.result()
+        await serving
+    finally:
+        server.should_exit = True
+        for task in (loading, draining):
+            task.cancel()
+        await asyncio.gather(serving, loading, draining, return_exceptions=True)
+        await service.close()
+        logger.info("Stopped")
+
+
+async def _drain_on_signal(signalled: asyncio.Event, application: Application, server: uvicorn.Server) -> None:
+    await signalled.wait()
+    application.service.draining = True
+    application.service.metrics.ready.set(0)
+    limit = application.service.options.drain_timeout_s
+    if application.connections:
+        logger.info("Stopping: %d sessions get up to %g s to finish", len(application.connections), limit)
+    application.end_all()
+    try:
+        await asyncio.wait_for(application.all_closed(), limit)
+    except asyncio.TimeoutError:
+        logger.warning("%d sessions did not finish in time", len(application.connections))
+    server.should_exit = True
+
+
+def _bind(options: ServerOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((options.host, options.port))
+    except OSError as error:
+        bound.close()
+        told = f"can't listen on {options.host} port {options.port}: {error.strerror}"
+        raise AddressTaken(f"{told}; choose another with --port or --host") from None
+    bound.listen(1024)
+    return bound
+
+
+def _address(bound: socket.socket, tls: ssl.SSLContext | None) -> str:
+    host, port = bound.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    http, ws = ("https", "wss") if tls else ("http", "ws")
+    return f"{http}://{shown}:{port} (streams: {ws}://{shown}:{port}/v1/stream)"

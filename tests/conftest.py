@@ -1,0 +1,33 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live_server import LiveServer
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LiveServer]:
+    """One server with the embedded default, for all tests that leave it as they found it."""
+    with LiveServer() as live:
+        yield live
+
+
+@pytest.fixture(scope="session")
+def librivox() -> Path:
+    """Folder of the clips that the repository carries."""
+    return HERE / "speech" / "librivox"
+
+
+@pytest.fixture(scope="session")
+def speech() -> Path | None:
+    """Folder of larger speech sets, where the machine has them."""
+    folder = os.environ.get("STREAMING_ASR_SPEECH")
+    return Path(folder) if folder else None
