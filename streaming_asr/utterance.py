@@ -104,6 +104,9 @@ class Utterance:
             return None
         if self._partial_end == self.start:
             due = self.speech_start + samples_of(options.first_partial_ms)
+        elif self.transcript.revision == 0:
+            # Nothing is shown yet: look again as soon as a first look would be worth while.
+            due = self._partial_end + samples_of(min(options.first_partial_ms, options.partial_interval_ms))
         else:
             due = self._partial_end + samples_of(options.partial_interval_ms)
         return Kind.PARTIAL if heard >= due else None
