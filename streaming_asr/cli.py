@@ -172,9 +172,12 @@ def _recognizer(options: argparse.Namespace) -> Recognizer:
         raise RecognizerUnavailable(what_to_install(options.model or "Qwen/Qwen3-ASR-1.7B"))
     from streaming_asr.recognizers.faster_whisper import FasterWhisperRecognizer
 
-    return FasterWhisperRecognizer(
-        options.model, device=options.device, compute_type=options.compute_type, workers=options.workers
-    )
+    try:
+        return FasterWhisperRecognizer(
+            options.model, device=options.device, compute_type=options.compute_type, workers=options.workers
+        )
+    except ValueError as error:
+        raise RecognizerUnavailable(str(error)) from None
 
 
 async def _serve(options: argparse.Namespace) -> int:

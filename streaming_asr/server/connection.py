@@ -77,15 +77,16 @@ class Connection:
         reader = asyncio.create_task(self._read(), name="read")
         writer = asyncio.create_task(self._write(), name="write")
         idle = asyncio.create_task(self._watch_idle(), name="watch for idleness")
+        closing = asyncio.create_task(self._closing.wait(), name="watch for the close")
+        tasks = (reader, writer, idle, closing)
         try:
-            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-            if writer.done() and not reader.done():
-                # The close has been sent; the client answers it, or is cut off.
-                await asyncio.wait((reader,), timeout=CLOSE_WAIT_S)
+            await asyncio.wait((reader, closing), return_when=asyncio.FIRST_COMPLETED)
+            # The client reads what is left and answers the close, or is cut off.
+            await asyncio.wait((reader,), timeout=CLOSE_WAIT_S)
         finally:
-            for task in (reader, writer, idle):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reader, writer, idle, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._drop_session()
 
     def end(self, failure: Failure) -> None:
@@ -113,7 +114,7 @@ class Connection:
         except Exception:
             logger.exception("A connection broke")
             self._fail(Failure("internal", "The server failed; its log says more.", INTERNAL))
-            await self._closing.wait()
+            await asyncio.Event().wait()
 
     async def _receive(self) -> str | bytes | None:
         """The next message; None when it is not to be acted on."""
@@ -149,7 +150,6 @@ class Connection:
         while True:
             item = await self._outbox.get()
             if isinstance(item, Close):
-                self._closing.set()
                 if self._websocket.application_state is WebSocketState.CONNECTED:
                     await self._websocket.close(item.code, item.reason[:120])
                 return
@@ -254,6 +254,8 @@ class Connection:
             for command in commands:
                 if isinstance(command, Send | Close):
                     self._outbox.put(command)
+                if isinstance(command, Close):
+                    self._closing.set()
         except SlowReader:
             self._outbox.clear()
             unread = self._service.options.max_unread_events
