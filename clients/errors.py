@@ -1,0 +1,59 @@
+"""What can go wrong with a stream. Every message is for the user."""
+
+from __future__ import annotations
+
+TRANSIENT_CODES = frozenset({"busy", "not_ready", "restarting", "internal"})
+"""The server's error codes that may pass if one tries again later."""
+PERMANENT_CLOSES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
+"""Close codes that say that the client did something it would only do again."""
+
+
+class StreamError(Exception):
+    """The stream can't go on."""
+
+    transient = False
+    """Whether a new connection may help."""
+
+
+class ServerUnreachable(StreamError):
+    """No connection could be made.
+
+    Args:
+        transient: False where trying again is of no use, as with a certificate that is not trusted.
+    """
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class ServerRefused(StreamError):
+    """The server said why it ends the stream, or does not begin it.
+
+    Args:
+        code: of the protocol, such as `unauthorized`, `bad_option` or `busy`.
+        message: the server's.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.transient = code in TRANSIENT_CODES
+
+
+class ConnectionBroken(StreamError):
+    """The connection ended before the stream was done, and the server did not say why.
+
+    Args:
+        close_code: of the WebSocket; 1006 where there was none.
+    """
+
+    def __init__(self, close_code: int, reason: str = "") -> None:
+        told = f": {reason}" if reason else ""
+        super().__init__(f"The connection to the server broke (close code {close_code}{told}).")
+        self.close_code = close_code
+        self.transient = close_code not in PERMANENT_CLOSES
+
+
+class StreamEnded(StreamError):
+    """Something was sent after `stop`, or after the end of the stream."""

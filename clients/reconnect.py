@@ -1,0 +1,277 @@
+"""A stream that goes on in a new session when the server restarts or the connection breaks.
+
+What was said and has no final yet is kept and sent again, so that no words are lost and none come twice; times and
+utterance numbers run on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from clients.errors import ServerRefused, StreamEnded, StreamError
+from clients.events import Configured, Event, Ready, Reconnecting, ServerError, ServerEvent
+from clients.inbox import Inbox
+from clients.ledger import AudioLedger, Control, Ping
+from clients.retry import Patience, backoff_s
+from clients.stream import DEFAULT_URL, TranscriptionStream, open_stream
+
+UNSENT_S = 2.0
+"""A sender that can wait is let this far ahead of what the server has taken."""
+
+
+class LastingStream:
+    """Like `TranscriptionStream`, over as many sessions as it takes. Iterate over it for events and notices.
+
+    Iteration ends after `Done`, and raises a `StreamError` once trying again is of no use or took too long.
+
+    Args:
+        connection: arguments of `open_stream` besides the options.
+        options: of the session, as docs/protocol.md names them; audio is 16-bit.
+        live: whether audio can't wait: what does not fit is given up, oldest first; otherwise `send` waits.
+        keep_s: audio kept without a final, at most.
+        give_up_after_s: without a connection or progress.
+    """
+
+    def __init__(
+        self,
+        connection: Mapping[str, Any],
+        options: Mapping[str, Any],
+        live: bool,
+        keep_s: float,
+        give_up_after_s: float,
+    ) -> None:
+        self.ready: Ready | None = None
+        """What the server last said of itself; None while it is still loading."""
+        self._connection = connection
+        self._options = dict(options)
+        self._live = live
+        self._patience = Patience(give_up_after_s)
+        split = options.get("channel_mode") == "split"
+        rate, channels = options.get("sample_rate", 16_000), options.get("channels", 1)
+        self._ledger = AudioLedger(rate, channels, split=split, keep_s=keep_s)
+        self._second = rate * channels * 2
+        self._inbox: Inbox[Event] = Inbox()
+        self._session: TranscriptionStream | None = None
+        self._changes: deque[dict[str, Any]] = deque()
+        """`configure`s that are not answered yet."""
+        self._work = asyncio.Event()
+        """Set when there may be something to send."""
+        self._room = asyncio.Event()
+        """Set when audio may have been settled or sent."""
+        self._stopped = False
+        self._ended: Exception | None = None
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(), name="keep a session")
+
+    @property
+    def sent_ms(self) -> int:
+        """Audio given to `send`."""
+        return self._ledger.end_ms
+
+    @property
+    def settled_ms(self) -> int:
+        """Everything before this was heard and has its finals."""
+        return self._ledger.settled_ms
+
+    async def send(self, audio: bytes | memoryview) -> None:
+        """Send audio of any length.
+
+        Raises:
+            StreamError: the stream has ended; the same as iteration raises.
+        """
+        view = memoryview(audio)
+        for start in range(0, len(view), self._second):
+            while not self._live and self._crowded and self._ended is None:
+                self._room.clear()
+                await self._room.wait()
+            self._check_open()
+            self._ledger.append(view[start : start + self._second])
+            self._work.set()
+
+    async def finalize(self) -> None:
+        """End the open utterance now; `Finalized` tells when all has its final."""
+        self._check_open()
+        self._ledger.finalize()
+        self._work.set()
+
+    async def configure(self, **options: Any) -> None:
+        """Change options in mid-stream; answered by `Configured`, or by a `ServerError` that is not fatal."""
+        self._check_open()
+        self._changes.append(options)
+        if self._session is not None:
+            try:
+                await self._session.configure(**options)
+            except StreamError:
+                return  # The next session is told.
+
+    async def stop(self) -> None:
+        """No more audio comes. What is pending is transcribed, then the events end with `Done`."""
+        self._check_open()
+        self._stopped = True
+        self._ledger.stop()
+        self._work.set()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._inbox.get()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def opened(self) -> None:
+        """Wait for the first session, or to learn that there will be one once the server has loaded.
+
+        Raises:
+            StreamError: there will be none.
+        """
+        await self._opened
+
+    async def aclose(self) -> None:
+        """Hang up; what has no final yet gets none."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._inbox.close()
+
+    @property
+    def _crowded(self) -> bool:
+        return self._ledger.full or self._ledger.unsent_s > UNSENT_S
+
+    def _check_open(self) -> None:
+        if self._stopped:
+            raise StreamEnded("The stream has been stopped; open another to send more.")
+        if self._ended is not None:
+            raise self._ended
+
+    async def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            await self._keep_a_session()
+        except Exception as caught:
+            error = caught
+            for final in self._ledger.give_up():
+                await self._inbox.put(final)
+        self._ended = error or StreamEnded("The stream is done; open another to send more.")
+        if not self._opened.done():
+            if error is None:
+                self._opened.set_result(None)
+            else:
+                self._opened.set_exception(error)
+        self._room.set()
+        await self._inbox.close(error)
+
+    async def _keep_a_session(self) -> None:
+        while (error := await self._one_session()) is not None:
+            loading = isinstance(error, ServerRefused) and error.code == "not_ready"
+            if not self._opened.done() and loading:
+                self._opened.set_result(None)
+            attempt = self._patience.failed(asyncio.get_running_loop().time(), self._ledger.settled_ms)
+            if attempt is None or not error.transient or not self._opened.done():
+                raise error
+            delay = backoff_s(attempt)
+            await self._inbox.put(Reconnecting(reason=str(error), attempt=attempt, delay_s=delay))
+            await asyncio.sleep(delay)
+
+    async def _one_session(self) -> StreamError | None:
+        """A session from its opening to its end; why it ended, if the stream is not done."""
+        try:
+            async with open_stream(options=self._options, **self._connection) as session:
+                await self._begin(session)
+                sender = asyncio.create_task(self._send_all(session), name="send what the ledger has")
+                try:
+                    async for event in session:
+                        await self._observe(event)
+                finally:
+                    self._session = None
+                    sender.cancel()
+                    await asyncio.gather(sender, return_exceptions=True)
+        except StreamError as error:
+            return error
+        return None
+
+    async def _begin(self, session: TranscriptionStream) -> None:
+        self._patience.opened(asyncio.get_running_loop().time())
+        reconnected = self._ledger.begin_session(session.ready.options)
+        await self._inbox.put(session.ready if self.ready is None else reconnected)
+        self.ready = session.ready
+        self._session = session
+        if not self._opened.done():
+            self._opened.set_result(None)
+
+    async def _observe(self, event: ServerEvent) -> None:
+        if isinstance(event, Configured):
+            self._options.update(event.options)
+        if self._changes and (
+            isinstance(event, Configured) or (isinstance(event, ServerError) and event.code == "bad_option")
+        ):
+            self._changes.popleft()
+        told = self._ledger.observe(event)
+        self._room.set()
+        if told is not None:
+            await self._inbox.put(told)
+
+    async def _send_all(self, session: TranscriptionStream) -> None:
+        """Send until the session ends; why it ended is for its reader to tell."""
+        try:
+            for options in list(self._changes):
+                await session.configure(**options)
+            while True:
+                message = self._ledger.next_message()
+                if message is None:
+                    self._work.clear()
+                    await self._work.wait()
+                elif isinstance(message, Ping):
+                    await session.ping(message.id)
+                elif message is Control.FINALIZE:
+                    await session.finalize()
+                elif message is Control.STOP:
+                    await session.stop()
+                    return
+                else:
+                    await session.send(message)
+                    self._room.set()
+                    if (gap := self._ledger.take_gap()) is not None:
+                        await self._inbox.put(gap)
+        except StreamError:
+            return
+
+
+@asynccontextmanager
+async def open_lasting_stream(
+    url: str = DEFAULT_URL,
+    options: Mapping[str, Any] | None = None,
+    *,
+    api_key: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    live: bool = False,
+    keep_s: float = 120.0,
+    give_up_after_s: float = 300.0,
+) -> AsyncIterator[LastingStream]:
+    """Connect, and go on in new sessions where that is needed.
+
+    Args:
+        url, options, api_key, tls: as of `open_stream`; the encoding is 16-bit.
+        live: whether audio can't wait, as from a microphone: see `LastingStream`.
+
+    Raises:
+        StreamError: the first session can't be had, and not because the server is still loading.
+    """
+    connection = {
+        "url": url,
+        "api_key": api_key,
+        "tls": tls,
+        # A live sender is never held back for long, so silence means that the connection is dead.
+        "ping_timeout_s": 20.0 if live else None,
+    }
+    stream = LastingStream(connection, options or {}, live=live, keep_s=keep_s, give_up_after_s=give_up_after_s)
+    try:
+        await stream.opened()
+        yield stream
+    finally:
+        await stream.aclose()

@@ -1,0 +1,276 @@
+"""One connection to the server, as docs/protocol.md describes it.
+
+async with open_stream("ws://localhost:8000/v1/stream", {"sample_rate": 16_000, "language": "en"}) as stream:
+    await stream.send(pcm)
+    await stream.stop()
+    async for event in stream:
+        if isinstance(event, Final):
+            print(event.text)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from clients.errors import ConnectionBroken, ServerRefused, ServerUnreachable, StreamEnded
+from clients.events import Configured, Done, Ready, ServerError, ServerEvent, decode_event
+from clients.inbox import Inbox
+
+DEFAULT_URL = "ws://localhost:8000/v1/stream"
+STREAM_PATH = "/v1/stream"
+OPEN_TIMEOUT_S = 10.0
+MESSAGE_BYTES = 64 * 1024
+"""Longer audio is sent as several messages."""
+_EVENT_BYTES = 16 * 2**20
+_CLOSE_TIMEOUT_S = 2.0
+_REASON_WAIT_S = 2.0
+_WORDY = ("keywords", "context")
+"""Options that are sent in a message of their own, because an address has little room and commas a meaning in it."""
+
+_T = TypeVar("_T", bound=ServerEvent)
+
+
+class TranscriptionStream:
+    """An open session. Iterate over it for its events; events are taken in even while nobody iterates.
+
+    Iteration ends after `Done`. It raises `ServerRefused` when the server ends the stream and says why,
+    `ConnectionBroken` when the connection just ends.
+    """
+
+    def __init__(self, socket: ClientConnection, ready: Ready) -> None:
+        self.ready = ready
+        """What the server is, and the options in force."""
+        self._socket = socket
+        self._inbox: Inbox[ServerEvent] = Inbox()
+        self._stopped = False
+        self._ended: Exception | None = None
+        """Why nothing more can be sent."""
+        self._reader = asyncio.create_task(self._read(), name="read events")
+
+    async def send(self, audio: bytes | memoryview) -> None:
+        """Send audio of any length, in the encoding the options say. Waits while the server does not read.
+
+        Raises:
+            StreamEnded: after `stop`.
+            StreamError: the stream has ended; the same as iteration raises.
+        """
+        view = memoryview(audio)
+        for start in range(0, len(view), MESSAGE_BYTES):
+            await self._send(bytes(view[start : start + MESSAGE_BYTES]))
+
+    async def finalize(self) -> None:
+        """End the open utterance now; `Finalized` tells when all has its final."""
+        await self._control("finalize")
+
+    async def configure(self, **options: Any) -> None:
+        """Change options in mid-stream; answered by `Configured`, or by a `ServerError` that is not fatal."""
+        await self._control("configure", **options)
+
+    async def ping(self, id: str | int | None = None) -> None:
+        """Answered by `Pong` once everything sent before has been heard."""
+        await self._control("ping", id=id)
+
+    async def stop(self) -> None:
+        """No more audio comes. What is pending is transcribed, then the events end with `Done`."""
+        await self._control("stop")
+        self._stopped = True
+
+    def __aiter__(self) -> AsyncIterator[ServerEvent]:
+        return self
+
+    async def __anext__(self) -> ServerEvent:
+        event = await self._inbox.get()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def aclose(self) -> None:
+        """Hang up; what has no final yet gets none."""
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        await self._inbox.close()
+        await self._socket.close()
+
+    async def _control(self, kind: str, **fields: Any) -> None:
+        await self._send(json.dumps({"type": kind, **fields}))
+
+    async def _send(self, message: str | bytes) -> None:
+        if self._stopped:
+            raise StreamEnded("The stream has been stopped; open another to send more.")
+        try:
+            await self._socket.send(message)
+        except ConnectionClosed as closed:
+            # The reason, if the server gave one, is among what is still unread.
+            await asyncio.wait({self._reader}, timeout=_REASON_WAIT_S)
+            raise self._ended or _broken(closed) from None
+
+    async def _read(self) -> None:
+        error: Exception | None = None
+        try:
+            done = False
+            while not done:
+                event = await _receive(self._socket)
+                done = isinstance(event, Done)
+                await self._inbox.put(event)
+        except Exception as caught:
+            error = caught
+        self._ended = error or StreamEnded("The stream is done; open another to send more.")
+        await self._inbox.close(error)
+
+
+@asynccontextmanager
+async def open_stream(
+    url: str = DEFAULT_URL,
+    options: Mapping[str, Any] | None = None,
+    *,
+    api_key: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    ping_timeout_s: float | None = None,
+) -> AsyncIterator[TranscriptionStream]:
+    """Connect, and have a session once the context is entered.
+
+    Args:
+        url: `ws://` or `wss://`; without a path, the server's own is added.
+        options: of the session, as docs/protocol.md names them.
+        tls: for `wss`, where the system's trusted certificates are not the right ones.
+        ping_timeout_s: after this long without a sign of life the connection is given up. A server that holds back a
+            sender gives none, so use it only where audio is sent at the pace it is spoken.
+
+    Raises:
+        ServerUnreachable: nothing answers there, or not as it should.
+        ServerRefused: the server does not want this session, and says why.
+        ConnectionBroken: the connection ended before the session began.
+    """
+    given = dict(options or {})
+    wordy = {name: given.pop(name) for name in _WORDY if given.get(name)}
+    address = stream_address(url, given)
+    shown = url.partition("?")[0]
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
+    try:
+        socket = await connect(
+            address,
+            additional_headers=headers,
+            ssl=(tls or ssl.create_default_context()) if address.startswith("wss:") else None,
+            compression=None,
+            open_timeout=OPEN_TIMEOUT_S,
+            ping_timeout=ping_timeout_s,
+            close_timeout=_CLOSE_TIMEOUT_S,
+            max_size=_EVENT_BYTES,
+        )
+    except InvalidStatus as refusal:
+        raise _refused(shown, refusal) from None
+    except (OSError, asyncio.TimeoutError, InvalidHandshake, InvalidURI, EOFError) as error:
+        raise _unreachable(shown, error) from None
+    async with socket:
+        try:
+            ready = await _expect(socket, Ready)
+            if wordy:
+                await socket.send(json.dumps({"type": "configure", **wordy}))
+                ready = msgspec.structs.replace(
+                    ready, options={**ready.options, **(await _expect(socket, Configured)).options}
+                )
+        except asyncio.TimeoutError:
+            raise ServerUnreachable(f"{shown} took the connection but opened no session.") from None
+        except ConnectionClosed as closed:
+            raise _broken(closed) from None
+        stream = TranscriptionStream(socket, ready)
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
+
+
+def stream_address(url: str, options: Mapping[str, Any]) -> str:
+    """The full address, options in its query. What `url` already has in its own query gives way to `options`.
+
+    Raises:
+        ServerUnreachable: `url` is no address of a WebSocket.
+    """
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("ws", "wss") or not parts.netloc:
+        raise ServerUnreachable(f"{url!r} is not an address such as {DEFAULT_URL}", transient=False)
+    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in options]
+    query = urlencode([*kept, *((name, _spelt(value)) for name, value in options.items())])
+    path = parts.path if parts.path not in ("", "/") else STREAM_PATH
+    return f"{scheme}://{parts.netloc}{path}" + (f"?{query}" if query else "")
+
+
+def _spelt(value: object) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+async def _receive(socket: ClientConnection) -> ServerEvent:
+    """The next message of a known kind.
+
+    Raises:
+        ServerRefused: it is a fatal error.
+        ConnectionBroken: there is none.
+        UnreadableEvent: it makes no sense.
+    """
+    while True:
+        try:
+            event = decode_event(await socket.recv())
+        except ConnectionClosed as closed:
+            raise _broken(closed) from None
+        if isinstance(event, ServerError) and event.fatal:
+            raise ServerRefused(event.code, event.message)
+        if event is not None:
+            return event
+
+
+async def _expect(socket: ClientConnection, kind: type[_T]) -> _T:
+    """The answer of this kind; any error before it is a refusal."""
+    while True:
+        event = await asyncio.wait_for(_receive(socket), OPEN_TIMEOUT_S)
+        if isinstance(event, kind):
+            return event
+        if isinstance(event, ServerError):
+            raise ServerRefused(event.code, event.message)
+
+
+def _broken(closed: ConnectionClosed) -> ConnectionBroken:
+    received = closed.rcvd
+    if received is not None:
+        return ConnectionBroken(received.code, received.reason)
+    return ConnectionBroken(1006, closed.sent.reason if closed.sent is not None else "")
+
+
+def _refused(url: str, refusal: InvalidStatus) -> ServerRefused | ServerUnreachable:
+    status = refusal.response.status_code
+    try:
+        told = json.loads(refusal.response.body or b"")["error"]
+        return ServerRefused(str(told["code"]), str(told["message"]))
+    except (ValueError, KeyError, TypeError):
+        pass
+    if status == 401:
+        return ServerRefused("unauthorized", f"{url} wants another API key.")
+    hint = f"; its streams are at {STREAM_PATH}" if status == 404 else ""
+    return ServerUnreachable(f"{url} answered HTTP {status}{hint}.", transient=status >= 500)
+
+
+def _unreachable(url: str, error: Exception) -> ServerUnreachable:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        told = f"The certificate of {url} is not trusted ({error.verify_message})."
+        return ServerUnreachable(f"{told} Name the authority that signed it, with --ca FILE.", transient=False)
+    if isinstance(error, ssl.SSLError):
+        return ServerUnreachable(f"{url} does not speak TLS as it should ({error.reason}).", transient=False)
+    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
+        return ServerUnreachable(f"No server at {url}; start one with `streaming-asr serve`.")
+    if isinstance(error, asyncio.TimeoutError | TimeoutError):
+        return ServerUnreachable(f"{url} did not answer within {OPEN_TIMEOUT_S:g} s.")
+    if isinstance(error, InvalidURI):
+        return ServerUnreachable(f"{url!r} is not an address such as {DEFAULT_URL}", transient=False)
+    return ServerUnreachable(f"{url} can't be reached: {error}.")
