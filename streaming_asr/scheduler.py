@@ -98,7 +98,7 @@ class Scheduler:
         self._running: dict[int, _Running] = {}
         self._ids = itertools.count(1)
         self._final_waits: deque[tuple[float, float]] = deque(maxlen=1000)
-        """(when, seconds) of finals, from their end of utterance to their text."""
+        """(when, seconds) of live finals: how long each waited for its slot."""
 
     @property
     def sessions(self) -> int:
@@ -142,20 +142,28 @@ class Scheduler:
             self._wanting.pop(session.key, None)
 
     def next_job(self, now: float) -> Chosen | None:
-        """The next job to run, if a slot is free for it: finals first, then the one that has waited longest."""
+        """The next job to run, if a slot is free for it: finals first, then the one that has waited longest.
+
+        What is not live takes its turn among the partials, whatever it is: it delays nobody's final, and is not
+        starved by partials either.
+        """
         if len(self._running) >= self._slots:
             return None
-        wanted = [(demand, session) for session in self._wanting.values() if (demand := session.demand()) is not None]
+        wanted = [
+            (demand.kind if session.live(now) else Kind.PARTIAL, demand.since, demand, session)
+            for session in self._wanting.values()
+            if (demand := session.demand()) is not None
+        ]
         if not wanted:
             return None
-        demand, session = min(wanted, key=lambda pair: pair[0].urgency())
+        _, _, demand, session = min(wanted, key=lambda entry: entry[:2])
         if demand.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
             return None
         job = session.take_job(next(self._ids), now)
         if job is None:
             return None
         self._running[job.id] = _Running(session, job.kind, now)
-        if job.kind is Kind.FINAL:
+        if job.kind is Kind.FINAL and session.live(now):
             self._final_waits.append((now, now - demand.since))
         self.update(session)
         return Chosen(session, job, now - demand.since)

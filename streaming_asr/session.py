@@ -16,6 +16,10 @@ from streaming_asr.settings import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.vad import VoiceDetector
 
 
+LIVE_SLACK_S = 2.0
+"""Audio that came this much faster than real time still counts as live: networks bunch it."""
+
+
 class SessionStopped(Exception):
     """Audio or a command came after the stop."""
 
@@ -50,6 +54,7 @@ class Session:
             for index in range(self._decoder.tracks)
         ]
         self._samples = 0
+        self._began: float | None = None
         self._stopped = False
         self._done = False
         self._warned: set[str] = set()
@@ -68,6 +73,10 @@ class Session:
     def audio_ms(self) -> int:
         """Length of the stream so far."""
         return ms_of(self._samples)
+
+    def live(self, now: float) -> bool:
+        """Whether the audio comes as it is spoken, rather than faster, as from a file."""
+        return self._began is None or self._samples / SAMPLE_RATE - (now - self._began) <= LIVE_SLACK_S
 
     @property
     def held_s(self) -> float:
@@ -100,6 +109,8 @@ class Session:
             SessionStopped: after `stop`.
         """
         self._check_open()
+        if self._began is None:
+            self._began = now
         return self._hear(self._decoder.decode(data), now) + self._flaw_warnings()
 
     def finalize(self, now: float) -> list[Event]:
