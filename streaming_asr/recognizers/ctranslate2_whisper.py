@@ -96,7 +96,9 @@ class CTranslate2Whisper:
         The encoder takes any length up to 30 s, though it was trained on nothing but 30 s.
         """
         bins, frames = features.shape
-        padded = np.full((1, bins, max(frames, round(seconds * FRAMES_PER_S))), _PADDING, dtype=np.float32)
+        # The spectrogram is clipped at 8 decades, scaled to 2, below its highest: that is what digital silence becomes.
+        silence = features.max() - 2.0
+        padded = np.full((1, bins, max(frames, round(seconds * FRAMES_PER_S))), silence, dtype=np.float32)
         padded[0, :, :frames] = features
         return self._model.encode(ctranslate2.StorageView.from_array(padded))
 
@@ -190,10 +192,6 @@ class CTranslate2Whisper:
         if found is None:
             raise ValueError(f"its tokenizer has no {token}")
         return int(found)
-
-
-_PADDING = 0.0
-"""Of the spectrogram, as faster-whisper pads it."""
 
 
 def _logprob(logits: NDArray[np.float32], token: int) -> float:

@@ -47,9 +47,7 @@ class FasterWhisperRecognizer:
         compute_type: CTranslate2's name of the arithmetic; None for ``int8`` on the CPU, ``float16`` on a GPU.
         workers: jobs that run at once; None for one a core, or two on a GPU.
         threads_per_worker: CPU threads of each. Two workers of one thread do far more than one of two.
-        floor_s: a partial's audio is padded to so many seconds for the encoder, where Whisper's own way is 30.
-        final_floor_s: the same for finals.
-        beam_size: hypotheses that a final keeps in sight.
+        options: how to decode; None for the measured defaults.
 
     Raises:
         ValueError: a number out of its range.
@@ -63,9 +61,7 @@ class FasterWhisperRecognizer:
         compute_type: str | None = None,
         workers: int | None = None,
         threads_per_worker: int = 1,
-        floor_s: float = 10.0,
-        final_floor_s: float = 10.0,
-        beam_size: int = 1,
+        options: Options | None = None,
     ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device is {device!r}; it must be auto, cpu or cuda")
@@ -73,17 +69,12 @@ class FasterWhisperRecognizer:
             raise ValueError(f"workers is {workers}; at least 1 is needed")
         if threads_per_worker < 1:
             raise ValueError(f"threads_per_worker is {threads_per_worker}; at least 1 is needed")
-        for name, seconds in (("floor_s", floor_s), ("final_floor_s", final_floor_s)):
-            if not 0 < seconds <= WINDOW_S:
-                raise ValueError(f"{name} is {seconds}; it must be above 0 and at most {WINDOW_S:.0f}")
-        if beam_size < 1:
-            raise ValueError(f"beam_size is {beam_size}; at least 1 is needed")
         self._model = model
         self._device = device
         self._compute_type = compute_type
         self._workers = workers
         self._threads_per_worker = threads_per_worker
-        self._options = Options(floor_s=floor_s, final_floor_s=final_floor_s, beam_size=beam_size)
+        self._options = options or Options()
         self._capabilities: Capabilities | None = None
         self._whisper: CTranslate2Whisper | None = None
         self._pool: ThreadPoolExecutor | None = None

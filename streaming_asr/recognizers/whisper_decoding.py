@@ -34,14 +34,26 @@ class Cancelled(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How to decode."""
+class Padding:
+    """How much the encoder gets, where Whisper's own way is 30 s always. What is missing is silence."""
 
     floor_s: float
-    """The encoder gets at least so many seconds, padded with silence."""
-    final_floor_s: float
-    """The same for finals."""
-    beam_size: int
+    """Seconds in all, at least."""
+    tail_s: float
+    """Seconds of silence after the speech, at least. Without it the text loops more often than not."""
+
+    def length_s(self, audio_s: float) -> float:
+        """Seconds that the encoder gets for so many of audio."""
+        return min(WINDOW_S, max(self.floor_s, audio_s + self.tail_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to decode. The paddings are chosen by ``benchmarks/encoder_floor.py``; docs/embedded.md has its table."""
+
+    partial: Padding = Padding(floor_s=12, tail_s=3)
+    final: Padding = Padding(floor_s=15, tail_s=6)
+    beam_size: int = 1
     """Hypotheses that a final keeps in sight; partials keep one."""
 
 
@@ -60,7 +72,7 @@ class WhisperDecoding:
         self._cancelled = cancelled
         self._seconds = len(job.audio) / SAMPLE_RATE
         partial = job.kind is Kind.PARTIAL
-        self._floor_s = options.floor_s if partial else options.final_floor_s
+        self._length_s = (options.partial if partial else options.final).length_s(self._seconds)
         self._beam_size = 1 if partial else options.beam_size
         self._encode_s = 0.0
         self._encoded_audio_s = 0.0
@@ -114,7 +126,7 @@ class WhisperDecoding:
 
     def _draft(self) -> tuple[Draft, Encoding]:
         """Decode, and once more with less forced and more padded as long as the text loops."""
-        encoding = self._encode(self._floor_s)
+        encoding = self._encode(self._length_s)
         language, probability = self._job.language, None
         if language is None:
             language, probability = self._whisper.detect_language(encoding)
@@ -122,7 +134,7 @@ class WhisperDecoding:
         draft = self._generate(encoding, self._job.prefix)
         if _loops(draft) and self._job.prefix:
             draft = self._generate(encoding, ())
-        if _loops(draft) and max(self._floor_s, self._seconds) < WINDOW_S:
+        if _loops(draft) and self._length_s < WINDOW_S:
             encoding = self._encode(WINDOW_S)
             draft = self._generate(encoding, ())
         return draft, encoding
@@ -132,7 +144,7 @@ class WhisperDecoding:
         begun = time.perf_counter()
         encoding = self._whisper.encode(self._features, seconds)
         self._encode_s += time.perf_counter() - begun
-        self._encoded_audio_s += max(seconds, self._seconds)
+        self._encoded_audio_s += seconds
         return encoding
 
     def _generate(self, encoding: Encoding, prefix: tuple[int, ...]) -> Draft:
