@@ -13,8 +13,7 @@ from streaming_asr.channel import Channel, Demand, ms_of
 from streaming_asr.events import Done, EndReason, Event, Warning
 from streaming_asr.recognizers.base import SAMPLE_RATE, Capabilities, DecodeFailed, DecodeJob, Hypothesis
 from streaming_asr.settings import CHANGEABLE, OptionError, SessionOptions
-from streaming_asr.vad import VoiceDetector
-
+from streaming_asr.vad import DetectorUnavailable, VoiceDetector, make_detector
 
 LIVE_SLACK_S = 2.0
 """Audio that came this much faster than real time still counts as live: networks bunch it."""
@@ -24,6 +23,18 @@ class SessionStopped(Exception):
     """Audio or a command came after the stop."""
 
 
+def detector_for(options: SessionOptions) -> VoiceDetector:
+    """A fresh voice detector as the session asks.
+
+    Raises:
+        OptionError: it can't run here.
+    """
+    try:
+        return make_detector(options.vad, threshold=options.vad_threshold)
+    except DetectorUnavailable as error:
+        raise OptionError("vad", str(error)) from None
+
+
 class Session:
     """State of one stream, whatever its protocol.
 
@@ -31,7 +42,7 @@ class Session:
         key: unique within the process.
         options: of this stream; refused when the recognizer can't do them.
         capabilities: of the recognizer.
-        make_detector: makes a fresh voice detector for each channel.
+        detector: makes a fresh voice detector for each channel.
 
     Raises:
         OptionError: the recognizer can't do what an option asks.
@@ -42,7 +53,7 @@ class Session:
         key: str,
         options: SessionOptions,
         capabilities: Capabilities,
-        make_detector: Callable[[SessionOptions], VoiceDetector],
+        detector: Callable[[SessionOptions], VoiceDetector] = detector_for,
     ) -> None:
         self.key = key
         self._capabilities = capabilities
@@ -50,7 +61,7 @@ class Session:
         self._decoder = AudioDecoder(options)
         numbers = itertools.count(1)
         self._channels = [
-            Channel(f"{key}.{index}", index, self.options, capabilities, make_detector(options), lambda: next(numbers))
+            Channel(f"{key}.{index}", index, self.options, capabilities, detector(options), lambda: next(numbers))
             for index in range(self._decoder.tracks)
         ]
         self._samples = 0

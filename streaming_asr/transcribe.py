@@ -3,19 +3,74 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
-from streaming_asr.events import Done, Event
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from streaming_asr.events import Done, Event, Final, Warning
+from streaming_asr.media import UnreadableMedia, duration_s, read_audio
 from streaming_asr.recognizers.base import Audio, Recognizer
 from streaming_asr.runner import Runner
 from streaming_asr.scheduler import Scheduler
-from streaming_asr.server.service import detector_for
 from streaming_asr.session import Session
 from streaming_asr.settings import Encoding, SessionOptions
+from streaming_asr.subtitles import written
 
 HELD_S = 120.0
 """Audio read ahead of its decoding; it must be longer than the longest utterance."""
+
+
+async def transcribe_files(
+    recognizer: Recognizer, files: Sequence[Path], options: SessionOptions, *, style: str, output: Path | None
+) -> int:
+    """Transcribe files one after the other; returns the exit status, 1 if one could not be read.
+
+    What was transcribed is written even when it is cut short.
+
+    Args:
+        recognizer: not started yet.
+        style: `text`, `json`, `srt` or `vtt`.
+        output: file to write, or None for standard output.
+
+    Raises:
+        RecognizerUnavailable: it can't run here.
+        OptionError: an option can't be met.
+    """
+    status = 0
+    finals: list[Final] = []
+    await recognizer.start()
+    try:
+        for path in files:
+            try:
+                await _transcribe_file(recognizer, path, options, finals)
+            except UnreadableMedia as error:
+                print(f"streaming-asr: {error}", file=sys.stderr)
+                status = 1
+    finally:
+        await recognizer.close()
+        text = written(finals, style)
+        if output is None:
+            sys.stdout.write(text)
+        else:
+            output.write_text(text, encoding="utf-8")
+    return status
+
+
+async def _transcribe_file(recognizer: Recognizer, path: Path, options: SessionOptions, finals: list[Final]) -> None:
+    length = duration_s(path)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(path.name, total=length)
+        async for event in transcribe(recognizer, read_audio(path), options):
+            if isinstance(event, Final):
+                finals.append(event)
+                progress.update(task, completed=event.end_ms / 1000)
+            elif isinstance(event, Warning):
+                progress.console.print(f"{path.name}: {event.message}")
 
 
 async def transcribe(recognizer: Recognizer, audio: Iterator[Audio], options: SessionOptions) -> AsyncIterator[Event]:
@@ -31,7 +86,7 @@ async def transcribe(recognizer: Recognizer, audio: Iterator[Audio], options: Se
     """
     can = recognizer.capabilities
     options = options.changed(encoding=Encoding.F32LE, sample_rate=16_000, channels=1, partials=False)
-    session = Session("file", options, can, detector_for)
+    session = Session("file", options, can)
     runner = Runner(recognizer, Scheduler(can.concurrency))
     inbox: asyncio.Queue[Event] = asyncio.Queue()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -72,10 +73,9 @@ def test_a_message_too_big_ends_the_session_after_its_finals(tight: LiveServer, 
 def test_a_message_far_too_big_is_not_even_read(tight: LiveServer) -> None:
     async def script(talking: Conversation) -> None:
         await talking.hear("ready")
-        with pytest.raises(ConnectionClosed):
+        with contextlib.suppress(ConnectionClosed):
             await talking.socket.send(bytes(10_000_000))
-            await talking.hear_all()
-            raise ConnectionClosed(None, None)
+        await talking.hear_all()
         assert talking.socket.close_code in (1009, 1006)
 
     run(talk(tight.url, script))
@@ -105,10 +105,8 @@ def test_a_stream_ends_at_its_longest_with_all_its_finals(tight: LiveServer, sen
 
     async def script(talking: Conversation) -> None:
         async def send() -> None:
-            try:
+            with contextlib.suppress(ConnectionClosed):
                 await talking.send_audio(long, 8000)
-            except ConnectionClosed:
-                pass
 
         watching = asyncio.create_task(watch())
         _, code = await asyncio.gather(send(), talking.hear_all())

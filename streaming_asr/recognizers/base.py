@@ -96,7 +96,7 @@ class Hypothesis:
     tokens: tuple[int, ...] = ()
     """Ids of the text's tokens, the forced prefix included; no special tokens."""
     pieces: tuple[str, ...] = ()
-    """Text of each token, same length as `tokens`. A character spread over several tokens is whole in the last of them."""
+    """Text of each token, same length as `tokens`. A character of several tokens is whole in the last of them."""
     language: str | None = None
     """ISO 639-1 code, or None where the recognizer does not know."""
     language_probability: float | None = None

@@ -90,7 +90,7 @@ class Connection:
             self._drop_session()
 
     def end(self, failure: Failure) -> None:
-        """End the session for a reason of the server's: what was heard is transcribed first, then the client is told."""
+        """End the session for a reason of the server's: what was heard is transcribed, then the client is told why."""
         session = self._session
         if self._ending is not None or (session is not None and session.stopped):
             return

@@ -14,9 +14,8 @@ from streaming_asr.runner import Listener, Runner
 from streaming_asr.scheduler import Busy, Limits, Scheduler
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.session import Session
+from streaming_asr.session import Session, detector_for
 from streaming_asr.settings import OptionError, SessionOptions
-from streaming_asr.vad import DetectorUnavailable, VoiceDetector, make_detector
 
 logger = logging.getLogger(__name__)
 
@@ -27,18 +26,6 @@ class Refused(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
-
-
-def detector_for(options: SessionOptions) -> VoiceDetector:
-    """A fresh voice detector as the session asks.
-
-    Raises:
-        OptionError: it can't run here.
-    """
-    try:
-        return make_detector(options.vad, threshold=options.vad_threshold)
-    except DetectorUnavailable as error:
-        raise OptionError("vad", str(error)) from None
 
 
 class Service:
@@ -74,7 +61,7 @@ class Service:
         began = time.monotonic()
         await self.recognizer.start()
         can = self.recognizer.capabilities
-        Session("check", self.options.session, can, detector_for)
+        Session("check", self.options.session, can)
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
         self._runner = Runner(self.recognizer, Scheduler(can.concurrency, limits), self.metrics)
         self.metrics.ready.set(1)
@@ -93,7 +80,7 @@ class Service:
             raise Refused(Failure("not_ready", "The recognizer is loading; try again shortly.", TRY_LATER))
         key = f"{self._instance}-{next(self._numbers)}"
         try:
-            session = Session(key, options, self.recognizer.capabilities, detector_for)
+            session = Session(key, options, self.recognizer.capabilities)
             self._runner.add(session, listener)
         except OptionError as error:
             raise Refused(Failure("bad_option", str(error))) from None
