@@ -13,8 +13,8 @@ from clients.events import Final, Word
 MAX_CELLS = 84
 """Of a cue: two lines of 42 columns; a Chinese character fills two."""
 MAX_MS = 7_000
-_SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "…")  # noqa: RUF001
-_CLAUSE_ENDS = (",", ";", ":", "，", "；", "：", "、")  # noqa: RUF001
+_SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "…")
+_CLAUSE_ENDS = (",", ";", ":", "，", "；", "：", "、")
 _PAUSE_MS = 400
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Kana and Chinese characters: written without spaces, so a cue may end behind any of them."""

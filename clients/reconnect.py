@@ -111,7 +111,6 @@ class LastingStream:
 
     async def stop(self) -> None:
         """No more audio comes. What is pending is transcribed, then the events end with `Done`."""
-        self._check_open()
         self._stopped = True
         self._ledger.stop()
         self._work.set()

@@ -82,8 +82,9 @@ class TranscriptionStream:
 
     async def stop(self) -> None:
         """No more audio comes. What is pending is transcribed, then the events end with `Done`."""
-        await self._control("stop")
-        self._stopped = True
+        if not self._stopped:
+            await self._control("stop")
+            self._stopped = True
 
     def __aiter__(self) -> AsyncIterator[ServerEvent]:
         return self

@@ -1,0 +1,197 @@
+"""Live audio from a microphone, through sounddevice (PortAudio)."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+WANTED_RATE = 16_000
+"""Hz; what the server hears in the end."""
+MIN_RATE, MAX_RATE = 8_000, 48_000
+BLOCK_MS = 50
+QUEUE_BLOCKS = 200
+"""10 s that the program may be late to read."""
+SILENT_S = 5.0
+"""Without a block for this long the device is taken for gone."""
+
+
+class MicrophoneError(Exception):
+    """There is no microphone to listen to. The message is for the user."""
+
+
+@dataclass(frozen=True)
+class InputDevice:
+    index: int
+    name: str
+    api: str
+    """Which of the system's sound interfaces it is reached through."""
+    channels: int
+    rate: int
+    """Hz of its own choice."""
+    default: bool
+
+
+def load_sounddevice() -> Any:
+    """The `sounddevice` module.
+
+    Raises:
+        MicrophoneError: it, or the PortAudio library beneath it, is not installed.
+    """
+    try:
+        import sounddevice
+    except ImportError:
+        raise MicrophoneError("Listening needs sounddevice: pip install 'streaming-asr[mic]'") from None
+    except OSError as error:
+        told = f"sounddevice finds no PortAudio library ({error})."
+        hint = "brew install portaudio" if sys.platform == "darwin" else "apt-get install libportaudio2"
+        raise MicrophoneError(f"{told} Install it: {hint}") from None
+    return sounddevice
+
+
+def input_devices() -> list[InputDevice]:
+    """What can be listened to.
+
+    Raises:
+        MicrophoneError: the system's sound can't be asked.
+    """
+    sounddevice = load_sounddevice()
+    try:
+        devices, apis = sounddevice.query_devices(), sounddevice.query_hostapis()
+        default = sounddevice.default.device[0]
+    except sounddevice.PortAudioError as error:
+        raise MicrophoneError(f"The sound devices can't be listed: {error}") from None
+    return [
+        InputDevice(
+            index,
+            device["name"],
+            apis[device["hostapi"]]["name"],
+            device["max_input_channels"],
+            int(device["default_samplerate"]),
+            index == default,
+        )
+        for index, device in enumerate(devices)
+        if device["max_input_channels"] > 0
+    ]
+
+
+class Microphone:
+    """A microphone, checked but not yet listening. Iterate over it, once started, for 16-bit PCM.
+
+    Args:
+        device: index or part of a name; None is the system's choice.
+
+    Raises:
+        MicrophoneError: there is none, or none that gives usable audio.
+    """
+
+    def __init__(self, device: int | str | None = None) -> None:
+        self._sounddevice = load_sounddevice()
+        found = self._find(device)
+        self.name: str = found["name"]
+        self.rate, self.channels = self._settings(device, found)
+        self._device = device
+        self._stream: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._blocks: deque[bytes] = deque()
+        self._filled = asyncio.Event()
+        self._closed = False
+        self._overflows = 0
+
+    def start(self) -> None:
+        """Begin to listen, within a running event loop.
+
+        Raises:
+            MicrophoneError: the device does not let us.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._stream = self._sounddevice.RawInputStream(
+                samplerate=self.rate,
+                channels=self.channels,
+                dtype="int16",
+                device=self._device,
+                blocksize=self.rate * BLOCK_MS // 1000,
+                callback=self._captured,
+                finished_callback=self._wake,
+            )
+            self._stream.start()
+        except self._sounddevice.PortAudioError as error:
+            raise MicrophoneError(f"{self.name} can't be listened to: {error}") from None
+
+    def take_overflows(self) -> int:
+        """How often audio was lost because this machine was too busy, since last asked."""
+        overflows, self._overflows = self._overflows, 0
+        return overflows
+
+    def close(self) -> None:
+        """Stop listening; what was captured can still be read."""
+        self._closed = True
+        self._filled.set()
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            stream.close(ignore_errors=True)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._blocks:
+            if self._closed:
+                raise StopAsyncIteration
+            self._filled.clear()
+            try:
+                await asyncio.wait_for(self._filled.wait(), SILENT_S)
+            except asyncio.TimeoutError:
+                raise MicrophoneError(f"{self.name} gives no audio any more; was it unplugged?") from None
+        return self._blocks.popleft()
+
+    def _captured(self, data: Any, frames: int, time: Any, status: Any) -> None:
+        """Called by PortAudio in a thread of its own."""
+        if status and status.input_overflow:
+            self._overflows += 1
+        if len(self._blocks) >= QUEUE_BLOCKS:
+            self._overflows += 1
+            return
+        self._blocks.append(bytes(data))
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._filled.set)
+
+    def _find(self, device: int | str | None) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self._sounddevice.query_devices(device, "input")
+        except (ValueError, self._sounddevice.PortAudioError) as error:
+            if not input_devices():
+                raise MicrophoneError(
+                    "No microphone was found. Plug one in, or see what --list-devices shows."
+                ) from None
+            if device is None:
+                raise MicrophoneError(
+                    "No microphone is the default; choose one of --list-devices by --device."
+                ) from None
+            raise MicrophoneError(f"No microphone fits {device!r} ({error}); see --list-devices.") from None
+        return found
+
+    def _settings(self, device: int | str | None, found: dict[str, Any]) -> tuple[int, int]:
+        """Rate and channels that the device gives: the server's own where it can, else its own."""
+        own = min(max(int(found["default_samplerate"]), MIN_RATE), MAX_RATE)
+        most = min(2, int(found["max_input_channels"]))
+        tried = [(rate, channels) for channels in range(1, most + 1) for rate in dict.fromkeys((WANTED_RATE, own))]
+        for rate, channels in tried:
+            if self._gives(device, rate, channels):
+                return rate, channels
+        shown = ", ".join(f"{rate} Hz with {channels} channels" for rate, channels in tried)
+        raise MicrophoneError(f"{self.name} gives 16-bit audio at none of: {shown}.")
+
+    def _gives(self, device: int | str | None, rate: int, channels: int) -> bool:
+        try:
+            self._sounddevice.check_input_settings(device=device, channels=channels, dtype="int16", samplerate=rate)
+        except (ValueError, self._sounddevice.PortAudioError):
+            return False
+        return True

@@ -1,0 +1,126 @@
+"""Command-line options that the clients share, and what they become."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clients.stream import DEFAULT_URL
+from clients.transcript_files import TranscriptError, check_format
+
+API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
+_TIMED_FORMATS = (".srt", ".vtt")
+
+
+class UsageError(Exception):
+    """Options that do not go together, or name what is not there. The message is for the user."""
+
+
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("server")
+    group.add_argument("--url", default=DEFAULT_URL, help="where the server is (default: %(default)s)")
+    group.add_argument(
+        "--api-key", default=os.environ.get(API_KEY_VARIABLE), metavar="KEY", help=f"default: ${API_KEY_VARIABLE}"
+    )
+    group.add_argument("--ca", type=Path, metavar="FILE", help="certificate authority to trust, for wss")
+    group.add_argument("--insecure", action="store_true", help="trust any certificate")
+
+
+def add_session_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("recognition")
+    group.add_argument("--language", metavar="CODE", help="ISO 639 code such as en or zh; default: detect it")
+    group.add_argument(
+        "--keyword", action="append", default=[], dest="keywords", metavar="WORD", help="likely word; may be repeated"
+    )
+    group.add_argument("--context", metavar="TEXT", help="background: names, topic")
+    group.add_argument("--endpoint-ms", type=int, metavar="MS", help="silence that ends an utterance")
+    group.add_argument("--word-times", action="store_true", help="ask for the times of words (subtitles always do)")
+    group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        type=_assignment,
+        dest="others",
+        metavar="NAME=VALUE",
+        help="any other option of the protocol; may be repeated",
+    )
+
+
+def add_output_options(parser: argparse.ArgumentParser, save_help: str) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--save", action="append", default=[], type=Path, metavar="FILE", help=save_help)
+    group.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    group.add_argument("--times", action="store_true", help="print times even where the output is no terminal")
+    group.add_argument("--quiet", action="store_true", help="print finals and errors only")
+
+
+def session_options(given: argparse.Namespace) -> dict[str, Any]:
+    """What was given of the options of the session, as docs/protocol.md names them."""
+    timed = any(path.suffix.lower() in _TIMED_FORMATS for path in given.save)
+    options = {
+        "language": given.language,
+        "keywords": given.keywords,
+        "context": given.context,
+        "endpoint_ms": given.endpoint_ms,
+        "word_times": given.word_times or timed,
+    }
+    return {**{name: value for name, value in options.items() if value}, **dict(given.others)}
+
+
+def tls_context(given: argparse.Namespace) -> ssl.SSLContext | None:
+    """Trust beyond the system's, where asked for.
+
+    Raises:
+        UsageError: the authority's file can't be used.
+    """
+    if given.insecure:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    if given.ca is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=str(given.ca))
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"--ca {given.ca}: not a certificate file in PEM format ({error.strerror or error})") from None
+
+
+def connection_options(given: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `open_lasting_stream` that say where the server is.
+
+    Raises:
+        UsageError: see `tls_context`.
+    """
+    return {"url": given.url, "api_key": given.api_key, "tls": tls_context(given)}
+
+
+def check_saves(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """See that transcripts can go there, before an hour is spent on making them.
+
+    Raises:
+        UsageError: a format is unknown, a file exists, or a name comes twice.
+    """
+    for path in paths:
+        try:
+            check_format(path)
+        except TranscriptError as error:
+            raise UsageError(str(error)) from None
+        if path.is_dir():
+            raise UsageError(f"{path}: a folder, not a file")
+        if path.exists() and path.stat().st_size and not overwrite:
+            raise UsageError(f"{path} exists; choose another name, or say --overwrite")
+    twice = {str(path) for path in paths if paths.count(path) > 1}
+    if twice:
+        raise UsageError(f"{', '.join(sorted(twice))}: two transcripts would go there")
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
