@@ -111,7 +111,7 @@ class CTranslate2Whisper:
 
     def context_tokens(self, context: Context) -> list[int]:
         """What is put before the transcript, most recent last; keywords stay where earlier finals are too long."""
-        background = self._encode_text(" ".join(filter(None, (context.text, ", ".join(context.keywords)))))
+        background = self._encode_text(f"{_sentence(context.text)} {_sentence(', '.join(context.keywords))}")
         previous = self._encode_text(context.previous)
         background = background[: max(LONGEST_BACKGROUND, LONGEST_CONTEXT - len(previous))]
         room = LONGEST_CONTEXT - len(background)
@@ -192,6 +192,12 @@ class CTranslate2Whisper:
         if found is None:
             raise ValueError(f"its tokenizer has no {token}")
         return int(found)
+
+
+def _sentence(text: str) -> str:
+    """`text` with an end: after an open one the transcript would go on in lower case."""
+    text = text.strip()
+    return f"{text}." if text and text[-1].isalnum() else text
 
 
 def _logprob(logits: NDArray[np.float32], token: int) -> float:

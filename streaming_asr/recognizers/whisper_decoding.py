@@ -27,6 +27,8 @@ TOKENS_PER_S = 10
 TOKENS_PER_S_ANY_LANGUAGE = 20
 """Scripts that the vocabulary spells byte by byte need more."""
 SPARE_TOKENS = 16
+PLAUSIBLE_TOKENS_PER_S = 6
+"""Fast speech. A text that still repeats itself after the last attempt is believed up to here."""
 
 
 class Cancelled(Exception):
@@ -53,7 +55,7 @@ class Options:
 
     partial: Padding = Padding(floor_s=12, tail_s=3)
     final: Padding = Padding(floor_s=15, tail_s=6)
-    beam_size: int = 1
+    beam_size: int = 5
     """Hypotheses that a final keeps in sight; partials keep one."""
 
 
@@ -99,8 +101,7 @@ class WhisperDecoding:
         self._features = whisper.features(job.audio)
         self._context = whisper.context_tokens(job.context)
         draft, encoding = self._draft()
-        silent = draft.no_speech > SILENCE_NO_SPEECH and draft.mean_logprob < SILENCE_LOGPROB
-        kept = [] if silent else collapse(draft.tokens)
+        kept = self._kept(draft)
         tokens = tuple(draft.tokens[n] for n in kept)
         pieces = whisper.text.pieces(tokens)
         words = self._words(tokens, pieces, encoding) if job.word_times else None
@@ -138,6 +139,15 @@ class WhisperDecoding:
             encoding = self._encode(WINDOW_S)
             draft = self._generate(encoding, ())
         return draft, encoding
+
+    def _kept(self, draft: Draft) -> list[int]:
+        """Indices of the tokens that are an answer: none where there was no speech, each loop once."""
+        if draft.no_speech > SILENCE_NO_SPEECH and draft.mean_logprob < SILENCE_LOGPROB:
+            return []
+        # Who does say the same word a dozen times takes a while for it.
+        if draft.complete and len(draft.tokens) <= PLAUSIBLE_TOKENS_PER_S * self._seconds:
+            return list(range(len(draft.tokens)))
+        return collapse(draft.tokens)
 
     def _encode(self, seconds: float) -> Encoding:
         self._check()

@@ -42,13 +42,12 @@ def words_of(
         language: decides whether words are told apart by spaces or are single characters.
         audio_ms: no word ends later.
     """
-    ends = [*starts[1:], audio_ms // FRAME_MS][: len(pieces)]
+    times = [min(frame * FRAME_MS, audio_ms) for frame in starts[: len(pieces) + 1]] + [audio_ms]
     words: list[Word] = []
     for first, last in _groups(pieces, spaced=language not in _WITHOUT_SPACES):
-        start, end = (min(frame * FRAME_MS, audio_ms) for frame in (starts[first], ends[last - 1]))
         text = "".join(pieces[first:last]).strip()
         if text:
-            words.append(Word(text, start, end, float(np.mean(probabilities[first:last]))))
+            words.append(Word(text, times[first], times[last], float(np.mean(probabilities[first:last]))))
     return tuple(_without_pauses(words))
 
 

