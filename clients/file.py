@@ -26,6 +26,7 @@ from clients.pacing import at_real_time
 from clients.reconnect import LastingStream, open_lasting_stream
 from clients.transcript_files import create_transcript
 
+_MEASURED_EVERY_S = 0.1
 _SAVE_HELP = """write the transcript too, as .txt, .json, .srt or .vtt; may be repeated. {stem}, {name} and {dir}
 stand for the audio file's name without and with extension and for its folder; several files need one of them:
 --save '{dir}/{stem}.srt'"""
@@ -137,7 +138,7 @@ class _Run:
                     split = audio.channels == 2
                     transcripts = [files.enter_context(create_transcript(to, several_channels=split)) for to in saves]
                     following = asyncio.create_task(follow(stream, track, transcripts))
-                    measuring = asyncio.create_task(_measure(stream, track))
+                    measuring = asyncio.create_task(self._measure(stream, track))
                     sending = asyncio.create_task(self._send(audio, stream))
                     asked = asyncio.create_task(self._interrupts.asked.wait())
                     try:
@@ -169,20 +170,22 @@ class _Run:
             return at_real_time(audio.pieces, audio.bytes_per_second)
         return _at_once(audio.pieces)
 
+    async def _measure(self, stream: LastingStream, track: Track) -> None:
+        """Keep the progress up to date: of what is sent at real time, else of what is transcribed."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            await asyncio.sleep(_MEASURED_EVERY_S)
+            if self._given.realtime:
+                track.position_ms = stream.sent_ms
+            else:
+                track.position_ms = stream.settled_ms
+                track.speed = stream.settled_ms / 1000 / (loop.time() - began)
+
 
 async def _at_once(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
-
-
-async def _measure(stream: LastingStream, track: Track) -> None:
-    """Keep the progress up to date."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while True:
-        await asyncio.sleep(0.1)
-        track.position_ms = stream.settled_ms
-        track.speed = stream.settled_ms / 1000 / (loop.time() - began)
 
 
 if __name__ == "__main__":

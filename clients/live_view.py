@@ -81,8 +81,12 @@ class LiveView:
             times = f"[{clock(final.start_ms)} - {clock(final.time_ms)}] " if self._times else ""
             print(f"{times}{label}{final.text.strip()}", flush=True)
             return
-        line = Text(f"{clock(final.start_ms)} - {clock(final.time_ms)}  ", style="dim")
-        self._screen.print(line.append_text(Text(f"{label}{final.text.strip()}", style="not dim")))
+        line = Table.grid(padding=(0, 2))
+        line.add_column(no_wrap=True)
+        line.add_row(
+            Text(f"{clock(final.start_ms)} - {clock(final.time_ms)}", style="dim"), Text(f"{label}{final.text.strip()}")
+        )
+        self._screen.print(line)
 
     def notice(self, message: str, *, style: str = "yellow", urgent: bool = False) -> None:
         """Tell something that is not transcript.
@@ -185,7 +189,7 @@ class Track:
     def _reconnecting(self, event: Reconnecting) -> None:
         self._partials.clear()
         if event.attempt == 1:
-            self._tell(f"{event.reason} Reconnecting; what is said meanwhile is kept.")
+            self._tell(f"{event.reason} Reconnecting; audio is kept meanwhile.")
         self._status = f"reconnecting, attempt {event.attempt}"
 
     def _reconnected(self, event: Reconnected) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import sys
 from collections.abc import Sequence
 
@@ -29,6 +30,7 @@ from clients.transcript_files import create_transcript
 
 MUTED_S = 3.0
 """Nothing but zeros for this long: not a quiet room, but a microphone that is off."""
+OVERFLOW_TOLD_EVERY_S = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,14 +108,16 @@ def _greet(view: LiveView, microphone: Microphone, stream: LastingStream) -> Non
 async def _feed(microphone: Microphone, stream: LastingStream, track: Track) -> None:
     """Send what the microphone hears until it is closed."""
     meter = LevelMeter(microphone.rate * microphone.channels * 2)
-    muted = False
+    muted, overflow_told_at = False, -math.inf
+    loop = asyncio.get_running_loop()
     async for block in microphone:
         meter.push(block)
         await stream.send(block)
         track.level_db = meter.level_db
         track.position_ms = stream.sent_ms
-        if overflows := microphone.take_overflows():
-            track.notice(f"This machine is too busy: audio was lost {overflows} times.")
+        if microphone.overflows and loop.time() - overflow_told_at > OVERFLOW_TOLD_EVERY_S:
+            overflow_told_at = loop.time()
+            track.notice(f"This machine is too busy: audio was lost {microphone.overflows} times so far.")
         if meter.silent_s > MUTED_S and not muted:
             muted = True
             track.notice("The microphone gives pure silence; is it muted, or not allowed to this program?")

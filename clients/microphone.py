@@ -99,7 +99,8 @@ class Microphone:
         self._blocks: deque[bytes] = deque()
         self._filled = asyncio.Event()
         self._closed = False
-        self._overflows = 0
+        self.overflows = 0
+        """How often audio was lost because this machine was too busy."""
 
     def start(self) -> None:
         """Begin to listen, within a running event loop.
@@ -121,11 +122,6 @@ class Microphone:
             self._stream.start()
         except self._sounddevice.PortAudioError as error:
             raise MicrophoneError(f"{self.name} can't be listened to: {error}") from None
-
-    def take_overflows(self) -> int:
-        """How often audio was lost because this machine was too busy, since last asked."""
-        overflows, self._overflows = self._overflows, 0
-        return overflows
 
     def close(self) -> None:
         """Stop listening; what was captured can still be read."""
@@ -152,9 +148,9 @@ class Microphone:
     def _captured(self, data: Any, frames: int, time: Any, status: Any) -> None:
         """Called by PortAudio in a thread of its own."""
         if status and status.input_overflow:
-            self._overflows += 1
+            self.overflows += 1
         if len(self._blocks) >= QUEUE_BLOCKS:
-            self._overflows += 1
+            self.overflows += 1
             return
         self._blocks.append(bytes(data))
         self._wake()

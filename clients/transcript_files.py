@@ -97,9 +97,16 @@ class JsonFile(TranscriptFile):
     _separator = "\n"
 
     def format(self, final: Final) -> str:
-        fields = msgspec.to_builtins(final)
-        del fields["type"]
-        fields["end_ms"] = fields.pop("time_ms")
+        fields = {
+            "utterance": final.utterance,
+            "channel": final.channel,
+            "start_ms": final.start_ms,
+            "end_ms": final.time_ms,
+            "text": final.text,
+            "language": final.language,
+            "confidence": final.confidence,
+            "words": final.words,
+        }
         separator, self._separator = self._separator, ",\n"
         return separator + msgspec.json.encode(fields).decode()
 
