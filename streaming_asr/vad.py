@@ -28,8 +28,8 @@ _SILERO_HYSTERESIS = 0.15
 _SILERO_WEIGHTS = Path(__file__).parent / "data" / "silero_vad_16k_sequence.onnx"
 WEBRTC_FRAME = 480
 """Samples of one of WebRTC's decisions, 30 ms: the longest it takes, the cheapest per second."""
-_WARM_UP_FRAMES = 3
-"""Frames before the gate opened that Silero is shown, so that its memory is not empty."""
+_WARM_UP_FRAMES = 16
+"""Frames before the gate opened that Silero is shown, half a second. After a shorter gap its memory has no hole."""
 
 
 class DetectorUnavailable(Exception):
@@ -138,30 +138,33 @@ class CascadeDetector:
 
     frame_samples = SILERO_FRAME
 
-    def __init__(self, threshold: float = 0.5, mode: int = 2) -> None:
+    def __init__(self, threshold: float = 0.5, mode: int = 3) -> None:
         self._gate = WebRtcDetector(mode)
         self._silero = SileroDetector(threshold)
         self.reset()
 
     def reset(self) -> None:
         self._gate.reset()
-        self._open = False
-        self._recent = np.empty((0, SILERO_FRAME), np.float32)
+        self._silero.reset()
+        self._unseen = np.empty((0, SILERO_FRAME), np.float32)
+        """The latest frames that Silero was not asked about, one more than it is shown if there were more."""
 
     def voiced(self, frames: Audio) -> NDArray[np.bool_]:
         passed = self._gate.voiced(frames[:, :WEBRTC_FRAME])
         decisions = np.zeros(len(frames), bool)
-        heard = np.concatenate((self._recent, frames))
-        before = len(self._recent)
+        asked = 0
         for start, end in _runs(passed):
-            if start > 0 or not self._open:
-                self._silero.reset()
-                self._silero.voiced(heard[max(0, before + start - _WARM_UP_FRAMES) : before + start])
+            self._catch_up(np.concatenate((self._unseen, frames[asked:start])))
             decisions[start:end] = self._silero.voiced(frames[start:end])
-        if len(frames):
-            self._open = bool(passed[-1])
-            self._recent = heard[-_WARM_UP_FRAMES:]
+            self._unseen = self._unseen[:0]
+            asked = end
+        self._unseen = np.concatenate((self._unseen, frames[asked:]))[-_WARM_UP_FRAMES - 1 :]
         return decisions
+
+    def _catch_up(self, unseen: Audio) -> None:
+        if len(unseen) > _WARM_UP_FRAMES:
+            self._silero.reset()
+        self._silero.voiced(unseen[-_WARM_UP_FRAMES:])
 
 
 def make_detector(name: str, *, threshold: float = 0.5) -> VoiceDetector:
