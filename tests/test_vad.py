@@ -1,0 +1,132 @@
+"""The voice detectors on real speech and on what is none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.speech import OWN, clips
+from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
+from streaming_asr.vad import DetectorUnavailable, VoiceDetector, _silero, make_detector
+
+NAMES = ("webrtc", "silero", "cascade")
+
+
+def _clip(index: int = 0) -> Audio:
+    return clips(OWN, "librivox")[index].audio()
+
+
+def _frames(audio: Audio, detector: VoiceDetector) -> Audio:
+    frame = detector.frame_samples
+    return audio[: len(audio) // frame * frame].reshape(-1, frame)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_words_are_voiced(name: str) -> None:
+    """Against the words' times from a forced alignment, which no detector had a part in."""
+    detector = make_detector(name)
+    for clip in clips(OWN, "librivox"):
+        detector.reset()
+        voiced = detector.voiced(_frames(clip.audio(), detector))
+        seconds = np.arange(len(voiced)) * detector.frame_samples / SAMPLE_RATE
+        said = np.zeros(len(voiced), bool)
+        for _, start, end in clip.words:
+            said |= (seconds >= start) & (seconds < end)
+        assert voiced[said].mean() > 0.85
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_digital_silence_is_unvoiced(name: str) -> None:
+    detector = make_detector(name)
+    assert not detector.voiced(np.zeros((100, detector.frame_samples), np.float32)).any()
+
+
+@pytest.mark.parametrize("name", ["silero", "cascade"])
+@pytest.mark.parametrize("sound", ["hiss", "tone", "clicks"])
+def test_noise_is_no_speech(name: str, sound: str) -> None:
+    time = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
+    samples = {
+        "hiss": np.random.default_rng(0).normal(0, 0.1, len(time)),
+        "tone": 0.3 * np.sin(2 * np.pi * 440 * time),
+        "clicks": np.where(np.arange(len(time)) % 4000 < 20, 0.5, 0.0),
+    }[sound]
+    detector = make_detector(name)
+    assert detector.voiced(_frames(samples.astype(np.float32), detector)).mean() < 0.02
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, 400), max_size=12))
+def test_any_split_gives_the_same_decisions(name: str, cuts: list[int]) -> None:
+    gap = np.zeros(SAMPLE_RATE, np.float32)
+    detector = make_detector(name)
+    frames = _frames(np.concatenate([_clip(1), gap, _clip(4)]), detector)
+    whole = detector.voiced(frames)
+    detector.reset()
+    bounds = sorted(min(cut, len(frames)) for cut in cuts)
+    parts = [frames[a:b] for a, b in zip([0, *bounds], [*bounds, len(frames)], strict=True)]
+    assert np.array_equal(np.concatenate([detector.voiced(part) for part in parts]), whole)
+    detector.reset()
+    assert np.array_equal(np.concatenate([detector.voiced(frame[None]) for frame in frames]), whole)
+
+
+def test_detectors_do_not_share_what_they_heard() -> None:
+    one, other = make_detector("cascade"), make_detector("cascade")
+    frames = _frames(_clip(), one)
+    alone = one.voiced(frames)
+    one.reset()
+    mixed = []
+    for frame in frames:
+        mixed.append(one.voiced(frame[None]))
+        other.voiced(frames[:1])
+    assert np.array_equal(np.concatenate(mixed), alone)
+
+
+def test_the_cascade_hears_what_silero_hears_after_a_long_silence() -> None:
+    detector = make_detector("cascade")
+    quiet = np.zeros(20 * SAMPLE_RATE // 512 * 512, np.float32)
+    after = detector.voiced(_frames(np.concatenate([quiet, _clip()]), detector))[len(quiet) // 512 :]
+    silero = make_detector("silero").voiced(_frames(_clip(), detector))
+    assert (after == silero).mean() > 0.9
+
+
+def test_without_onnxruntime_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    _silero.cache_clear()
+    for name in ("silero", "cascade"):
+        with pytest.raises(DetectorUnavailable, match=r"pip install 'streaming-asr\[silero\]'"):
+            make_detector(name)
+    make_detector("webrtc")
+
+
+def test_a_wrong_name_or_threshold_is_told() -> None:
+    with pytest.raises(ValueError, match="cascade, silero and webrtc"):
+        make_detector("ears")
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        make_detector("silero", threshold=1.5)
+
+
+def test_speech_sets_are_read(tmp_path: Path) -> None:
+    from benchmarks.speech import NoSpeech, sets
+
+    assert sets(OWN) == ["librivox"]
+    first = clips(OWN, "librivox")[0]
+    assert first.text.startswith("and mister john dashwood")
+    assert first.words[0][0] == "and"
+    chapter = tmp_path / "LibriSpeech" / "19" / "198"
+    chapter.mkdir(parents=True)
+    (chapter / "19-198.trans.txt").write_text("19-198-0001 TO BE\n19-198-0002 OR NOT\n")
+    published = clips(tmp_path, "LibriSpeech")
+    assert [(clip.id, clip.text, clip.path.name) for clip in published] == [
+        ("19-198-0001", "TO BE", "19-198-0001.flac"),
+        ("19-198-0002", "OR NOT", "19-198-0002.flac"),
+    ]
+    with pytest.raises(NoSpeech, match="sets here: librivox"):
+        clips(OWN, "choir")
+    with pytest.raises(NoSpeech, match="can't be read"):
+        published[0].audio()
