@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from streaming_asr.recognizers.base import (
     Kind,
     RecognizerUnavailable,
 )
-from streaming_asr.recognizers.whisper_decoding import WINDOW_S, Cancelled, Options, WhisperDecoding
+from streaming_asr.recognizers.whisper_decoding import WINDOW_S, Cancelled, Options, decode
 from streaming_asr.recognizers.whisper_weights import BUILT_IN, INSTALL, find_weights
 
 if TYPE_CHECKING:
@@ -114,9 +114,8 @@ class FasterWhisperRecognizer:
             return
         self._closing = True
         self._pool.shutdown(wait=False)
-        if jobs := [asyncio.wrap_future(job) for job in self._jobs]:
-            await asyncio.wait(jobs, timeout=CLOSE_S)
-        if self._whisper is not None and not self._jobs:
+        _, running = await asyncio.to_thread(wait, list(self._jobs), CLOSE_S)
+        if self._whisper is not None and not running:
             self._whisper.close()
         self._whisper = None
         if self._blas is not None:
@@ -172,7 +171,7 @@ class FasterWhisperRecognizer:
         if self._closing or whisper is None:
             raise DecodeFailed("The recognizer is closing.")
         try:
-            return WhisperDecoding(whisper, self._options, job, unwanted.is_set).run()
+            return decode(whisper, self._options, job, unwanted.is_set)
         except Cancelled:
             raise DecodeFailed("The job was cancelled.") from None
         except RuntimeError as error:  # CTranslate2's only kind.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,12 +59,31 @@ class Options:
     """Hypotheses that a final keeps in sight; partials keep one."""
 
 
-class WhisperDecoding:
-    """One job on its way to a hypothesis.
+def decode(
+    whisper: CTranslate2Whisper, options: Options, job: DecodeJob, cancelled: Callable[[], bool] = lambda: False
+) -> Hypothesis:
+    """Decode `job`, which blocks.
 
     Args:
         cancelled: asked between the steps.
+
+    Raises:
+        DecodeFailed: the audio is too long, or the language unknown.
+        Cancelled: `cancelled` said so.
     """
+    seconds = len(job.audio) / SAMPLE_RATE
+    if seconds > WINDOW_S:
+        raise DecodeFailed(f"Whisper takes at most {WINDOW_S:.0f} s of audio; the utterance has {seconds:.1f} s.")
+    if job.language is not None and job.language not in whisper.languages:
+        known = ", ".join(whisper.languages)
+        raise DecodeFailed(f"The model does not know the language {job.language!r}, only {known}.")
+    if seconds < SHORTEST_S or not job.audio.any():
+        return Hypothesis(language=job.language, no_speech=1.0, cost=Cost(decodes=0))
+    return _Decoding(whisper, options, job, cancelled).run()
+
+
+class _Decoding:
+    """One job on its way to a hypothesis."""
 
     def __init__(
         self, whisper: CTranslate2Whisper, options: Options, job: DecodeJob, cancelled: Callable[[], bool]
@@ -80,31 +99,19 @@ class WhisperDecoding:
         self._encoded_audio_s = 0.0
         self._decodes = 0
         self._generated = 0
+        self._begun = time.perf_counter()
+        self._features = whisper.features(job.audio)
+        self._encoding = self._encode(self._length_s)
+        self._language, self._language_probability = job.language or "", None
+        if job.language is None:
+            self._language, self._language_probability = whisper.detect_language(self._encoding)
 
     def run(self) -> Hypothesis:
-        """
-        Raises:
-            DecodeFailed: the audio is too long, or the language unknown.
-            Cancelled: `cancelled` said so.
-        """
-        job, whisper = self._job, self._whisper
-        if self._seconds > WINDOW_S:
-            raise DecodeFailed(
-                f"Whisper takes at most {WINDOW_S:.0f} s of audio; the utterance has {self._seconds:.1f} s."
-            )
-        if job.language is not None and job.language not in whisper.languages:
-            known = ", ".join(whisper.languages)
-            raise DecodeFailed(f"The model does not know the language {job.language!r}, only {known}.")
-        if self._seconds < SHORTEST_S or not job.audio.any():
-            return Hypothesis(language=job.language, no_speech=1.0, cost=Cost(decodes=0))
-        begun = time.perf_counter()
-        self._features = whisper.features(job.audio)
-        self._context = whisper.context_tokens(job.context)
-        draft, encoding = self._draft()
+        draft = self._draft()
         kept = self._kept(draft)
         tokens = tuple(draft.tokens[n] for n in kept)
-        pieces = whisper.text.pieces(tokens)
-        words = self._words(tokens, pieces, encoding) if job.word_times else None
+        pieces = self._whisper.text.pieces(tokens)
+        words = self._words(tokens, pieces) if self._job.word_times else None
         return Hypothesis(
             tokens=tokens,
             pieces=pieces,
@@ -117,7 +124,7 @@ class WhisperDecoding:
             words=words,
             cost=Cost(
                 encode_s=self._encode_s,
-                decode_s=time.perf_counter() - begun - self._encode_s,
+                decode_s=time.perf_counter() - self._begun - self._encode_s,
                 audio_s=self._encoded_audio_s,
                 prompt_tokens=draft.prompt_tokens,
                 generated_tokens=self._generated,
@@ -125,20 +132,17 @@ class WhisperDecoding:
             ),
         )
 
-    def _draft(self) -> tuple[Draft, Encoding]:
-        """Decode, and once more with less forced and more padded as long as the text loops."""
-        encoding = self._encode(self._length_s)
-        language, probability = self._job.language, None
-        if language is None:
-            language, probability = self._whisper.detect_language(encoding)
-        self._language, self._language_probability = language, probability
-        draft = self._generate(encoding, self._job.prefix)
+    def _draft(self) -> Draft:
+        """Decode; as long as the text loops, once more without the prefix, then as Whisper was trained to."""
+        context = self._whisper.context_tokens(self._job.context)
+        draft = self._generate(context, self._job.prefix)
         if _loops(draft) and self._job.prefix:
-            draft = self._generate(encoding, ())
-        if _loops(draft) and self._length_s < WINDOW_S:
-            encoding = self._encode(WINDOW_S)
-            draft = self._generate(encoding, ())
-        return draft, encoding
+            draft = self._generate(context)
+        if _loops(draft) and (self._length_s < WINDOW_S or context):
+            if self._length_s < WINDOW_S:
+                self._encoding = self._encode(WINDOW_S)
+            draft = self._generate()
+        return draft
 
     def _kept(self, draft: Draft) -> list[int]:
         """Indices of the tokens that are an answer: none where there was no speech, each loop once."""
@@ -157,13 +161,13 @@ class WhisperDecoding:
         self._encoded_audio_s += seconds
         return encoding
 
-    def _generate(self, encoding: Encoding, prefix: tuple[int, ...]) -> Draft:
+    def _generate(self, context: Sequence[int] = (), prefix: Sequence[int] = ()) -> Draft:
         self._check()
         rate = TOKENS_PER_S if self._language == "en" else TOKENS_PER_S_ANY_LANGUAGE
         draft = self._whisper.generate(
-            encoding,
+            self._encoding,
             language=self._language,
-            context=self._context,
+            context=context,
             prefix=prefix,
             max_tokens=max(len(prefix), math.ceil(rate * self._seconds)) + SPARE_TOKENS,
             beam_size=self._beam_size,
@@ -172,12 +176,12 @@ class WhisperDecoding:
         self._generated += len(draft.tokens) - len(prefix)
         return draft
 
-    def _words(self, tokens: tuple[int, ...], pieces: tuple[str, ...], encoding: Encoding) -> tuple[Word, ...]:
+    def _words(self, tokens: Sequence[int], pieces: Sequence[str]) -> tuple[Word, ...]:
         if not tokens:
             return ()
         self._check()
         alignment, probabilities = self._whisper.align(
-            encoding, tokens, language=self._language, frames=self._features.shape[1]
+            self._encoding, tokens, language=self._language, frames=self._features.shape[1]
         )
         return words_of(
             pieces,
