@@ -100,9 +100,9 @@ class AudioLedger:
         self._open: dict[int, tuple[int, int]] = {}
         """Utterances without a final, by the session's number: track and position of their start."""
         self._cut: set[int] = set()
-        """Those that ended because the server ends the session, perhaps within a word."""
+        """Those that ended because the session does. If it is the server that ends it, they may end within a word."""
         self._held_back: list[Final] = []
-        """Finals of those; a new session makes better ones."""
+        """Finals of those: good once all is done, but a new session makes better ones."""
         self._finalizes: deque[int] = deque()
         """Positions of finalizes that are not answered yet."""
         self._finalized = [0] * tracks
@@ -141,7 +141,6 @@ class AudioLedger:
     def append(self, audio: bytes | memoryview) -> None:
         """Take the next audio, of any length."""
         self._audio += audio
-        self._forget(min(self._settled))
         if self.end - self._start > self._keep:
             self._forget(self.end - self._keep)
 
@@ -202,40 +201,40 @@ class AudioLedger:
         self._gap_start = None
         return gap
 
-    def observe(self, event: ServerEvent) -> Event | None:
-        """The server's event as one of the stream; None where it is not for the user."""
+    def observe(self, event: ServerEvent) -> list[Event]:
+        """What the server's event means in the stream, for the user; often just that event."""
         if isinstance(event, Pong):
             self._heard(event)
-            return None
+            return []
         if isinstance(event, Done):
             self._settled = [self.end] * len(self._settled)
-            return Done(audio_ms=self.end_ms)
-        if isinstance(event, Finalized):
-            return self._observe_finalized(event)
-        if isinstance(event, SpeechStarted):
-            self._open[event.utterance] = event.channel, self._position(event.time_ms)
-        elif isinstance(event, SpeechEnded) and event.reason == "stop" and not self._stop_sent:
-            self._cut.add(event.utterance)
-        elif isinstance(event, Final):
+            return [*self.give_up(), Done(audio_ms=self.end_ms)]
+        if isinstance(event, Final):
             return self._observe_final(event)
-        return self._translated(event)
+        if isinstance(event, Finalized):
+            self._observe_finalized(event)
+        elif isinstance(event, SpeechStarted):
+            self._open[event.utterance] = event.channel, self._position(event.time_ms)
+        elif isinstance(event, SpeechEnded) and event.reason == "stop":
+            self._cut.add(event.utterance)
+        return [self._translated(event)]
 
     def give_up(self) -> list[Final]:
-        """No session follows. Finals that were held back in its hope."""
+        """No session follows: finals that were held back for the case that one does."""
         held_back, self._held_back = self._held_back, []
         return held_back
 
-    def _observe_final(self, final: Final) -> Final | None:
+    def _observe_final(self, final: Final) -> list[Event]:
         told = self._translated(final)
         if final.utterance in self._cut:
             self._held_back.append(told)
-            return None
+            return []
         self._open.pop(final.utterance, None)
         self._last_final = max(self._last_final, told.utterance)
         self._settle(final.channel, self._position(final.time_ms))
-        return told
+        return [told]
 
-    def _observe_finalized(self, finalized: Finalized) -> Finalized:
+    def _observe_finalized(self, finalized: Finalized) -> None:
         position = self._position(finalized.time_ms)
         self._finalized[finalized.channel] = position
         self._settle(finalized.channel, position)
@@ -243,7 +242,6 @@ class AudioLedger:
         while self._asked and self._finalizes[0] <= answered:
             self._finalizes.popleft()
             self._asked -= 1
-        return self._translated(finalized)
 
     def _heard(self, pong: Pong) -> None:
         if not isinstance(pong.id, int):
@@ -255,6 +253,7 @@ class AudioLedger:
 
     def _settle(self, track: int, position: int) -> None:
         self._settled[track] = max(self._settled[track], min(position, self._next))
+        self._forget(min(self._settled))
 
     def _configured(self, options: Mapping[str, Any]) -> None:
         pre_roll, onset = options.get("pre_roll_ms"), options.get("onset_ms")

@@ -210,10 +210,9 @@ class LastingStream:
             isinstance(event, Configured) or (isinstance(event, ServerError) and event.code == "bad_option")
         ):
             self._changes.popleft()
-        told = self._ledger.observe(event)
-        self._room.set()
-        if told is not None:
+        for told in self._ledger.observe(event):
             await self._inbox.put(told)
+        self._room.set()
 
     async def _send_all(self, session: TranscriptionStream) -> None:
         """Send until the session ends; why it ended is for its reader to tell."""

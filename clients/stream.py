@@ -32,7 +32,7 @@ OPEN_TIMEOUT_S = 10.0
 MESSAGE_BYTES = 64 * 1024
 """Longer audio is sent as several messages."""
 _EVENT_BYTES = 16 * 2**20
-_CLOSE_TIMEOUT_S = 2.0
+_CLOSE_TIMEOUT_S = 0.5
 _REASON_WAIT_S = 2.0
 _WORDY = ("keywords", "context")
 """Options that are sent in a message of their own, because an address has little room and commas a meaning in it."""

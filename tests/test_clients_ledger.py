@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from clients.events import (
     AudioDropped,
     Done,
-    Event,
     Final,
     Finalized,
     Partial,
@@ -58,7 +57,7 @@ def test_a_new_session_begins_where_the_last_final_ended() -> None:
     ledger.append(seconds(3, 1) + seconds(2, 2))
     assert drain(ledger) == seconds(3, 1) + seconds(2, 2)
     ledger.observe(started(1, 500))
-    assert ledger.observe(final(1, 500, 3000)) == final(1, 500, 3000)
+    assert ledger.observe(final(1, 500, 3000)) == [final(1, 500, 3000)]
 
     reconnected = ledger.begin_session(OPTIONS)
 
@@ -77,23 +76,23 @@ def test_times_and_numbers_run_on_in_the_new_session() -> None:
     drain(ledger)
     words = (Word(text="so", start_ms=200, end_ms=300),)
 
-    assert ledger.observe(started(1, 250)) == started(3, 3250)
+    assert ledger.observe(started(1, 250)) == [started(3, 3250)]
     partial = Partial(utterance=1, revision=1, stable="", tentative="so", start_ms=250, time_ms=900)
-    told = ledger.observe(partial)
+    (told,) = ledger.observe(partial)
     assert isinstance(told, Partial)
     assert (told.utterance, told.start_ms, told.time_ms) == (3, 3250, 3900)
-    told_final = ledger.observe(Final(utterance=1, text="so", start_ms=250, time_ms=1500, words=words))
+    (told_final,) = ledger.observe(Final(utterance=1, text="so", start_ms=250, time_ms=1500, words=words))
     assert isinstance(told_final, Final)
     assert told_final.words == (Word(text="so", start_ms=3200, end_ms=3300),)
-    assert ledger.observe(SpeechEnded(utterance=1, start_ms=250, time_ms=1500, reason="endpoint")) == SpeechEnded(
-        utterance=3, start_ms=3250, time_ms=4500, reason="endpoint"
-    )
-    assert ledger.observe(ServerWarning(code="x", message="y", utterance=1)) == ServerWarning(
-        code="x", message="y", utterance=3
-    )
+    assert ledger.observe(SpeechEnded(utterance=1, start_ms=250, time_ms=1500, reason="endpoint")) == [
+        SpeechEnded(utterance=3, start_ms=3250, time_ms=4500, reason="endpoint")
+    ]
+    assert ledger.observe(ServerWarning(code="x", message="y", utterance=1)) == [
+        ServerWarning(code="x", message="y", utterance=3)
+    ]
     ledger.stop()
     drain(ledger)
-    assert ledger.observe(Done(audio_ms=2000)) == Done(audio_ms=5000)
+    assert ledger.observe(Done(audio_ms=2000)) == [Done(audio_ms=5000)]
 
 
 def test_an_utterance_begun_but_not_final_is_heard_again_under_its_number() -> None:
@@ -107,7 +106,17 @@ def test_an_utterance_begun_but_not_final_is_heard_again_under_its_number() -> N
 
     # Speech may have begun as much earlier as pre-roll, onset and some slack allow.
     assert ledger.begin_session(OPTIONS).resent_ms == 10_000 - 4000 + 300 + 2 * 96 + 500
-    assert ledger.observe(started(1, 992)) == started(2, 4000)
+    assert ledger.observe(started(1, 992)) == [started(2, 4000)]
+
+
+def test_room_is_made_as_soon_as_audio_is_settled() -> None:
+    ledger = AudioLedger(RATE, keep_s=60)
+    ledger.begin_session(OPTIONS)
+    ledger.append(seconds(60))
+    drain(ledger)
+    assert ledger.full
+    ledger.observe(Pong(id=60 * RATE))
+    assert not ledger.full
 
 
 def test_silence_that_was_heard_is_not_sent_again() -> None:
@@ -136,8 +145,8 @@ def test_pings_follow_the_audio_they_ask_about_and_pongs_stay_inside() -> None:
         else:
             assert message == Ping(sent)
     assert [message.id for message in messages if isinstance(message, Ping)] == [RATE, 2 * RATE]
-    assert ledger.observe(Pong(id=RATE)) is None
-    assert ledger.observe(Pong(id="someone else's")) is None
+    assert ledger.observe(Pong(id=RATE)) == []
+    assert ledger.observe(Pong(id="someone else's")) == []
 
 
 def test_a_final_that_the_server_cut_short_to_restart_is_made_again() -> None:
@@ -147,7 +156,7 @@ def test_a_final_that_the_server_cut_short_to_restart_is_made_again() -> None:
     drain(ledger)
     ledger.observe(started(1, 1000))
     ledger.observe(SpeechEnded(utterance=1, start_ms=1000, time_ms=4000, reason="stop"))
-    assert ledger.observe(final(1, 1000, 4000, text="half a wo")) is None
+    assert ledger.observe(final(1, 1000, 4000, text="half a wo")) == []
 
     assert ledger.begin_session(OPTIONS).resent_ms == 4000
     assert ledger.give_up() == []
@@ -165,7 +174,7 @@ def test_without_a_new_session_the_cut_final_is_what_there_is() -> None:
     assert ledger.give_up() == [final(1, 1000, 4000, text="half a wo")]
 
 
-def test_the_end_asked_for_makes_ordinary_finals() -> None:
+def test_the_last_final_is_good_once_the_server_says_that_all_is_done() -> None:
     ledger = AudioLedger(RATE)
     ledger.begin_session(OPTIONS)
     ledger.append(seconds(4))
@@ -173,7 +182,8 @@ def test_the_end_asked_for_makes_ordinary_finals() -> None:
     drain(ledger)
     ledger.observe(SpeechEnded(utterance=1, start_ms=1000, time_ms=4000, reason="stop"))
 
-    assert ledger.observe(final(1, 1000, 4000)) == final(1, 1000, 4000)
+    assert ledger.observe(final(1, 1000, 4000)) == []
+    assert ledger.observe(Done(audio_ms=4000)) == [final(1, 1000, 4000), Done(audio_ms=4000)]
 
 
 def test_controls_come_after_the_audio_before_them_and_again_in_a_new_session() -> None:
@@ -197,7 +207,7 @@ def test_an_answered_finalize_is_not_asked_again() -> None:
     ledger.finalize()
     ledger.finalize()
     drain(ledger)
-    assert ledger.observe(Finalized(time_ms=1000)) == Finalized(time_ms=1000)
+    assert ledger.observe(Finalized(time_ms=1000)) == [Finalized(time_ms=1000)]
     ledger.append(seconds(0.1, 2))
 
     ledger.begin_session(OPTIONS)
@@ -237,7 +247,7 @@ def test_an_outage_longer_than_what_is_kept_loses_the_oldest_and_says_so() -> No
 
     assert (reconnected.resent_ms, reconnected.lost_ms) == (0, 30_000)
     assert len(drain(ledger)) == 60 * RATE * 2
-    assert ledger.observe(started(1, 1000)) == started(2, 41_000)
+    assert ledger.observe(started(1, 1000)) == [started(2, 41_000)]
     assert ledger.begin_session(OPTIONS).lost_ms == 0
 
 
@@ -253,8 +263,8 @@ def test_audio_the_server_is_too_slow_for_is_left_out_and_times_stay_right() -> 
 
     assert ledger.take_gap() == AudioDropped(start_ms=100, end_ms=40_100)
     assert ledger.take_gap() is None
-    assert ledger.observe(started(1, 50)) == started(1, 50)
-    assert ledger.observe(started(2, 150)) == started(2, 40_150)
+    assert ledger.observe(started(1, 50)) == [started(1, 50)]
+    assert ledger.observe(started(2, 150)) == [started(2, 40_150)]
 
 
 def test_what_is_kept_is_always_more_than_the_longest_utterance() -> None:
@@ -331,9 +341,7 @@ def test_however_connections_break_each_utterance_gets_exactly_one_final(
 
     def hear(count: int) -> None:
         for event in session.told[:count]:
-            told: Event | None = ledger.observe(event)
-            if isinstance(told, Final):
-                finals.append(told)
+            finals.extend(told for told in ledger.observe(event) if isinstance(told, Final))
         del session.told[:count]
 
     def send(share: float) -> None:
