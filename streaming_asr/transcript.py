@@ -80,6 +80,7 @@ def _word_boundary(pieces: tuple[str, ...], end: int) -> bool:
     if end == len(pieces):
         return True
     following = pieces[end]
-    if not following or not pieces[end - 1]:
+    if not pieces[end - 1]:
         return False
-    return not (following[0].isascii() and (following[0].isalnum() or following[0] in "'-"))
+    # An empty piece begins a character that takes several tokens, so one outside ASCII.
+    return not following or not (following[0].isascii() and (following[0].isalnum() or following[0] in "'-"))

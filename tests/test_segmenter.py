@@ -1,0 +1,162 @@
+"""Voiced frames to utterances, on plain arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_asr.segmenter import Boundary, Mark, Segmenter, samples_of
+from streaming_asr.settings import SessionOptions
+
+FRAME = 320
+_MS = 16
+"""Samples of a millisecond."""
+
+
+def _flags(*runs: tuple[bool, int]) -> list[bool]:
+    """(voiced, ms) runs as frames of 20 ms."""
+    return [voiced for voiced, ms in runs for _ in range(ms // 20)]
+
+
+def _push(segmenter: Segmenter, flags: list[bool], levels: list[float] | None = None) -> list[Boundary]:
+    loud = [0.0 if flag else -60.0 for flag in flags] if levels is None else levels
+    return segmenter.push(np.array(flags, bool), np.array(loud, np.float32))
+
+
+def _segmenter(**options: Any) -> Segmenter:
+    return Segmenter(FRAME, SessionOptions(**options))
+
+
+def _ms(boundaries: list[Boundary]) -> list[tuple[Mark, int, int]]:
+    return [(b.mark, b.position // _MS, b.speech // _MS) for b in boundaries]
+
+
+def test_speech_between_silences_is_one_utterance() -> None:
+    boundaries = _push(_segmenter(), _flags((False, 1000), (True, 1000), (False, 1000)))
+    assert _ms(boundaries) == [(Mark.ONSET, 700, 1000), (Mark.PAUSE, 2200, 2000), (Mark.END, 2200, 2000)]
+
+
+def test_the_endpoint_comes_after_its_silence_and_not_before() -> None:
+    segmenter = _segmenter(endpoint_ms=500)
+    assert Mark.END not in [b.mark for b in _push(segmenter, _flags((True, 1000), (False, 480)))]
+    assert [b.mark for b in _push(segmenter, _flags((False, 20)))] == [Mark.END]
+
+
+def test_a_short_sound_opens_nothing() -> None:
+    assert _push(_segmenter(onset_ms=100), _flags((False, 500), (True, 80), (False, 500))) == []
+    assert _push(_segmenter(onset_ms=100), _flags((False, 500), (True, 100), (False, 500)))
+
+
+def test_speech_that_goes_on_after_a_pause_is_the_same_utterance() -> None:
+    boundaries = _push(_segmenter(), _flags((True, 1000), (False, 300), (True, 500), (False, 600)))
+    marks = [b.mark for b in boundaries]
+    assert marks == [Mark.ONSET, Mark.PAUSE, Mark.RESUME, Mark.PAUSE, Mark.END]
+    assert boundaries[2].position == 1300 * _MS
+
+
+def test_the_pre_roll_takes_nothing_from_the_utterance_before() -> None:
+    boundaries = _push(_segmenter(pre_roll_ms=2000), _flags((True, 500), (False, 600), (True, 500), (False, 600)))
+    first_end = next(b for b in boundaries if b.mark is Mark.END).position
+    assert [b.position for b in boundaries if b.mark is Mark.ONSET] == [0, first_end]
+
+
+def test_without_an_endpoint_only_finalize_ends_an_utterance() -> None:
+    segmenter = _segmenter(endpoint_ms=None)
+    assert Mark.END not in [b.mark for b in _push(segmenter, _flags((True, 500), (False, 9000)))]
+    assert _ms(segmenter.finalize(segmenter.position)) == [(Mark.END, 700, 500)]
+
+
+def test_finalize_counts_a_sound_too_short_for_an_onset() -> None:
+    segmenter = _segmenter(onset_ms=200)
+    assert _push(segmenter, _flags((False, 500), (True, 60))) == []
+    assert [b.mark for b in segmenter.finalize(segmenter.position)] == [Mark.ONSET, Mark.END]
+    assert segmenter.finalize(segmenter.position) == []
+
+
+def test_long_speech_is_cut_in_its_quietest_spot() -> None:
+    segmenter = _segmenter(max_utterance_s=10)
+    levels = [0.0] * 600
+    for frame in range(400, 410):
+        levels[frame] = -30.0
+    boundaries = _push(segmenter, [True] * 600, levels)
+    cut, onset = boundaries[1:3]
+    assert (cut.mark, onset.mark) == (Mark.CUT, Mark.ONSET)
+    assert 400 <= cut.position // FRAME <= 410
+    assert onset.position == cut.position
+
+
+def test_a_cut_prefers_silence_to_quiet_speech() -> None:
+    segmenter = _segmenter(max_utterance_s=10)
+    flags = [not 430 <= frame < 438 for frame in range(520)]
+    levels = [-20.0] * 520
+    cut = next(b for b in _push(segmenter, flags, levels) if b.mark is Mark.CUT)
+    assert 430 <= cut.position // FRAME <= 438
+
+
+def test_a_session_may_change_its_endpoint() -> None:
+    segmenter = _segmenter(endpoint_ms=2000)
+    _push(segmenter, _flags((True, 500), (False, 700)))
+    segmenter.reconfigure(SessionOptions(endpoint_ms=300))
+    assert [b.mark for b in _push(segmenter, _flags((False, 20)))] == [Mark.END]
+
+
+_RUNS = st.lists(st.tuples(st.booleans(), st.integers(1, 120)), max_size=25)
+_OPTIONS = st.fixed_dictionaries(
+    {
+        "onset_ms": st.sampled_from([0, 60, 200]),
+        "pre_roll_ms": st.sampled_from([0, 300, 2000]),
+        "pause_ms": st.sampled_from([60, 200, 700]),
+        "endpoint_ms": st.sampled_from([None, 100, 500, 1000]),
+        "max_utterance_s": st.sampled_from([5.0, 30.0]),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(runs=_RUNS, options=_OPTIONS, finalizes=st.sets(st.integers(0, 60), max_size=4), data=st.data())
+def test_whatever_is_heard(
+    runs: list[tuple[bool, int]], options: dict[str, Any], finalizes: set[int], data: st.DataObject
+) -> None:
+    """Utterances never overlap, keep their length, and hold every voiced sample but those of sounds too short."""
+    flags = [voiced for voiced, frames in runs for _ in range(frames)]
+    levels = data.draw(st.lists(st.floats(-90, 0), min_size=len(flags), max_size=len(flags)))
+    segmenter = Segmenter(FRAME, SessionOptions(**options))
+    boundaries: list[Boundary] = []
+    opened_by: list[bool] = []
+    for index, (flag, level) in enumerate(zip(flags, levels, strict=True)):
+        boundaries += _push(segmenter, [flag], [level])
+        opened_by.append(segmenter.open)
+        if index in finalizes:
+            boundaries += segmenter.finalize(segmenter.position)
+    boundaries += segmenter.finalize(segmenter.position)
+
+    starts = [b.position for b in boundaries if b.mark is Mark.ONSET]
+    ends = [b.position for b in boundaries if b.mark in (Mark.END, Mark.CUT)]
+    assert len(starts) == len(ends)
+    assert all(0 <= start <= end for start, end in zip(starts, ends, strict=True))
+    assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
+    longest = samples_of(1000 * options["max_utterance_s"])
+    assert all(end - start <= longest for start, end in zip(starts, ends, strict=True))
+
+    owned = np.zeros(len(flags) * FRAME, int)
+    for start, end in zip(starts, ends, strict=True):
+        owned[start:end] += 1
+    for index, (flag, is_open) in enumerate(zip(flags, opened_by, strict=True)):
+        if flag and is_open:
+            assert np.all(owned[index * FRAME : (index + 1) * FRAME] == 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(runs=_RUNS, options=_OPTIONS, cuts=st.lists(st.integers(0, 2000), max_size=10))
+def test_any_split_gives_the_same_boundaries(
+    runs: list[tuple[bool, int]], options: dict[str, Any], cuts: list[int]
+) -> None:
+    flags = [voiced for voiced, frames in runs for _ in range(frames)]
+    whole = _push(Segmenter(FRAME, SessionOptions(**options)), flags)
+    split = Segmenter(FRAME, SessionOptions(**options))
+    bounds = sorted(min(cut, len(flags)) for cut in cuts)
+    parts = [_push(split, flags[a:b]) for a, b in zip([0, *bounds], [*bounds, len(flags)], strict=True)]
+    assert [boundary for part in parts for boundary in part] == whole

@@ -1,0 +1,80 @@
+"""Successive hypotheses to stable and tentative text."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_asr.recognizers.base import Hypothesis
+from streaming_asr.transcript import Text, Transcript
+
+
+def _said(text: str) -> Hypothesis:
+    """A token for each word, its id told by the word."""
+    pieces = tuple(f" {word}" if index else word for index, word in enumerate(text.split()))
+    return Hypothesis(tokens=tuple(sum(map(ord, piece.strip())) for piece in pieces), pieces=pieces)
+
+
+def test_two_that_agree_make_text_stable_but_for_its_end() -> None:
+    transcript = Transcript(rollback=2)
+    assert transcript.update(_said("a b c d"))
+    assert transcript.text == Text("", "a b c d")
+    assert transcript.update(_said("a b c d e f"))
+    assert transcript.text == Text("a b c d", " e f")
+    assert transcript.prefix == _said("a b c d").tokens
+
+
+def test_what_they_disagree_on_stays_tentative() -> None:
+    transcript = Transcript(rollback=0)
+    transcript.update(_said("I scream for"))
+    transcript.update(_said("I scream four times"))
+    assert transcript.text == Text("I scream", " four times")
+
+
+def test_the_same_again_is_no_new_revision() -> None:
+    transcript = Transcript(rollback=5)
+    assert transcript.update(_said("hello"))
+    assert not transcript.update(_said("hello"))
+    assert transcript.revision == 1
+
+
+def test_a_contradiction_of_stable_text_is_passed_over() -> None:
+    transcript = Transcript(rollback=0)
+    transcript.update(_said("one two"))
+    transcript.update(_said("one two"))
+    assert not transcript.update(_said("won too"))
+    assert transcript.text == Text("one two", "")
+
+
+def test_words_are_not_made_stable_by_halves() -> None:
+    transcript = Transcript(rollback=0)
+    half = Hypothesis(tokens=(1, 2), pieces=("won", "der"))
+    transcript.update(half)
+    transcript.update(Hypothesis(tokens=(1, 3), pieces=("won", "dered")))
+    assert transcript.text == Text("", "wondered")
+
+
+def test_characters_of_several_tokens_are_not_cut() -> None:
+    transcript = Transcript(rollback=0)
+    transcript.update(Hypothesis(tokens=(1, 2, 3, 4), pieces=("", "字", "", "幕")))
+    transcript.update(Hypothesis(tokens=(1, 2, 3, 5), pieces=("", "字", "", "典")))
+    assert transcript.text == Text("字", "典")
+
+
+_PIECES = {n: piece for n, piece in enumerate([" a", " be", "ar", "'s", " 字", "字", "", ",", " 10"])}
+
+
+@given(
+    hypotheses=st.lists(st.lists(st.sampled_from(sorted(_PIECES)), max_size=8), max_size=12),
+    rollback=st.integers(0, 5),
+    forced=st.booleans(),
+)
+def test_stable_text_is_only_extended(hypotheses: list[list[int]], rollback: int, forced: bool) -> None:
+    transcript = Transcript(rollback)
+    stable, revision = "", 0
+    for ids in hypotheses:
+        tokens = (*transcript.prefix, *ids) if forced else tuple(ids)
+        changed = transcript.update(Hypothesis(tokens=tokens, pieces=tuple(_PIECES[token] for token in tokens)))
+        assert transcript.text.stable.startswith(stable)
+        assert transcript.revision == revision + changed
+        stable, revision = transcript.text.stable, transcript.revision
