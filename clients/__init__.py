@@ -1,4 +1,13 @@
 """Clients of the native protocol, and the library they share.
 
-`stream.open_stream` is one connection; `reconnect.open_lasting_stream` goes on over restarts of the server.
+    from clients.events import Final
+    from clients.reconnect import open_lasting_stream
+
+    async with open_lasting_stream("ws://localhost:8000/v1/stream", {"sample_rate": 16_000}, live=True) as stream:
+        await stream.send(pcm)       # in one task, as it is captured
+        async for event in stream:   # in another
+            ...
+
+`clients.stream.open_stream` is one connection and nothing more; `clients.reconnect.open_lasting_stream` goes on over
+restarts of the server. `clients.events` are what both tell, `clients.errors` how they fail.
 """

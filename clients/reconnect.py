@@ -259,7 +259,10 @@ async def open_lasting_stream(
 
     Raises:
         StreamError: the first session can't be had, and not because the server is still loading.
+        ValueError: another encoding is asked for.
     """
+    if (options or {}).get("encoding", "s16le") != "s16le":
+        raise ValueError("a stream that lasts keeps 16-bit audio; leave `encoding` at s16le")
     connection = {
         "url": url,
         "api_key": api_key,
