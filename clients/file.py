@@ -78,6 +78,7 @@ def _check(given: argparse.Namespace) -> None:
         raise UsageError(f"--chunk-ms {given.chunk_ms}: 10 to 10000 is allowed")
     if not 1 <= given.parallel <= 100:
         raise UsageError(f"--parallel {given.parallel}: 1 to 100 is allowed")
+    session_options(given)
     check_saves([path for file in given.files for path in _saves(given, file)], overwrite=given.overwrite)
 
 

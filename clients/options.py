@@ -14,6 +14,7 @@ from clients.transcript_files import TranscriptError, check_format
 
 API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
 _TIMED_FORMATS = (".srt", ".vtt")
+_OF_THE_AUDIO = frozenset({"encoding", "sample_rate", "channels", "channel_mode"})
 
 
 class UsageError(Exception):
@@ -59,7 +60,14 @@ def add_output_options(parser: argparse.ArgumentParser, save_help: str) -> None:
 
 
 def session_options(given: argparse.Namespace) -> dict[str, Any]:
-    """What was given of the options of the session, as docs/protocol.md names them."""
+    """What was given of the options of the session, as docs/protocol.md names them.
+
+    Raises:
+        UsageError: one of them follows from the audio.
+    """
+    others = dict(given.others)
+    if taken := _OF_THE_AUDIO & others.keys():
+        raise UsageError(f"--option {', '.join(sorted(taken))}: follows from the audio and can't be chosen")
     timed = any(path.suffix.lower() in _TIMED_FORMATS for path in given.save)
     options = {
         "language": given.language,
@@ -68,7 +76,7 @@ def session_options(given: argparse.Namespace) -> dict[str, Any]:
         "endpoint_ms": given.endpoint_ms,
         "word_times": given.word_times or timed,
     }
-    return {**{name: value for name, value in options.items() if value}, **dict(given.others)}
+    return {**{name: value for name, value in options.items() if value}, **others}
 
 
 def tls_context(given: argparse.Namespace) -> ssl.SSLContext | None:

@@ -303,12 +303,16 @@ def test_a_refused_option_is_told_in_the_servers_words(server: LiveServer, clips
         (["a.wav", "--parallel", "0"], "1 to 100"),
         (["a.wav", "--ca", "missing.pem"], "--ca missing.pem"),
         (["a.wav", "--option", "nonsense"], "NAME=VALUE"),
+        (["a.wav", "--option", "encoding=f32le"], "follows from the audio"),
     ],
 )
 def test_what_does_not_go_together_is_told_before_anything_is_done(
     arguments: list[str], told: str, tmp_path: Path
 ) -> None:
     (tmp_path / "there.txt").write_text("an hour's work")
+    for name in ("a.wav", "b.wav", "x/a.wav", "y/a.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, np.zeros(1600, np.int16), 16_000)
     done = run(*(str(tmp_path / each) if each.endswith(".wav") else each for each in arguments))
     assert done.returncode == 2
     assert told in done.stderr
