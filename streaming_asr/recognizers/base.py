@@ -6,8 +6,9 @@ Nothing above this file knows an engine; nothing below it knows sessions.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +167,27 @@ class Recognizer(Protocol):
 
     async def close(self) -> None:
         """Stop, and free all that `start` took. Jobs in flight fail."""
+
+
+class Health(enum.Enum):
+    """Of an engine that lives in other processes."""
+
+    READY = "ready"
+    RECOVERING = "recovering"
+    """It died and is being started again; jobs wait."""
+    FAILED = "failed"
+    """It died too often and is given up; jobs fail."""
+
+
+@runtime_checkable
+class Supervised(Protocol):
+    """What a recognizer tells besides, whose engine can die without this process."""
+
+    def subscribe(self, listener: Callable[[Health], None]) -> None:
+        """Be told, on the event loop, of each change after `start`. The listener must not block."""
+
+    def gauges(self) -> Mapping[str, float]:
+        """The engine's own figures, by name: for metrics."""
 
 
 class RecognizerUnavailable(Exception):

@@ -13,19 +13,22 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streaming_asr import __version__
+from streaming_asr.events import Warning
 from streaming_asr.protocols.base import Failure, Request, Translator
 from streaming_asr.protocols.registry import PROTOCOLS
+from streaming_asr.recognizers.base import Recognizer
 from streaming_asr.server.auth import chosen_subprotocol, key_fits, offered_key, origin_fits
 from streaming_asr.server.connection import SHUTDOWN, Connection
+from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
 from streaming_asr.settings import SessionOptions
 
 
 class Application:
-    """The ASGI application of one service, and the connections it has."""
+    """The ASGI application: one service, and the connections it has."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
+        self.service = Service(recognizer, options, self._warn_all)
         self.connections: set[Connection] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -43,6 +46,10 @@ class Application:
         for connection in list(self.connections):
             connection.end(failure)
 
+    def _warn_all(self, warning: Warning) -> None:
+        for connection in list(self.connections):
+            connection.warn(warning)
+
     async def all_closed(self) -> None:
         """Return once no connection is open."""
         await self._none_open.wait()
@@ -52,8 +59,8 @@ class Application:
 
     async def _ready(self, request: HttpRequest) -> Response:
         if self.service.ready:
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "draining" if self.service.draining else "loading"}, status_code=503)
+            return JSONResponse({"status": self.service.status})
+        return JSONResponse({"status": self.service.status}, status_code=503)
 
     async def _metrics(self, request: HttpRequest) -> Response:
         held = sum(connection.held_s for connection in self.connections)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from streaming_asr.events import Done, Event, Final
+from streaming_asr.events import Done, Event, Final, Warning
 from streaming_asr.protocols.base import (
     INTERNAL,
     POLICY,
@@ -101,6 +101,11 @@ class Connection:
         else:
             self._happened(session.stop(time.monotonic()))
             self._service.update(session)
+
+    def warn(self, warning: Warning) -> None:
+        """Tell the client something; the session goes on."""
+        if self._session is not None and not self._session.done:
+            self._happened([warning])
 
     async def _read(self) -> None:
         try:

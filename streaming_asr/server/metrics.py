@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -91,6 +91,14 @@ class Metrics:
             ("generated", cost.generated_tokens),
         ):
             self.tokens.labels(what).inc(count)
+
+    def watch_engine(self, gauges: Callable[[], Mapping[str, float]]) -> None:
+        """Show an engine's own figures: each is read when the metrics are."""
+        for name in gauges():
+            gauge = Gauge(
+                f"streaming_asr_engine_{name}", f"Of the engine: {name.replace('_', ' ')}.", registry=self.registry
+            )
+            gauge.set_function(lambda name=name: gauges()[name])  # type: ignore[misc]
 
     def text(self) -> bytes:
         """In Prometheus' exposition format."""

@@ -11,10 +11,10 @@ from types import FrameType
 
 import uvicorn
 
-from streaming_asr.recognizers.base import Recognizer
+from streaming_asr.protocols.base import INTERNAL, Failure
+from streaming_asr.recognizers.base import Recognizer, RecognizerUnavailable
 from streaming_asr.server.app import Application
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     """
     tls = options.tls()
     bound = _bind(options)
-    service = Service(recognizer, options)
-    application = Application(service)
+    application = Application(recognizer, options)
+    service = application.service
     config = uvicorn.Config(
         application.asgi,
         ws="websockets-sansio",
@@ -75,6 +75,7 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     serving = asyncio.create_task(server.serve(sockets=[bound]), name="serve")
     logger.info("Listening on %s", _address(bound, tls))
     draining = asyncio.create_task(_drain_on_signal(signalled, application, server), name="drain on a signal")
+    failing = asyncio.create_task(_leave_when_failed(application, signalled), name="leave when the recognizer fails")
     loading = asyncio.create_task(service.start(), name="load the recognizer")
     try:
         await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
@@ -83,11 +84,21 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         await serving
     finally:
         server.should_exit = True
-        for task in (loading, draining):
+        for task in (loading, draining, failing):
             task.cancel()
-        await asyncio.gather(serving, loading, draining, return_exceptions=True)
+        await asyncio.gather(serving, loading, draining, failing, return_exceptions=True)
         await service.close()
         logger.info("Stopped")
+    if service.failed.is_set():
+        raise RecognizerUnavailable("the recognizer died too often; the log says why")
+
+
+async def _leave_when_failed(application: Application, signalled: asyncio.Event) -> None:
+    await application.service.failed.wait()
+    application.end_all(
+        Failure("recognizer_failed", "The recognizer can't be restarted; connect again later.", INTERNAL)
+    )
+    signalled.set()
 
 
 async def _drain_on_signal(signalled: asyncio.Event, application: Application, server: uvicorn.Server) -> None:

@@ -7,9 +7,11 @@ import itertools
 import logging
 import secrets
 import time
+from collections.abc import Callable
 
+from streaming_asr.events import Warning
 from streaming_asr.protocols.base import RESTART, TRY_LATER, Failure
-from streaming_asr.recognizers.base import Recognizer
+from streaming_asr.recognizers.base import Health, Recognizer, Supervised
 from streaming_asr.runner import Listener, Runner
 from streaming_asr.scheduler import Busy, Limits, Scheduler
 from streaming_asr.server.metrics import Metrics
@@ -33,13 +35,20 @@ class Service:
 
     Args:
         recognizer: not started yet.
+        warn: tells all open sessions of something.
     """
 
-    def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
+    def __init__(
+        self, recognizer: Recognizer, options: ServerOptions, warn: Callable[[Warning], None] = lambda warning: None
+    ) -> None:
         self.recognizer = recognizer
         self.options = options
         self.metrics = Metrics()
         self.draining = False
+        self.failed = asyncio.Event()
+        """Set when the recognizer has died for good: the server can only leave."""
+        self._warn = warn
+        self._health = Health.READY
         self._runner: Runner | None = None
         self._numbers = itertools.count(1)
         self._instance = secrets.token_hex(3)
@@ -47,7 +56,14 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        return self._runner is not None and not self.draining
+        return self._runner is not None and self._health is Health.READY and not self.draining
+
+    @property
+    def status(self) -> str:
+        """`ready`, or why not: `loading`, `recovering`, `failed`, `draining`."""
+        if self.draining:
+            return "draining"
+        return self._health.value if self._runner is not None else "loading"
 
     async def start(self) -> None:
         """Load the recognizer and take work.
@@ -65,6 +81,9 @@ class Service:
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
         self._runner = Runner(self.recognizer, Scheduler(can.concurrency, limits), self.metrics)
         self.metrics.ready.set(1)
+        if isinstance(self.recognizer, Supervised):
+            self.recognizer.subscribe(self._health_changed)
+            self.metrics.watch_engine(self.recognizer.gauges)
         took = time.monotonic() - began
         logger.info("Ready: %s with %s on %s (loaded in %.1f s)", can.name, can.model, can.device, took)
 
@@ -76,8 +95,8 @@ class Service:
         """
         if self.draining:
             raise Refused(Failure("restarting", "The server is shutting down; connect again shortly.", RESTART))
-        if self._runner is None:
-            raise Refused(Failure("not_ready", "The recognizer is loading; try again shortly.", TRY_LATER))
+        if self._runner is None or self._health is not Health.READY:
+            raise Refused(Failure("not_ready", f"The recognizer is {self.status}; try again shortly.", TRY_LATER))
         key = f"{self._instance}-{next(self._numbers)}"
         try:
             session = Session(key, options, self.recognizer.capabilities)
@@ -97,6 +116,16 @@ class Service:
         """A session is over."""
         if self._runner is not None:
             self._runner.remove(session)
+
+    def _health_changed(self, health: Health) -> None:
+        self._health = health
+        self.metrics.ready.set(self.ready)
+        if health is Health.RECOVERING:
+            self._warn(Warning("recognizer_recovering", "The recognizer is being restarted; text will be late."))
+        elif health is Health.READY:
+            self._warn(Warning("recognizer_recovered", "The recognizer is back."))
+        else:
+            self.failed.set()
 
     async def close(self) -> None:
         """Stop working and free everything."""
