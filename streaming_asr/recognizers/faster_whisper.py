@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from streaming_asr.recognizers.ctranslate2_whisper import CTranslate2Whisper
 
 MOST_WORKERS = 8
-"""By default. Memory bandwidth, not cores, limits more of them."""
+"""By default, on the CPU."""
 WAITING_PER_WORKER = 8
 """Jobs that may wait for each worker. The scheduler gives no more than `Capabilities.concurrency` at once."""
 GPU_WORKERS = 2
@@ -46,7 +46,7 @@ class FasterWhisperRecognizer:
         device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
         compute_type: CTranslate2's name of the arithmetic; None for ``int8`` on the CPU, ``float16`` on a GPU.
         workers: jobs that run at once; None for one a core, or two on a GPU.
-        threads_per_worker: CPU threads of each. Two workers of one thread do far more than one of two.
+        threads_per_worker: CPU threads of each. More workers of one thread do more than fewer of several.
         options: how to decode; None for the measured defaults.
 
     Raises:
