@@ -120,7 +120,7 @@ def test_text_begins_without_a_space_and_is_the_sum_of_its_pieces(whisper: Runni
 
 def test_a_forced_prefix_keeps_its_token_ids(whisper: Running, clips: Clips) -> None:
     free = whisper.decode(clips.audio(LONG, 4), Kind.PARTIAL)
-    # One that the model would not have chosen: each word a token of its own, in capitals.
+    # One that the model would not choose: its own words with one left out.
     forced = tuple(whisper.decode(clips.audio(LONG, 1), Kind.PARTIAL).tokens[:1]) + free.tokens[2:5]
     found = whisper.decode(clips.audio(LONG), Kind.PARTIAL, prefix=forced)
     assert found.tokens[: len(forced)] == forced
