@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from streaming_asr.media import UnreadableMedia, read_audio
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
 
 ENVIRONMENT = "STREAMING_ASR_SPEECH"
@@ -36,8 +37,12 @@ class Clip:
     language: str
     """ISO 639-1, or `none` where nothing is said."""
     text: str
+    duration_s: float | None = None
+    """Seconds, where the set says it."""
     words: tuple[tuple[str, float, float], ...] = ()
     """(word, start, end) in seconds, where the set has them."""
+    segments: tuple[tuple[str, float, float], ...] = ()
+    """(id of the utterance, start, end) in seconds, in recordings of several."""
 
     def audio(self) -> Audio:
         """Mono at 16 kHz, shape ``[n]``.
@@ -48,11 +53,21 @@ class Clip:
         try:
             samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
         except (OSError, soundfile.LibsndfileError) as error:
-            raise NoSpeech(f"{self.path} can't be read: {error}") from None
+            return self._by_ffmpeg(str(error))
         mono = samples.mean(axis=1)
         if rate != SAMPLE_RATE and len(mono):
             mono = soxr.resample(mono, rate, SAMPLE_RATE)
         return np.asarray(mono, np.float32)
+
+    def _by_ffmpeg(self, reason: str) -> Audio:
+        """What libsndfile does not read, as AAC."""
+        try:
+            pieces = list(read_audio(self.path))
+        except UnreadableMedia as error:
+            raise NoSpeech(f"{self.path} can't be read: {reason} {error}") from None
+        if not pieces:
+            raise NoSpeech(f"{self.path} can't be read: {reason}")
+        return np.concatenate(pieces)
 
 
 def add_speech_option(parser: argparse.ArgumentParser) -> None:
@@ -89,16 +104,22 @@ def clips(speech: Path, name: str) -> list[Clip]:
 
 
 def _entry(folder: Path, entry: dict[str, object]) -> Clip:
-    words = entry.get("words")
+    duration = entry.get("duration_s")
     return Clip(
         id=str(entry["id"]),
         path=folder / str(entry["path"]),
         language=str(entry["language"]),
         text=str(entry["text"]),
-        words=tuple((str(word), float(start), float(end)) for word, start, end in words)
-        if isinstance(words, list)
-        else (),
+        duration_s=float(duration) if isinstance(duration, (int, float)) else None,
+        words=_spans(entry.get("words")),
+        segments=_spans(entry.get("segments")),
     )
+
+
+def _spans(entries: object) -> tuple[tuple[str, float, float], ...]:
+    if not isinstance(entries, list):
+        return ()
+    return tuple((str(name), float(start), float(end)) for name, start, end in entries)
 
 
 def _librispeech(folder: Path) -> Iterator[Clip]:

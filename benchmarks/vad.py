@@ -4,6 +4,9 @@
 
 Where speech surely is, is told by level alone, independently of the detectors: runs of at least 50 ms within 20 dB of
 the clip's loudest tenth. That leaves out soft sounds at the edges of words; the pre-roll is there for them.
+
+Each detector hears every clip twice: in its own room noise, and over one of the recordings of non-speech, which begins
+before the speech and outlasts it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +39,11 @@ _REFERENCE = SAMPLE_RATE // 100
 _LEAD_S, _TAIL_S = 1.0, 2.0
 """Room noise put before and after each clip, at the level of its own quietest tenth."""
 _QUIET_S = 30
+_SILENT_POWER = 1e-6
+_BED_DB = 15.0
+"""How far below the loud speech the non-speech under it is."""
+_HANGOVER = SAMPLE_RATE // 5
+"""Samples after a voiced frame that count as voiced, too, for `unvoiced`."""
 
 DETECTORS: dict[str, Callable[[], VoiceDetector]] = {
     **{f"webrtc, mode {mode}": lambda mode=mode: WebRtcDetector(mode) for mode in range(4)},  # type: ignore[misc]
@@ -48,18 +55,25 @@ DETECTORS: dict[str, Callable[[], VoiceDetector]] = {
 }
 DEFAULT = "cascade, mode 3, 0.5"
 ONSETS_MS = (32, 64, 96, 128, 192, 256)
+PRE_ROLLS_MS = (0, 100, 200, 300, 400)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one detector did with one onset rule."""
+    """What one detector did with one way of segmenting."""
 
     detector: str
     onset_ms: int
+    pre_roll_ms: int
+    unvoiced: float
+    """Share of loud speech that is called unvoiced, 200 ms after a voiced frame at the soonest."""
     missed: float
     """Share of loud speech outside every utterance."""
     clipped_onsets: float
     """Share of clips whose first loud frame is outside every utterance, in spite of the pre-roll."""
+    opened_ms: float
+    """Median time from the first loud frame to the knowledge that an utterance began."""
+    opened_p95_ms: float
     flagged: float
     """Share of the non-speech that is inside utterances."""
     false_per_minute: float
@@ -77,50 +91,82 @@ class Row:
     """The same for a quiet room."""
 
 
+@dataclass(frozen=True)
+class Spoken:
+    audio: Audio
+    loud: NDArray[np.intp]
+    """First sample of each frame that is surely speech, ascending."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one detector and the default segmentation made of one recording."""
+
+    voiced: NDArray[np.bool_]
+    """Shape ``[samples]``."""
+    boundaries: list[Boundary]
+    known: list[int]
+    """The position at which each boundary became known."""
+    cpu_s: float
+    """Of the detector alone."""
+
+
 def measure(
-    name: str, make: Callable[[], VoiceDetector], spoken: Sequence[Audio], other: Sequence[Audio], onset_ms: int
+    name: str,
+    make: Callable[[], VoiceDetector],
+    spoken: Sequence[Spoken],
+    other: Sequence[Audio],
+    options: SessionOptions,
 ) -> Row:
-    """Run one detector with the default segmentation over both kinds of audio."""
-    options = SessionOptions(onset_ms=onset_ms)
+    """Run one detector over both kinds of audio."""
     assert options.endpoint_ms is not None
-    missed = loud_frames = clipped = opened = 0
+    unvoiced = missed = loud_frames = clipped = false_starts = 0
+    opened: list[float] = []
     late: list[float] = []
     cpu_spoken = cpu_other = inside = 0.0
     for clip in spoken:
-        loud = loud_positions(clip)
-        heard, boundaries, cpu = _segment(make(), clip, options)
-        cpu_spoken += cpu
-        within = np.zeros(len(clip) + 1, bool)
-        for start, end in _spans(boundaries, len(clip)):
+        heard = _segment(make(), clip.audio, options)
+        cpu_spoken += heard.cpu_s
+        spans = _spans(heard.boundaries, len(clip.audio))
+        within = np.zeros(len(clip.audio), bool)
+        for start, end in spans:
             within[start:end] = True
-        hit = within[loud]
+        hit = within[clip.loud]
         missed += int(np.count_nonzero(~hit))
+        unvoiced += int(np.count_nonzero(~_held(heard.voiced)[clip.loud]))
         loud_frames += len(hit)
         clipped += not hit[0]
-        ends = (at for at, boundary in zip(heard, boundaries, strict=True) if boundary.mark is Mark.END)
-        if ended := next((at for at in ends if at > loud[-1]), None):
-            late.append((ended - loud[-1] - _REFERENCE) / SAMPLE_RATE * 1000 - options.endpoint_ms)
-    for clip in other:
-        _, boundaries, cpu = _segment(make(), clip, options)
-        cpu_other += cpu
-        inside += sum(end - start for start, end in _spans(boundaries, len(clip)))
-        opened += sum(boundary.mark is Mark.ONSET for boundary in boundaries)
-    _, _, cpu_quiet = _segment(make(), _quiet_room(), options)
-    spoken_s = sum(map(len, spoken)) / SAMPLE_RATE
+        # The utterance that holds the first of the speech, or the first one after it; not an earlier false start.
+        first = next((number for number, (_, end) in enumerate(spans) if end > clip.loud[0]), None)
+        if first is not None:
+            opened.append((_known(heard, Mark.ONSET)[first] - clip.loud[0]) / SAMPLE_RATE * 1000)
+        if ended := next((at for at in _known(heard, Mark.END) if at > clip.loud[-1]), None):
+            late.append((ended - clip.loud[-1] - _REFERENCE) / SAMPLE_RATE * 1000 - options.endpoint_ms)
+    for audio in other:
+        heard = _segment(make(), audio, options)
+        cpu_other += heard.cpu_s
+        inside += sum(end - start for start, end in _spans(heard.boundaries, len(audio)))
+        false_starts += len(_known(heard, Mark.ONSET))
+    quiet = _segment(make(), _quiet_room(), options)
+    spoken_s = sum(len(clip.audio) for clip in spoken) / SAMPLE_RATE
     other_s = sum(map(len, other)) / SAMPLE_RATE
     return Row(
         detector=name,
-        onset_ms=onset_ms,
+        onset_ms=options.onset_ms,
+        pre_roll_ms=options.pre_roll_ms,
+        unvoiced=unvoiced / loud_frames,
         missed=missed / loud_frames,
         clipped_onsets=clipped / len(spoken),
+        opened_ms=_percentile(opened, 50),
+        opened_p95_ms=_percentile(opened, 95),
         flagged=inside / SAMPLE_RATE / other_s,
-        false_per_minute=60 * opened / other_s,
+        false_per_minute=60 * false_starts / other_s,
         never_ended=1 - len(late) / len(spoken),
-        late_ms=statistics.median(late),
-        late_p95_ms=float(np.percentile(late, 95)),
+        late_ms=_percentile(late, 50),
+        late_p95_ms=_percentile(late, 95),
         speech_cpu_ms=1000 * cpu_spoken / spoken_s,
         other_cpu_ms=1000 * cpu_other / other_s,
-        quiet_cpu_ms=1000 * cpu_quiet / _QUIET_S,
+        quiet_cpu_ms=1000 * quiet.cpu_s / _QUIET_S,
     )
 
 
@@ -142,17 +188,27 @@ def in_room(clip: Audio) -> Audio:
     return np.concatenate([noise[:lead], clip, noise[lead:]]).astype(np.float32)
 
 
+def over(bed: Audio, clip: Spoken) -> Spoken:
+    """The clip with other sounds under all of it, from before the speech until after it."""
+    loud = clip.audio[clip.loud[:, None] + np.arange(_REFERENCE)]
+    under = np.resize(bed, len(clip.audio))
+    gain = np.sqrt((loud**2).mean() / (under**2).mean()) * 10 ** (-_BED_DB / 20)
+    mixed = clip.audio + gain * under
+    return Spoken((mixed / max(1.0, float(np.abs(mixed).max()))).astype(np.float32), clip.loud)
+
+
 def _quiet_room() -> Audio:
     return np.random.default_rng(1).normal(0, 1e-4, _QUIET_S * SAMPLE_RATE).astype(np.float32)
 
 
-def _segment(detector: VoiceDetector, clip: Audio, options: SessionOptions) -> tuple[list[int], list[Boundary], float]:
-    """Where each boundary became known, the boundaries, and the detector's CPU seconds; 100 ms at a time, as live."""
+def _segment(detector: VoiceDetector, clip: Audio, options: SessionOptions) -> Heard:
+    """100 ms at a time, as live."""
     frame = detector.frame_samples
     frames = clip[: len(clip) // frame * frame].reshape(-1, frame)
     segmenter = Segmenter(frame, options)
-    heard: list[int] = []
+    known: list[int] = []
     boundaries: list[Boundary] = []
+    decisions: list[NDArray[np.bool_]] = []
     cpu = 0.0
     step = max(1, SAMPLE_RATE // 10 // frame)
     for start in range(0, len(frames), step):
@@ -160,16 +216,36 @@ def _segment(detector: VoiceDetector, clip: Audio, options: SessionOptions) -> t
         began = time.process_time()
         voiced = detector.voiced(chunk)
         cpu += time.process_time() - began
+        decisions.append(voiced)
         levels = 10 * np.log10(np.maximum((chunk**2).mean(axis=1), 1e-12))
         for index in range(len(chunk)):
             new = segmenter.push(voiced[index : index + 1], levels[index : index + 1].astype(np.float32))
-            heard += [segmenter.position] * len(new)
+            known += [segmenter.position] * len(new)
             boundaries += new
     new = segmenter.finalize(len(clip))
     # An end that only the end of the clip brought is no endpoint.
     boundaries += [Boundary(Mark.CUT, b.position, b.speech) if b.mark is Mark.END else b for b in new]
-    heard += [len(clip)] * len(new)
-    return heard, boundaries, cpu
+    known += [len(clip)] * len(new)
+    voiced = np.zeros(len(clip), bool)
+    voiced[: frames.size] = np.repeat(np.concatenate(decisions), frame) if decisions else False
+    return Heard(voiced, boundaries, known, cpu)
+
+
+def _held(voiced: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Each voiced sample and the hangover after it."""
+    positions = np.arange(len(voiced))
+    latest = np.maximum.accumulate(np.where(voiced, positions, -_HANGOVER - 1))
+    held: NDArray[np.bool_] = positions - latest <= _HANGOVER
+    return held
+
+
+def _known(heard: Heard, mark: Mark) -> list[int]:
+    """When each boundary of a kind became known."""
+    return [at for at, boundary in zip(heard.known, heard.boundaries, strict=True) if boundary.mark is mark]
+
+
+def _percentile(values: Sequence[float], rank: float) -> float:
+    return float(np.percentile(values, rank)) if values else float("nan")
 
 
 def _spans(boundaries: Sequence[Boundary], length: int) -> list[tuple[int, int]]:
@@ -184,8 +260,12 @@ def as_table(rows: Sequence[Row], title: str) -> Table:
     heads = (
         "detector",
         "onset",
+        "pre-roll",
+        "unvoiced",
         "missed",
         "onsets clipped",
+        "opened p50",
+        "opened p95",
         "non-speech flagged",
         "false/min",
         "never ended",
@@ -198,8 +278,12 @@ def as_table(rows: Sequence[Row], title: str) -> Table:
         table.add_row(
             row.detector,
             f"{row.onset_ms} ms",
-            f"{row.missed:.2%}",
+            f"{row.pre_roll_ms} ms",
+            f"{row.unvoiced:.1%}",
+            f"{row.missed:.3%}",
             f"{row.clipped_onsets:.1%}",
+            f"{row.opened_ms:.0f} ms",
+            f"{row.opened_p95_ms:.0f} ms",
             f"{row.flagged:.1%}",
             f"{row.false_per_minute:.1f}",
             f"{row.never_ended:.1%}",
@@ -220,22 +304,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args(argv)
     try:
-        spoken = [in_room(clip.audio()) for name in options.sets for clip in clips(options.speech, name)]
+        roomy = [in_room(clip.audio()) for name in options.sets for clip in clips(options.speech, name)]
         other = [audio for clip in clips(options.speech, options.nonspeech) if len(audio := clip.audio())]
     except NoSpeech as error:
         parser.exit(1, f"{error}\n")
-    onset_ms = SessionOptions().onset_ms
-    work = [(name, onset_ms) for name in DETECTORS] + [(DEFAULT, onset) for onset in ONSETS_MS]
-    console = Console(stderr=True)
-    rows = [
-        measure(name, DETECTORS[name], spoken, other, onset)
-        for name, onset in track(work, "Measuring", console=console)
-    ]
-    shown = Console(width=180)
-    shown.print(as_table(rows[: len(DETECTORS)], "Detectors"))
-    shown.print(as_table(rows[len(DETECTORS) :], f"Onset rules of {DEFAULT}"))
+    spoken = [Spoken(audio, loud_positions(audio)) for audio in roomy]
+    beds = [audio for audio in other if float((audio**2).mean()) > _SILENT_POWER]
+    if not spoken or not beds:
+        parser.exit(1, "there must be clips of speech, and of non-speech that is not silence\n")
+    over_beds = [over(bed, clip) for bed, clip in zip(itertools.cycle(beds), spoken, strict=False)]
+    default = SessionOptions()
+    tables = {
+        "Detectors": [(name, default, spoken) for name in DETECTORS],
+        f"The same, over non-speech {_BED_DB:.0f} dB below": [(name, default, over_beds) for name in DETECTORS],
+        f"Onset rules of {DEFAULT}": [(DEFAULT, default.changed(onset_ms=onset), spoken) for onset in ONSETS_MS],
+        f"Pre-rolls of {DEFAULT}, in a room, then over non-speech": [
+            (DEFAULT, default.changed(pre_roll_ms=pre_roll), said)
+            for said in (spoken, over_beds)
+            for pre_roll in PRE_ROLLS_MS
+        ],
+    }
+    shown = Console(width=220)
+    figures: dict[str, list[dict[str, object]]] = {}
+    for title, work in tables.items():
+        rows = [
+            measure(name, DETECTORS[name], said, other, segmentation)
+            for name, segmentation, said in track(work, title, console=Console(stderr=True))
+        ]
+        shown.print(as_table(rows, title))
+        figures[title] = [asdict(row) for row in rows]
     if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import webrtcvad
@@ -30,6 +30,11 @@ WEBRTC_FRAME = 480
 """Samples of one of WebRTC's decisions, 30 ms: the longest it takes, the cheapest per second."""
 _WARM_UP_FRAMES = 16
 """Frames before the gate opened that Silero is shown, half a second. After a shorter gap its memory has no hole."""
+_SURE_FRAMES = 8
+"""How often Silero is asked while it is sure: each quarter second, which the pre-roll still reaches back over."""
+_SURE_SHOWN = 4
+"""Frames that it is then shown; its memory bridges the others."""
+_SURELY_VOICED, _SURELY_UNVOICED = 0.9, 0.01
 
 
 class DetectorUnavailable(Exception):
@@ -62,6 +67,9 @@ class WebRtcDetector:
 
     Args:
         mode: 0 to 3; higher calls fewer frames voiced.
+
+    Raises:
+        ValueError: there is no such mode.
     """
 
     frame_samples = WEBRTC_FRAME
@@ -76,7 +84,8 @@ class WebRtcDetector:
         self._vad = webrtcvad.Vad(self._mode)
 
     def voiced(self, frames: Audio) -> NDArray[np.bool_]:
-        pcm = (frames * 32767).astype("<i2")
+        # A resampler may overshoot; unclipped, the loudest samples would change their sign.
+        pcm = (np.maximum(np.minimum(frames, 1), -1) * 32767).astype("<i2")
         return np.fromiter((self._vad.is_speech(frame.tobytes(), SAMPLE_RATE) for frame in pcm), bool, len(pcm))
 
 
@@ -88,99 +97,149 @@ class SileroDetector:
 
     Raises:
         DetectorUnavailable: onnxruntime is not installed.
+        ValueError: the threshold is out of range.
     """
 
     frame_samples = SILERO_FRAME
 
     def __init__(self, threshold: float = 0.5) -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(f"Silero's threshold is {threshold}; it must be between 0 and 1")
-        self._on, self._off = threshold, max(0.01, threshold - _SILERO_HYSTERESIS)
-        self._network = _silero()
+        self._threshold = _Threshold(threshold)
+        self._network = _Network()
         self.reset()
 
     def reset(self) -> None:
-        self._h = self._c = np.zeros((1, 1, 128), np.float32)
-        self._before = np.zeros(_SILERO_CONTEXT, np.float32)
+        self._network.forget()
+        self._last = np.zeros(SILERO_FRAME, np.float32)
         self._voiced = False
 
     def voiced(self, frames: Audio) -> NDArray[np.bool_]:
         decisions = np.empty(len(frames), bool)
-        for index, probability in enumerate(self.probabilities(frames).tolist()):
-            self._voiced = probability >= (self._off if self._voiced else self._on)
-            decisions[index] = self._voiced
+        if len(frames):
+            for index, probability in enumerate(self._network.probabilities(self._last, frames)):
+                decisions[index] = self._voiced = self._threshold.reached(probability, self._voiced)
+            self._last = frames[-1].copy()
         return decisions
-
-    def probabilities(self, frames: Audio) -> NDArray[np.float32]:
-        """Probability of speech in each of the next frames, shape ``[k]``."""
-        if not len(frames):
-            return np.empty(0, np.float32)
-        overlapping = np.empty((len(frames), _SILERO_CONTEXT + SILERO_FRAME), np.float32)
-        overlapping[:, _SILERO_CONTEXT:] = frames
-        overlapping[0, :_SILERO_CONTEXT] = self._before
-        overlapping[1:, :_SILERO_CONTEXT] = frames[:-1, -_SILERO_CONTEXT:]
-        self._before = frames[-1, -_SILERO_CONTEXT:].copy()
-        found: tuple[NDArray[np.float32], ...] = tuple(
-            self._network.run(None, {"input": overlapping, "h": self._h, "c": self._c})
-        )
-        probabilities, self._h, self._c = found
-        return probabilities
 
 
 class CascadeDetector:
-    """WebRTC as the gate, Silero asked only about what passes it.
+    """WebRTC as the gate, Silero asked only about what passes it, and rarely while it is sure.
 
-    Silence, the larger part of most streams, then costs no network; music and noise still do not become speech.
+    A quiet room, the larger part of most streams, then costs no network; music and noise still do not become speech.
+    Silero is shown all of what it missed in a short gap; while it is sure, only the latest part.
+
+    Args:
+        threshold: Silero's, 0 to 1.
+        mode: WebRTC's, 0 to 3.
 
     Raises:
         DetectorUnavailable: onnxruntime is not installed.
+        ValueError: the threshold or the mode is out of range.
     """
 
     frame_samples = SILERO_FRAME
 
     def __init__(self, threshold: float = 0.5, mode: int = 3) -> None:
         self._gate = WebRtcDetector(mode)
-        self._silero = SileroDetector(threshold)
+        self._threshold = _Threshold(threshold)
+        self._network = _Network()
         self.reset()
 
     def reset(self) -> None:
         self._gate.reset()
-        self._silero.reset()
-        self._unseen = np.empty((0, SILERO_FRAME), np.float32)
-        """The latest frames that Silero was not asked about, one more than it is shown if there were more."""
+        self._network.forget()
+        self._latest = np.zeros((_WARM_UP_FRAMES + 1, SILERO_FRAME), np.float32)
+        """What Silero may still be shown, and the frame before it."""
+        self._unseen = 0
+        """Frames since Silero was last asked."""
+        self._sure = self._voiced = False
 
     def voiced(self, frames: Audio) -> NDArray[np.bool_]:
-        passed = self._gate.voiced(frames[:, :WEBRTC_FRAME])
         decisions = np.zeros(len(frames), bool)
-        asked = 0
-        for start, end in _runs(passed):
-            self._catch_up(np.concatenate((self._unseen, frames[asked:start])))
-            decisions[start:end] = self._silero.voiced(frames[start:end])
-            self._unseen = self._unseen[:0]
-            asked = end
-        self._unseen = np.concatenate((self._unseen, frames[asked:]))[-_WARM_UP_FRAMES - 1 :]
+        heard = np.concatenate((self._latest, frames))
+        for index, passed in enumerate(self._gate.voiced(frames[:, :WEBRTC_FRAME]).tolist()):
+            self._unseen += 1
+            if not passed:
+                self._sure = False
+                continue
+            if not self._sure or self._unseen >= _SURE_FRAMES:
+                self._ask(heard[index + 1 : index + len(self._latest) + 1])
+            decisions[index] = self._voiced
+        self._latest = heard[-len(self._latest) :].copy()
         return decisions
 
-    def _catch_up(self, unseen: Audio) -> None:
-        if len(unseen) > _WARM_UP_FRAMES:
-            self._silero.reset()
-        self._silero.voiced(unseen[-_WARM_UP_FRAMES:])
+    def _ask(self, heard: Audio) -> None:
+        """Ask Silero about the last of these frames."""
+        if self._unseen > _WARM_UP_FRAMES:
+            self._network.forget()
+            self._voiced = False
+        shown = min(self._unseen, _SURE_SHOWN if self._sure else _WARM_UP_FRAMES)
+        probability = self._network.probabilities(heard[-shown - 1], heard[-shown:])[-1]
+        self._voiced = self._threshold.reached(probability, self._voiced)
+        self._sure = self._threshold.sure(probability)
+        self._unseen = 0
 
 
-def make_detector(name: str, *, threshold: float = 0.5) -> VoiceDetector:
-    """A fresh detector: `cascade`, `silero` or `webrtc`; the last has no threshold.
+def make_detector(name: str, *, threshold: float = 0.5, mode: int = 3) -> VoiceDetector:
+    """A fresh detector: `cascade`, `silero` or `webrtc`.
+
+    Args:
+        threshold: probability of speech; has no part in `webrtc`.
+        mode: WebRTC's; has no part in `silero`.
 
     Raises:
         DetectorUnavailable: something it needs is not installed.
-        ValueError: there is no detector of that name, or the threshold is out of range.
+        ValueError: there is no detector of that name, or an option is out of range.
     """
     if name == "cascade":
-        return CascadeDetector(threshold)
+        return CascadeDetector(threshold, mode)
     if name == "silero":
         return SileroDetector(threshold)
     if name == "webrtc":
-        return WebRtcDetector()
+        return WebRtcDetector(mode)
     raise ValueError(f"there is no voice detector {name!r}; there are cascade, silero and webrtc")
+
+
+class _Threshold:
+    """When a probability of speech means voiced."""
+
+    def __init__(self, on: float) -> None:
+        if not 0 < on < 1:
+            raise ValueError(f"Silero's threshold is {on}; it must be between 0 and 1")
+        self._on, self._off = on, max(_SURELY_UNVOICED, on - _SILERO_HYSTERESIS)
+
+    def reached(self, probability: float, voiced: bool) -> bool:
+        """Whether a frame is voiced, given whether the one before was."""
+        return probability >= (self._off if voiced else self._on)
+
+    def sure(self, probability: float) -> bool:
+        """Whether the next frames hardly can be decided otherwise."""
+        return probability < _SURELY_UNVOICED or probability >= max(self._on, _SURELY_VOICED)
+
+
+class _Network:
+    """Silero's network, and what it remembers of one channel."""
+
+    def __init__(self) -> None:
+        self._session = _silero()
+        self.forget()
+
+    def forget(self) -> None:
+        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+
+    def probabilities(self, before: Audio, frames: Audio) -> list[float]:
+        """Probability of speech in each of the frames.
+
+        Args:
+            before: the frame before them, shape ``[512]``.
+            frames: shape ``[k, 512]``, at least one.
+        """
+        overlapping = np.empty((len(frames), _SILERO_CONTEXT + SILERO_FRAME), np.float32)
+        overlapping[:, _SILERO_CONTEXT:] = frames
+        overlapping[0, :_SILERO_CONTEXT] = before[-_SILERO_CONTEXT:]
+        overlapping[1:, :_SILERO_CONTEXT] = frames[:-1, -_SILERO_CONTEXT:]
+        found: list[NDArray[np.float32]] = self._session.run(None, {"input": overlapping, "h": self._h, "c": self._c})
+        probabilities, self._h, self._c = found
+        return cast("list[float]", probabilities.tolist())
 
 
 @functools.cache
@@ -197,9 +256,3 @@ def _silero() -> InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(_SILERO_WEIGHTS, options, providers=["CPUExecutionProvider"])
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """``[start, end)`` of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.view(np.int8), [0]))))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

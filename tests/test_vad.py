@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.speech import OWN, clips
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
-from streaming_asr.vad import DetectorUnavailable, VoiceDetector, _silero, make_detector
+from streaming_asr.vad import SILERO_FRAME, DetectorUnavailable, VoiceDetector, _Network, _silero, make_detector
 
 NAMES = ("webrtc", "silero", "cascade")
 
@@ -95,6 +94,49 @@ def test_the_cascade_hears_what_silero_hears_after_a_long_silence() -> None:
     assert (after == silero).mean() > 0.9
 
 
+def test_the_cascade_asks_silero_about_a_part_of_clear_speech_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a session costs while somebody speaks; and what Silero is shown begins where the frame before it ends."""
+    detector = make_detector("cascade")
+    frames = _frames(np.concatenate([clip.audio() for clip in clips(OWN, "librivox")]), detector)
+    places = {frame.tobytes(): place for place, frame in enumerate(frames)}
+    ask = _Network.probabilities
+    shown = []
+
+    def watched(network: _Network, before: Audio, asked: Audio) -> list[float]:
+        place = places[asked[0].tobytes()]
+        assert np.array_equal(asked, frames[place : place + len(asked)])
+        assert np.array_equal(before, frames[place - 1] if place else np.zeros(SILERO_FRAME))
+        shown.append(len(asked))
+        return ask(network, before, asked)
+
+    monkeypatch.setattr(_Network, "probabilities", watched)
+    voiced = [detector.voiced(frames[start : start + 3]) for start in range(0, len(frames), 3)]
+    assert np.concatenate(voiced).mean() > 0.7
+    assert sum(shown) < 0.7 * len(frames)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.95])
+def test_the_cascade_lets_go_of_speech_that_ends_in_noise(threshold: float) -> None:
+    """The gate stays open in such noise, so it is Silero that must say that the speech is over."""
+    detector = make_detector("cascade", threshold=threshold)
+    room = np.random.default_rng(0).normal(0, 0.02, 20 * SAMPLE_RATE).astype(np.float32)
+    speech = _clip()
+    room[SAMPLE_RATE : SAMPLE_RATE + len(speech)] += speech
+    voiced = detector.voiced(_frames(room, detector))
+    ended = (SAMPLE_RATE + len(speech)) // SILERO_FRAME
+    assert voiced[:ended].any()
+    assert not voiced[ended + 16 :].any()
+
+
+def test_samples_beyond_full_scale_are_as_loud_as_can_be() -> None:
+    """Resampling overshoots; a sample of 1.2 must not become -0.8."""
+    detector = make_detector("webrtc")
+    rumble = 1.2 * np.sin(2 * np.pi * 20 * np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE)
+    clipped = detector.voiced(_frames(np.clip(rumble, -1, 1).astype(np.float32), detector))
+    detector.reset()
+    assert np.array_equal(detector.voiced(_frames(rumble.astype(np.float32), detector)), clipped)
+
+
 def test_without_onnxruntime_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     _silero.cache_clear()
@@ -104,29 +146,12 @@ def test_without_onnxruntime_the_message_says_how_to_get_it(monkeypatch: pytest.
     make_detector("webrtc")
 
 
-def test_a_wrong_name_or_threshold_is_told() -> None:
+def test_a_wrong_name_threshold_or_mode_is_told() -> None:
     with pytest.raises(ValueError, match="cascade, silero and webrtc"):
         make_detector("ears")
     with pytest.raises(ValueError, match="between 0 and 1"):
         make_detector("silero", threshold=1.5)
-
-
-def test_speech_sets_are_read(tmp_path: Path) -> None:
-    from benchmarks.speech import NoSpeech, sets
-
-    assert sets(OWN) == ["librivox"]
-    first = clips(OWN, "librivox")[0]
-    assert first.text.startswith("and mister john dashwood")
-    assert first.words[0][0] == "and"
-    chapter = tmp_path / "LibriSpeech" / "19" / "198"
-    chapter.mkdir(parents=True)
-    (chapter / "19-198.trans.txt").write_text("19-198-0001 TO BE\n19-198-0002 OR NOT\n")
-    published = clips(tmp_path, "LibriSpeech")
-    assert [(clip.id, clip.text, clip.path.name) for clip in published] == [
-        ("19-198-0001", "TO BE", "19-198-0001.flac"),
-        ("19-198-0002", "OR NOT", "19-198-0002.flac"),
-    ]
-    with pytest.raises(NoSpeech, match="sets here: librivox"):
-        clips(OWN, "choir")
-    with pytest.raises(NoSpeech, match="can't be read"):
-        published[0].audio()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        make_detector("cascade", threshold=float("nan"))
+    with pytest.raises(ValueError, match="0, 1, 2 or 3"):
+        make_detector("webrtc", mode=4)
