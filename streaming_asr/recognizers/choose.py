@@ -15,7 +15,9 @@ def recognizer_for(model: str | None) -> str:
         return "faster-whisper"
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return "faster-whisper" if (folder / "model.bin").is_file() else "vllm"
+        # CTranslate2's weights, in the folder itself or in one below it.
+        found = (folder / "model.bin").is_file() or any(folder.glob("*/model.bin"))
+        return "faster-whisper" if found else "vllm"
     name = model.rsplit("/", 1)[-1].lower()
     known = name.startswith(_WHISPER_SIZES) and "/" not in model
     return "faster-whisper" if known or "faster-whisper" in name or "ct2" in name else "vllm"
