@@ -73,17 +73,18 @@ class LogMel:
         spectrum = torch.stft(samples, N_FFT, HOP, window=self._window, center=False, return_complex=True)
         power = self._filters @ (spectrum.abs() ** 2).contiguous()
         log_power: LogPower = torch.clamp(power, min=LEAST_POWER).log10().numpy()
-        return log_power[:, first - begin :]
+        return np.ascontiguousarray(log_power[:, first - begin :])
 
 
 def floor_of(log_power: LogPower) -> np.float32:
     """The value at which a spectrogram is cut off."""
-    return np.float32(log_power.max() - np.float32(DYNAMIC_RANGE))
+    return np.float32(log_power.max()) - np.float32(DYNAMIC_RANGE)
 
 
 def normalize(log_power: LogPower, floor: np.float32) -> Features:
     """Cut a spectrogram off at `floor` and scale it for the encoder."""
-    return (np.maximum(log_power, floor) + np.float32(4.0)) / np.float32(4.0)
+    features: Features = (np.maximum(log_power, floor) + np.float32(4.0)) / np.float32(4.0)
+    return features
 
 
 def _filters(bins: int) -> torch.Tensor:

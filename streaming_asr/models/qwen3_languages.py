@@ -38,10 +38,12 @@ CODE_OF = {
 
 NAME_OF = {code: name for name, code in CODE_OF.items()}
 
-_CHINESE_DIALECTS = (
-    "Anhui Dongbei Fujian Gansu Guizhou Hebei Henan Hubei Hunan Jiangxi Mandarin Minnan Ningxia Shaanxi Shandong "
-    "Shanxi Sichuan Tianjin Wu Yunnan Zhejiang"
-).split()
+# fmt: off
+_CHINESE_DIALECTS = frozenset((
+    "Anhui", "Dongbei", "Fujian", "Gansu", "Guizhou", "Hebei", "Henan", "Hubei", "Hunan", "Jiangxi", "Mandarin",
+    "Minnan", "Ningxia", "Shaanxi", "Shandong", "Shanxi", "Sichuan", "Tianjin", "Wu", "Yunnan", "Zhejiang",
+))
+# fmt: on
 """Dialects whose parent the model writes as Chinese."""
 
 

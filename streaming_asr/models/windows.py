@@ -96,4 +96,4 @@ def split_samples(audio: Audio, window: int) -> list[Audio]:
 def name_of(utterance: str, content: NDArray[np.float32]) -> str:
     """A name that differs wherever the content differs, and between utterances."""
     salt = hashlib.blake2b(utterance.encode(), digest_size=16).digest()
-    return hashlib.blake2b(np.ascontiguousarray(content), digest_size=16, salt=salt).hexdigest()
+    return hashlib.blake2b(content.tobytes(), digest_size=16, salt=salt).hexdigest()

@@ -35,13 +35,6 @@ MOST_JOBS = 64
 """Jobs at once on an accelerator, if ``--max-num-seqs`` allows them."""
 CPU_JOBS_PER_CORE = 2
 
-INSTALL = """\
-{model} runs on vLLM, which is not installed here. Install it for your hardware:
-  Huawei Ascend  docker/Dockerfile.ascend, or in a CANN environment: pip install 'streaming-asr[ascend]'
-  NVIDIA         docker/Dockerfile.cuda, or: pip install 'streaming-asr[cuda]'
-  CPU            docker/Dockerfile.cpu, or: python -m streaming_asr.setup_cpu
-Without any of them, `streaming-asr serve` runs a small Whisper model."""
-
 
 class VllmRecognizer:
     """Decodes with a model under vLLM.
@@ -95,7 +88,9 @@ class VllmRecognizer:
 
     async def start(self) -> None:
         if importlib.util.find_spec("vllm") is None:
-            raise RecognizerUnavailable(INSTALL.format(model=self._name))
+            from streaming_asr.doctor import what_to_install
+
+            raise RecognizerUnavailable(what_to_install(self._name))
         # Its processes must not inherit the threads and locks of this one, and are marked for the plugin.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
         os.environ[vllm_plugin.MARK] = "1"
