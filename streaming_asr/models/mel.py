@@ -78,7 +78,8 @@ class LogMel:
 
 def floor_of(log_power: LogPower) -> np.float32:
     """The value at which a spectrogram is cut off."""
-    return np.float32(log_power.max()) - np.float32(DYNAMIC_RANGE)
+    loudest: np.float32 = log_power.max()
+    return np.float32(loudest - np.float32(DYNAMIC_RANGE))
 
 
 def normalize(log_power: LogPower, floor: np.float32) -> Features:

@@ -103,11 +103,13 @@ class Qwen3ASR:
         )
         language = job.language or utterance.language
         if job.prefix and language is not None:
-            hypothesis = await self._generate(job, utterance, audio, language, job.prefix, run)
+            hypothesis = await self._generate(job, utterance, audio, language, job.prefix, 1, run)
             if hypothesis.complete and not find_loop(hypothesis.tokens):
                 return hypothesis
-        # Without a language before it, a prefix would be read as one; one that leads into a loop is in the way.
-        return await self._generate(job, utterance, audio, job.language, (), run)
+            # It led into a loop.
+            return await self._generate(job, utterance, audio, job.language, (), 2, run)
+        # Without a language before it, a prefix would be read as one.
+        return await self._generate(job, utterance, audio, job.language, (), 1, run)
 
     def release(self, utterance: str) -> None:
         self._utterances.pop(utterance, None)
@@ -123,6 +125,7 @@ class Qwen3ASR:
         audio: AudioInput,
         language: str | None,
         prefix: tuple[int, ...],
+        decodes: int,
         run: Run,
     ) -> Hypothesis:
         ids = self._prompt.ids(len(audio.frames), job.context, language, prefix)
@@ -159,6 +162,7 @@ class Qwen3ASR:
                 prompt_tokens=completion.prompt_tokens,
                 cached_tokens=completion.cached_tokens,
                 generated_tokens=len(completion.tokens),
+                decodes=decodes,
             ),
         )
         utterance.language = hypothesis.language

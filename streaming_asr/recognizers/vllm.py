@@ -137,7 +137,7 @@ class VllmRecognizer:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from streaming_asr.recognizers.vllm_compat import OLDEST, mend, version
-        from streaming_asr.recognizers.vllm_options import DEFAULTS, parse_engine_options
+        from streaming_asr.recognizers.vllm_options import DEFAULTS, defaults_for, parse_engine_options
         from streaming_asr.recognizers.vllm_stats import EngineStats, StatsCollector
 
         if version() < OLDEST:
@@ -152,7 +152,7 @@ class VllmRecognizer:
                 raise RecognizerUnavailable(
                     f"{self._name} is a {kind or 'checkpoint of no kind'}; here vLLM runs {' and '.join(DEFAULTS)}."
                 )
-            arguments = parse_engine_options(self._name, self._options, DEFAULTS[kind])
+            arguments = parse_engine_options(self._name, self._options, defaults_for(kind))
         except (ValueError, OSError) as error:
             raise RecognizerUnavailable(f"{self._name}: {error}") from error
         self._stats = stats = EngineStats()

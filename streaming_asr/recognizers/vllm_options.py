@@ -28,6 +28,20 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 """What differs from vLLM's own defaults, by the checkpoint's ``model_type``. The user's options come first."""
 
 
+CPU_BLOCK_SIZE = 32
+"""Positions in a block of the key-value cache. vLLM's default for CPUs is 128, more than an encoder window has."""
+
+
+def defaults_for(kind: str) -> dict[str, Any]:
+    """What to put in place of vLLM's defaults for a ``model_type`` on the device that vLLM runs on here."""
+    from vllm.platforms import current_platform
+
+    defaults = dict(DEFAULTS[kind])
+    if kind == "qwen3_asr" and current_platform.is_cpu():
+        defaults["block_size"] = CPU_BLOCK_SIZE
+    return defaults
+
+
 def parse_engine_options(model: str, options: Sequence[str], defaults: Mapping[str, Any]) -> Any:
     """Make ``AsyncEngineArgs`` of options as ``vllm serve`` takes them.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
+import soundfile
 
 from streaming_asr.models.base import Completion, Request
 from streaming_asr.models.qwen3_asr import Qwen3ASR
@@ -97,17 +99,22 @@ class LiveEngine:
         return UtteranceAudio(name, self.geometry, Form.FEATURES).input(audio, exact=True)
 
 
+async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Wait for something that nothing announces."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.002)
+
+
 def whole(audio: Audio) -> AudioInput:
     """An utterance as any client of vLLM would give it: one waveform, no name, nothing of ours."""
     return AudioInput([(audio, SAMPLE_RATE)], (None,), (len(audio) // 160,))  # type: ignore[arg-type]
 
 
-def voice(seconds: float, *, seed: int = 0) -> Audio:
-    """Something like speech: a buzz whose loudness and colour change at the pace of syllables."""
-    random = np.random.default_rng(seed)
-    n = int(seconds * SAMPLE_RATE)
-    times = np.arange(n) / SAMPLE_RATE
-    syllables = np.interp(times, np.arange(0, seconds + 1, 0.15), random.uniform(0, 1, int((seconds + 1) / 0.15) + 2)[: len(np.arange(0, seconds + 1, 0.15))])
-    pitch = np.cumsum(np.interp(times, np.arange(0, seconds + 2), random.uniform(90, 220, int(seconds) + 3)[: len(np.arange(0, seconds + 2))])) / SAMPLE_RATE
-    buzz = sum(np.sin(2 * np.pi * k * pitch) / k for k in range(1, 30))
-    return (0.1 * syllables * buzz + 0.003 * random.normal(size=n)).astype(np.float32)
+def speech(folder: Path, seconds: float) -> Audio:
+    """The repository's clips one after the other, over and over, at 16 kHz."""
+    clips = [soundfile.read(path, dtype="float32")[0] for path in sorted(folder.glob("*.wav"))]
+    once = np.concatenate(clips)
+    samples: Audio = np.resize(once, int(seconds * SAMPLE_RATE))
+    return samples

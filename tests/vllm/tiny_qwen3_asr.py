@@ -90,7 +90,8 @@ def make_checkpoint(folder: Path, size: Size = Size(), *, seed: int = 0, window:
         },
     )
     random = torch.Generator().manual_seed(seed)
-    save_file(dict(_weights(size, len(vocabulary), random)), folder / "model.safetensors", metadata={"format": "pt"})
+    weights = dict(_weights(size, len(vocabulary), vocabulary["<|im_end|>"], random))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
@@ -196,7 +197,7 @@ def _sections(head_dim: int) -> list[int]:
     return [head_dim // 2 - 2 * second, second, second]
 
 
-def _weights(size: Size, vocabulary: int, random: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
+def _weights(size: Size, vocabulary: int, end: int, random: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
     def matrix(*shape: int, gain: float = 1.0) -> torch.Tensor:
         return torch.randn(shape, generator=random) * gain / math.sqrt(math.prod(shape[1:]))
 
@@ -225,7 +226,10 @@ def _weights(size: Size, vocabulary: int, random: torch.Generator) -> Iterator[t
         yield f"{tower}.{part}.weight", matrix(rows, width)
         yield f"{tower}.{part}.bias", vector(rows)
 
-    yield "thinker.model.embed_tokens.weight", torch.randn((vocabulary, size.width), generator=random)
+    embeddings = torch.randn((vocabulary, size.width), generator=random)
+    # A longer row is said more often: without it, random weights rarely come to an end.
+    embeddings[end] *= 1.5
+    yield "thinker.model.embed_tokens.weight", embeddings
     for n in range(size.layers):
         layer = f"thinker.model.layers.{n}"
         for part, heads in (("q_proj", size.heads), ("k_proj", size.key_heads), ("v_proj", size.key_heads)):
