@@ -113,13 +113,13 @@ class SupervisedEngine:
         try:
             return await asyncio.wait_for(self._generate(llm, request, priority), LONGEST_DECODE_S)
         except EngineDeadError as error:
-            self._died.set()
+            self._lost(llm)
             raise RecognizerDown("The engine died during the decode.") from error
         except asyncio.TimeoutError as error:
             raise DecodeFailed(f"The engine did not finish within {LONGEST_DECODE_S:.0f} s.") from error
         except Exception as error:  # Refusals have many classes, some of them internal to vLLM.
             if llm.errored:
-                self._died.set()
+                self._lost(llm)
                 raise RecognizerDown("The engine died during the decode.") from error
             reason = error.__cause__ or error
             raise DecodeFailed(f"The engine refused the request: {reason or type(reason).__name__}") from error
@@ -132,7 +132,11 @@ class SupervisedEngine:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
-        await asyncio.to_thread(_end, self._llm, self._others)
+        llm, self._llm = self._llm, None
+        if llm is not None and llm.output_handler is not None:
+            # It would take the end for a death, and say so.
+            llm.output_handler.cancel()
+        await asyncio.to_thread(_end, llm, self._others)
 
     async def _generate(self, llm: Any, request: Request, priority: int) -> Completion:
         # Rendered first: vLLM 0.23 would process a raw prompt on the event loop.
@@ -148,21 +152,27 @@ class SupervisedEngine:
         outputs = llm.generate(prompt, parameters, f"asr-{next(self._ids)}", priority=priority)
         return _completion([output async for output in outputs][-1])
 
+    def _lost(self, llm: Any) -> None:
+        """An engine was found dead; of several who find it, the first counts."""
+        if llm is self._llm and self._state is State.READY:
+            logger.error("The engine died.")
+            self._become(State.RESTARTING)
+            self._died.set()
+
     async def _watch(self) -> None:
-        while True:
+        while self._state is State.READY:
             try:
                 await asyncio.wait_for(self._died.wait(), WATCH_S)
             except asyncio.TimeoutError:
                 if not self._llm.errored:
                     continue
-            logger.error("The engine died.")
-            self._become(State.RESTARTING)
-            if not await self._restart():
+                self._lost(self._llm)
+            self._died.clear()
+            if await self._restart():
+                self._become(State.READY)
+            else:
                 logger.critical("The engine died too often; it is given up.")
                 self._become(State.FAILED)
-                return
-            self._died.clear()
-            self._become(State.READY)
 
     async def _restart(self) -> bool:
         """Start again until it works; False when that was tried too often."""
