@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -62,7 +63,8 @@ def parse_engine_options(model: str, options: Sequence[str], defaults: Mapping[s
 
 def engine_help() -> str:
     """vLLM's help on its engine options."""
-    return str(_parser().format_help())
+    # Not by its own method, which shows an overview unless it was asked for one option or group.
+    return argparse.ArgumentParser.format_help(_parser())
 
 
 def _parser() -> Any:
