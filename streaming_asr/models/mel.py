@@ -78,8 +78,8 @@ class LogMel:
 
 def floor_of(log_power: LogPower) -> np.float32:
     """The value at which a spectrogram is cut off."""
-    loudest: np.float32 = log_power.max()
-    return np.float32(loudest - np.float32(DYNAMIC_RANGE))
+    floor: np.float32 = log_power.max() - np.float32(DYNAMIC_RANGE)
+    return floor
 
 
 def normalize(log_power: LogPower, floor: np.float32) -> Features:

@@ -94,6 +94,8 @@ class VllmRecognizer:
         # Its processes must not inherit the threads and locks of this one, and are marked for the plugin.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
         os.environ[vllm_plugin.MARK] = "1"
+        # Standard output is for transcripts.
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         build, config = await asyncio.to_thread(self._prepare)
         from streaming_asr.recognizers.vllm_engine import RestartPolicy, SupervisedEngine
 
