@@ -42,10 +42,10 @@ def main(options: Sequence[str]) -> int:
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("torchvision") is None:
         print("torch or torchvision is missing. Run first: pip install 'streaming-asr[cpu]'", file=sys.stderr)
         return 1
-    for arguments in (["--no-deps", VLLM], None):
-        status = _pip([*options, *(arguments or requirements())])
-        if status:
-            return status
+    # Its requirements are known once it is there.
+    status = _pip([*options, "--no-deps", VLLM]) or _pip([*options, "--no-warn-conflicts", *requirements()])
+    if status:
+        return status
     declare_operators()
     return subprocess.call([sys.executable, "-c", "import vllm, vllm.model_executor.models.qwen3_asr"])
 
