@@ -1,4 +1,4 @@
-"""Engines for these tests. Each lives for one module, so that only one runs at a time."""
+"""The engine that these tests share."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ else:
         """A small Qwen3-ASR checkpoint."""
         return make_checkpoint(tmp_path_factory.mktemp("qwen3_asr"))
 
-    @pytest.fixture(scope="module")
+    @pytest.fixture(scope="session")
     def engine(tiny_qwen3_asr: Path) -> Iterator[LiveEngine]:
-        """The real engine with that checkpoint."""
+        """The real engine with that checkpoint. Starting one takes longer than most tests, so they share it."""
         with LiveEngine(tiny_qwen3_asr, "--max-model-len=4096", "--max-num-seqs=16") as live:
             yield live

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 import soundfile
 
 from streaming_asr.models.base import Completion, Request
@@ -51,13 +52,17 @@ class LiveEngine:
 
     def __enter__(self) -> LiveEngine:
         self._thread.start()
+        self._others = engine_processes(os.getpid())
         self.call(self.recognizer.start())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        processes = [process for process in engine_processes(os.getpid()) if process not in self._others]
         self.call(self.recognizer.close())
+        _, left = psutil.wait_procs(processes, timeout=1)
+        assert not left, "closing left processes of the engine behind"
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(WAIT_S)
 
@@ -97,6 +102,12 @@ class LiveEngine:
     def windows(self, audio: Audio, *, name: str) -> AudioInput:
         """All of an utterance, as finals have it."""
         return UtteranceAudio(name, self.geometry, Form.FEATURES).input(audio, exact=True)
+
+
+def engine_processes(parent: int) -> list[psutil.Process]:
+    """All processes that the engines of `parent` consist of."""
+    children = psutil.Process(parent).children(recursive=True)
+    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:

