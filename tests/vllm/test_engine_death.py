@@ -1,0 +1,142 @@
+"""The engine dies: nothing is lost. The server dies: no engine is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from streaming_asr.models.base import Request
+from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Hypothesis, Kind, RecognizerDown
+from streaming_asr.recognizers.vllm_engine import RestartPolicy, State, SupervisedEngine
+from tests.vllm.engine import LiveEngine, engine_processes, speech, until
+
+SECOND = 16_000
+
+
+def jobs(folder: Path) -> list[DecodeJob]:
+    audio = speech(folder, 20)
+    return [
+        DecodeJob(id=n, kind=kind, utterance=f"speaker {n}", audio=audio[n * SECOND : (n + 9) * SECOND], language="en")
+        for n, kind in enumerate([Kind.PARTIAL, Kind.FINAL, Kind.PARTIAL, Kind.SPECULATIVE])
+    ]
+
+
+def test_a_killed_engine_comes_back_and_says_the_same(engine: LiveEngine, librivox: Path) -> None:
+    before = [engine.call(engine.recognizer.decode(job)) for job in jobs(librivox)]
+    first = engine_processes(os.getpid())
+    stats = engine.recognizer.stats
+    engine.states.clear()
+
+    async def kill_in_mid_decode() -> tuple[list[Any], list[Hypothesis]]:
+        generated = stats.generated_tokens
+        tasks = [asyncio.create_task(engine.recognizer.decode(job)) for job in jobs(librivox)]
+        await until(lambda: stats.generated_tokens > generated)
+        os.kill(next(process.pid for process in first if process.ppid() == os.getpid()), signal.SIGKILL)
+        lost = await asyncio.gather(*tasks, return_exceptions=True)
+        assert not engine.recognizer.ready
+        # As the scheduler would: the same jobs again, at once. They wait for the new engine.
+        return lost, await asyncio.gather(*(engine.recognizer.decode(job) for job in jobs(librivox)))
+
+    lost, again = engine.call(kill_in_mid_decode())
+    assert {type(outcome) for outcome in lost} <= {RecognizerDown, Hypothesis}
+    assert any(isinstance(outcome, RecognizerDown) for outcome in lost)
+    assert [one.tokens for one in again] == [one.tokens for one in before]
+    assert [one.logprobs for one in again] == [one.logprobs for one in before]
+    assert engine.states == [State.RESTARTING, State.READY]
+    assert engine.recognizer.ready
+    _, left = psutil.wait_procs(first, timeout=15)
+    assert not left
+
+
+SERVER = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from streaming_asr.recognizers.vllm import VllmRecognizer
+from tests.vllm.engine import OPTIONS
+
+async def main():
+    recognizer = VllmRecognizer(sys.argv[1], (*OPTIONS, "--max-model-len=4096", "--max-num-seqs=16"))
+    await recognizer.start()
+    print("started", flush=True)
+    if sys.argv[2] == "crash":
+        await asyncio.to_thread(sys.stdin.readline)
+        raise SystemExit(3)
+    await asyncio.sleep(600)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("way", ["killed", "crash"])
+def test_no_engine_outlives_its_server(tiny_qwen3_asr: Path, tmp_path: Path, way: str) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(SERVER)
+    server = subprocess.Popen(
+        [sys.executable, str(script), str(tiny_qwen3_asr), way],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    # vLLM logs there too.
+    assert any(line == "started\n" for line in server.stdout)
+    processes = engine_processes(server.pid)
+    assert processes
+    if way == "killed":
+        server.kill()
+    else:
+        server.stdin.write("\n")
+        server.stdin.flush()
+    server.wait(30)
+    _, left = psutil.wait_procs(processes, timeout=30)
+    assert not left
+    server.stdin.close()
+    server.stdout.close()
+
+
+class FakeLLM:
+    """An engine that is dead from the start."""
+
+    errored = True
+    output_handler = None
+
+    def shutdown(self) -> None:
+        pass
+
+
+def test_an_engine_that_keeps_dying_is_given_up() -> None:
+    builds: list[float] = []
+    states: list[State] = []
+
+    def build() -> FakeLLM:
+        builds.append(time.monotonic())
+        if len(builds) == 3:
+            raise RuntimeError("the device is busy")
+        return FakeLLM()
+
+    async def live() -> None:
+        policy = RestartPolicy(most=4, within_s=60, first_wait_s=0.01, longest_wait_s=0.02)
+        engine = SupervisedEngine(build, policy, states.append)
+        await engine.start()
+        await until(lambda: engine.state is State.FAILED)
+        with pytest.raises(DecodeFailed, match="failed") as caught:
+            await engine.run(Request({}, 1), 0)
+        assert not isinstance(caught.value, RecognizerDown)
+        await engine.close()
+
+    asyncio.run(live())
+    assert len(builds) == 5
+    assert states == [State.READY, *[State.RESTARTING, State.READY] * 3, State.RESTARTING, State.FAILED, State.CLOSED]

