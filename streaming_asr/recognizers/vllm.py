@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from streaming_asr.recognizers.base import (
     Capabilities,
     DecodeFailed,
     DecodeJob,
+    Health,
     Hypothesis,
     Kind,
     RecognizerUnavailable,
@@ -44,7 +46,6 @@ class VllmRecognizer:
         options: vLLM's engine options, as on the command line of ``vllm serve``.
         concurrency: jobs that run at once; None for what the engine and its device can use.
         restarts: what is done when the engine dies; None for the default.
-        changed: is told on the event loop when the engine's state changes.
     """
 
     def __init__(
@@ -54,7 +55,6 @@ class VllmRecognizer:
         *,
         concurrency: int | None = None,
         restarts: RestartPolicy | None = None,
-        changed: Callable[[State], None] = lambda state: None,
     ) -> None:
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}; at least 1 is needed")
@@ -62,7 +62,7 @@ class VllmRecognizer:
         self._options = tuple(options)
         self._concurrency = concurrency
         self._restarts = restarts
-        self._changed = changed
+        self._listeners: list[Callable[[Health], None]] = []
         self._capabilities: Capabilities | None = None
         self._engine: SupervisedEngine | None = None
         self._model: SpeechModel | None = None
@@ -78,6 +78,12 @@ class VllmRecognizer:
     def ready(self) -> bool:
         """Whether a job would be decoded at once. False before the start, and while a dead engine is replaced."""
         return self._engine is not None and self._model is not None and self._engine.state.value == "ready"
+
+    def subscribe(self, listener: Callable[[Health], None]) -> None:
+        self._listeners.append(listener)
+
+    def gauges(self) -> Mapping[str, float]:
+        return {field.name: float(getattr(self.stats, field.name)) for field in fields(self.stats)}
 
     @property
     def stats(self) -> EngineStats:
@@ -99,7 +105,7 @@ class VllmRecognizer:
         build, config = await asyncio.to_thread(self._prepare)
         from streaming_asr.recognizers.vllm_engine import RestartPolicy, SupervisedEngine
 
-        self._engine = SupervisedEngine(build, self._restarts or RestartPolicy(), self._changed)
+        self._engine = SupervisedEngine(build, self._restarts or RestartPolicy(), self._became)
         try:
             await self._engine.start()
             self._model = await self._load_model(config, self._engine.llm)
@@ -132,6 +138,11 @@ class VllmRecognizer:
             self._model = None
         if self._engine is not None:
             await self._engine.close()
+
+    def _became(self, state: State) -> None:
+        if (health := _HEALTH.get(state.value)) is not None:
+            for listener in self._listeners:
+                listener(health)
 
     def _prepare(self) -> tuple[Callable[[], Any], Mapping[str, Any]]:
         """How to build the engine, and the checkpoint's ``config.json``. Blocks."""
@@ -192,6 +203,8 @@ class VllmRecognizer:
             languages=model.languages,
         )
 
+
+_HEALTH = {"ready": Health.READY, "restarting": Health.RECOVERING, "failed": Health.FAILED}
 
 _WARM_UP = DecodeJob(
     id=0,

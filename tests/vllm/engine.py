@@ -19,9 +19,9 @@ from streaming_asr.models.base import Completion, Request
 from streaming_asr.models.qwen3_asr import Qwen3ASR
 from streaming_asr.models.qwen3_audio import AudioInput, Form, Geometry, UtteranceAudio, prompt_of
 from streaming_asr.models.qwen3_prompt import Qwen3Prompt
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio, Context
+from streaming_asr.recognizers.base import SAMPLE_RATE, Audio, Context, Health
 from streaming_asr.recognizers.vllm import VllmRecognizer
-from streaming_asr.recognizers.vllm_engine import RestartPolicy, State
+from streaming_asr.recognizers.vllm_engine import RestartPolicy
 
 # Two small cores are enough for these models, and compiling for them would take longer than the tests.
 OPTIONS = (
@@ -40,13 +40,13 @@ class LiveEngine:
 
     def __init__(self, checkpoint: Path, *options: str) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        self.states: list[State] = []
+        self.health: list[Health] = []
         self.recognizer = VllmRecognizer(
             str(checkpoint),
             (*OPTIONS, *options),
             restarts=RestartPolicy(first_wait_s=0.1),
-            changed=self.states.append,
         )
+        self.recognizer.subscribe(self.health.append)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine's loop", daemon=True)
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from streaming_asr.models.base import Request
-from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Hypothesis, Kind, RecognizerDown
+from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Health, Hypothesis, Kind, RecognizerDown
 from streaming_asr.recognizers.vllm_engine import RestartPolicy, State, SupervisedEngine
 from tests.vllm.engine import LiveEngine, engine_processes, speech, until
 
@@ -34,7 +34,7 @@ def test_a_killed_engine_comes_back_and_says_the_same(engine: LiveEngine, libriv
     before = [engine.call(engine.recognizer.decode(job)) for job in jobs(librivox)]
     first = engine_processes(os.getpid())
     stats = engine.recognizer.stats
-    engine.states.clear()
+    engine.health.clear()
 
     async def kill_in_mid_decode() -> tuple[list[Any], list[Hypothesis]]:
         generated = stats.generated_tokens
@@ -51,7 +51,7 @@ def test_a_killed_engine_comes_back_and_says_the_same(engine: LiveEngine, libriv
     assert any(isinstance(outcome, RecognizerDown) for outcome in lost)
     assert [one.tokens for one in again] == [one.tokens for one in before]
     assert [one.logprobs for one in again] == [one.logprobs for one in before]
-    assert engine.states == [State.RESTARTING, State.READY]
+    assert engine.health == [Health.RECOVERING, Health.READY]
     assert engine.recognizer.ready
     _, left = psutil.wait_procs(first, timeout=15)
     assert not left

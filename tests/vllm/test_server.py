@@ -57,6 +57,7 @@ def test_live_speech_gives_partials_and_right_finals(
     kinds = [event["type"] for event in talking.events]
     assert kinds.index("speech_started") < kinds.index("partial") < kinds.index("final")
     assert jiwer.wer(" ".join(words(reference)), " ".join(words(talking.text))) < 0.15
+    assert vllm_server.metric("streaming_asr_engine_generated_tokens") > 0
 
 
 def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]) -> None:
@@ -84,6 +85,11 @@ def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tup
         os.kill(engine.pid, signal.SIGKILL)
         return await asyncio.gather(*talks)
 
-    for talking, (_, reference) in zip(run(everyone(), 150), clips, strict=True):
+    talks = run(everyone(), 150)
+    told = [warning["code"] for talking in talks for warning in talking.of("warning")]
+    assert "recognizer_recovering" in told
+    assert "recognizer_recovered" in told
+    assert vllm_server.get("/readyz")[0] == 200
+    for talking, (_, reference) in zip(talks, clips, strict=True):
         error = jiwer.wer(" ".join(words(reference)), " ".join(words(talking.text)))
         assert error < 0.3, (reference, talking.text)
