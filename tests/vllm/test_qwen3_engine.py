@@ -215,7 +215,7 @@ def test_a_cancelled_partial_leaves_the_engine(engine: LiveEngine, librivox: Pat
 def test_a_decode_that_takes_too_long_is_given_up(
     engine: LiveEngine, librivox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm_engine, "LONGEST_DECODE_S", 0.05)
+    monkeypatch.setattr(vllm_engine, "LONGEST_DECODE_S", 0.001)
     audio = engine.windows(speech(librivox, 3), name="too long")
     with pytest.raises(DecodeFailed, match="did not finish"):
         engine.run(engine.request(audio, max_tokens=3500))
