@@ -245,4 +245,19 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert "missing-keys" in _refused("--port", "0", "--api-key-file", "missing-keys")
     assert "no-such-folder" in _refused("--port", "0", "./no-such-folder", "--recognizer", "faster-whisper")
     assert "workers" in _refused("--port", "0", "--workers", "0")
-    assert "streaming-asr[ascend]" in _refused("--port", "0", "Qwen/Qwen3-ASR-1.7B")
+
+
+def test_without_vllm_one_message_says_what_to_install_for_which_hardware() -> None:
+    """On a machine without it, which this one need not be: vLLM is hidden from the process."""
+    hidden = (
+        "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n, *a: None if n == 'vllm' else f(n, *a)"
+    )
+    start = (
+        "from streaming_asr.cli import main; raise SystemExit(main(['serve', 'Qwen/Qwen3-ASR-1.7B', '--port', '0']))"
+    )
+    command = [sys.executable, "-c", f"{hidden}\n{start}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    for extra in ("ascend", "cuda", "cpu"):
+        assert f"[{extra}]" in ended.stderr
