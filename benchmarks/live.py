@@ -3,6 +3,8 @@
     streaming-asr serve &
     python -m benchmarks.live --speech DIR --set librispeech --streams 1
 
+With `--fast` the clips are sent as fast as the server takes them, which measures accuracy and throughput instead.
+
 Times are on the audio's own clock: a sample is due when it would have been spoken.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -43,12 +46,14 @@ class Seen:
     """From the news that the utterance ended to its final."""
     sender_late: list[float] = field(default_factory=list)
     """How late this program itself sent a chunk."""
+    failures: list[str] = field(default_factory=list)
+    """Clips that got no transcript, and why."""
     references: list[str] = field(default_factory=list)
     hypotheses: list[str] = field(default_factory=list)
 
 
-async def run_clip(url: str, clip: Clip, seen: Seen) -> None:
-    """Stream one clip at real time.
+async def run_clip(url: str, clip: Clip, seen: Seen, *, fast: bool) -> None:
+    """Stream one clip, at real time unless `fast`.
 
     Raises:
         StreamError: the server refuses, or breaks off.
@@ -56,9 +61,9 @@ async def run_clip(url: str, clip: Clip, seen: Seen) -> None:
     audio = np.concatenate([clip.audio(), np.zeros(int(_TRAILING_S * SAMPLE_RATE), np.float32)])
     pcm = (audio.clip(-1, 1) * 32767).astype("<i2")
     loop = asyncio.get_running_loop()
-    async with open_stream(url, {"sample_rate": SAMPLE_RATE}) as stream:
+    async with open_stream(url, {"sample_rate": SAMPLE_RATE, "partials": not fast}) as stream:
         began = loop.time()
-        sending = asyncio.create_task(_send(stream, pcm.tobytes(), began, seen))
+        sending = asyncio.create_task(_send(stream, pcm.tobytes(), None if fast else began, seen))
         onsets: dict[int, float] = {}
         ends: dict[int, float] = {}
         texts: list[str] = []
@@ -80,19 +85,21 @@ async def run_clip(url: str, clip: Clip, seen: Seen) -> None:
     seen.hypotheses.append(normalize(" ".join(texts)))
 
 
-async def _send(stream: TranscriptionStream, pcm: bytes, began: float, seen: Seen) -> None:
+async def _send(stream: TranscriptionStream, pcm: bytes, began: float | None, seen: Seen) -> None:
+    """Send at the pace of speech that began then; None: at once."""
     loop = asyncio.get_running_loop()
     size = int(CHUNK_S * SAMPLE_RATE) * 2
     for number, start in enumerate(range(0, len(pcm), size), 1):
-        due = began + number * CHUNK_S
-        await asyncio.sleep(max(0.0, due - loop.time()))
-        seen.sender_late.append(loop.time() - due)
+        if began is not None:
+            due = began + number * CHUNK_S
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            seen.sender_late.append(loop.time() - due)
         await stream.send(pcm[start : start + size])
     await stream.stop()
 
 
-async def run(url: str, chosen: Sequence[Clip], streams: int) -> Seen:
-    """Stream all clips, `streams` at a time."""
+async def run(url: str, chosen: Sequence[Clip], streams: int, *, fast: bool) -> Seen:
+    """Stream all clips, `streams` at a time; those that fail are counted."""
     seen = Seen()
     waiting = list(reversed(chosen))
     with Progress(console=Console(stderr=True)) as progress:
@@ -100,7 +107,11 @@ async def run(url: str, chosen: Sequence[Clip], streams: int) -> Seen:
 
         async def worker() -> None:
             while waiting:
-                await run_clip(url, waiting.pop(), seen)
+                clip = waiting.pop()
+                try:
+                    await run_clip(url, clip, seen, fast=fast)
+                except StreamError as error:
+                    seen.failures.append(f"{clip.id}: {error}")
                 progress.advance(task)
 
         await asyncio.gather(*(worker() for _ in range(streams)))
@@ -111,14 +122,16 @@ def as_table(seen: Seen) -> Table:
     table = Table(title=f"WER {jiwer.wer(seen.references, seen.hypotheses):.2%} on {len(seen.references)} clips")
     for head in ("seconds", "p50", "p95", "p99", "n"):
         table.add_column(head, justify="left" if head == "seconds" else "right")
-    for name, values in (
+    rows = (
         ("first partial, from the onset", seen.first_partial),
         ("final, from the end of speech", seen.final),
         ("final, from the endpoint", seen.after_endpoint),
         ("lateness of this program", seen.sender_late),
-    ):
-        figures = (f"{np.percentile(values, p):.3f}" for p in (50, 95, 99)) if values else "---"
-        table.add_row(name, *figures, str(len(values)))
+    )
+    for name, values in rows:
+        if values:
+            figures = (f"{np.percentile(values, p):.3f}" for p in (50, 95, 99))
+            table.add_row(name, *figures, str(len(values)))
     return table
 
 
@@ -128,16 +141,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", default="librivox", help="name of the set (default: the clips of the tests)")
     parser.add_argument("--clips", type=int, metavar="N", help="that many, spread over the set; default all")
     parser.add_argument("--streams", type=int, default=1, metavar="N", help="at once (default 1)")
+    parser.add_argument("--fast", action="store_true", help="send as fast as the server takes it")
     parser.add_argument("--url", default=DEFAULT_URL)
     options = parser.parse_args(argv)
     try:
         found = [clip for clip in clips(options.speech, options.set) if clip.language == "en"]
-        step = max(1, len(found) // (options.clips or len(found)))
-        seen = asyncio.run(run(options.url, found[::step][: options.clips], options.streams))
-    except (NoSpeech, StreamError) as error:
+        chosen = found[:: max(1, len(found) // (options.clips or len(found)))][: options.clips]
+        began = time.perf_counter()
+        seen = asyncio.run(run(options.url, chosen, options.streams, fast=options.fast))
+    except NoSpeech as error:
         parser.exit(1, f"{error}\n")
-    Console().print(as_table(seen))
-    return 0
+    took = time.perf_counter() - began
+    console = Console()
+    if seen.references and not options.fast:
+        console.print(as_table(seen))
+    good = len(seen.references)
+    wer = f", WER {jiwer.wer(seen.references, seen.hypotheses):.2%}" if good else ""
+    console.print(f"{good} of {len(chosen)} clips transcribed in {took:.1f} s: {good / took:.2f} a second{wer}")
+    for failure in seen.failures:
+        console.print(f"failed: {failure}")
+    return 1 if seen.failures else 0
 
 
 if __name__ == "__main__":
