@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = options.recognizer or recognizer_for(options.model)
     if engine and name != "vllm":
         parser.error(f"unrecognized arguments: {' '.join(engine)}")
+    if options.command == "transcribe" and len(options.files) > 1 and options.format in ("srt", "vtt"):
+        parser.error(f"{options.format} holds one recording; transcribe the files one by one")
     if getattr(options, "engine_help", False):
         return _engine_help(options.model)
     _log(options.log_level)

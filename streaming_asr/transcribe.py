@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from streaming_asr.events import Done, Event, Final, Warning
+from streaming_asr.events import Final, Warning
+from streaming_asr.file_stream import stream_file
 from streaming_asr.media import UnreadableMedia, duration_s, read_audio
-from streaming_asr.recognizers.base import Audio, Recognizer
-from streaming_asr.runner import Runner
+from streaming_asr.recognizers.base import Recognizer
+from streaming_asr.runner import Listener, Runner
 from streaming_asr.scheduler import Scheduler
 from streaming_asr.session import Session
-from streaming_asr.settings import Encoding, SessionOptions
+from streaming_asr.settings import SessionOptions
 from streaming_asr.subtitles import written
-
-HELD_S = 120.0
-"""Audio read ahead of its decoding; it must be longer than the longest utterance."""
 
 
 async def transcribe_files(
@@ -44,12 +40,14 @@ async def transcribe_files(
     finals: list[Final] = []
     await recognizer.start()
     try:
+        host = _Host(recognizer)
         for path in files:
             try:
-                await _transcribe_file(recognizer, path, options, finals)
+                await _transcribe_file(host, path, options, finals)
             except UnreadableMedia as error:
                 print(f"streaming-asr: {error}", file=sys.stderr)
                 status = 1
+        await host.close()
     finally:
         await recognizer.close()
         text = written(finals, style)
@@ -60,12 +58,12 @@ async def transcribe_files(
     return status
 
 
-async def _transcribe_file(recognizer: Recognizer, path: Path, options: SessionOptions, finals: list[Final]) -> None:
+async def _transcribe_file(host: _Host, path: Path, options: SessionOptions, finals: list[Final]) -> None:
     length = duration_s(path)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(path.name, total=length)
-        async for event in transcribe(recognizer, read_audio(path), options):
+        async for event in stream_file(host, read_audio(path), options):
             if isinstance(event, Final):
                 finals.append(event)
                 progress.update(task, completed=event.end_ms / 1000)
@@ -73,45 +71,21 @@ async def _transcribe_file(recognizer: Recognizer, path: Path, options: SessionO
                 progress.console.print(f"{path.name}: {event.message}")
 
 
-async def transcribe(recognizer: Recognizer, audio: Iterator[Audio], options: SessionOptions) -> AsyncIterator[Event]:
-    """A file's events, as fast as the recognizer decodes.
+class _Host:
+    """A recognizer for one session after another.
 
     Args:
         recognizer: started.
-        audio: 16 kHz mono float32 pieces.
-        options: of the session; how the audio is encoded is set here.
-
-    Raises:
-        OptionError: an option can't be met.
     """
-    can = recognizer.capabilities
-    options = options.changed(encoding=Encoding.F32LE, sample_rate=16_000, channels=1, partials=False)
-    session = Session("file", options, can)
-    runner = Runner(recognizer, Scheduler(can.concurrency))
-    inbox: asyncio.Queue[Event] = asyncio.Queue()
 
-    def told(events: Sequence[Event]) -> None:
-        for event in events:
-            inbox.put_nowait(event)
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._can = recognizer.capabilities
+        self._runner = Runner(recognizer, Scheduler(self._can.concurrency))
+        self.update = self._runner.update
+        self.remove = self._runner.remove
+        self.close = self._runner.close
 
-    runner.add(session, told)
-    bound = max(HELD_S, options.max_utterance_s + 30)
-    try:
-        for piece in audio:
-            told(session.receive(piece.tobytes(), time.monotonic()))
-            runner.update(session)
-            while session.held_s > bound:
-                yield await inbox.get()
-            while not inbox.empty():
-                yield inbox.get_nowait()
-            await asyncio.sleep(0)
-        told(session.stop(time.monotonic()))
-        runner.update(session)
-        while True:
-            event = await inbox.get()
-            yield event
-            if isinstance(event, Done):
-                return
-    finally:
-        runner.remove(session)
-        await runner.close()
+    def open(self, options: SessionOptions, listener: Listener) -> Session:
+        session = Session("file", options, self._can)
+        self._runner.add(session, listener)
+        return session
