@@ -160,6 +160,10 @@ def _server_options(parser: argparse.ArgumentParser) -> None:
     limits.add_argument(
         "--drain-timeout-s", type=float, default=server.drain_timeout_s, help="at shutdown, for the last finals"
     )
+    uploads = parser.add_argument_group("recordings over HTTP")
+    uploads.add_argument("--max-upload-bytes", type=int, default=server.max_upload_bytes)
+    uploads.add_argument("--allow-private-urls", action="store_true", help="fetch from addresses that are not public")
+    uploads.add_argument("--fetch-timeout-s", type=float, default=server.fetch_timeout_s)
 
 
 def _session_options(parser: argparse.ArgumentParser, title: str) -> None:
@@ -238,6 +242,9 @@ async def _serve(options: argparse.Namespace) -> int:
         max_unread_events=options.max_unread_events,
         final_objective_s=options.final_objective_s,
         drain_timeout_s=options.drain_timeout_s,
+        max_upload_bytes=options.max_upload_bytes,
+        allow_private_urls=options.allow_private_urls,
+        fetch_timeout_s=options.fetch_timeout_s,
         session=_session(options),
     )
     try:

@@ -18,6 +18,7 @@ from streaming_asr.protocols.base import Failure, Request, Translator
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.recognizers.base import Recognizer
 from streaming_asr.server.auth import chosen_subprotocol, key_fits, offered_key, origin_fits
+from streaming_asr.server.batch import Batch
 from streaming_asr.server.connection import SHUTDOWN, Connection
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
@@ -36,6 +37,7 @@ class Application:
             Route("/healthz", self._healthy),
             Route("/readyz", self._ready),
             Route("/metrics", self._metrics),
+            *Batch(self.service).routes,
         ]
         for path, make_translator in PROTOCOLS.items():
             routes.append(WebSocketRoute(path, self._endpoint(path, make_translator)))

@@ -44,6 +44,13 @@ class ServerOptions:
     drain_timeout_s: float = 15.0
     """At shutdown, seconds for sessions to get their last finals."""
 
+    max_upload_bytes: int = 2**30
+    """Of a recording sent or fetched over HTTP; it is kept on disk while it is transcribed."""
+    allow_private_urls: bool = False
+    """Whether recordings may be fetched from addresses that are not public."""
+    fetch_timeout_s: float = 60.0
+    """For a recording that is named by its URL."""
+
     session: SessionOptions = field(default_factory=SessionOptions)
     """Defaults for what clients do not say."""
 
@@ -58,6 +65,8 @@ class ServerOptions:
             "max_unread_events": (10, 1_000_000),
             "final_objective_s": (0.1, 600),
             "drain_timeout_s": (0, 3_600),
+            "max_upload_bytes": (1_000, 2**40),
+            "fetch_timeout_s": (1, 3_600),
         }
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
