@@ -105,9 +105,17 @@ class LiveEngine:
 
 
 def engine_processes(parent: int) -> list[psutil.Process]:
-    """All processes that the engines of `parent` consist of."""
-    children = psutil.Process(parent).children(recursive=True)
-    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    """All processes that the engines of `parent` consist of; other servers it may have started are not among them."""
+    engines = [child for child in psutil.Process(parent).children() if _is_engine(child)]
+    return engines + [below for engine in engines for below in engine.children(recursive=True)]
+
+
+def _is_engine(process: psutil.Process) -> bool:
+    try:
+        command = " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # Also a zombie.
+        return False
+    return "EngineCore" in command or "spawn_main" in command
 
 
 async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
