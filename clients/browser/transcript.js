@@ -100,6 +100,16 @@ export class Transcript {
     this._utterances = new Map([...finals.map((utterance) => [utterance.number, utterance]), ...later]);
   }
 
+  get empty() {
+    return this._utterances.size === 0;
+  }
+
+  get hasFinals() {
+    // The first is final if any is, so this is quick.
+    for (const { final } of this._utterances.values()) if (final) return true;
+    return false;
+  }
+
   /** @returns {Utterance[]} in order */
   get utterances() {
     return [...this._utterances.values()];

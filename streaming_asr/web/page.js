@@ -195,10 +195,9 @@ function showVoice() {
 }
 
 function showTools() {
-  const some = transcript.utterances.length > 0;
-  const finals = some && transcript.finals.length > 0;
-  $("empty").hidden = some || recorder.phase !== "idle";
-  $("clear").disabled = !some;
+  const finals = transcript.hasFinals;
+  $("empty").hidden = !transcript.empty || recorder.phase !== "idle";
+  $("clear").disabled = transcript.empty;
   $("copy").disabled = !finals;
   $("download").querySelector("summary").setAttribute("aria-disabled", String(!finals));
   if (!finals) $("download").open = false;
@@ -259,7 +258,7 @@ $("download").addEventListener("keydown", ({ key }) => {
   $("download").querySelector("summary").focus();
 });
 addEventListener("beforeunload", (event) => {
-  if (!saved && transcript.finals.length > 0) event.preventDefault();
+  if (!saved && transcript.hasFinals) event.preventDefault();
 });
 
 function download(format) {

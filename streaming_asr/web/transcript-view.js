@@ -127,13 +127,18 @@ export class TranscriptView {
 }
 
 function fill({ item, time, language, text, stable, tentative }, utterance) {
-  setText(time, clock(utterance.startMs).slice(utterance.startMs < 3_600_000 ? 3 : 0, 8));
+  setText(time, shortClock(utterance.startMs));
   setText(language, utterance.final ? (utterance.language ?? "") : "");
   setText(stable, utterance.stable);
   setText(tentative, utterance.tentative);
   if (utterance.language && text.lang !== utterance.language) text.lang = utterance.language;
   item.classList.toggle("final", utterance.final);
   item.classList.toggle("listening", utterance.stable + utterance.tentative === "");
+}
+
+/** As 0:04, 12:04 or 1:12:04. */
+function shortClock(ms) {
+  return clock(ms).slice(0, 8).replace(/^(00:)?0?/, "");
 }
 
 /** Text nodes that stay as they are are left alone. */
