@@ -105,6 +105,9 @@ class Visit:
     def wait_for_phase(self, phase: str) -> None:
         self.page.locator(f'body[data-phase="{phase}"]').wait_for()
 
+    def wait_for_connection(self) -> None:
+        self.page.locator('#connection[data-state="on"]').wait_for()
+
     def picture(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")

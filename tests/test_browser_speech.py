@@ -141,7 +141,7 @@ def test_a_killed_server_costs_no_words(long_browser: Browser) -> None:
         assert page.inner_text("#transcript p") == before, "what could be read is gone"
         visiting.picture("reconnecting")
         live.restart()
-        page.locator("#connection", has_text="Connected").wait_for()
+        visiting.wait_for_connection()
         said = visiting.wait_for_final()
         assert re.search("dashwood had then leisure to consider how much there might be .* in his power", said)
         assert page.locator(".notice").count() == 0

@@ -78,13 +78,16 @@ export class AudioLedger {
     this._stopped = true;
   }
 
-  /** Go on in a new session, with the options it has, from the first audio that is not settled. */
+  /**
+   * Go on in a new session, with the options it has, from the first audio that is not settled.
+   * @returns {{resentMs: number, lost: {startMs, endMs} | null}} lost: audio without a final that was given up
+   */
   beginSession(options) {
     this._configured(options);
     const start = Math.max(this._settled, this._start);
     const told = {
       resentMs: this._ms(Math.max(0, this._next - start)),
-      lostMs: this._ms(start - this._settled),
+      lost: start > this._settled ? { startMs: this._ms(this._settled), endMs: this._ms(start) } : null,
     };
     this._settled = this._next = start;
     this._anchors = [[0, start]];

@@ -54,9 +54,9 @@ export async function aboutServer(url, key = "") {
  * - `state`: "connecting", "open", "reconnecting", "stopping" or "closed"
  * - `event`: an event of the server, as docs/protocol.md has it
  * - `retry`: {attempt, delayMs, reason}; the connection could not be had, or broke
- * - `reconnected`: {resentMs, lostMs}; the text of utterances without a final comes again, under the same numbers
+ * - `reconnected`: {resentMs}; the text of utterances without a final comes again, under the same numbers
  * - `overflow`: more is spoken during a break than is kept; the oldest is being given up
- * - `dropped`: {startMs, endMs}; audio given up although there is a connection, because the server takes it too slowly
+ * - `dropped`: {startMs, endMs}; audio given up, after such a break or because the server takes it too slowly
  * - `refused`: {code, message}; it is over, and trying again is of no use
  */
 export class LiveStream extends EventTarget {
@@ -199,12 +199,13 @@ export class LiveStream extends EventTarget {
 
   _begin(ready) {
     const again = this.state === "reconnecting";
-    const told = this._ledger.beginSession(ready.options);
+    const { resentMs, lost } = this._ledger.beginSession(ready.options);
     this._begun = true;
     this._overflowed = false;
     this._become(this._stopping ? "stopping" : "open");
     this._emit("event", ready);
-    if (again) this._emit("reconnected", told);
+    if (again) this._emit("reconnected", { resentMs });
+    if (lost) this._emit("dropped", lost);
     const wordy = Object.fromEntries(
       WORDY.filter((name) => this._options[name]?.length).map((name) => [name, this._options[name]]),
     );

@@ -131,16 +131,10 @@ recorder.addEventListener("overflow", () => {
   const title = "The break is getting long";
   notices.show("overflow", { kind: "warning", title, text: "The oldest of what you said meanwhile can't be kept." });
 });
-recorder.addEventListener("reconnected", ({ detail }) => {
-  notices.hide("lost", "overflow");
-  if (detail.lostMs > 0) lost(detail.lostMs);
-});
-recorder.addEventListener("dropped", ({ detail }) => lost(detail.endMs - detail.startMs));
-
-function lost(ms) {
-  const text = `${Math.ceil(ms / 1000)} s of audio could not be kept; those words are missing.`;
+recorder.addEventListener("dropped", ({ detail: { startMs, endMs } }) => {
+  const text = `${Math.ceil((endMs - startMs) / 1000)} s of audio could not be kept; what was said then is missing.`;
   notices.show("gap", { kind: "warning", title: "Some words are lost", text });
-}
+});
 
 // What is seen of it.
 
@@ -184,11 +178,12 @@ function setVoice(on) {
 }
 
 function showVoice() {
-  const { phase, paused, fileName } = recorder;
+  const { phase, paused, fileName, connection } = recorder;
   const heard = phase === "live" && speaking && !paused;
   $("voice").dataset.voice = heard ? "on" : "off";
   let text = { idle: "Ready", starting: "Starting …", live: "Listening", stopping: "Finishing …" }[phase];
   if (heard) text = "Hearing you";
+  if (phase === "live" && connection === "reconnecting") text = "Still recording";
   if (paused) text = "Paused";
   if (fileName && phase !== "stopping" && !paused) text = phase === "starting" ? "Opening …" : "Reading the file";
   setText($("voice"), text);
