@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ WATCH = """
         if (!item) return;
         const text = (name) => item.querySelector(name).textContent;
         seen.push([item.classList.contains("final"), text(".stable"), text(".tentative")]);
-    }).observe(document.querySelector("#transcript"), {subtree: true, childList: true, characterData: true, attributes: true});
+    }).observe(
+        document.querySelector("#transcript"), {subtree: true, childList: true, characterData: true, attributes: true}
+    );
 """
 """Notes every state of the first utterance."""
 
@@ -72,7 +75,7 @@ def test_words_are_tentative_then_stable_then_final(server: LiveServer, long_bro
         first_stable = next(index for index, text in enumerate(stable) if text)
         first_final = final.index(True)
         assert first_tentative < first_stable < first_final
-        for before, after in zip(stable[:first_final], stable[1:first_final], strict=False):
+        for before, after in itertools.pairwise(stable[:first_final]):
             assert after.startswith(before), "what was stable changed before the final"
         said = " ".join(words(stable[-1]))
         assert "dashwood had then leisure to consider how much there might be" in said
@@ -158,8 +161,12 @@ def test_captions_show_the_last_lines_large(server: LiveServer, short_browser: B
         visiting.picture("captions")
         look = page.evaluate("""() => {
             const style = getComputedStyle(document.querySelector("#lines"));
-            return {size: parseFloat(style.fontSize) / innerHeight, lines: parseFloat(style.height) / parseFloat(style.lineHeight),
-                    color: style.color, ground: getComputedStyle(document.body).backgroundColor};
+            return {
+                size: parseFloat(style.fontSize) / innerHeight,
+                lines: parseFloat(style.height) / parseFloat(style.lineHeight),
+                color: style.color,
+                ground: getComputedStyle(document.body).backgroundColor,
+            };
         }""")
         assert look == {
             "size": pytest.approx(0.1, abs=0.001),

@@ -201,7 +201,7 @@ function showTools() {
 function showElapsed() {
   const { audioMs, settledMs } = recorder.progress;
   const text = recorder.fileMs ? `${minutes(settledMs)} / ${minutes(recorder.fileMs)}` : minutes(audioMs);
-  if (recorder.phase !== "idle") setText($("elapsed"), text);
+  setText($("elapsed"), text);
 }
 
 function minutes(ms) {

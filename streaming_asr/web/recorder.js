@@ -45,9 +45,9 @@ export class Recorder extends EventTarget {
     });
   }
 
-  /** ms of audio given so far, and how much of it has its finals. */
+  /** ms of audio given so far, or last time, and how much of it has its finals. */
   get progress() {
-    return { audioMs: this._stream?.audioMs ?? 0, settledMs: this._stream?.settledMs ?? 0 };
+    return { audioMs: this._latestStream?.audioMs ?? 0, settledMs: this._latestStream?.settledMs ?? 0 };
   }
 
   /** @param {object} settings options of the session, API key, device */
@@ -125,7 +125,7 @@ export class Recorder extends EventTarget {
 
   _open(settings) {
     const stream = new LiveStream({ url: STREAM_URL, keepSeconds: this._keepSeconds, ...settings });
-    this._stream = stream;
+    this._stream = this._latestStream = stream;
     const latency = settings.live ? new LatencyMeter() : null;
     this._latency = latency;
     let done = false;
