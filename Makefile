@@ -14,7 +14,7 @@ FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: help serve doctor cpu test
+test: $(VENV)/.installed-test $(VENV)/.installed-vllm chromium
 .DELETE_ON_ERROR:
 
 help:
@@ -33,7 +33,7 @@ cpu: $(VENV)/.installed-vllm
 	@$(BIN)/python -c 'import vllm' 2>/dev/null || { echo 'vLLM needs Python 3.11 or 3.12: make cpu PYTHON=python3.11' >&2; exit 1; }
 
 # Every step runs even when an earlier one failed, so that one run shows all there is to mend.
-test: $(VENV)/.installed-test $(VENV)/.installed-vllm
+test: $(VENV)/.installed-test $(VENV)/.installed-vllm chromium
 	@summary=; status=0; \
 	step() { \
 		echo; echo "== $$*"; local start=$$SECONDS result=ok; \
@@ -46,6 +46,18 @@ test: $(VENV)/.installed-test $(VENV)/.installed-vllm
 	step lint-imports; \
 	step pytest $(ARGS); \
 	echo; echo "== Summary"; printf '%s' "$$summary"; exit $$status
+
+# The tests of the browser page drive a real one; without it they fail, and say the same.
+chromium:
+	@for name in "$$STREAMING_ASR_CHROMIUM" chromium google-chrome; do \
+		[[ -n $$name ]] && command -v "$$name" >/dev/null && exit 0; done; \
+	if [[ $$EUID == 0 ]] && command -v apt-get >/dev/null; then \
+		echo 'Installing Chromium for the tests of the browser page (once, a minute or two) ...'; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium \
+			>/dev/null && exit 0; \
+	fi; \
+	echo 'The tests of the browser page need Chromium: sudo apt-get install chromium' >&2; \
+	echo '(elsewhere: set STREAMING_ASR_CHROMIUM to the path of a Chromium or Chrome)' >&2
 
 # One stamp for each set of extras: a second start installs nothing until pyproject.toml changes.
 $(VENV)/.installed-serve: EXTRAS := local,mic

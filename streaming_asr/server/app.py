@@ -21,6 +21,7 @@ from streaming_asr.server.auth import chosen_subprotocol, key_fits, offered_key,
 from streaming_asr.server.batch import Batch
 from streaming_asr.server.connection import SHUTDOWN, Connection
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.pages import page_routes
 from streaming_asr.server.service import Service
 from streaming_asr.settings import SessionOptions
 
@@ -38,6 +39,7 @@ class Application:
             Route("/readyz", self._ready),
             Route("/metrics", self._metrics),
             *Batch(self.service).routes,
+            *page_routes(self.service),
         ]
         for path, make_translator in PROTOCOLS.items():
             routes.append(WebSocketRoute(path, self._endpoint(path, make_translator)))

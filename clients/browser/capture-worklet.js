@@ -1,0 +1,38 @@
+// Runs on the audio thread: collects samples, mixes channels, posts 16-bit PCM, one message a frame.
+
+const FRAME_MS = 60;
+
+class Capture extends AudioWorkletProcessor {
+  constructor() {
+    super();
+    this.size = Math.round((sampleRate * FRAME_MS) / 1000);
+    this.begin();
+  }
+
+  begin() {
+    this.frame = new Int16Array(this.size);
+    this.filled = 0;
+    this.energy = 0;
+  }
+
+  process([channels]) {
+    const length = channels[0]?.length ?? 0;
+    for (let n = 0; n < length; n++) {
+      let sample = 0;
+      for (const channel of channels) sample += channel[n];
+      sample = Math.max(-1, Math.min(1, sample / channels.length));
+      this.energy += sample * sample;
+      this.frame[this.filled++] = Math.round(sample * 32767);
+      if (this.filled === this.size) this.post();
+    }
+    return true;
+  }
+
+  post() {
+    const message = { samples: this.frame, level: Math.sqrt(this.energy / this.size) };
+    this.port.postMessage(message, [this.frame.buffer]);
+    this.begin();
+  }
+}
+
+registerProcessor("capture", Capture);

@@ -1,0 +1,140 @@
+// What has been said, in utterances; and the files it can be saved as.
+
+import { written } from "./subtitles.js";
+
+const KINDS = new Set(["speech_started", "partial", "speech_ended", "final"]);
+
+/**
+ * @typedef {object} Utterance
+ * @property {number} number from 1, over all streams
+ * @property {number} startMs
+ * @property {number} endMs
+ * @property {string} stable text that is only ever extended, or the final's
+ * @property {string} tentative text that may still change; follows `stable`
+ * @property {string | null} language
+ * @property {number | null} confidence
+ * @property {object[] | null} words as in the protocol, where they were asked for
+ * @property {boolean} final
+ */
+
+export class Transcript {
+  constructor() {
+    this._utterances = new Map(); // by number
+    this._numberOffset = 0;
+    this._msOffset = 0;
+    this._latest = 0;
+    this._clearedUpTo = 0;
+  }
+
+  /** Another stream follows: its numbers and times go on behind those of the one before, which was `audioMs` long. */
+  beginStream(audioMs = 0) {
+    this._numberOffset = this._latest;
+    this._msOffset += audioMs;
+  }
+
+  /**
+   * Take an event of the server.
+   * @returns {Utterance | null} the utterance that changed; one that turned out empty is final, and gone
+   */
+  apply(event) {
+    if (!KINDS.has(event.type)) return null;
+    const number = event.utterance + this._numberOffset;
+    if (number <= this._clearedUpTo || this._utterances.get(number)?.final) return null;
+    this._latest = Math.max(this._latest, number);
+    const utterance = this._utterances.get(number) ?? newUtterance(number);
+    this._utterances.set(number, utterance);
+    utterance.startMs = this._msOffset + (event.start_ms ?? event.time_ms);
+    utterance.endMs = this._msOffset + event.time_ms;
+    if (event.type === "partial") {
+      utterance.stable = event.stable;
+      utterance.tentative = event.tentative;
+      utterance.language = event.language;
+    } else if (event.type === "final") {
+      this._finish(utterance, event);
+    }
+    return utterance;
+  }
+
+  _finish(utterance, { text, language, confidence, words }) {
+    const shifted = words?.map((word) => ({
+      ...word,
+      start_ms: word.start_ms + this._msOffset,
+      end_ms: word.end_ms + this._msOffset,
+    }));
+    Object.assign(utterance, { stable: text, tentative: "", language, confidence, words: shifted ?? null, final: true });
+    if (text.trim() === "") this._utterances.delete(utterance.number);
+  }
+
+  /**
+   * The stream is over, and what has no final will get none.
+   *
+   * @param {boolean} keepText whether what was last read counts as final; otherwise it goes
+   * @returns {Utterance[]} those that changed, all of them final
+   */
+  finishOpen(keepText) {
+    const open = this.utterances.filter(({ final }) => !final);
+    for (const utterance of open) {
+      const text = keepText ? utterance.stable + utterance.tentative : "";
+      Object.assign(utterance, { stable: text, tentative: "", final: true });
+      if (text.trim() === "") this._utterances.delete(utterance.number);
+    }
+    return open;
+  }
+
+  /** Forget all; what is just being said, too. Returns what `restore` takes. */
+  clear() {
+    const finals = this.finals;
+    this._utterances.clear();
+    this._clearedUpTo = this._latest;
+    return finals;
+  }
+
+  /** Let go of one; for pages that run for days. */
+  forget({ number }) {
+    this._utterances.delete(number);
+  }
+
+  /** Undo `clear`. */
+  restore(finals) {
+    const later = [...this._utterances];
+    this._utterances = new Map([...finals.map((utterance) => [utterance.number, utterance]), ...later]);
+  }
+
+  get empty() {
+    return this._utterances.size === 0;
+  }
+
+  get hasFinals() {
+    // The first is final if any is, so this is quick.
+    for (const { final } of this._utterances.values()) if (final) return true;
+    return false;
+  }
+
+  /** @returns {Utterance[]} in order */
+  get utterances() {
+    return [...this._utterances.values()];
+  }
+
+  get finals() {
+    return this.utterances.filter(({ final }) => final);
+  }
+
+  /** @param {"txt" | "srt" | "vtt" | "json"} format of the file */
+  as(format) {
+    return written(this.finals, format);
+  }
+}
+
+function newUtterance(number) {
+  return {
+    number,
+    startMs: 0,
+    endMs: 0,
+    stable: "",
+    tentative: "",
+    language: null,
+    confidence: null,
+    words: null,
+    final: false,
+  };
+}

@@ -1,0 +1,78 @@
+"""The browser pages, the JavaScript client they use, and what the server tells a page of itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from streaming_asr import __version__
+from streaming_asr.server.auth import key_fits, offered_key
+from streaming_asr.server.service import Service
+
+_PACKAGE = Path(__file__).parents[1]
+WEB = _PACKAGE / "web"
+CLIENT = _PACKAGE.parent / "clients" / "browser"
+"""The JavaScript client; `clients` is installed beside this package."""
+
+HEADERS: Mapping[str, str] = {
+    # Nothing from elsewhere, nothing inline, nothing to be framed.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    # Kept by the browser, but asked for each time: after an upgrade no page meets another version's module.
+    "Cache-Control": "no-cache",
+}
+_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
+"""Our own: a system's table may say otherwise, and browsers insist on these."""
+
+
+class _Files(StaticFiles):
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(HEADERS)
+        if kind := _TYPES.get(Path(full_path).suffix):
+            response.headers["Content-Type"] = f"{kind}; charset=utf-8"
+        return response
+
+
+def page_routes(service: Service) -> list[BaseRoute]:
+    """`/` and `/captions` with what they load, and `/v1/about`."""
+    files = _Files(directory=WEB)
+
+    async def index(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
+
+    async def captions(request: Request) -> Response:
+        return await files.get_response("captions.html", request.scope)
+
+    async def about(request: Request) -> Response:
+        """Browsers hide from a page why a handshake failed, so here it may ask whether its key is right."""
+        keys = service.options.api_keys
+        told: dict[str, object] = {"status": service.status, "version": __version__}
+        if not key_fits(offered_key(request.headers, request.query_params), keys):
+            told["key"] = "wanted"
+        else:
+            told["key"] = "fits" if keys else "unneeded"
+            if service.ready:
+                can = service.recognizer.capabilities
+                told |= {"recognizer": can.name, "model": can.model, "languages": can.languages}
+        return JSONResponse(told, headers={"Cache-Control": "no-store"})
+
+    return [
+        Route("/", index),
+        Route("/captions", captions),
+        Route("/v1/about", about),
+        Mount("/web", files),
+        Mount("/client", _Files(directory=CLIENT)),
+    ]

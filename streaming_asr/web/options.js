@@ -1,0 +1,96 @@
+// The options' form, what is kept of it in the browser, and what the server is told of it.
+
+const STORE = "streaming-asr.options";
+const SESSION = ["language", "endpoint_ms", "keywords", "context"];
+
+export class Options extends EventTarget {
+  /** @param {HTMLFormElement} form */
+  constructor(form) {
+    super();
+    this._form = form;
+    this._load();
+    this._show();
+    form.addEventListener("input", () => this._show());
+    form.addEventListener("change", ({ target }) => {
+      this._save();
+      this._show();
+      if (SESSION.includes(target.name)) this.dispatchEvent(new Event("session"));
+    });
+  }
+
+  get deviceId() {
+    return this._value("device");
+  }
+
+  get realTime() {
+    return this._value("pace") === "real";
+  }
+
+  /** Options of the session, as docs/protocol.md names them. */
+  get session() {
+    return {
+      language: this._value("language") || null,
+      endpoint_ms: Number(this._value("endpoint_ms")),
+      keywords: this._value("keywords").split(",").map((word) => word.trim()).filter(Boolean),
+      context: this._value("context"),
+    };
+  }
+
+  /** The address of the captions page with these options. */
+  get captionsAddress() {
+    const query = new URLSearchParams();
+    for (const name of SESSION) if (this._value(name)) query.set(name, this._value(name));
+    if (this.deviceId) query.set("device", this.deviceId);
+    return `captions?${query}`;
+  }
+
+  /** @param {string[]} codes ISO 639 codes that the model knows */
+  setLanguages(codes) {
+    const names = new Intl.DisplayNames(["en"], { type: "language" });
+    const named = codes.map((code) => [code, names.of(code) ?? code]).sort((a, b) => a[1].localeCompare(b[1]));
+    const detect = named.length === 1 ? `${named[0][1]}, which is all this model knows` : "Detect it";
+    this._fill("language", [["", detect], ...(named.length > 1 ? named : [])]);
+  }
+
+  /** @param {MediaDeviceInfo[]} devices */
+  setDevices(devices) {
+    const named = devices.filter(({ label, deviceId }) => label && deviceId !== "default");
+    this._fill("device", [["", "The browser's choice"], ...named.map(({ deviceId, label }) => [deviceId, label])]);
+  }
+
+  _fill(name, choices) {
+    const select = this._form.elements[name];
+    const chosen = select.value || this._kept?.[name] || "";
+    select.replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
+    select.value = choices.some(([value]) => value === chosen) ? chosen : "";
+  }
+
+  _value(name) {
+    return this._form.elements[name].value;
+  }
+
+  _show() {
+    this._form.querySelector("output").textContent = `${(Number(this._value("endpoint_ms")) / 1000).toFixed(1)} s`;
+    document.documentElement.dataset.theme = this._value("theme");
+  }
+
+  _load() {
+    try {
+      this._kept = JSON.parse(localStorage.getItem(STORE)) ?? {};
+    } catch {
+      this._kept = {};
+    }
+    for (const [name, value] of Object.entries(this._kept)) {
+      if (this._form.elements[name]) this._form.elements[name].value = value;
+    }
+  }
+
+  _save() {
+    this._kept = Object.fromEntries(new FormData(this._form));
+    try {
+      localStorage.setItem(STORE, JSON.stringify(this._kept));
+    } catch {
+      // Private windows may have no storage: the options then last as long as the page.
+    }
+  }
+}
