@@ -81,7 +81,7 @@ class Finalize:
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Drop the audio of the open utterance: it gets no final."""
+    """Drop the audio of the open utterance: it gets no final. `Translator.happened` is called as for `Finalize`."""
 
 
 @dataclass(frozen=True, slots=True)
