@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streaming_asr.events import EndReason, Event, Final, Partial, SpeechEnded, SpeechStarted, Warning
+from streaming_asr.protocols.continuation import rest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,8 @@ class _Item:
         return Grown(self.number, delta, text, tentative, partial.language or self.language)
 
     def finish_first(self, final: Final) -> Grown:
-        """The final of the first pending utterance; where it contradicts the deltas, these are left as they are."""
-        delta = self._tell(final.text) if final.text.startswith(self.told_of_first) else ""
+        """The final of the first pending utterance."""
+        delta = self._tell(self.told_of_first + rest_of(final.text, self.told_of_first))
         self.told_of_first = ""
         self.partials.pop(self.pending.popleft(), None)
         self.text += _joined(self.text, final.text)

@@ -61,13 +61,15 @@ class Reader(Generic[M]):
         except msgspec.ValidationError as error:
             raise self._wrong(str(error), message) from None
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise BadMessage("invalid_json", f"Messages must be JSON objects; this one is not: {error}.") from None
+            raise _no_json(error) from None
 
     def _wrong(self, error: str, message: str) -> BadMessage:
         try:
             envelope = _ENVELOPES.decode(message)
         except msgspec.ValidationError:
             return BadMessage("invalid_message", "Messages must be JSON objects with a `type`.")
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as worse:
+            return _no_json(worse)
         event_id = envelope.event_id if isinstance(envelope.event_id, str) else None
         if envelope.type not in self._types:
             told = f"There is no message type {envelope.type!r} here; there are {', '.join(self._types)}."
@@ -78,3 +80,7 @@ class Reader(Generic[M]):
         code = "invalid_audio" if "base64" in error else "invalid_value"
         told = f"{error[: path.start()]}, in `{path.group(1)}`."
         return BadMessage(code, told, param=path.group(1), event_id=event_id)
+
+
+def _no_json(error: Exception) -> BadMessage:
+    return BadMessage("invalid_json", f"Messages must be JSON objects; this one is not: {error}.")

@@ -25,6 +25,8 @@ from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
 from streaming_asr.settings import SessionOptions
 
+_WRONG_KEY = "The API key is missing or wrong; send `Authorization: Bearer KEY`."
+
 
 class Application:
     """The ASGI application: one service, and the connections it has."""
@@ -74,9 +76,7 @@ class Application:
     async def _client_secret(self, request: HttpRequest) -> Response:
         options = self.service.options
         if not key_fits(offered_key(request.headers, request.query_params), options.api_keys):
-            return self._denied(
-                401, "unauthorized", "The API key is missing or wrong; send `Authorization: Bearer KEY`."
-            )
+            return self._denied(401, "unauthorized", _WRONG_KEY)
         return await issue_client_secret(request, self.client_secrets, options.session)
 
     def _endpoint(
@@ -118,8 +118,7 @@ class Application:
         key = _key(websocket, subprotocols)
         short_lived = self.client_secrets.session_of(key, time.time()) is not None
         if not short_lived and not key_fits(key, options.api_keys):
-            told = "The API key is missing or wrong; send `Authorization: Bearer KEY`."
-            return self._denied(401, "unauthorized", told)
+            return self._denied(401, "unauthorized", _WRONG_KEY)
         return None
 
     def _denied(self, status: int, code: str, message: str) -> Response:
