@@ -32,7 +32,7 @@ from streaming_asr.recognizers.base import (
     Word,
 )
 from streaming_asr.segmenter import Boundary, Mark, Segmenter
-from streaming_asr.settings import SessionOptions
+from streaming_asr.settings import OptionError, SessionOptions
 from streaming_asr.tape import AudioTape
 from streaming_asr.utterance import Utterance
 from streaming_asr.vad import VoiceDetector
@@ -90,6 +90,7 @@ class Channel:
         self._finalizing: deque[tuple[int, int]] = deque()
         """(last utterance number, position) of finalizes that wait for finals."""
         self._released: list[str] = []
+        self._dropped_jobs: list[int] = []
 
     @property
     def held_samples(self) -> int:
@@ -104,7 +105,16 @@ class Channel:
     def speaking(self) -> bool:
         return self._segmenter.open
 
-    def reconfigure(self, options: SessionOptions) -> None:
+    def reconfigure(self, options: SessionOptions, detector: VoiceDetector | None = None) -> None:
+        """Use other options from here on, and another voice detector if one is given.
+
+        Raises:
+            OptionError: the detector's frames are of another length.
+        """
+        if detector is not None:
+            if detector.frame_samples != self._detector.frame_samples:
+                raise OptionError("vad", f"{options.vad} can't take over in mid-stream from {self._options.vad}")
+            self._detector = detector
         self._options = options
         self._segmenter.reconfigure(options)
         self._context.reconfigure(options, rolling=self._rolls(options))
@@ -135,6 +145,15 @@ class Channel:
                 self._finalizing.append((last, position))
             events += self._publish()
         return events
+
+    def clear(self) -> None:
+        """Drop the open utterance: it gets no final. Ended ones still do."""
+        self._segmenter.clear(self._tape.end)
+        if self._utterances and not self._utterances[-1].ended:
+            dropped = self._utterances.pop()
+            self._dropped_jobs += dropped.in_flight
+            self._released.append(self._name(dropped))
+        self._forget()
 
     def demand(self) -> Demand | None:
         """The most urgent decode wanted, or None."""
@@ -191,7 +210,7 @@ class Channel:
 
     def take_superseded(self) -> list[int]:
         """Jobs in flight whose results no longer matter. Each is named once."""
-        jobs: list[int] = []
+        jobs, self._dropped_jobs = self._dropped_jobs, []
         for utterance in self._utterances:
             for job in utterance.superseded():
                 del utterance.in_flight[job]

@@ -123,6 +123,13 @@ class Segmenter:
         self._recent.clear()
         return boundaries
 
+    def clear(self, position: int) -> None:
+        """Forget the open utterance and all that led to one; the next begins at `position` or later."""
+        self.open = False
+        self._floor = max(self._floor, position)
+        self._recent.clear()
+        self._history.clear()
+
     def _in_silence(self, voiced: bool, level: float, boundaries: list[Boundary]) -> None:
         self._recent.append(voiced)
         self._history.append((voiced, level))

@@ -57,6 +57,7 @@ class Session:
     ) -> None:
         self.key = key
         self._capabilities = capabilities
+        self._make_detector = detector
         self.options = _fitted(options, capabilities)
         self._decoder = AudioDecoder(options)
         numbers = itertools.count(1)
@@ -146,8 +147,20 @@ class Session:
             events += channel.finalize(EndReason.STOP, now)
         return events + self._flaw_warnings() + self._finish()
 
-    def configure(self, **changes: object) -> None:
-        """Change some options while audio flows.
+    def clear(self, now: float) -> list[Event]:
+        """Drop the open utterances: they get no final. Ended ones still do.
+
+        Raises:
+            SessionStopped: after `stop`.
+        """
+        self._check_open()
+        events = self._hear(self._decoder.flush(), now)
+        for channel in self._channels:
+            channel.clear()
+        return events
+
+    def configure(self, now: float, **changes: object) -> list[Event]:
+        """Change some options while audio flows; another `encoding` or `sample_rate` is that of the next audio.
 
         Raises:
             OptionError: a value is wrong, or the option can only be set before the first audio.
@@ -157,9 +170,16 @@ class Session:
         for name in changes:
             if name not in CHANGEABLE:
                 raise OptionError(name, f"can't change in mid-stream; these can: {', '.join(sorted(CHANGEABLE))}")
-        self.options = _fitted(self.options.changed(**changes), self._capabilities)
+        before, after = self.options, _fitted(self.options.changed(**changes), self._capabilities)
+        detects_otherwise = (before.vad, before.vad_threshold) != (after.vad, after.vad_threshold)
         for channel in self._channels:
-            channel.reconfigure(self.options)
+            channel.reconfigure(after, self._make_detector(after) if detects_otherwise else None)
+        self.options = after
+        if (before.encoding, before.sample_rate) == (after.encoding, after.sample_rate):
+            return []
+        events = self._hear(self._decoder.end(), now) + self._flaw_warnings()
+        self._decoder = AudioDecoder(after)
+        return events
 
     def demand(self) -> Demand | None:
         """The most urgent decode wanted, or None."""

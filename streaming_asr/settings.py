@@ -127,10 +127,15 @@ class SessionOptions:
 
 CHANGEABLE = frozenset(
     {
+        "encoding",
+        "sample_rate",
         "language",
         "keywords",
         "context",
         "rolling_context",
+        "vad",
+        "vad_threshold",
+        "pre_roll_ms",
         "endpoint_ms",
         "pause_ms",
         "partials",

@@ -184,7 +184,7 @@ def test_a_start_message_replaces_the_query(server: LiveServer) -> None:
         ('{"type":"configure","endpoint_ms":"soon"}', "bad_option", "endpoint_ms"),
         ('{"type":"configure","endpoint_ms":5}', "bad_option", "100 to 10000"),
         ('{"type":"configure","endpont_ms":500}', "bad_option", "endpoint_ms"),
-        ('{"type":"configure","sample_rate":8000}', "bad_option", "mid-stream"),
+        ('{"type":"configure","channels":2}', "bad_option", "mid-stream"),
         ('{"type":"configure","language":"xx"}', "bad_option", "en"),
         ('{"type":"ping","colour":1}', "bad_message", "colour"),
     ],

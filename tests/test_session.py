@@ -34,8 +34,8 @@ from streaming_asr.recognizers.base import (
     RecognizerDown,
 )
 from streaming_asr.session import Session, SessionStopped
-from streaming_asr.settings import ChannelMode, OptionError, SessionOptions
-from tests.fakes import CAPABILITIES, Simulation, check_invariants, make_session, read, silence, speech
+from streaming_asr.settings import ChannelMode, Encoding, OptionError, SessionOptions
+from tests.fakes import CAPABILITIES, FakeDetector, Simulation, check_invariants, make_session, read, silence, speech
 
 
 def _kinds(events: list[Event]) -> list[type]:
@@ -229,23 +229,68 @@ def test_split_channels_are_transcribed_side_by_side() -> None:
     ]
 
 
+def test_what_is_cleared_gets_no_final() -> None:
+    session = make_session()
+    _receive(session, np.concatenate([speech(1.0), silence(1.0)]))
+    final = _job(session, 1)
+    assert SpeechStarted in _kinds(_receive(session, speech(1.0, seed=1)))
+    partial = _job(session, 2)
+    session.clear(3.0)
+    assert session.take_superseded() == [partial.id]
+    assert session.take_released() == [partial.utterance]
+    assert not session.speaking
+    assert _kinds(session.complete(partial.id, read(partial), 3.0)) == []
+    assert _kinds(session.complete(final.id, read(final), 3.0)) == [Final]
+    assert session.held_s < 1.0
+    assert [event.utterance for event in _receive(session, speech(0.5)) if isinstance(event, SpeechStarted)] == [3]
+    assert _kinds(session.stop(4.0)) == [SpeechEnded]
+
+
+def test_the_audio_s_form_may_change_in_mid_stream() -> None:
+    session = make_session()
+    _receive(session, speech(0.5))
+    session.configure(0.5, encoding=Encoding.MULAW, sample_rate=8000)
+    session.receive(b"\xff" * 8000, 1.5)
+    session.finalize(1.5)
+    assert session.audio_ms == 1500
+
+
+def test_the_detector_may_change_in_mid_stream_if_its_frames_do_not() -> None:
+    made: list[tuple[str, float]] = []
+
+    class FakeLongFrames(FakeDetector):
+        frame_samples = 512
+
+    def make(options: SessionOptions) -> FakeDetector:
+        made.append((options.vad, options.vad_threshold))
+        return FakeLongFrames() if options.vad == "webrtc" else FakeDetector()
+
+    session = Session("s", SessionOptions(), CAPABILITIES, make)
+    session.configure(0.0, vad_threshold=0.3, vad="silero")
+    session.configure(0.0, endpoint_ms=300)
+    assert made == [("cascade", 0.5), ("silero", 0.3)]
+    with pytest.raises(OptionError, match="webrtc can't take over in mid-stream from silero"):
+        session.configure(0.0, vad="webrtc")
+    assert session.options.vad == "silero"
+
+
 def test_options_may_change_in_mid_stream_or_are_refused() -> None:
     session = make_session()
-    session.configure(language="de", endpoint_ms=None, keywords=("a",))
+    session.configure(0.0, language="de", endpoint_ms=None, keywords=("a",))
     _receive(session, speech(0.5))
-    session.configure(endpoint_ms=200)
+    session.configure(0.0, endpoint_ms=200)
     job = _job(session, 1)
     assert (job.language, job.context.keywords) == ("de", ("a",))
     assert SpeechEnded in _kinds(_receive(session, silence(0.3)))
     with pytest.raises(OptionError, match="can't change in mid-stream"):
-        session.configure(sample_rate=8000)
+        session.configure(0.0, channels=2)
     with pytest.raises(OptionError, match="does not know 'fr'; it knows en, de"):
-        session.configure(language="fr")
+        session.configure(0.0, language="fr")
     with pytest.raises(OptionError, match="100 to 10000"):
-        session.configure(endpoint_ms=1)
+        session.configure(0.0, endpoint_ms=1)
     session.stop(1.0)
     with pytest.raises(SessionStopped):
-        session.configure(language="en")
+        session.configure(0.0, language="en")
 
 
 def test_an_abandoned_session_holds_nothing_and_says_nothing() -> None:
@@ -362,7 +407,7 @@ def test_whatever_happens_every_utterance_gets_one_final(
         if chance.random() < 0.3:
             simulation.tell(session, session.finalize(simulation.now))
         if chance.random() < 0.2:
-            session.configure(endpoint_ms=chance.choice([None, 100, 700]))
+            session.configure(0.0, endpoint_ms=chance.choice([None, 100, 700]))
     simulation.stop(session)
 
     events = [event for _, event in simulation.events[session.key]]

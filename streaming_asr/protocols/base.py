@@ -23,6 +23,10 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Lower-case names."""
     subprotocols: tuple[str, ...] = ()
+    time: float = 0.0
+    """When, in seconds since 1970."""
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """What the short-lived key that the client came with says of its sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,27 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """End the open utterance now."""
+    """End the open utterance now. `Translator.happened` is called at once with what that brings, even if nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Drop the audio of the open utterance: it gets no final. `Translator.happened` is called as for `Finalize`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
     """No more audio comes; `Done` follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """Say how long the connection may last; given once at most, when it begins."""
+
+    life_s: float
+    """After this it is ended with a `Failure` of the code ``session_expired``."""
+    idle_s: float
+    """The client may be silent for this long, if the server's own limit is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +116,7 @@ class Close:
     reason: str = ""
 
 
-Command = Open | Audio | Configure | Finalize | Stop | Send | Close
+Command = Open | Audio | Configure | Finalize | Clear | Stop | Last | Send | Close
 
 # Close codes, RFC 6455 section 7.4.1 and the registry it founds.
 NORMAL = 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -19,11 +20,14 @@ from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.recognizers.base import Recognizer
 from streaming_asr.server.auth import chosen_subprotocol, key_fits, offered_key, origin_fits
 from streaming_asr.server.batch import Batch
+from streaming_asr.server.client_secrets import ClientSecrets, issue_client_secret
 from streaming_asr.server.connection import SHUTDOWN, Connection
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.pages import page_routes
 from streaming_asr.server.service import Service
 from streaming_asr.settings import SessionOptions
+
+_WRONG_KEY = "The API key is missing or wrong; send `Authorization: Bearer KEY`."
 
 
 class Application:
@@ -31,6 +35,7 @@ class Application:
 
     def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
         self.service = Service(recognizer, options, self._warn_all)
+        self.client_secrets = ClientSecrets()
         self.connections: set[Connection] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -40,6 +45,7 @@ class Application:
             Route("/metrics", self._metrics),
             *Batch(self.service).routes,
             *page_routes(self.service),
+            Route("/v1/realtime/client_secrets", self._client_secret, methods=["POST"]),
         ]
         for path, make_translator in PROTOCOLS.items():
             routes.append(WebSocketRoute(path, self._endpoint(path, make_translator)))
@@ -71,6 +77,12 @@ class Application:
         self.service.metrics.held.set(held)
         return Response(self.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    async def _client_secret(self, request: HttpRequest) -> Response:
+        options = self.service.options
+        if not key_fits(offered_key(request.headers, request.query_params), options.api_keys):
+            return self._denied(401, "unauthorized", _WRONG_KEY)
+        return await issue_client_secret(request, self.client_secrets, options.session)
+
     def _endpoint(
         self, path: str, make_translator: Callable[[Request, SessionOptions], Translator]
     ) -> Callable[[WebSocket], object]:
@@ -85,6 +97,8 @@ class Application:
                 query=tuple(websocket.query_params.multi_items()),
                 headers=dict(websocket.headers),
                 subprotocols=subprotocols,
+                time=time.time(),
+                session=self.client_secrets.session_of(_key(websocket, subprotocols), time.time()) or {},
             )
             translator = make_translator(request, self.service.options.session)
             connection = Connection(websocket, translator, self.service, path)
@@ -105,12 +119,18 @@ class Application:
         headers = websocket.headers
         if not origin_fits(headers.get("origin"), headers.get("host"), options.allowed_origins):
             return self._denied(403, "forbidden_origin", f"Pages of {headers['origin']} may not connect here.")
-        if not key_fits(offered_key(headers, websocket.query_params, subprotocols), options.api_keys):
-            told = "The API key is missing or wrong; send `Authorization: Bearer KEY`."
-            return self._denied(401, "unauthorized", told)
+        key = _key(websocket, subprotocols)
+        short_lived = self.client_secrets.session_of(key, time.time()) is not None
+        if not short_lived and not key_fits(key, options.api_keys):
+            return self._denied(401, "unauthorized", _WRONG_KEY)
         return None
 
     def _denied(self, status: int, code: str, message: str) -> Response:
         self.service.metrics.refusals.labels(code).inc()
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-        return JSONResponse({"error": {"code": code, "message": message}}, status_code=status, headers=headers)
+        error = {"code": code, "message": message, "type": "invalid_request_error", "param": None}
+        return JSONResponse({"error": error}, status_code=status, headers=headers)
+
+
+def _key(websocket: WebSocket, subprotocols: tuple[str, ...]) -> str | None:
+    return offered_key(websocket.headers, websocket.query_params, subprotocols)

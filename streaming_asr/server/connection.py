@@ -11,16 +11,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from streaming_asr.events import Done, Event, Final, Warning
 from streaming_asr.protocols.base import (
+    GOING_AWAY,
     INTERNAL,
     POLICY,
     RESTART,
     TOO_BIG,
     Audio,
+    Clear,
     Close,
     Command,
     Configure,
     Failure,
     Finalize,
+    Last,
     Open,
     Opened,
     Send,
@@ -64,6 +67,8 @@ class Connection:
         self._ending: Failure | None = None
         """Why the server ends the session, told once what is pending has been transcribed."""
         self._closing = asyncio.Event()
+        self._idle_timeout_s = service.options.idle_timeout_s
+        self._expiry: asyncio.TimerHandle | None = None
         self._waiting_since: float | None = None
         """Since when the client has sent nothing, monotonic seconds; None while the server is busy with a message."""
 
@@ -84,6 +89,8 @@ class Connection:
             # The client reads what is left and answers the close, or is cut off.
             await asyncio.wait((reader,), timeout=CLOSE_WAIT_S)
         finally:
+            if self._expiry is not None:
+                self._expiry.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -142,8 +149,8 @@ class Connection:
     async def _watch_idle(self) -> None:
         """End the session when the client has been silent too long. While it is the server that does not read, no
         time counts."""
-        timeout = self._service.options.idle_timeout_s
         while True:
+            timeout = self._idle_timeout_s
             waited = time.monotonic() - self._waiting_since if self._waiting_since is not None else 0.0
             if waited >= timeout:
                 told = f"Nothing came for {timeout:g} s; send audio, silence or pings to keep a session open."
@@ -170,10 +177,18 @@ class Connection:
         for command in commands:
             if isinstance(command, Send | Close):
                 self._tell([command])
+            elif isinstance(command, Last):
+                self._last(command)
             elif isinstance(command, Open):
                 await self._carry_out(self._open(command))
             elif self._session is not None and self._ending is None:
                 await self._with_session(self._session, command)
+
+    def _last(self, command: Last) -> None:
+        self._idle_timeout_s = max(self._idle_timeout_s, command.idle_s)
+        minutes = command.life_s / 60
+        failure = Failure("session_expired", f"A session lasts {minutes:g} minutes; open a new one.", GOING_AWAY)
+        self._expiry = asyncio.get_running_loop().call_later(command.life_s, self.end, failure)
 
     def _open(self, command: Open) -> list[Command]:
         self._drop_session()
@@ -194,10 +209,12 @@ class Connection:
                 await self._hear(session, command.data)
                 return
             if isinstance(command, Configure):
-                session.configure(**command.changes)
+                self._happened(session.configure(time.monotonic(), **command.changes))
                 await self._carry_out(self._translator.configured(session.options))
             elif isinstance(command, Finalize):
                 self._happened(session.finalize(time.monotonic()))
+            elif isinstance(command, Clear):
+                self._happened(session.clear(time.monotonic()))
             elif isinstance(command, Stop):
                 self._happened(session.stop(time.monotonic()))
         except OptionError as error:

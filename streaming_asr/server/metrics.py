@@ -117,18 +117,21 @@ class SessionClock:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._started: dict[int, float] = {}
+        self._started: dict[int, tuple[int, float]] = {}
+        """The open utterance of each channel that has no partial yet, and when it began."""
         self._ended: dict[int, float] = {}
 
     def tell(self, events: Iterable[Event], now: float) -> None:
         for event in events:
             if isinstance(event, SpeechStarted):
-                self._started[event.utterance] = now
+                self._started[event.channel] = (event.utterance, now)
             elif isinstance(event, Partial):
-                if (started := self._started.pop(event.utterance, None)) is not None:
-                    self._metrics.first_partial.observe(now - started)
+                utterance, began = self._started.get(event.channel, (0, 0.0))
+                if utterance == event.utterance:
+                    del self._started[event.channel]
+                    self._metrics.first_partial.observe(now - began)
             elif isinstance(event, SpeechEnded):
-                self._started.pop(event.utterance, None)
+                self._started.pop(event.channel, None)
                 self._ended[event.utterance] = now
                 self._metrics.utterances.labels(event.reason.value).inc()
             elif isinstance(event, Final) and (ended := self._ended.pop(event.utterance, None)) is not None:

@@ -1,0 +1,86 @@
+"""Text messages that are JSON objects told apart by their `type`: reading them, and saying what is wrong with one."""
+
+from __future__ import annotations
+
+import re
+import typing
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+M = TypeVar("M")
+
+
+class BadMessage(ValueError):
+    """A client's message can't be read."""
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        """What was wrong, and what would be right."""
+        self.param = param
+        """Path of the field that is wrong."""
+        self.event_id = event_id
+        """The client's own name of its message."""
+
+
+class Envelope(msgspec.Struct):
+    """What may be known of a message that can't be read."""
+
+    type: Any = None
+    event_id: Any = None
+
+
+_ENVELOPES = msgspec.json.Decoder(Envelope)
+_PATH = re.compile(r" - at `\$\.?(.*)`$")
+
+
+class Reader(Generic[M]):
+    """Reads the messages of one protocol.
+
+    Args:
+        union: of tagged structs. A `bytes` field is base64 on the wire.
+    """
+
+    def __init__(self, union: Any) -> None:
+        self._decoder: msgspec.json.Decoder[M] = msgspec.json.Decoder(union)
+        self._types = [str(kind.__struct_config__.tag) for kind in typing.get_args(union)]
+
+    def read(self, message: str | bytes) -> M:
+        """A client's message.
+
+        Raises:
+            BadMessage: it is binary, no JSON, of no known type, or a field is wrong.
+        """
+        if isinstance(message, bytes):
+            told = "Messages must be text, with audio as base64 in `input_audio_buffer.append`; this one is binary."
+            raise BadMessage("invalid_message", told)
+        try:
+            return self._decoder.decode(message)
+        except msgspec.ValidationError as error:
+            raise self._wrong(str(error), message) from None
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise _no_json(error) from None
+
+    def _wrong(self, error: str, message: str) -> BadMessage:
+        try:
+            envelope = _ENVELOPES.decode(message)
+        except msgspec.ValidationError:
+            return BadMessage("invalid_message", "Messages must be JSON objects with a `type`.")
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as worse:
+            return _no_json(worse)
+        event_id = envelope.event_id if isinstance(envelope.event_id, str) else None
+        if envelope.type not in self._types:
+            told = f"There is no message type {envelope.type!r} here; there are {', '.join(self._types)}."
+            return BadMessage("unknown_type", told, param="type", event_id=event_id)
+        path = _PATH.search(error)
+        if path is None:
+            return BadMessage("invalid_value", f"{error}.", event_id=event_id)
+        code = "invalid_audio" if "base64" in error else "invalid_value"
+        told = f"{error[: path.start()]}, in `{path.group(1)}`."
+        return BadMessage(code, told, param=path.group(1), event_id=event_id)
+
+
+def _no_json(error: Exception) -> BadMessage:
+    return BadMessage("invalid_json", f"Messages must be JSON objects; this one is not: {error}.")

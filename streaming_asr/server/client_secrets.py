@@ -1,0 +1,116 @@
+"""Short-lived keys, which a backend fetches for its browser clients: `POST /v1/realtime/client_secrets`."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from typing import Any, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from streaming_asr.protocols.openai_session import Configuration, Session
+from streaming_asr.settings import OptionError, SessionOptions
+
+MAX_SECRETS = 10_000
+MAX_BODY_BYTES = 64 * 1024
+PREFIX = "ek_"
+"""By which OpenAI's browser client knows a key that may be in a page."""
+_TTL_S = 600
+_MIN_TTL_S, _MAX_TTL_S = 10, 7_200
+
+
+class TooManySecrets(Exception):
+    """No further key is issued before one expires."""
+
+
+class ClientSecrets:
+    """The keys that live. Times are seconds since 1970.
+
+    Args:
+        limit: how many may live at once.
+    """
+
+    def __init__(self, limit: int = MAX_SECRETS) -> None:
+        self._limit = limit
+        self._live: dict[bytes, tuple[float, dict[str, Any]]] = {}
+        """Digest of a key -> when it expires, and what it says of its sessions. Digests are looked up, so that the
+        time it takes tells nothing of the keys."""
+
+    def issue(self, session: dict[str, Any], ttl_s: float, now: float) -> str:
+        """A new key.
+
+        Raises:
+            TooManySecrets: `limit` keys live.
+        """
+        if len(self._live) >= self._limit:
+            self._live = {digest: entry for digest, entry in self._live.items() if entry[0] > now}
+        if len(self._live) >= self._limit:
+            raise TooManySecrets
+        value = PREFIX + secrets.token_urlsafe(24)
+        self._live[_digest(value)] = (now + ttl_s, session)
+        return value
+
+    def session_of(self, value: str | None, now: float) -> dict[str, Any] | None:
+        """What a living key says of its sessions; None if it is none."""
+        expires, session = self._live.get(_digest(value or ""), (0.0, {}))
+        return session if expires > now else None
+
+
+def _digest(value: str) -> bytes:
+    return hashlib.sha256(value.encode()).digest()
+
+
+class ExpiresAfter(msgspec.Struct):
+    anchor: Literal["created_at"] = "created_at"
+    seconds: int = _TTL_S
+
+
+class Wanted(msgspec.Struct):
+    """The body of the request."""
+
+    expires_after: ExpiresAfter | None = None
+    session: dict[str, Any] | None = None
+
+
+async def issue_client_secret(request: Request, store: ClientSecrets, defaults: SessionOptions) -> Response:
+    """Answer a request whose API key was right.
+
+    Args:
+        defaults: the server's, for what the session it describes does not say.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return _refused(413, "request_too_large", f"The body is longer than {MAX_BODY_BYTES} bytes.")
+    try:
+        wanted = msgspec.json.decode(body or b"{}", type=Wanted)
+        session = wanted.session or {}
+        configuration = Configuration(defaults).updated(msgspec.convert(session, Session))
+        defaults.changed(**configuration.options())
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OptionError) as error:
+        return _refused(400, "invalid_value", f"{error}.")
+    ttl_s = (wanted.expires_after or ExpiresAfter()).seconds
+    if not _MIN_TTL_S <= ttl_s <= _MAX_TTL_S:
+        told = f"expires_after.seconds is {ttl_s}; {_MIN_TTL_S} to {_MAX_TTL_S} is allowed."
+        return _refused(400, "invalid_value", told)
+    now = time.time()
+    try:
+        value = store.issue(session, ttl_s, now)
+    except TooManySecrets:
+        return _refused(429, "too_many_client_secrets", f"{MAX_SECRETS} client secrets live; wait until some expire.")
+    shown = {
+        "id": f"sess_{secrets.token_hex(8)}",
+        "object": "realtime.transcription_session",
+        "type": "transcription",
+        **configuration.shown(flat=False),
+    }
+    return JSONResponse({"value": value, "expires_at": int(now + ttl_s), "session": shown})
+
+
+def _refused(status: int, code: str, message: str) -> Response:
+    kind = "server_error" if status == 429 else "invalid_request_error"
+    return JSONResponse({"error": {"type": kind, "code": code, "message": message, "param": None}}, status_code=status)

@@ -1,0 +1,222 @@
+"""Utterances -> items: what is told of them, in which order, and that nothing told is taken back."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_asr import events
+from streaming_asr.events import EndReason, Event
+from streaming_asr.protocols.continuation import rest_of
+from streaming_asr.protocols.items import Committed, Grown, ItemEvent, Items, Settled, Started, Stopped
+
+
+def _start(number: int, at: int = 0) -> Event:
+    return events.SpeechStarted(number, 0, at)
+
+
+def _partial(number: int, stable: str, tentative: str = "") -> Event:
+    return events.Partial(number, 0, 1, stable, tentative, "en", 0, 0)
+
+
+def _end(number: int, reason: EndReason = EndReason.ENDPOINT) -> Event:
+    return events.SpeechEnded(number, 0, 0, 1000, reason)
+
+
+def _final(number: int, text: str) -> Event:
+    return events.Final(number, 0, text, "en", 0, 1000, None, None, ((f" {text}", -0.1),))
+
+
+def _deltas(told: list[ItemEvent], item: int) -> str:
+    return "".join(event.delta for event in told if isinstance(event, Grown) and event.item == item)
+
+
+def test_a_pause_ends_an_item() -> None:
+    items = Items(by_pauses=True)
+    told = items.happened([_start(1, 100), _partial(1, " two", " be")])
+    told += items.happened([_partial(1, " two be", " or")])
+    told += items.happened([_end(1)])
+    told += items.happened([_final(1, "two be or not")])
+    assert told == [
+        Started(1, 100),
+        Grown(1, "two", "two", " be", "en"),
+        Grown(1, " be", "two be", " or", "en"),
+        Stopped(1, 1000),
+        Committed(1, None),
+        Grown(1, " or not", "two be or not", "", "en"),
+        Settled(1, "two be or not", "en", 1.0, ((" two be or not", -0.1),), False),
+    ]
+    assert items.happened([_start(2), _end(2)])[-1] == Committed(2, 1)
+
+
+def test_the_next_item_is_told_once_the_one_before_is_settled() -> None:
+    items = Items(by_pauses=True)
+    items.happened([_start(1), _end(1), _start(2)])
+    assert items.happened([_partial(2, " b", " c")]) == []
+    told = items.happened([_final(1, "a")])
+    assert [type(event) for event in told] == [Grown, Settled, Grown]
+    assert told[-1] == Grown(2, "b", "b", " c", "en")
+
+
+def test_without_pauses_a_commit_ends_an_item_of_several_utterances() -> None:
+    items = Items(by_pauses=False)
+    told = items.happened([_start(1), _partial(1, " one"), _end(1), _start(2), _partial(2, " three")])
+    assert _deltas(told, 1) == "one"
+    told += items.happened([_final(1, "one two."), _partial(2, " three", " four")])
+    items.commit()
+    told += items.happened([_end(2, EndReason.FINALIZE)])
+    assert told[-1] == Committed(1, None)
+    told += items.happened([_final(2, "three four")])
+    assert _deltas(told, 1) == "one two. three four"
+    assert told[-1] == Settled(1, "one two. three four", "en", 2.0, told[-1].logprobs, False)  # type: ignore[union-attr]
+    assert not any(isinstance(event, Started | Stopped) for event in told)
+
+
+@pytest.mark.parametrize("by_pauses", [True, False])
+def test_a_commit_of_nothing_gives_an_empty_item(by_pauses: bool) -> None:
+    items = Items(by_pauses=by_pauses)
+    for number in (1, 2):
+        items.commit()
+        previous = number - 1 or None
+        assert items.happened([]) == [Committed(number, previous), Settled(number, "", None, 0.0, (), False)]
+
+
+def test_an_empty_item_waits_for_the_one_before() -> None:
+    items = Items(by_pauses=False)
+    items.happened([_start(1)])
+    for _ in range(2):
+        items.commit()
+        items.happened([])
+    told = items.happened([_final(1, "a")])
+    assert [event.item for event in told if isinstance(event, Settled)] == [1, 2]
+
+
+def test_a_commit_ends_what_a_pause_would_have() -> None:
+    items = Items(by_pauses=True)
+    items.happened([_start(1)])
+    items.commit()
+    assert items.happened([_end(1, EndReason.FINALIZE)]) == [Stopped(1, 1000), Committed(1, None)]
+    assert items.happened([]) == []
+
+
+def test_speech_that_is_cut_for_its_length_does_not_stop() -> None:
+    items = Items(by_pauses=True)
+    items.happened([_start(1)])
+    assert items.happened([_end(1, EndReason.LENGTH), _start(2)]) == [Committed(1, None)]
+    assert items.happened([_end(2)]) == [Stopped(2, 1000), Committed(2, 1)]
+    items.happened([_start(3)])
+    assert items.happened([_end(3, EndReason.LENGTH)]) == [Committed(3, 2), Stopped(3, 1000)]
+    assert items.happened([_start(4, 5)]) == [Started(4, 5)]
+
+
+@pytest.mark.parametrize("by_pauses", [True, False])
+def test_what_is_cleared_is_never_told(by_pauses: bool) -> None:
+    items = Items(by_pauses=by_pauses)
+    items.happened([_start(1), _partial(1, " a")])
+    items.clear()
+    # What the resampler held back may still open an utterance.
+    items.happened([_start(2)])
+    assert items.happened([_partial(1, " a b"), _final(1, "a b"), _final(2, "c")]) == []
+    items.commit()
+    assert items.happened([])[-1] == Settled(2, "", None, 0.0, (), False)
+
+
+def test_a_session_s_end_settles_the_open_item() -> None:
+    items = Items(by_pauses=False)
+    items.happened([_start(1), _end(1), _final(1, "a")])
+    assert items.close() == [Committed(1, None), Settled(1, "a", "en", 1.0, ((" a", -0.1),), False)]
+    assert items.close() == []
+
+
+def test_an_item_without_text_whose_decode_failed_has_failed() -> None:
+    failed = events.Warning("decode_failed", "no", 0, 1)
+    items = Items(by_pauses=True)
+    items.happened([_start(1), _end(1)])
+    assert items.happened([failed, _final(1, "")])[-1] == Settled(1, "", "en", 1.0, ((" ", -0.1),), True)
+    items = Items(by_pauses=True)
+    items.happened([_start(1), _end(1)])
+    assert items.happened([failed, _final(1, "kept")])[-1] == Settled(1, "kept", "en", 1.0, ((" kept", -0.1),), False)
+
+
+def test_scripts_without_spaces_are_joined_without() -> None:
+    items = Items(by_pauses=False)
+    told = items.happened([_start(1), _end(1), _final(1, "你好。"), _start(2), _end(2), _final(2, "再见")])
+    assert _deltas(told, 1) == "你好。再见"
+
+
+@pytest.mark.parametrize(
+    ("final", "told", "rest"),
+    [
+        ("And so, my", "And so", ", my"),
+        ("And Mr. John Dashwood, to do.", "and Mr. John", " Dashwood, to do."),
+        ("Unless to be cold, is to be ill-disposed.", "I'd less to be cold is to be", " ill-disposed."),
+        ("He was not, an ill", "he was not", " an ill"),
+        ("今天天气很好。", "今天天汽", "很好。"),
+        ("Hello.", "hello there", ""),
+        ("", "told", ""),
+        ("all of it", "", "all of it"),
+        ("all of it", "?", "all of it"),
+    ],
+)
+def test_what_follows_told_words_is_told_even_where_they_were_wrong(final: str, told: str, rest: str) -> None:
+    assert rest_of(final, told) == rest
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_the_rest_is_an_end_of_the_final(final: str, told: str) -> None:
+    assert final.endswith(rest_of(final, told))
+    assert rest_of(told + final, told) == final
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_whatever_happens_items_are_told_in_order_and_once(seed: int, by_pauses: bool) -> None:
+    """Any order of commits, clears, pauses and finals that a session can bring."""
+    chance = random.Random(seed)
+    items = Items(by_pauses=by_pauses)
+    told: list[ItemEvent] = []
+    waiting: list[int] = []
+    number, is_open = 0, False
+    for _ in range(chance.randrange(30)):
+        act = chance.choice(["start", "end", "cut", "final", "partial", "commit", "clear"])
+        if act == "start" and not is_open:
+            number, is_open = number + 1, True
+            told += items.happened([_start(number)])
+        elif act == "partial" and is_open:
+            told += items.happened([_partial(number, " w" * chance.randrange(3), " t")])
+        elif act == "end" and is_open:
+            is_open = False
+            waiting.append(number)
+            told += items.happened([_end(number)])
+        elif act == "cut" and is_open:
+            waiting.append(number)
+            number += 1
+            told += items.happened([_end(number - 1, EndReason.LENGTH), _start(number)])
+        elif act == "final" and waiting:
+            told += items.happened([_final(waiting.pop(0), "w w w")])
+        elif act == "commit":
+            items.commit()
+            told += items.happened([_end(number, EndReason.FINALIZE)] if is_open else [])
+            waiting += [number] if is_open else []
+            is_open = False
+        elif act == "clear":
+            items.clear()
+            told += items.happened([])
+            is_open = False
+    if is_open:
+        waiting.append(number)
+        told += items.happened([_end(number, EndReason.STOP)])
+    told += items.happened([_final(utterance, "w w w") for utterance in waiting])
+    told += items.close()
+
+    committed = [event.item for event in told if isinstance(event, Committed)]
+    settled = [event.item for event in told if isinstance(event, Settled)]
+    assert committed == settled
+    assert settled == sorted(set(settled))
+    now_growing = [event.item for event in told if isinstance(event, Grown)]
+    assert now_growing == sorted(now_growing), "two items were told at a time"
+    for index, event in enumerate(told):
+        if isinstance(event, Grown):
+            assert Settled not in [type(e) for e in told[:index] if e.item == event.item]

@@ -1,0 +1,180 @@
+"""Clients that other people wrote, unmodified, each in a process of its own: OpenAI's protocol and its dialects.
+
+Their scripts are in tests/sdks/openai. Real speech goes to the real server, at real time where partials matter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import pytest
+
+from tests.live_server import LiveServer
+from tests.sdks.environments import run_python
+from tests.test_server_stream import _encoded
+from tests.wire import speech, words
+
+KEY = "sk-for-tests"
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
+MID_WORD_MS = 1480
+"""In the middle of a word of the first clip."""
+
+Heard = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[LiveServer]:
+    """A server that asks for a key."""
+    with LiveServer("--api-key", KEY) as live:
+        yield live
+
+
+class Clips:
+    """Two sentences that Whisper tiny gets right, as raw audio in any form."""
+
+    def __init__(self, librivox: Path, folder: Path) -> None:
+        entries = {
+            entry["id"][-4:]: entry for entry in map(json.loads, (librivox / "manifest.jsonl").read_text().splitlines())
+        }
+        self._entries = [entries["0930"], entries["0870"]]
+        self._librivox = librivox
+        self._folder = folder
+
+    def texts(self) -> list[str]:
+        return [entry["text"] for entry in self._entries]
+
+    def raw(self, index: int, rate: int = 24_000, encoding: str = "s16le", silence_s: float = 0.0) -> str:
+        """Path of a clip, silence added, without a header."""
+        samples = speech(self._librivox / self._entries[index]["path"], rate)
+        samples = np.concatenate([samples, np.zeros(round(silence_s * rate), np.int16)])
+        path = self._folder / f"{index}-{rate}-{encoding}-{silence_s}.raw"
+        path.write_bytes(_encoded(samples, encoding).tobytes())
+        return str(path)
+
+
+@pytest.fixture(scope="module")
+def clips(librivox: Path, tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    return Clips(librivox, tmp_path_factory.mktemp("clips"))
+
+
+def _of(heard: Heard, scenario: str) -> Heard:
+    return [event for event in heard if event["scenario"] == scenario]
+
+
+def _texts(heard: Heard) -> list[str]:
+    return [event["transcript"] for event in heard if event["type"] == f"{TRANSCRIPTION}.completed"]
+
+
+def _deltas(heard: Heard) -> str:
+    return "".join(event["delta"] for event in heard if event["type"] == f"{TRANSCRIPTION}.delta")
+
+
+def _said(text: str, reference: str, at_most: float = 0.2) -> None:
+    error = jiwer.wer(" ".join(words(reference)), " ".join(words(text)) or "-")
+    assert error <= at_most, f"WER {error:.2f}: {text!r} for {reference!r}"
+
+
+def _openai(guarded: LiveServer, run: str, **asked: Any) -> Heard:
+    url = f"{guarded.http_url}/v1"
+    return run_python("openai", "openai_python.py", {"url": url, "key": KEY, "run": run, **asked})
+
+
+def test_openai_python_hears_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
+    told = _openai(guarded, "vad", clips=[clips.raw(0), clips.raw(1)])
+    for index, reference in enumerate(clips.texts()):
+        heard = _of(told, f"vad {index}")
+        kinds = [event["type"] for event in heard]
+        assert kinds[:2] == ["session.created", "session.updated"]
+        started, spoken = kinds.index("input_audio_buffer.speech_started"), kinds.index("spoken")
+        assert started < kinds.index(f"{TRANSCRIPTION}.delta") < spoken
+        ended = ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed", "conversation.item.added"]
+        assert kinds[kinds.index(ended[0]) :][:3] == ended
+        (text,) = _texts(heard)
+        _said(text, reference)
+        _said(_deltas(heard), reference, 0.3)
+        assert heard[-1]["usage"]["seconds"] > 1
+        # Asked for, but the embedded recognizer's beam search knows none.
+        assert "logprobs" not in heard[-1]
+
+
+def test_openai_python_commits(guarded: LiveServer, clips: Clips) -> None:
+    told = _openai(guarded, "manual", clips=[clips.raw(0)], mid_word_ms=MID_WORD_MS)
+    reference = clips.texts()[0]
+    at_real_time = _of(told, "commit")
+    kinds = [event["type"] for event in at_real_time]
+    assert kinds.index(f"{TRANSCRIPTION}.delta") < kinds.index("spoken")
+    assert "input_audio_buffer.speech_started" not in kinds
+    _said(_texts(at_real_time)[0], reference)
+    assert _texts(_of(told, "empty")) == [""]
+    halves = _texts(_of(told, "first half")) + _texts(_of(told, "second half"))
+    assert len(halves) == 2
+    assert all(halves)
+    # The word that was cut, and what stands beside it, may be lost.
+    _said(" ".join(halves), reference, 0.5)
+    cleared = _of(told, "cleared")
+    assert "input_audio_buffer.cleared" in [event["type"] for event in cleared]
+    assert _texts(cleared) == [""]
+    assert _texts(_of(told, "silence")) == [""]
+    committed = [event for event in told if event["type"] == "input_audio_buffer.committed"]
+    assert [event["previous_item_id"] for event in committed] == [None, *(e["item_id"] for e in committed[:-1])]
+
+
+def test_openai_python_sends_any_rate_encoding_and_chunk(
+    guarded: LiveServer, clips: Clips, speech: Path | None
+) -> None:
+    forms = []
+    for rate, encoding, chunk_ms in (
+        *((8_000, "s16le", 10), (16_000, "s16le", 500), (24_000, "s16le", 10), (48_000, "s16le", 500)),
+        *((8_000, "mulaw", 20), (8_000, "alaw", 500)),
+    ):
+        kind = {"s16le": "audio/pcm", "mulaw": "audio/pcmu", "alaw": "audio/pcma"}[encoding]
+        forms.append(
+            {
+                "name": f"{encoding} {rate} {chunk_ms}",
+                "format": {"type": kind, "rate": rate} if encoding == "s16le" else {"type": kind},
+                "path": clips.raw(0, rate, encoding, silence_s=1.0),
+                "bytes_per_second": rate * (2 if encoding == "s16le" else 1),
+                "chunk_ms": chunk_ms,
+            }
+        )
+    told = _openai(guarded, "formats", formats=forms)
+    for form in forms:
+        _said(" ".join(_texts(_of(told, form["name"]))), clips.texts()[0], 0.35)
+
+
+def test_openai_python_is_told_what_is_wrong_and_goes_on(guarded: LiveServer, clips: Clips) -> None:
+    told = _openai(guarded, "errors", clips=[clips.raw(0)])
+    wrong = [event["error"] for event in told if event["type"] == "error"]
+    codes = [error["code"] for error in wrong]
+    assert codes == ["invalid_json", "invalid_message", "unknown_type", "invalid_audio", "invalid_value"]
+    assert {error["type"] for error in wrong} == {"invalid_request_error"}
+    assert wrong[2]["event_id"] == "mine"
+    assert "knows en" in wrong[4]["message"]
+    _said(" ".join(_texts(told)), clips.texts()[0])
+    assert [event["type"] for event in told].count("input_audio_buffer.speech_started") == 1, "silence is no speech"
+
+
+def test_openai_python_brings_a_key(guarded: LiveServer) -> None:
+    told = _openai(guarded, "keys")
+    (refused,) = _of(told, "wrong key")
+    assert refused["type"] == "refused"
+    assert "401" in refused["error"]
+    issued, created = _of(told, "secret")
+    assert issued["prefix"] == "ek_"
+    for session in (issued["session"], created["session"]):
+        assert session["type"] == "transcription"
+        assert session["audio"]["input"]["transcription"]["language"] == "en"
+        assert session["audio"]["input"]["turn_detection"] is None
+
+
+def test_openai_python_beta(guarded: LiveServer, clips: Clips) -> None:
+    told = _openai(guarded, "beta", clips=[clips.raw(0)])
+    kinds = [event["type"] for event in told]
+    assert "transcription_session.updated" in kinds
+    assert "conversation.item.created" in kinds
+    _said(" ".join(_texts(told)), clips.texts()[0])
