@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streaming_asr.protocols.openai_session import Configuration, Session
+from streaming_asr.server.batch import ApiError
 from streaming_asr.settings import OptionError, SessionOptions
 
 MAX_SECRETS = 10_000
@@ -81,27 +82,19 @@ async def issue_client_secret(request: Request, store: ClientSecrets, defaults: 
     Args:
         defaults: the server's, for what the session it describes does not say.
     """
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            return _refused(413, "request_too_large", f"The body is longer than {MAX_BODY_BYTES} bytes.")
     try:
-        wanted = msgspec.json.decode(body or b"{}", type=Wanted)
-        session = wanted.session or {}
-        configuration = Configuration(defaults).updated(msgspec.convert(session, Session))
-        defaults.changed(**configuration.options())
-    except (msgspec.DecodeError, UnicodeError, RecursionError, OptionError) as error:
-        return _refused(400, "invalid_value", f"{error}.")
-    ttl_s = (wanted.expires_after or ExpiresAfter()).seconds
-    if not _MIN_TTL_S <= ttl_s <= _MAX_TTL_S:
-        told = f"expires_after.seconds is {ttl_s}; {_MIN_TTL_S} to {_MAX_TTL_S} is allowed."
-        return _refused(400, "invalid_value", told)
-    now = time.time()
-    try:
-        value = store.issue(session, ttl_s, now)
+        wanted, configuration = _read(await _body(request), defaults)
+        ttl_s = (wanted.expires_after or ExpiresAfter()).seconds
+        if not _MIN_TTL_S <= ttl_s <= _MAX_TTL_S:
+            told = f"expires_after.seconds is {ttl_s}; {_MIN_TTL_S} to {_MAX_TTL_S} is allowed."
+            raise ApiError(400, told, code="invalid_value", param="expires_after.seconds")
+        now = time.time()
+        value = store.issue(wanted.session or {}, ttl_s, now)
     except TooManySecrets:
-        return _refused(429, "too_many_client_secrets", f"{MAX_SECRETS} client secrets live; wait until some expire.")
+        told = f"{MAX_SECRETS} client secrets live; wait until some expire."
+        return ApiError(429, told, code="too_many_client_secrets").response()
+    except ApiError as error:
+        return error.response()
     shown = {
         "id": f"sess_{secrets.token_hex(8)}",
         "object": "realtime.transcription_session",
@@ -111,6 +104,20 @@ async def issue_client_secret(request: Request, store: ClientSecrets, defaults: 
     return JSONResponse({"value": value, "expires_at": int(now + ttl_s), "session": shown})
 
 
-def _refused(status: int, code: str, message: str) -> Response:
-    kind = "server_error" if status == 429 else "invalid_request_error"
-    return JSONResponse({"error": {"type": kind, "code": code, "message": message, "param": None}}, status_code=status)
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise ApiError(413, f"The body is longer than {MAX_BODY_BYTES} bytes.", code="request_too_large")
+    return body
+
+
+def _read(body: bytes, defaults: SessionOptions) -> tuple[Wanted, Configuration]:
+    try:
+        wanted = msgspec.json.decode(body or b"{}", type=Wanted)
+        configuration = Configuration(defaults).updated(msgspec.convert(wanted.session or {}, Session))
+        defaults.changed(**configuration.options())
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OptionError) as error:
+        raise ApiError(400, f"The body must be JSON that fits: {error}.", code="invalid_value") from None
+    return wanted, configuration
