@@ -129,8 +129,11 @@ export class TranscriptView {
 function fill({ item, time, language, text, stable, tentative }, utterance) {
   setText(time, shortClock(utterance.startMs));
   setText(language, utterance.final ? (utterance.language ?? "") : "");
-  setText(stable, utterance.stable);
-  setText(tentative, utterance.tentative);
+  // The space between them is not underlined.
+  const tail = utterance.tentative.trimStart();
+  const space = utterance.tentative.slice(0, utterance.tentative.length - tail.length);
+  setText(stable, utterance.stable + space);
+  setText(tentative, tail);
   if (utterance.language && text.lang !== utterance.language) text.lang = utterance.language;
   item.classList.toggle("final", utterance.final);
   item.classList.toggle("listening", utterance.stable + utterance.tentative === "");
