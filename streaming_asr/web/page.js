@@ -187,11 +187,13 @@ function showVoice() {
   if (paused) text = "Paused";
   if (fileName && phase !== "stopping" && !paused) text = phase === "starting" ? "Opening …" : "Reading the file";
   setText($("voice"), text);
+  // Until there are words, their place says the same.
+  setText($("empty-title"), phase === "idle" ? "Speak, and read along." : text);
 }
 
 function showTools() {
   const finals = transcript.hasFinals;
-  $("empty").hidden = !transcript.empty || recorder.phase !== "idle";
+  $("empty").hidden = !transcript.empty;
   $("clear").disabled = transcript.empty;
   $("copy").disabled = !finals;
   $("download").querySelector("summary").setAttribute("aria-disabled", String(!finals));
