@@ -13,9 +13,10 @@ from typing import Any
 import jiwer
 import numpy as np
 import pytest
+import trustme
 
 from tests.live_server import LiveServer
-from tests.sdks.environments import run_python
+from tests.sdks.environments import run_node, run_python
 from tests.test_server_stream import _encoded
 from tests.wire import speech, words
 
@@ -178,3 +179,83 @@ def test_openai_python_beta(guarded: LiveServer, clips: Clips) -> None:
     assert "transcription_session.updated" in kinds
     assert "conversation.item.created" in kinds
     _said(" ".join(_texts(told)), clips.texts()[0])
+
+
+def test_livekit(guarded: LiveServer, clips: Clips) -> None:
+    """Twice by one client, in chunks of 10 ms and of 500 ms."""
+    asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clip": clips.raw(0, 16_000)}
+    told = run_python("openai", "livekit_agents.py", asked)
+    for index in range(2):
+        heard = _of(told, str(index))
+        kinds = [event["type"] for event in heard]
+        assert kinds.index("start_of_speech") < kinds.index("interim_transcript") < kinds.index("spoken")
+        assert kinds.index("interim_transcript") < kinds.index("final_transcript")
+        assert "end_of_speech" in kinds
+        _said(" ".join(event["text"] for event in heard if event["type"] == "final_transcript"), clips.texts()[0])
+
+
+@pytest.mark.parametrize("run", ["server_vad", "own_vad", "together"])
+def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
+    asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "run": run}
+    told = run_python("openai", "pipecat_services.py", {**asked, "clips": [clips.raw(0, 16_000), clips.raw(0, 16_000)]})
+    kinds = [event["type"] for event in told]
+    assert "error" not in kinds, told
+    assert kinds.index("InterimTranscriptionFrame") < kinds.index("spoken")
+    finals = [event["text"] for event in told if event["type"] == "TranscriptionFrame"]
+    _said(" ".join(finals), " ".join(clips.texts()[:1] * 2))
+    assert ("ProposedUserStartedSpeakingFrame" in kinds) == (run == "server_vad")
+    if run != "server_vad":
+        assert len(finals) == 2
+
+
+def test_dashscope(guarded: LiveServer, clips: Clips) -> None:
+    url = guarded.http_url.replace("http", "ws", 1) + "/api-ws/v1/realtime"
+    asked = {"url": url, "key": KEY, "clips": [clips.raw(0, 16_000)]}
+    told = run_python("openai", "dashscope_qwen.py", asked)
+    by_pauses = _of(told, "vad")
+    kinds = [event["type"] for event in by_pauses]
+    assert kinds.index("input_audio_buffer.speech_started") < kinds.index(f"{TRANSCRIPTION}.text")
+    assert kinds.index(f"{TRANSCRIPTION}.text") < kinds.index("spoken")
+    assert kinds[-2:] == ["session.finished", "closed"]
+    _said(" ".join(_texts(by_pauses)), " ".join(clips.texts()[:1] * 2))
+    texts = [event for event in by_pauses if event["type"] == f"{TRANSCRIPTION}.text"]
+    assert any(event["stash"] for event in texts)
+    by_commits = _of(told, "manual")
+    (text,) = _texts(by_commits)
+    _said(text, clips.texts()[0])
+    assert "input_audio_buffer.speech_started" not in [event["type"] for event in by_commits]
+    silent = _of(told, "silence")
+    assert _texts(silent) == []
+    assert [event["error"]["code"] for event in silent if event["type"] == "error"] == ["invalid_json"]
+    assert "session.finished" in [event["type"] for event in silent]
+
+
+def test_vllm_s_example(guarded: LiveServer, clips: Clips) -> None:
+    asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clip": clips.raw(0, 16_000), "model": "tiny.en"}
+    told = run_python("openai", "vllm_example.py", asked)
+    for scenario in ("named", "older"):
+        heard = _of(told, scenario)
+        kinds = [event["type"] for event in heard]
+        assert kinds.index("transcription.delta") < kinds.index("spoken")
+        done = heard[-1]
+        _said(done["text"], clips.texts()[0])
+        _said("".join(event["delta"] for event in heard if event["type"] == "transcription.delta"), done["text"])
+    assert _of(told, "unknown")[-1]["code"] == "model_not_found"
+
+
+def test_openai_javascript(clips: Clips, tmp_path: Path) -> None:
+    """It speaks to TLS only; the browser's connection brings its key as a subprotocol."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    trusted, certificate, private = (tmp_path / name for name in ("ca.pem", "certificate.pem", "key.pem"))
+    authority.cert_pem.write_to_path(str(trusted))
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(private))
+    with LiveServer("--api-key", KEY, "--certificate", str(certificate), "--private-key", str(private)) as live:
+        asked = {"url": f"{live.http_url}/v1", "key": KEY, "clip": clips.raw(0)}
+        told = run_node("openai", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
+    for scenario in ("node", "browser"):
+        heard = _of(told, scenario)
+        kinds = [event["type"] for event in heard]
+        assert kinds.index(f"{TRANSCRIPTION}.delta") < kinds.index("input_audio_buffer.committed")
+        _said(" ".join(_texts(heard)), clips.texts()[0])

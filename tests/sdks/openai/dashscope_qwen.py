@@ -1,0 +1,100 @@
+"""The `dashscope` package's `OmniRealtimeConversation`, as Qwen's own cloud is used for live transcription."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from dashscope.audio.qwen_omni import MultiModality, OmniRealtimeCallback, OmniRealtimeConversation
+from dashscope.audio.qwen_omni.omni_realtime import TranscriptionParams
+from speaking import asked, coded, paced, pcm, pieces, tell
+
+ASKED = asked()
+COMPLETED = "conversation.item.input_audio_transcription.completed"
+RATE = 16_000
+
+
+class Listener(OmniRealtimeCallback):
+    """Tells all events."""
+
+    def __init__(self, scenario: str) -> None:
+        self.scenario = scenario
+        self.completed = threading.Event()
+        self.wrong = threading.Event()
+        self.closed = threading.Event()
+
+    def on_close(self, close_status_code: int, close_msg: str) -> None:
+        tell(self.scenario, type="closed", code=close_status_code)
+        self.closed.set()
+
+    def on_event(self, message: dict) -> None:
+        tell(self.scenario, **message)
+        if message["type"] == COMPLETED:
+            self.completed.set()
+        elif message["type"] == "error":
+            self.wrong.set()
+
+
+def converse(scenario: str) -> tuple[OmniRealtimeConversation, Listener]:
+    listener = Listener(scenario)
+    conversation = OmniRealtimeConversation(
+        model="qwen3-asr-flash-realtime", url=ASKED["url"], api_key=ASKED["key"], callback=listener
+    )
+    conversation.connect()
+    return conversation, listener
+
+
+def update(conversation: OmniRealtimeConversation, *, vad: bool, rate: int = RATE) -> None:
+    conversation.update_session(
+        output_modalities=[MultiModality.TEXT],
+        enable_turn_detection=vad,
+        turn_detection_threshold=0.0,
+        turn_detection_silence_duration_ms=400,
+        transcription_params=TranscriptionParams(
+            language="en", sample_rate=rate, input_audio_format="pcm", corpus_text="Sense and Sensibility"
+        ),
+    )
+
+
+async def speak(conversation: OmniRealtimeConversation, listener: Listener, path: str) -> None:
+    async for piece in paced(pcm(path), 2 * RATE):
+        conversation.append_audio(coded(piece))
+    tell(listener.scenario, type="spoken")
+
+
+def vad() -> None:
+    conversation, listener = converse("vad")
+    update(conversation, vad=True)
+    asyncio.run(speak(conversation, listener, ASKED["clips"][0]))
+    conversation.append_audio(coded(bytes(2 * RATE)))
+    assert listener.completed.wait(30)
+    # What is still being said at the end is completed too.
+    for piece in pieces(pcm(ASKED["clips"][0]), 6400):
+        conversation.append_audio(coded(piece))
+    conversation.end_session()
+    assert listener.closed.wait(10)
+    conversation.close()
+
+
+def manual() -> None:
+    conversation, listener = converse("manual")
+    update(conversation, vad=False)
+    asyncio.run(speak(conversation, listener, ASKED["clips"][0]))
+    conversation.commit()
+    assert listener.completed.wait(30)
+    conversation.end_session()
+    conversation.close()
+
+
+def silence() -> None:
+    conversation, listener = converse("silence")
+    update(conversation, vad=True, rate=8000)
+    conversation.append_audio(coded(bytes(16_000)))
+    conversation.send_raw("{")
+    assert listener.wrong.wait(10)
+    conversation.end_session()
+    conversation.close()
+
+
+for scenario in (vad, manual, silence):
+    scenario()

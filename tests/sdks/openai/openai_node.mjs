@@ -1,0 +1,50 @@
+// The `openai` package for JavaScript: its connection for Node.js, and the one for browsers, which can set no header.
+
+import { readFileSync } from 'node:fs';
+import OpenAI from 'openai';
+import { OpenAIRealtimeWebSocket } from 'openai/realtime/websocket';
+import { OpenAIRealtimeWS } from 'openai/realtime/ws';
+import { WebSocket } from 'ws';
+
+globalThis.WebSocket = WebSocket;
+const asked = JSON.parse(process.argv[2]);
+const client = new OpenAI({ apiKey: asked.key, baseURL: asked.url, dangerouslyAllowBrowser: true });
+const BYTES_PER_MS = 48;
+const COMPLETED = 'conversation.item.input_audio_transcription.completed';
+
+const tell = (scenario, what) => console.log(JSON.stringify({ scenario, ...what }));
+
+function converse(scenario, realtime, { commit }) {
+  return new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`${scenario}: nothing came`)), 30_000).unref();
+    realtime.on('error', reject);
+    realtime.on('event', (event) => tell(scenario, event));
+    realtime.on('session.created', () => {
+      const input = { transcription: { model: 'any', language: 'en' } };
+      if (commit) input.turn_detection = null;
+      realtime.send({ type: 'session.update', session: { type: 'transcription', audio: { input } } });
+      speak(scenario, realtime, commit);
+    });
+    realtime.on(COMPLETED, () => {
+      realtime.close();
+      resolve();
+    });
+  });
+}
+
+async function speak(scenario, realtime, commit) {
+  const silence = Buffer.alloc(commit ? 0 : 1000 * BYTES_PER_MS);
+  const audio = Buffer.concat([readFileSync(asked.clip), silence]);
+  const began = performance.now();
+  for (let ms = 0; ms * BYTES_PER_MS < audio.length; ms += 100) {
+    const wait = began + ms - performance.now();
+    if (wait > 0) await new Promise((done) => setTimeout(done, wait));
+    const piece = audio.subarray(ms * BYTES_PER_MS, (ms + 100) * BYTES_PER_MS);
+    realtime.send({ type: 'input_audio_buffer.append', audio: piece.toString('base64') });
+  }
+  if (commit) realtime.send({ type: 'input_audio_buffer.commit' });
+}
+
+await converse('node', new OpenAIRealtimeWS({ model: 'gpt-4o-transcribe' }, client), { commit: false });
+await converse('browser', new OpenAIRealtimeWebSocket({ model: 'gpt-4o-transcribe' }, client), { commit: true });
+process.exit(0);

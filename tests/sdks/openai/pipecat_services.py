@@ -1,0 +1,117 @@
+"""`pipecat-ai`: its OpenAI realtime service with the server's voice detection and with its own, and Together's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from loguru import logger
+from pipecat.frames.frames import (
+    EndFrame,
+    ErrorFrame,
+    InputAudioRawFrame,
+    InterimTranscriptionFrame,
+    ProposedUserStartedSpeakingFrame,
+    ProposedUserStoppedSpeakingFrame,
+    TranscriptionFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.services.openai.stt import OpenAIRealtimeSTTService
+from pipecat.services.together.stt import TogetherSTTService
+from pipecat.workers.runner import WorkerRunner
+from speaking import asked, paced, pcm, tell
+
+ASKED = asked()
+RATE = 16_000
+SOCKET = ASKED["url"].replace("http", "ws", 1)
+logger.remove()
+
+
+class Listener(FrameProcessor):
+    """Tells the frames that come out of a service."""
+
+    def __init__(self, scenario: str) -> None:
+        super().__init__()
+        self.scenario = scenario
+        self.final = asyncio.Event()
+
+    async def process_frame(self, frame: Any, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if isinstance(frame, TranscriptionFrame | InterimTranscriptionFrame):
+            tell(self.scenario, type=type(frame).__name__, text=frame.text)
+        elif isinstance(frame, ProposedUserStartedSpeakingFrame | ProposedUserStoppedSpeakingFrame):
+            tell(self.scenario, type=type(frame).__name__)
+        if isinstance(frame, TranscriptionFrame):
+            self.final.set()
+        await self.push_frame(frame, direction)
+
+
+async def listen(service: Any, scenario: str, *, commit: bool) -> None:
+    """A pipeline of one service: two sentences at real time.
+
+    Args:
+        commit: as a voice detector of the pipeline's own would.
+    """
+    listener = Listener(scenario)
+    worker = PipelineWorker(
+        Pipeline([service, listener]),
+        params=PipelineParams(audio_in_sample_rate=RATE),
+        cancel_on_idle_timeout=False,
+        enable_rtvi=False,
+    )
+    started = asyncio.Event()
+
+    @worker.event_handler("on_pipeline_started")
+    async def _(worker: Any, frame: Any) -> None:
+        started.set()
+
+    @worker.event_handler("on_pipeline_error")
+    async def _(worker: Any, frame: ErrorFrame) -> None:
+        tell(scenario, type="error", text=frame.error)
+
+    async def hear(data: bytes) -> None:
+        async for piece in paced(data, 2 * RATE, 20):
+            await worker.queue_frame(InputAudioRawFrame(piece, RATE, 1))
+
+    async def speak() -> None:
+        await started.wait()
+        for path in ASKED["clips"]:
+            listener.final.clear()
+            await hear(pcm(path))
+            tell(scenario, type="spoken")
+            if commit:
+                await worker.queue_frame(VADUserStoppedSpeakingFrame())
+            for _ in range(100):
+                await hear(bytes(RATE // 5))
+                if listener.final.is_set():
+                    break
+        if commit:
+            # Nothing was said.
+            await worker.queue_frame(VADUserStoppedSpeakingFrame())
+            await hear(bytes(RATE))
+        await worker.queue_frame(EndFrame())
+
+    runner = WorkerRunner()
+    await runner.add_workers(worker)
+    await asyncio.wait_for(asyncio.gather(runner.run(), speak()), 60)
+
+
+async def main() -> None:
+    key = ASKED["key"]
+    if ASKED["run"] == "together":
+        await listen(TogetherSTTService(api_key=key, base_url=SOCKET), "together", commit=True)
+        return
+    by_server = ASKED["run"] == "server_vad"
+    service = OpenAIRealtimeSTTService(
+        api_key=key,
+        base_url=f"{SOCKET}/realtime",
+        turn_detection={"type": "server_vad"} if by_server else False,
+        settings=OpenAIRealtimeSTTService.Settings(model="gpt-transcribe"),
+    )
+    await listen(service, ASKED["run"], commit=not by_server)
+
+
+asyncio.run(main())
