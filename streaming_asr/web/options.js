@@ -48,7 +48,7 @@ export class Options extends EventTarget {
   setLanguages(codes) {
     const names = new Intl.DisplayNames(["en"], { type: "language" });
     const named = codes.map((code) => [code, names.of(code) ?? code]).sort((a, b) => a[1].localeCompare(b[1]));
-    const detect = named.length === 1 ? `${named[0][1]}, which is all this model knows` : "Detect it";
+    const detect = named.length === 1 ? `${named[0][1]} (all this model knows)` : "Detect it";
     this._fill("language", [["", detect], ...(named.length > 1 ? named : [])]);
   }
 
