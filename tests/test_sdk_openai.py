@@ -18,7 +18,8 @@ import trustme
 from tests.live_server import LiveServer
 from tests.sdks.environments import run_node, run_python
 from tests.test_server_stream import _encoded
-from tests.wire import speech, words
+from tests.wire import speech as read_speech
+from tests.wire import words
 
 KEY = "sk-for-tests"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
@@ -51,7 +52,7 @@ class Clips:
 
     def raw(self, index: int, rate: int = 24_000, encoding: str = "s16le", silence_s: float = 0.0) -> str:
         """Path of a clip, silence added, without a header."""
-        samples = speech(self._librivox / self._entries[index]["path"], rate)
+        samples = read_speech(self._librivox / self._entries[index]["path"], rate)
         samples = np.concatenate([samples, np.zeros(round(silence_s * rate), np.int16)])
         path = self._folder / f"{index}-{rate}-{encoding}-{silence_s}.raw"
         path.write_bytes(_encoded(samples, encoding).tobytes())
@@ -125,10 +126,30 @@ def test_openai_python_commits(guarded: LiveServer, clips: Clips) -> None:
     assert [event["previous_item_id"] for event in committed] == [None, *(e["item_id"] for e in committed[:-1])]
 
 
+def _telephone(speech: Path | None, folder: Path) -> Iterator[dict[str, Any]]:
+    """Announcements of a telephone exchange in µ-law, each committed as one, where the machine has them."""
+    if speech is None:
+        return
+    lines = (speech / "telephone_8k" / "manifest.jsonl").read_text().splitlines()
+    for entry in map(json.loads, lines[:8]):
+        samples = read_speech(speech / "telephone_8k" / entry["path"], 8000)
+        path = folder / f"{entry['id']}.raw"
+        path.write_bytes(_encoded(samples, "mulaw").tobytes())
+        form = {
+            "name": entry["id"],
+            "format": {"type": "audio/pcmu"},
+            "bytes_per_second": 8000,
+            "chunk_ms": 20,
+            "commit": True,
+        }
+        yield {**form, "path": str(path), "text": entry["text"]}
+
+
 def test_openai_python_sends_any_rate_encoding_and_chunk(
-    guarded: LiveServer, clips: Clips, speech: Path | None
+    guarded: LiveServer, clips: Clips, speech: Path | None, tmp_path: Path
 ) -> None:
-    forms = []
+    forms = [*_telephone(speech, tmp_path)]
+    spoken = [form.pop("text") for form in forms]
     for rate, encoding, chunk_ms in (
         *((8_000, "s16le", 10), (16_000, "s16le", 500), (24_000, "s16le", 10), (48_000, "s16le", 500)),
         *((8_000, "mulaw", 20), (8_000, "alaw", 500)),
@@ -141,11 +162,15 @@ def test_openai_python_sends_any_rate_encoding_and_chunk(
                 "path": clips.raw(0, rate, encoding, silence_s=1.0),
                 "bytes_per_second": rate * (2 if encoding == "s16le" else 1),
                 "chunk_ms": chunk_ms,
+                "commit": False,
             }
         )
     told = _openai(guarded, "formats", formats=forms)
-    for form in forms:
-        _said(" ".join(_texts(_of(told, form["name"]))), clips.texts()[0], 0.35)
+    heard = [" ".join(_texts(_of(told, form["name"]))) for form in forms]
+    for text in heard[len(spoken) :]:
+        _said(text, clips.texts()[0], 0.35)
+    if spoken:
+        _said(" ".join(heard[: len(spoken)]), " ".join(spoken), 0.1)
 
 
 def test_openai_python_is_told_what_is_wrong_and_goes_on(guarded: LiveServer, clips: Clips) -> None:

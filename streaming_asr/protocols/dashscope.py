@@ -33,7 +33,6 @@ from streaming_asr.protocols.base import (
 )
 from streaming_asr.protocols.items import Items
 from streaming_asr.protocols.json_messages import BadMessage, Reader
-from streaming_asr.protocols.openai_realtime import IDLE_S, LIFE_S
 from streaming_asr.protocols.openai_session import (
     Format,
     Transcription,
@@ -161,7 +160,10 @@ class DashScopeTranslator:
         self._teller = openai.Teller()
 
     def connected(self) -> list[Command]:
-        return [Last(LIFE_S, IDLE_S), Open(self._defaults.changed(**_options(self._session, self._defaults)))]
+        return [
+            Last(openai.LIFE_S, openai.IDLE_S),
+            Open(self._defaults.changed(**_options(self._session, self._defaults))),
+        ]
 
     def opened(self, opened: Opened) -> list[Command]:
         self._teller.opened(opened.session)

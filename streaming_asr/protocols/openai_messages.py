@@ -198,6 +198,11 @@ ServerMessage = (
     | Error
 )
 
+LIFE_S = 3600
+"""Of a session."""
+IDLE_S = 900
+"""Some clients keep a pool of connections, silent for minutes."""
+
 SERVER_ERRORS = frozenset({"busy", "not_ready", "restarting", "recognizer_failed", "internal"})
 """Failures that are none of the client's doing."""
 

@@ -27,7 +27,7 @@ from streaming_asr.protocols.base import (
 )
 from streaming_asr.protocols.items import Items
 from streaming_asr.protocols.json_messages import BadMessage
-from streaming_asr.protocols.openai_messages import Teller
+from streaming_asr.protocols.openai_messages import IDLE_S, LIFE_S, Teller
 from streaming_asr.protocols.openai_session import (
     LOGPROBS,
     AudioInput,
@@ -38,10 +38,6 @@ from streaming_asr.protocols.openai_session import (
 )
 from streaming_asr.protocols.openai_session import Audio as SessionAudio
 from streaming_asr.settings import OptionError, SessionOptions
-
-LIFE_S = 3600
-IDLE_S = 900
-"""Some clients keep a pool of connections, silent for minutes."""
 
 
 class OpenAITranslator:

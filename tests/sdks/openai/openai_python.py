@@ -87,8 +87,12 @@ async def formats() -> None:
     shared = client()
     for form in ASKED["formats"]:
         async with shared.realtime.connect(model="any") as connection:
-            await connection.session.update(session=audio(format=form["format"], transcription={"language": "en"}))
+            turn = {"turn_detection": None} if form["commit"] else {}
+            session = audio(format=form["format"], transcription={"language": "en"}, **turn)
+            await connection.session.update(session=session)
             await append(connection, pcm(form["path"]), form["bytes_per_second"] * form["chunk_ms"] // 1000)
+            if form["commit"]:
+                await connection.input_audio_buffer.commit()
             await hear(connection, form["name"], COMPLETED)
 
 
