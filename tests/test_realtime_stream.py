@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -89,10 +90,33 @@ def test_a_commit_of_more_than_the_recognizer_takes_at_once_is_one_item(server: 
     run(talk(_url(server), script))
 
 
-def test_a_message_too_big_ends_the_session_in_openai_s_words(librivox: Path) -> None:
+def test_the_format_and_turn_detection_change_in_mid_stream(server: LiveServer, librivox: Path) -> None:
+    samples, reference = _sentences(librivox)[-1]
+    slow = samples[::3]
+
+    async def script(talking: Conversation) -> None:
+        await _append(talking, np.concatenate([samples, np.zeros(24_000, np.int16)]))
+        first = await talking.hear(COMPLETED)
+        await _update(talking, format={"type": "audio/pcm", "rate": 8000}, turn_detection=None)
+        await _append(talking, slow)
+        await talking.say("input_audio_buffer.commit")
+        second = await talking.hear(COMPLETED)
+        assert _wer(first["transcript"], reference) <= 0.2
+        assert _wer(second["transcript"], reference) <= 0.35
+        assert [event["previous_item_id"] for event in talking.of("input_audio_buffer.committed")] == [
+            None,
+            first["item_id"],
+        ]
+
+    run(talk(_url(server), script))
+
+
+def test_a_silent_client_may_stay_and_a_message_too_big_ends_the_session(librivox: Path) -> None:
     samples, reference = _sentences(librivox)[-1]
 
     async def script(talking: Conversation) -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(talking.hear("error"), 1.5)
         await _append(talking, samples)
         await talking.say("input_audio_buffer.append", audio="A" * 100_000)
         assert await talking.hear_all() == 1009

@@ -21,6 +21,9 @@ from tests.test_server_stream import _encoded
 from tests.wire import speech as read_speech
 from tests.wire import words
 
+# The first of them installs their environment.
+pytestmark = pytest.mark.timeout(900)
+
 KEY = "sk-for-tests"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 MID_WORD_MS = 1480
