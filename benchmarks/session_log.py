@@ -1,6 +1,6 @@
 """What one client saw of one stream, whatever server and protocol: the ground on which every figure is computed.
 
-Times are seconds on one clock per session, zero at the moment when the first sample of the audio would have been spoken.
+Times are seconds on one clock per session, zero when the first sample of the audio would have been spoken.
 """
 
 from __future__ import annotations
