@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from streaming_asr.protocols.base import WireProtocol
 from streaming_asr.protocols.dashscope import DashScopeTranslator
+from streaming_asr.protocols.deepgram import DeepgramTranslator, refused
+from streaming_asr.protocols.deepgram_flux import FluxTranslator
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.protocols.realtime import RealtimeTranslator
 
@@ -13,4 +15,6 @@ PROTOCOLS: Mapping[str, WireProtocol] = {
     "/v1/stream": WireProtocol(NativeTranslator),
     "/v1/realtime": WireProtocol(RealtimeTranslator),
     "/api-ws/v1/realtime": WireProtocol(DashScopeTranslator),
+    "/v1/listen": WireProtocol(DeepgramTranslator, refused),
+    "/v2/listen": WireProtocol(FluxTranslator, refused),
 }
