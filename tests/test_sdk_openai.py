@@ -1,6 +1,6 @@
 """Clients that other people wrote, unmodified, each in a process of its own: OpenAI's protocol and its dialects.
 
-Their scripts are in tests/sdks/openai. Real speech goes to the real server, at real time where partials matter.
+Their scripts are in tests/sdks/clients. Real speech goes to the real server, at real time where partials matter.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _said(text: str, reference: str, at_most: float = 0.2) -> None:
 
 def _openai(guarded: LiveServer, run: str, **asked: Any) -> Heard:
     url = f"{guarded.http_url}/v1"
-    return run_python("openai", "openai_python.py", {"url": url, "key": KEY, "run": run, **asked})
+    return run_python("clients", "openai_python.py", {"url": url, "key": KEY, "run": run, **asked})
 
 
 def test_openai_python_hears_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
@@ -212,7 +212,7 @@ def test_openai_python_beta(guarded: LiveServer, clips: Clips) -> None:
 def test_livekit(guarded: LiveServer, clips: Clips) -> None:
     """Twice by one client, in chunks of 10 ms and of 500 ms."""
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clip": clips.raw(0, 16_000)}
-    told = run_python("openai", "livekit_agents.py", asked)
+    told = run_python("clients", "livekit_agents.py", asked)
     for index in range(2):
         heard = _of(told, str(index))
         kinds = [event["type"] for event in heard]
@@ -225,7 +225,9 @@ def test_livekit(guarded: LiveServer, clips: Clips) -> None:
 @pytest.mark.parametrize("run", ["server_vad", "own_vad", "together"])
 def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "run": run}
-    told = run_python("openai", "pipecat_services.py", {**asked, "clips": [clips.raw(0, 16_000), clips.raw(0, 16_000)]})
+    told = run_python(
+        "clients", "pipecat_services.py", {**asked, "clips": [clips.raw(0, 16_000), clips.raw(0, 16_000)]}
+    )
     kinds = [event["type"] for event in told]
     assert "error" not in kinds, told
     assert kinds.index("InterimTranscriptionFrame") < kinds.index("spoken")
@@ -239,7 +241,7 @@ def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
 def test_dashscope(guarded: LiveServer, clips: Clips) -> None:
     url = guarded.http_url.replace("http", "ws", 1) + "/api-ws/v1/realtime"
     asked = {"url": url, "key": KEY, "clips": [clips.raw(0, 16_000)]}
-    told = run_python("openai", "dashscope_qwen.py", asked)
+    told = run_python("clients", "dashscope_qwen.py", asked)
     by_pauses = _of(told, "vad")
     kinds = [event["type"] for event in by_pauses]
     assert kinds.index("input_audio_buffer.speech_started") < kinds.index(f"{TRANSCRIPTION}.text")
@@ -260,7 +262,7 @@ def test_dashscope(guarded: LiveServer, clips: Clips) -> None:
 
 def test_vllm_s_example(guarded: LiveServer, clips: Clips) -> None:
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clip": clips.raw(0, 16_000), "model": "tiny.en"}
-    told = run_python("openai", "vllm_example.py", asked)
+    told = run_python("clients", "vllm_example.py", asked)
     for scenario in ("named", "older"):
         heard = _of(told, scenario)
         kinds = [event["type"] for event in heard]
@@ -281,7 +283,7 @@ def test_openai_javascript(clips: Clips, tmp_path: Path) -> None:
     issued.private_key_pem.write_to_path(str(private))
     with LiveServer("--api-key", KEY, "--certificate", str(certificate), "--private-key", str(private)) as live:
         asked = {"url": f"{live.http_url}/v1", "key": KEY, "clip": clips.raw(0)}
-        told = run_node("openai", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
+        told = run_node("clients", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
     for scenario in ("node", "browser"):
         heard = _of(told, scenario)
         kinds = [event["type"] for event in heard]

@@ -161,9 +161,13 @@ class DeepgramTranslator:
 
     def happened(self, events: Sequence[Event]) -> list[Command]:
         commands = [command for event in self._order.told(events) for command in self._told(event)]
+        return commands + self._silences()
+
+    def _silences(self) -> list[Command]:
+        """`UtteranceEnd` of the channels that have been silent for long enough, as far as audio has come."""
         silent = [channel for channel in self._last_words if not self._order.speaking(channel)]
         heard_ms = int(self._received / self._bytes_per_ms)
-        return commands + [command for channel in silent for command in self._utterance_end(channel, heard_ms)]
+        return [command for channel in silent for command in self._utterance_end(channel, heard_ms)]
 
     def _told(self, event: Event) -> list[Command]:
         if isinstance(event, SpeechStarted):
@@ -184,7 +188,7 @@ class DeepgramTranslator:
         if isinstance(event, Finalized):
             return self._finalized(event)
         if isinstance(event, Done):
-            return [_send(self._metadata(event)), Close(NORMAL)]
+            return [*self._silences(), _send(self._metadata(event)), Close(NORMAL)]
         return []
 
     def _final(self, final: Final) -> list[Command]:

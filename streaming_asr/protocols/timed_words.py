@@ -30,11 +30,16 @@ def timed_words(text: str, start_ms: int, end_ms: int, known: Sequence[Word] | N
     """The words of `text`.
 
     Args:
-        start_ms, end_ms: of the speech. Without `known` times it is shared out among the words by their letters.
+        start_ms, end_ms: of the speech; no word is outside of it. Without `known` words it is shared out among the
+            words by their letters.
         known: the recognizer's words, in stream time.
     """
+
+    def within(time_ms: int) -> int:
+        return max(start_ms, min(end_ms, time_ms))
+
     if known:
-        return [TimedWord(word.text, word.start_ms, word.end_ms, word.probability) for word in known]
+        return [TimedWord(word.text, within(word.start_ms), within(word.end_ms), word.probability) for word in known]
     units = _units(text)
     letters = sum(map(len, units))
     words, said, began = [], 0, start_ms
