@@ -11,8 +11,8 @@ from streaming_asr.recognizers.base import Word
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Characters of scripts without spaces: Thai, Lao, Burmese, kana, Han."""
 _UNITS = re.compile(rf"[{_UNSPACED}][^\w\s]*|[^\s{_UNSPACED}]+")
-_EDGES = re.compile(r"(?<!\w)[^\w\s]+|[^\w\s]+(?!\w)")
-"""Punctuation that is not inside a word."""
+_EDGES = re.compile(r"(?<!\w)[^\w\s]+|[^\w\s]+(?!\w)|[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]+")
+"""Punctuation that is not inside a word; that of scripts without spaces never is."""
 
 
 @dataclass(frozen=True, slots=True)
