@@ -29,7 +29,8 @@ from streaming_asr.protocols.base import (
     Send,
     Stop,
 )
-from streaming_asr.protocols.deepgram import LEAST_ENDPOINT_MS, DeepgramTranslator, refused
+from streaming_asr.protocols.deepgram import LEAST_ENDPOINT_MS, DeepgramTranslator
+from streaming_asr.protocols.deepgram_query import refused
 from streaming_asr.recognizers.base import Word
 from streaming_asr.settings import ChannelMode, Encoding, SessionOptions
 from tests.fakes import CAPABILITIES

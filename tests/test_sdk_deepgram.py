@@ -16,6 +16,9 @@ from tests.live_server import LiveServer
 from tests.sdks.clips import KEY, Clips, said, telephone
 from tests.sdks.environments import run_node, run_python
 
+# The first of them installs their environment.
+pytestmark = pytest.mark.timeout(900)
+
 MID_WORD_MS = 1480
 """In the middle of a word of the first clip."""
 

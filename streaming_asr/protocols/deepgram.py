@@ -23,13 +23,11 @@ from streaming_asr.protocols.base import (
     Finalize,
     Open,
     Opened,
-    Refusal,
-    RefusalAnswer,
     Request,
     Send,
     Stop,
 )
-from streaming_asr.protocols.deepgram_query import Query, base_language, changed, container_told
+from streaming_asr.protocols.deepgram_query import Query, base_language, changed, container_told, request_id_of
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.protocols.timed_words import TimedWord
 from streaming_asr.protocols.utterance_order import UtteranceOrder
@@ -40,19 +38,6 @@ LEAST_ENDPOINT_MS = 300
 MOST_ENDPOINT_MS = 10_000
 
 _SAMPLE_BYTES = {Encoding.S16LE: 2, Encoding.F32LE: 4, Encoding.MULAW: 1, Encoding.ALAW: 1}
-
-
-def refused(refusal: Refusal) -> RefusalAnswer:
-    """A refused handshake; some clients read the header, others the body."""
-    code = {401: "INVALID_AUTH", 403: "INSUFFICIENT_PERMISSIONS"}.get(refusal.status, "INVALID_QUERY_PARAMETER")
-    request_id = str(uuid.uuid4())
-    headers = {"dg-error": refusal.message.encode("ascii", "replace").decode(), "dg-request-id": request_id}
-    return RefusalAnswer({"err_code": code, "err_msg": refusal.message, "request_id": request_id}, headers)
-
-
-def request_id_of(session: str) -> str:
-    """The id that Deepgram's clients know a session by, which must be a UUID."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, session))
 
 
 class DeepgramTranslator:

@@ -34,9 +34,8 @@ from streaming_asr.protocols.base import (
     Send,
     Stop,
 )
-from streaming_asr.protocols.deepgram import request_id_of
 from streaming_asr.protocols.deepgram_flux_turns import EAGER_RANGE, EOT_RANGE, TIMEOUT_RANGE, Turn, TurnRules
-from streaming_asr.protocols.deepgram_query import Query, base_language, changed, container_told
+from streaming_asr.protocols.deepgram_query import Query, base_language, changed, container_told, request_id_of
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.protocols.timed_words import timed_words
 from streaming_asr.protocols.utterance_order import UtteranceOrder

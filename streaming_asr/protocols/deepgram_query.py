@@ -1,13 +1,14 @@
-"""What a query asks for, in Deepgram's spelling. Parameters that do not exist here are passed over."""
+"""What both of Deepgram's protocols have in common as a client connects: the query, refusals, the request's id."""
 
 from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from streaming_asr.protocols.base import BadRequest
+from streaming_asr.protocols.base import BadRequest, Refusal, RefusalAnswer
 from streaming_asr.settings import Encoding, OptionError, SessionOptions
 
 _ENCODINGS = {
@@ -20,7 +21,7 @@ _WEIGHT = re.compile(r":-?\d+(\.\d+)?$")
 
 
 class Query:
-    """A connection's query."""
+    """A connection's query, in Deepgram's spelling. Parameters that do not exist here are passed over."""
 
     def __init__(self, query: Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, list[str]] = {}
@@ -120,3 +121,16 @@ def container_told(audio: bytes) -> str | None:
     if name is None:
         return None
     return f"This looks like a {name} file; send raw audio, and say its encoding and sample_rate in the query."
+
+
+def refused(refusal: Refusal) -> RefusalAnswer:
+    """A refused handshake; some clients read the header, others the body."""
+    code = {401: "INVALID_AUTH", 403: "INSUFFICIENT_PERMISSIONS"}.get(refusal.status, "INVALID_QUERY_PARAMETER")
+    request_id = str(uuid.uuid4())
+    headers = {"dg-error": refusal.message.encode("ascii", "replace").decode(), "dg-request-id": request_id}
+    return RefusalAnswer({"err_code": code, "err_msg": refusal.message, "request_id": request_id}, headers)
+
+
+def request_id_of(session: str) -> str:
+    """The id that Deepgram's clients know a session by, which must be a UUID."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, session))

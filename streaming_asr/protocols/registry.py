@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from streaming_asr.protocols.base import WireProtocol
 from streaming_asr.protocols.dashscope import DashScopeTranslator
-from streaming_asr.protocols.deepgram import DeepgramTranslator, refused
+from streaming_asr.protocols.deepgram import DeepgramTranslator
 from streaming_asr.protocols.deepgram_flux import FluxTranslator
+from streaming_asr.protocols.deepgram_query import refused
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.protocols.realtime import RealtimeTranslator
 
