@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 
 import msgspec
 
+from streaming_asr import timed_words
 from streaming_asr.events import Done, EndReason, Event, Final, Finalized, Partial, SpeechEnded, SpeechStarted
 from streaming_asr.protocols import deepgram_messages as wire
-from streaming_asr.protocols import timed_words
 from streaming_asr.protocols.base import (
     NORMAL,
     POLICY,
@@ -29,9 +29,9 @@ from streaming_asr.protocols.base import (
 )
 from streaming_asr.protocols.deepgram_query import Query, base_language, changed, container_told, request_id_of
 from streaming_asr.protocols.json_messages import BadMessage
-from streaming_asr.protocols.timed_words import TimedWord
 from streaming_asr.protocols.utterance_order import UtteranceOrder
 from streaming_asr.settings import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions
+from streaming_asr.timed_words import TimedWord
 
 LEAST_ENDPOINT_MS = 300
 """Clients that find the ends of turns themselves ask for as little as 10 ms, which would cut speech to pieces."""

@@ -37,10 +37,10 @@ from streaming_asr.protocols.base import (
 from streaming_asr.protocols.deepgram_flux_turns import EAGER_RANGE, EOT_RANGE, TIMEOUT_RANGE, Turn, TurnRules
 from streaming_asr.protocols.deepgram_query import Query, base_language, changed, container_told, request_id_of
 from streaming_asr.protocols.json_messages import BadMessage
-from streaming_asr.protocols.timed_words import timed_words
 from streaming_asr.protocols.utterance_order import UtteranceOrder
 from streaming_asr.recognizers.base import Word
 from streaming_asr.settings import SessionOptions
+from streaming_asr.timed_words import timed_words
 
 
 class FluxTranslator:
