@@ -277,7 +277,7 @@ class Channel:
         )
 
     def _publish(self) -> list[Event]:
-        """The finals that are ready, in the order they were spoken, each `Finalized` right after those it waited for."""
+        """The finals that are ready, in the order they were spoken; each `Finalized` right after those it awaits."""
         events = self._finalized()
         while self._utterances and self._utterances[0].settled:
             utterance = self._utterances.popleft()
