@@ -15,7 +15,7 @@ from typing import Any
 from streaming_asr import __version__
 from streaming_asr.recognizers.base import Recognizer, RecognizerUnavailable
 from streaming_asr.recognizers.choose import RECOGNIZERS, recognizer_for
-from streaming_asr.settings import OptionError, SessionOptions
+from streaming_asr.settings import RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 
 FAILED = 1
 INTERRUPTED = 130
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
     transcribe.add_argument("--output", type=Path, help="file to write instead of the terminal")
     _whisper_options(transcribe)
-    _session_options(transcribe, "how the audio is heard")
+    _session_options(transcribe, "how the audio is heard", endpoint_ms=RECORDED_ENDPOINT_MS)
     _log_options(transcribe, default="warning")
 
     commands.add_parser("doctor", help="say what this machine can run, and what is missing", add_help=False)
@@ -138,6 +138,14 @@ def _server_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--allowed-origin", action="append", default=[], dest="allowed_origins", metavar="ORIGIN", help="or *"
     )
+    group.add_argument(
+        "--model-alias",
+        action="append",
+        default=[],
+        dest="model_aliases",
+        metavar="NAME",
+        help="that clients may give to the model; * takes any",
+    )
     group.add_argument("--certificate", type=Path, metavar="PEM", help="for https and wss")
     group.add_argument("--private-key", type=Path, metavar="PEM")
     limits = parser.add_argument_group("limits")
@@ -167,8 +175,8 @@ def _server_options(parser: argparse.ArgumentParser) -> None:
     uploads.add_argument("--fetch-timeout-s", type=float, default=server.fetch_timeout_s)
 
 
-def _session_options(parser: argparse.ArgumentParser, title: str) -> None:
-    session = SessionOptions()
+def _session_options(parser: argparse.ArgumentParser, title: str, **defaults: int) -> None:
+    session = SessionOptions().changed(**defaults)
     group = parser.add_argument_group(title)
     group.add_argument("--language", help="ISO 639 code to force; default: detect")
     group.add_argument(
@@ -233,6 +241,7 @@ async def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         api_keys=tuple(keys),
         allowed_origins=tuple(options.allowed_origins),
+        model_aliases=tuple(options.model_aliases),
         certificate=options.certificate,
         private_key=options.private_key,
         max_sessions=options.max_sessions,

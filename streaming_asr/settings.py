@@ -39,6 +39,8 @@ class ChannelMode(str, enum.Enum):
 
 
 MIN_RATE, MAX_RATE = 8_000, 48_000
+RECORDED_ENDPOINT_MS = 1000
+"""Silence that ends an utterance of a recording: nobody waits for its finals, and fewer cuts make fewer errors."""
 MAX_KEYWORDS = 200
 MAX_KEYWORD_CHARS = 100
 MAX_CONTEXT_CHARS = 4_000

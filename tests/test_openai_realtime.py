@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from streaming_asr import events
 from streaming_asr.events import EndReason
+from streaming_asr.model_names import ModelNames
 from streaming_asr.protocols.base import (
     POLICY,
     Audio,
@@ -52,7 +53,8 @@ class Talk:
         defaults: SessionOptions | None = None,
         path: str = "/v1/realtime",
     ) -> None:
-        request = Request(path, query, headers or {}, time=1000.0, session=session or {})
+        models = ModelNames(CAPABILITIES.model)
+        request = Request(path, query, headers or {}, time=1000.0, session=session or {}, models=models)
         self.defaults = defaults or SessionOptions()
         self.translator = self.make(request)
         self.first = self.translator.connected()
@@ -146,7 +148,13 @@ def test_the_whole_configuration_comes_back() -> None:
     talk = Talk()
     answer = talk.update(
         format={"type": "audio/pcm", "rate": 16_000},
-        transcription={"model": "m", "language": "EN-us", "prompt": "p", "keywords": ["Qwen"], "delay": "low"},
+        transcription={
+            "model": "gpt-4o-transcribe",
+            "language": "EN-us",
+            "prompt": "p",
+            "keywords": ["Qwen"],
+            "delay": "low",
+        },
         noise_reduction={"type": "near_field"},
         turn_detection={"type": "server_vad", "threshold": 0.6, "prefix_padding_ms": 600, "silence_duration_ms": 350},
     )

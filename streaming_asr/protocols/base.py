@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from streaming_asr.events import Event
+from streaming_asr.model_names import ModelNames
 from streaming_asr.recognizers.base import Capabilities
 from streaming_asr.settings import SessionOptions
 
@@ -27,6 +28,8 @@ class Request:
     """When, in seconds since 1970."""
     session: Mapping[str, Any] = field(default_factory=dict)
     """What the short-lived key that the client came with says of its sessions."""
+    models: ModelNames = field(default_factory=ModelNames)
+    """What it may call the model."""
 
 
 class BadRequest(ValueError):

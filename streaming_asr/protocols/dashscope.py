@@ -17,6 +17,7 @@ from streaming_asr.protocols import items
 from streaming_asr.protocols import openai_messages as openai
 from streaming_asr.protocols.base import (
     NORMAL,
+    POLICY,
     Audio,
     Clear,
     Close,
@@ -142,13 +143,14 @@ class DashScopeTranslator:
     """One connection.
 
     Args:
-        request: its query may name a `model`; any name is taken.
+        request: its query may name a `model`.
         defaults: the server's, for what the client does not say.
     """
 
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
         self._defaults = defaults
         self._model = dict(request.query).get("model", "")
+        self._models = request.models
         self._session = Session(
             input_audio_format="pcm",
             sample_rate=RATE,
@@ -160,6 +162,8 @@ class DashScopeTranslator:
         self._teller = openai.Teller()
 
     def connected(self) -> list[Command]:
+        if self._model and not self._models.takes(self._model):
+            return self.failed(Failure("model_not_found", self._models.unknown(self._model), POLICY))
         return [
             Last(openai.LIFE_S, openai.IDLE_S),
             Open(self._defaults.changed(**_options(self._session, self._defaults))),

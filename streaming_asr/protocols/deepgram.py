@@ -53,6 +53,7 @@ class DeepgramTranslator:
 
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
         query = Query(request.query)
+        query.check_model(request.models)
         self._raw = query.text("encoding") is not None
         self._interims = query.flag("interim_results") or False
         self._vad_events = query.flag("vad_events") or False

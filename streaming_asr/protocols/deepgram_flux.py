@@ -56,6 +56,7 @@ class FluxTranslator:
 
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
         query = Query(request.query)
+        query.check_model(request.models)
         self._raw = query.text("encoding") is not None
         """Whether audio need not be looked at any more."""
         self._defaults = defaults

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from streaming_asr.model_names import ModelNames
 from streaming_asr.protocols.base import BadRequest, Refusal, RefusalAnswer
 from streaming_asr.settings import Encoding, OptionError, SessionOptions
 
@@ -74,6 +75,15 @@ class Query:
         if not low <= number <= high:
             raise BadRequest(f"{name}: {value} is out of range; {low:g} to {high:g} is allowed")
         return number
+
+    def check_model(self, models: ModelNames) -> None:
+        """
+        Raises:
+            BadRequest: there is no such model.
+        """
+        name = self.text("model")
+        if name is not None and not models.takes(name):
+            raise BadRequest(f"model: {models.unknown(name)}")
 
     def audio(self) -> dict[str, Any]:
         """Options for `encoding` and `sample_rate`.

@@ -57,10 +57,14 @@ class OpenAITranslator:
         self._configuration = Configuration(defaults).updated(asked).updated(_of_query(query))
         self._updating: tuple[wire.SessionUpdate | wire.TranscriptionSessionUpdate, Configuration] | None = None
         self._defaults = defaults
+        self._models = request.models
         self._items = Items(by_pauses=self._configuration.turn_detection is not None)
         self._teller = Teller()
 
     def connected(self) -> list[Command]:
+        model = self._configuration.model
+        if model and not self._models.takes(model):
+            return self.failed(Failure("model_not_found", self._models.unknown(model), POLICY))
         try:
             options = self._defaults.changed(**self._configuration.options())
         except OptionError as error:
@@ -87,6 +91,10 @@ class OpenAITranslator:
             return [Clear(), _send(wire.Cleared(self._teller.event()))]
         self._beta = self._beta or isinstance(told, wire.TranscriptionSessionUpdate)
         after = self._configuration.updated(told.session)
+        if after.model and not self._models.takes(after.model):
+            missing = Failure("model_not_found", self._models.unknown(after.model))
+            param = "session.audio.input.transcription.model"
+            return [_send(self._teller.error(missing, param=param, event_id=told.event_id))]
         self._updating = (told, after)
         return [Configure(after.options())]
 

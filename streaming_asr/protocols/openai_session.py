@@ -44,7 +44,6 @@ class Format(msgspec.Struct):
 
 class Transcription(msgspec.Struct):
     model: str | UnsetType | None = UNSET
-    """Any name is taken; the server has one model."""
     language: str | UnsetType | None = UNSET
     languages: list[str] | UnsetType | None = UNSET
     prompt: str | UnsetType | None = UNSET
@@ -163,6 +162,11 @@ class Configuration:
     def transcription(self) -> Transcription | None:
         """None: no text is wanted."""
         return self.audio.transcription or None
+
+    @property
+    def model(self) -> str | None:
+        """The name of a model that the client asks for."""
+        return (self.transcription or Transcription()).model or None
 
     def options(self) -> dict[str, Any]:
         """The changes that make this the configuration of a core session, whatever it was before."""

@@ -23,21 +23,21 @@ class RealtimeTranslator:
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
         self._named = any(name in ("intent", "model") for name, _ in request.query)
         self._defaults = defaults
+        self._models = request.models
         self._speaker: Translator = OpenAITranslator(request, defaults)
-        self._opened: Opened | None = None
+        self._silent = True
         """Until the first message."""
 
     def connected(self) -> list[Command]:
         return self._speaker.connected()
 
     def opened(self, opened: Opened) -> list[Command]:
-        self._opened = opened
         return self._speaker.opened(opened)
 
     def received(self, message: str | bytes) -> list[Command]:
-        opened, self._opened = self._opened, None
-        if opened is not None and speaks_vllm(message, named=self._named):
-            self._speaker = VllmTranslator(self._defaults, opened.capabilities)
+        first, self._silent = self._silent, False
+        if first and speaks_vllm(message, named=self._named):
+            self._speaker = VllmTranslator(self._defaults, self._models)
             return [*self._speaker.connected(), *self._speaker.received(message)]
         return self._speaker.received(message)
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 from streaming_asr.events import Event
+from streaming_asr.model_names import ModelNames
 from streaming_asr.protocols import items
 from streaming_asr.protocols.base import Audio, Close, Command, Configure, Failure, Finalize, Opened, Send
 from streaming_asr.protocols.items import Items
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.openai_session import Format, Transcription, format_options, transcription_options
-from streaming_asr.recognizers.base import Capabilities
 from streaming_asr.settings import SessionOptions
 
 RATE = 16_000
@@ -85,9 +85,9 @@ def speaks_vllm(first: str | bytes, *, named: bool) -> bool:
 class VllmTranslator:
     """Takes over a connection whose session is open, at its first message."""
 
-    def __init__(self, defaults: SessionOptions, capabilities: Capabilities) -> None:
+    def __init__(self, defaults: SessionOptions, models: ModelNames) -> None:
         self._defaults = defaults
-        self._model = capabilities.model
+        self._models = models
         self._items = Items(by_pauses=False)
 
     def connected(self) -> list[Command]:
@@ -108,10 +108,8 @@ class VllmTranslator:
         return [Finalize()]
 
     def _update(self, told: SessionUpdate) -> list[Command]:
-        if told.model is not None and _base(told.model) != _base(self._model):
-            return [
-                _send(Error(f"There is no model {told.model!r} here; there is {self._model!r}.", "model_not_found"))
-            ]
+        if told.model is not None and not self._models.serves(told.model):
+            return [_send(Error(self._models.unknown(told.model), "model_not_found"))]
         given = Transcription(language=told.language, prompt=told.prompt)
         return [Configure(transcription_options(given, self._defaults))]
 
@@ -143,8 +141,3 @@ class VllmTranslator:
 
 def _send(message: Delta | Done | Error) -> Send:
     return Send(msgspec.json.encode(message).decode())
-
-
-def _base(model: str) -> str:
-    """A model's name without the organisation or the folder it is in."""
-    return model.rstrip("/").rpartition("/")[2].lower()

@@ -80,7 +80,7 @@ class Application:
         options = self.service.options
         if not key_fits(offered_key(request.headers, request.query_params), options.api_keys):
             return self._denied(_UNAUTHORIZED)
-        return await issue_client_secret(request, self.client_secrets, options.session)
+        return await issue_client_secret(request, self.client_secrets, options.session, self.service.models)
 
     def _endpoint(self, path: str, protocol: WireProtocol) -> Callable[[WebSocket], object]:
         async def endpoint(websocket: WebSocket) -> None:
@@ -95,6 +95,7 @@ class Application:
                 subprotocols=subprotocols,
                 time=time.time(),
                 session=self.client_secrets.session_of(_key(websocket, subprotocols), time.time()) or {},
+                models=self.service.models,
             )
             try:
                 translator = protocol.translator(request, self.service.options.session)

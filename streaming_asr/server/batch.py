@@ -36,7 +36,7 @@ from streaming_asr.server.batch_answers import (
 )
 from streaming_asr.server.fetch import FetchRefused, fetch
 from streaming_asr.server.service import Refused, Service
-from streaming_asr.settings import MAX_CONTEXT_CHARS, OptionError, SessionOptions
+from streaming_asr.settings import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 
 MAX_CHAT_BYTES = 64 * 2**20
 """Of a chat request, whose audio may be inside; longer recordings are uploaded or named by URL."""
@@ -159,6 +159,7 @@ class Batch:
                 await asyncio.to_thread(_save, upload, path)
             finally:
                 await form.close()
+            self._check_model(_text(form, "model"))
             style = _text(form, "response_format") or "json"
             if style not in FORMATS:
                 raise ApiError(400, f"response_format must be one of {', '.join(FORMATS)}.", param="response_format")
@@ -190,6 +191,7 @@ class Batch:
     async def _chat(self, request: Request) -> Response:
         self._check_ready()
         chat = await self._chat_request(request)
+        self._check_model(chat.model)
         parts = [part for message in chat.messages if isinstance(message.content, list) for part in message.content]
         texts = [message.content for message in chat.messages if isinstance(message.content, str)]
         audio = [part for part in parts if part.audio_url or part.input_audio]
@@ -214,10 +216,17 @@ class Batch:
         if not self._service.ready:
             raise ApiError(503, f"The recognizer is {self._service.status}; try again shortly.", code="not_ready")
 
+    def _check_model(self, name: str | None) -> None:
+        models = self._service.models
+        if name and not models.takes(name):
+            raise ApiError(404, models.unknown(name), code="model_not_found", param="model")
+
     def _options(self, language: str | None, context: str, word_times: bool) -> SessionOptions:
+        defaults = self._service.options.session
         try:
-            return self._service.options.session.changed(
-                language=language or self._service.options.session.language,
+            return defaults.changed(
+                language=language or defaults.language,
+                endpoint_ms=None if defaults.endpoint_ms is None else max(defaults.endpoint_ms, RECORDED_ENDPOINT_MS),
                 context=context[:MAX_CONTEXT_CHARS],
                 word_times=word_times,
             )

@@ -135,7 +135,8 @@ class EventStream:
 
     def done(self, transcription: Transcription) -> str:
         told = {"type": "transcript.text.done", "text": transcription.text, "usage": transcription.usage}
-        return _event({**told, **self._chunk, "choices": []}) + "data: [DONE]\n\n"
+        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
+        return _event({**told, **self._chunk, "choices": [choice]}) + "data: [DONE]\n\n"
 
     def failed(self, error: ApiError) -> str:
         return _event({"type": "error", **error.told()})

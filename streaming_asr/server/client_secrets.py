@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from streaming_asr.model_names import ModelNames
 from streaming_asr.protocols.openai_session import Configuration, Session
 from streaming_asr.server.batch_answers import ApiError
 from streaming_asr.settings import OptionError, SessionOptions
@@ -76,7 +77,9 @@ class Wanted(msgspec.Struct):
     session: dict[str, Any] | None = None
 
 
-async def issue_client_secret(request: Request, store: ClientSecrets, defaults: SessionOptions) -> Response:
+async def issue_client_secret(
+    request: Request, store: ClientSecrets, defaults: SessionOptions, models: ModelNames
+) -> Response:
     """Answer a request whose API key was right.
 
     Args:
@@ -84,6 +87,9 @@ async def issue_client_secret(request: Request, store: ClientSecrets, defaults: 
     """
     try:
         wanted, configuration = _read(await _body(request), defaults)
+        if configuration.model and not models.takes(configuration.model):
+            param = "session.audio.input.transcription.model"
+            raise ApiError(404, models.unknown(configuration.model), code="model_not_found", param=param)
         ttl_s = (wanted.expires_after or ExpiresAfter()).seconds
         if not _MIN_TTL_S <= ttl_s <= _MAX_TTL_S:
             told = f"expires_after.seconds is {ttl_s}; {_MIN_TTL_S} to {_MAX_TTL_S} is allowed."

@@ -25,6 +25,8 @@ class ServerOptions:
     """Any of them opens the door; none: no key is asked for."""
     allowed_origins: tuple[str, ...] = ()
     """Browser origins besides the server's own, such as ``https://app.example``; ``*`` is any."""
+    model_aliases: tuple[str, ...] = ()
+    """Names that clients may give to the model, besides its own and those of services that they were written for."""
     certificate: Path | None = None
     private_key: Path | None = None
 

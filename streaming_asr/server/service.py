@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from streaming_asr.events import Warning
+from streaming_asr.model_names import ModelNames
 from streaming_asr.protocols.base import RESTART, TRY_LATER, Failure
 from streaming_asr.recognizers.base import Health, Recognizer, Supervised
 from streaming_asr.runner import Listener, Runner
@@ -86,6 +87,12 @@ class Service:
             self.metrics.watch_engine(self.recognizer.gauges)
         took = time.monotonic() - began
         logger.info("Ready: %s with %s on %s (loaded in %.1f s)", can.name, can.model, can.device, took)
+
+    @property
+    def models(self) -> ModelNames:
+        """What clients may call the model."""
+        served = self.recognizer.capabilities.model if self._runner is not None else None
+        return ModelNames(served, self.options.model_aliases)
 
     def open(self, options: SessionOptions, listener: Listener) -> Session:
         """Let a session in.

@@ -86,7 +86,7 @@ async def finalize() -> None:
         await connection.send_close_stream()
 
     wanted = {"endpointing": "false", "punctuate": "false"}
-    await converse("finalize", client().listen.v1.connect(model="any at all", **RAW, **wanted), speak)
+    await converse("finalize", client().listen.v1.connect(model="any", **RAW, **wanted), speak)
 
 
 async def forms() -> None:
