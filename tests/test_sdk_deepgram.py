@@ -216,11 +216,13 @@ def test_pipecat(guarded: LiveServer, clips: Clips) -> None:
     assert _kinds(_of(told, "flux")).count("ProposedUserStoppedSpeakingFrame") == 2
 
 
-def test_the_sdk_for_javascript(guarded: LiveServer, clips: Clips) -> None:
-    told = run_node("clients", "deepgram_node.mjs", {"url": guarded.http_url, "key": KEY, "clip": clips.raw(0, 16_000)})
+@pytest.mark.parametrize(("rate", "chunk_ms"), [(16_000, 100), (8_000, 500), (48_000, 10)])
+def test_the_sdk_for_javascript(guarded: LiveServer, clips: Clips, rate: int, chunk_ms: int) -> None:
+    asked = {"url": guarded.http_url, "key": KEY, "clip": clips.raw(0, rate), "rate": rate, "chunkMs": chunk_ms}
+    told = run_node("clients", "deepgram_node.mjs", asked)
     live, flux = _of(told, "live"), _of(told, "flux")
-    said(_texts(live), clips.texts()[0])
+    said(_texts(live), clips.texts()[0], 0.35)
     assert live.index(_results(live, final=False)[0]) < _kinds(live).index("spoken")
     assert _kinds(live)[-2:] == ["Metadata", "closed"]
-    said(" ".join(info["transcript"] for info in flux if info.get("event") == "EndOfTurn"), clips.texts()[0])
+    said(" ".join(info["transcript"] for info in flux if info.get("event") == "EndOfTurn"), clips.texts()[0], 0.35)
     assert (live[-1]["code"], flux[-1]["code"]) == (1000, 1000)

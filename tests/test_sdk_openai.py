@@ -6,6 +6,7 @@ Their scripts are in tests/sdks/clients. Real speech goes to the real server, at
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +203,53 @@ def test_dashscope(guarded: LiveServer, clips: Clips) -> None:
     assert "session.finished" in [event["type"] for event in silent]
 
 
+def test_dashscope_sends_any_rate_and_chunk_and_commits_nothing_and_in_mid_word(
+    guarded: LiveServer, clips: Clips
+) -> None:
+    forms = [
+        {"name": f"{rate}", "rate": rate, "chunk_ms": chunk_ms, "path": clips.raw(0, rate)}
+        for rate, chunk_ms in ((8_000, 10), (16_000, 500), (24_000, 10), (48_000, 500))
+    ]
+    forms.append({"name": "cut", "rate": 16_000, "chunk_ms": 100, "path": clips.raw(0, 16_000), "cut_ms": MID_WORD_MS})
+    url = guarded.http_url.replace("http", "ws", 1) + "/api-ws/v1/realtime"
+    told = run_python("clients", "dashscope_qwen.py", {"url": url, "key": KEY, "forms": forms})
+    for form in forms:
+        nothing, *texts = _texts(_of(told, form["name"]))
+        assert nothing == ""
+        assert len(texts) == (2 if "cut_ms" in form else 1)
+        said(" ".join(texts), clips.texts()[0], 0.5 if "cut_ms" in form else 0.35)
+
+
+@pytest.mark.parametrize(("rate", "chunk_ms"), [(8_000, 500), (48_000, 10)])
+def test_agents_of_other_rates(guarded: LiveServer, clips: Clips, rate: int, chunk_ms: int) -> None:
+    """LiveKit's and Pipecat's services side by side, as they would be in a call centre and in a studio."""
+    clip, key, http = clips.raw(0, rate), KEY, guarded.http_url
+    silence = clips.silence(2 * rate / 16_000)
+    runs = (
+        ("livekit_agents.py", {"url": f"{http}/v1", "clip": clip, "silence": True}),
+        ("deepgram_livekit.py", {"url": http, "clip": clip, "silence": silence}),
+        ("pipecat_services.py", {"url": f"{http}/v1", "run": "server_vad", "clips": [clip]}),
+        ("deepgram_pipecat.py", {"url": http, "clips": [clip]}),
+    )
+    form = {"key": key, "rate": rate, "chunk_ms": chunk_ms}
+    with ThreadPoolExecutor(len(runs)) as pool:
+        told = list(pool.map(lambda run: run_python("clients", run[0], {**run[1], **form}), runs))
+    for heard in told:
+        finals: dict[str, list[str]] = {}
+        for event in heard:
+            if event["type"] in ("final_transcript", "TranscriptionFrame"):
+                finals.setdefault(event["scenario"], []).append(event["text"])
+        assert finals
+        assert "silence" not in finals
+        for texts in finals.values():
+            said(" ".join(texts), clips.texts()[0], 0.35)
+    assert [event["type"] for event in _of(told[0], "silence")] == ["left"]
+
+
 def test_vllm_s_example(guarded: LiveServer, clips: Clips) -> None:
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clip": clips.raw(0, 16_000), "model": "tiny.en"}
-    told = run_python("clients", "vllm_example.py", asked)
-    for scenario in ("named", "older"):
+    told = run_python("clients", "vllm_example.py", {**asked, "silence": clips.silence(2), "nothing": clips.silence(0)})
+    for scenario in ("named", "older", "10 ms", "500 ms"):
         heard = _of(told, scenario)
         kinds = [event["type"] for event in heard]
         assert kinds.index("transcription.delta") < kinds.index("spoken")
@@ -213,9 +257,12 @@ def test_vllm_s_example(guarded: LiveServer, clips: Clips) -> None:
         said(done["text"], clips.texts()[0])
         said("".join(event["delta"] for event in heard if event["type"] == "transcription.delta"), done["text"])
     assert _of(told, "unknown")[-1]["code"] == "model_not_found"
+    for scenario in ("silence", "nothing"):
+        assert _of(told, scenario)[-1]["text"] == ""
 
 
-def test_openai_javascript(clips: Clips, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rate", "chunk_ms"), [(24_000, 100), (8_000, 500), (48_000, 10)])
+def test_openai_javascript(clips: Clips, tmp_path: Path, rate: int, chunk_ms: int) -> None:
     """It speaks to TLS only; the browser's connection brings its key as a subprotocol."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -224,10 +271,16 @@ def test_openai_javascript(clips: Clips, tmp_path: Path) -> None:
     issued.cert_chain_pems[0].write_to_path(str(certificate))
     issued.private_key_pem.write_to_path(str(private))
     with LiveServer("--api-key", KEY, "--certificate", str(certificate), "--private-key", str(private)) as live:
-        asked = {"url": f"{live.http_url}/v1", "key": KEY, "clip": clips.raw(0)}
+        asked = {
+            "url": f"{live.http_url}/v1",
+            "key": KEY,
+            "clip": clips.raw(0, rate),
+            "rate": rate,
+            "chunkMs": chunk_ms,
+        }
         told = run_node("clients", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
     for scenario in ("node", "browser"):
         heard = _of(told, scenario)
         kinds = [event["type"] for event in heard]
         assert kinds.index(f"{TRANSCRIPTION}.delta") < kinds.index("input_audio_buffer.committed")
-        said(" ".join(_texts(heard)), clips.texts()[0])
+        said(" ".join(_texts(heard)), clips.texts()[0], 0.35)

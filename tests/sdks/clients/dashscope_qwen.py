@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 
 from dashscope.audio.qwen_omni import MultiModality, OmniRealtimeCallback, OmniRealtimeConversation
@@ -86,6 +87,25 @@ def manual() -> None:
     conversation.close()
 
 
+def forms() -> None:
+    """Rates and chunks, a commit of nothing, and one in mid-word; as fast as it is taken."""
+    for form in ASKED["forms"]:
+        conversation, listener = converse(form["name"])
+        update(conversation, vad=False, rate=form["rate"])
+        audio = pcm(form["path"])
+        cuts = [0, form["cut_ms"] * form["rate"] // 500, len(audio)] if form.get("cut_ms") else [0, len(audio)]
+        conversation.commit()
+        assert listener.completed.wait(30)
+        for start, end in itertools.pairwise(cuts):
+            listener.completed.clear()
+            for piece in pieces(audio[start:end], form["rate"] * form["chunk_ms"] // 500):
+                conversation.append_audio(coded(piece))
+            conversation.commit()
+            assert listener.completed.wait(30)
+        conversation.end_session()
+        conversation.close()
+
+
 def silence() -> None:
     conversation, listener = converse("silence")
     update(conversation, vad=True, rate=8000)
@@ -96,5 +116,5 @@ def silence() -> None:
     conversation.close()
 
 
-for scenario in (vad, manual, silence):
+for scenario in (forms,) if "forms" in ASKED else (vad, manual, silence):
     scenario()

@@ -11,15 +11,15 @@ from livekit.plugins import deepgram
 from speaking import asked, paced, pcm, tell
 
 ASKED = asked()
-RATE = 16_000
+RATE = ASKED.get("rate", 16_000)
 
 
-async def listen(service: Any, scenario: str, chunk_ms: int) -> None:
+async def listen(service: Any, scenario: str, chunk_ms: int, path: str = ASKED["clip"]) -> None:
     """One stream: speech at real time and silence after it, then the end of the input."""
     stream = service.stream()
 
     async def speak() -> None:
-        async for piece in paced(pcm(ASKED["clip"]) + bytes(3 * RATE), 2 * RATE, chunk_ms):
+        async for piece in paced(pcm(path) + bytes(3 * RATE), 2 * RATE, chunk_ms):
             stream.push_frame(rtc.AudioFrame(piece, RATE, 1, len(piece) // 2))
         tell(scenario, type="spoken")
         stream.end_input()
@@ -36,11 +36,15 @@ async def listen(service: Any, scenario: str, chunk_ms: int) -> None:
 async def main() -> None:
     async with http_context.open():
         socket = ASKED["url"].replace("http", "ws", 1)
-        live = deepgram.STT(base_url=f"{socket}/v1/listen", api_key=ASKED["key"])
-        flux = deepgram.STTv2(base_url=f"{socket}/v2/listen", api_key=ASKED["key"], eager_eot_threshold=0.4)
+        live = deepgram.STT(base_url=f"{socket}/v1/listen", api_key=ASKED["key"], sample_rate=RATE)
+        flux = deepgram.STTv2(
+            base_url=f"{socket}/v2/listen", api_key=ASKED["key"], sample_rate=RATE, eager_eot_threshold=0.4
+        )
         for index, chunk_ms in enumerate((10, 500)):
             await asyncio.wait_for(listen(live, f"live {index}", chunk_ms), 40)
         await asyncio.wait_for(listen(flux, "flux", 20), 40)
+        if "silence" in ASKED:
+            await asyncio.wait_for(listen(live, "silence", 100, ASKED["silence"]), 40)
 
 
 asyncio.run(main())

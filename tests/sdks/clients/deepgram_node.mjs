@@ -7,10 +7,12 @@ const asked = JSON.parse(process.argv[2]);
 const socket = asked.url.replace('http', 'ws');
 const environment = { base: asked.url, production: socket, agent: socket, agentRest: asked.url };
 const client = new DeepgramClient({ apiKey: asked.key, environment });
-const BYTES_PER_MS = 32;
+const RATE = asked.rate ?? 16000;
+const BYTES_PER_MS = RATE / 500;
+const CHUNK_MS = asked.chunkMs ?? 100;
 
 const tell = (scenario, what) => console.log(JSON.stringify({ scenario, ...what }));
-const raw = { encoding: 'linear16', sample_rate: 16000 };
+const raw = { encoding: 'linear16', sample_rate: RATE };
 
 async function converse(scenario, connection) {
   const closed = new Promise((resolve, reject) => {
@@ -23,10 +25,10 @@ async function converse(scenario, connection) {
   await connection.waitForOpen();
   const audio = Buffer.concat([readFileSync(asked.clip), Buffer.alloc(1000 * BYTES_PER_MS)]);
   const began = performance.now();
-  for (let ms = 0; ms * BYTES_PER_MS < audio.length; ms += 100) {
+  for (let ms = 0; ms * BYTES_PER_MS < audio.length; ms += CHUNK_MS) {
     const wait = began + ms - performance.now();
     if (wait > 0) await new Promise((done) => setTimeout(done, wait));
-    connection.sendMedia(audio.subarray(ms * BYTES_PER_MS, (ms + 100) * BYTES_PER_MS));
+    connection.sendMedia(audio.subarray(ms * BYTES_PER_MS, (ms + CHUNK_MS) * BYTES_PER_MS));
   }
   tell(scenario, { type: 'spoken' });
   connection.sendCloseStream({ type: 'CloseStream' });

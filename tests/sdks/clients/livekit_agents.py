@@ -11,7 +11,7 @@ from livekit.plugins import openai
 from speaking import asked, paced, pcm, tell
 
 ASKED = asked()
-RATE = 16_000
+RATE = ASKED.get("rate", 16_000)
 
 
 async def listen(service: openai.STT, scenario: str, path: str, chunk_ms: int) -> None:
@@ -42,6 +42,22 @@ async def listen(service: openai.STT, scenario: str, path: str, chunk_ms: int) -
     await stream.aclose()
 
 
+async def be_silent(service: openai.STT) -> None:
+    """A stream in which nobody speaks; then the client leaves."""
+    stream = service.stream()
+
+    async def hear() -> None:
+        async for event in stream:
+            tell("silence", type=event.type.value)
+
+    hearing = asyncio.create_task(hear())
+    async for piece in paced(bytes(4 * RATE), 2 * RATE):
+        stream.push_frame(rtc.AudioFrame(piece, RATE, 1, len(piece) // 2))
+    await stream.aclose()
+    await hearing
+    tell("silence", type="left")
+
+
 async def main() -> None:
     async with http_context.open():
         service = openai.STT(
@@ -53,6 +69,8 @@ async def main() -> None:
         )
         for index, chunk_ms in enumerate((10, 500)):
             await asyncio.wait_for(listen(service, str(index), ASKED["clip"], chunk_ms), 40)
+        if ASKED.get("silence"):
+            await be_silent(service)
         await service.aclose()
 
 

@@ -9,7 +9,9 @@ import { WebSocket } from 'ws';
 globalThis.WebSocket = WebSocket;
 const asked = JSON.parse(process.argv[2]);
 const client = new OpenAI({ apiKey: asked.key, baseURL: asked.url, dangerouslyAllowBrowser: true });
-const BYTES_PER_MS = 48;
+const RATE = asked.rate ?? 24000;
+const BYTES_PER_MS = RATE / 500;
+const CHUNK_MS = asked.chunkMs ?? 100;
 const COMPLETED = 'conversation.item.input_audio_transcription.completed';
 
 const tell = (scenario, what) => console.log(JSON.stringify({ scenario, ...what }));
@@ -20,7 +22,7 @@ function converse(scenario, realtime, { commit }) {
     realtime.on('error', reject);
     realtime.on('event', (event) => tell(scenario, event));
     realtime.on('session.created', () => {
-      const input = { transcription: { model: 'any', language: 'en' } };
+      const input = { format: { type: 'audio/pcm', rate: RATE }, transcription: { model: 'any', language: 'en' } };
       if (commit) input.turn_detection = null;
       realtime.send({ type: 'session.update', session: { type: 'transcription', audio: { input } } });
       speak(scenario, realtime, commit);
@@ -36,10 +38,10 @@ async function speak(scenario, realtime, commit) {
   const silence = Buffer.alloc(commit ? 0 : 1000 * BYTES_PER_MS);
   const audio = Buffer.concat([readFileSync(asked.clip), silence]);
   const began = performance.now();
-  for (let ms = 0; ms * BYTES_PER_MS < audio.length; ms += 100) {
+  for (let ms = 0; ms * BYTES_PER_MS < audio.length; ms += CHUNK_MS) {
     const wait = began + ms - performance.now();
     if (wait > 0) await new Promise((done) => setTimeout(done, wait));
-    const piece = audio.subarray(ms * BYTES_PER_MS, (ms + 100) * BYTES_PER_MS);
+    const piece = audio.subarray(ms * BYTES_PER_MS, (ms + CHUNK_MS) * BYTES_PER_MS);
     realtime.send({ type: 'input_audio_buffer.append', audio: piece.toString('base64') });
   }
   if (commit) realtime.send({ type: 'input_audio_buffer.commit' });

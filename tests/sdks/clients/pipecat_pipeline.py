@@ -20,9 +20,11 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
-from speaking import paced, pcm, tell
+from speaking import asked, paced, pcm, tell
 
-RATE = 16_000
+ASKED = asked()
+RATE = ASKED.get("rate", 16_000)
+CHUNK_MS = ASKED.get("chunk_ms", 20)
 logger.remove()
 
 
@@ -70,7 +72,7 @@ async def listen(service: Any, scenario: str, clips: list[str], *, commit: bool)
         tell(scenario, type="error", text=frame.error)
 
     async def hear(data: bytes) -> None:
-        async for piece in paced(data, 2 * RATE, 20):
+        async for piece in paced(data, 2 * RATE, CHUNK_MS):
             await worker.queue_frame(InputAudioRawFrame(piece, RATE, 1))
 
     async def speak() -> None:

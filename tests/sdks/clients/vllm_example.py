@@ -12,7 +12,7 @@ ASKED = asked()
 RATE = 16_000
 
 
-async def transcribe(scenario: str, *, model: str | None) -> None:
+async def transcribe(scenario: str, *, model: str | None, chunk_ms: int = 128, path: str | None = None) -> None:
     headers = {"Authorization": f"Bearer {ASKED['key']}"}
     async with websockets.connect(
         f"{ASKED['url'].replace('http', 'ws', 1)}/realtime", additional_headers=headers
@@ -25,7 +25,7 @@ async def transcribe(scenario: str, *, model: str | None) -> None:
         await ws.send(json.dumps({"type": "input_audio_buffer.commit"}))
 
         async def send() -> None:
-            async for piece in paced(pcm(ASKED["clip"]), 2 * RATE, 128):
+            async for piece in paced(pcm(path or ASKED["clip"]), 2 * RATE, chunk_ms):
                 await ws.send(json.dumps({"type": "input_audio_buffer.append", "audio": coded(piece)}))
             tell(scenario, type="spoken")
             await ws.send(json.dumps({"type": "input_audio_buffer.commit", "final": True}))
@@ -42,3 +42,7 @@ async def transcribe(scenario: str, *, model: str | None) -> None:
 asyncio.run(transcribe("named", model=ASKED["model"]))
 asyncio.run(transcribe("older", model=None))
 asyncio.run(transcribe("unknown", model="nobody/has-this"))
+for chunk_ms in (10, 500):
+    asyncio.run(transcribe(f"{chunk_ms} ms", model=ASKED["model"], chunk_ms=chunk_ms))
+asyncio.run(transcribe("silence", model=ASKED["model"], path=ASKED["silence"]))
+asyncio.run(transcribe("nothing", model=ASKED["model"], path=ASKED["nothing"]))
