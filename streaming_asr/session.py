@@ -13,7 +13,7 @@ from streaming_asr.channel import Channel, Demand, ms_of
 from streaming_asr.events import Done, EndReason, Event, Warning
 from streaming_asr.recognizers.base import SAMPLE_RATE, Capabilities, DecodeFailed, DecodeJob, Hypothesis
 from streaming_asr.settings import CHANGEABLE, OptionError, SessionOptions
-from streaming_asr.vad import DetectorUnavailable, VoiceDetector, make_detector
+from streaming_asr.vad import VoiceDetector, make_detector
 
 LIVE_SLACK_S = 2.0
 """Audio that came this much faster than real time still counts as live: networks bunch it."""
@@ -24,15 +24,8 @@ class SessionStopped(Exception):
 
 
 def detector_for(options: SessionOptions) -> VoiceDetector:
-    """A fresh voice detector as the session asks.
-
-    Raises:
-        OptionError: it can't run here.
-    """
-    try:
-        return make_detector(options.vad, threshold=options.vad_threshold)
-    except DetectorUnavailable as error:
-        raise OptionError("vad", str(error)) from None
+    """A fresh voice detector as the session asks."""
+    return make_detector(options.vad, threshold=options.vad_threshold)
 
 
 class Session:

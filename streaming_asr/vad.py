@@ -6,26 +6,17 @@ is the default, and why, is in docs/vad.md.
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import webrtcvad
 from numpy.typing import NDArray
 
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
+from streaming_asr.silero import CONTEXT, FRAME, Memory, network
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-SILERO_FRAME = 512
-"""Samples of one of Silero's decisions, 32 ms."""
-_SILERO_CONTEXT = 64
-"""Samples of the frame before that Silero sees again."""
 _SILERO_HYSTERESIS = 0.15
 """Once voiced, a frame stays voiced down to this much below the threshold."""
-_SILERO_WEIGHTS = Path(__file__).parent / "data" / "silero_vad_16k_sequence.onnx"
 WEBRTC_FRAME = 480
 """Samples of one of WebRTC's decisions, 30 ms: the longest it takes, the cheapest per second."""
 _WARM_UP_FRAMES = 16
@@ -35,10 +26,6 @@ _SURE_FRAMES = 8
 _SURE_SHOWN = 4
 """Frames that it is then shown; its memory bridges the others."""
 _SURELY_VOICED, _SURELY_UNVOICED = 0.9, 0.01
-
-
-class DetectorUnavailable(Exception):
-    """The detector can't run here. The message says what is missing, and the command that mends it."""
 
 
 class VoiceDetector(Protocol):
@@ -90,34 +77,33 @@ class WebRtcDetector:
 
 
 class SileroDetector:
-    """Silero's recurrent network, by onnxruntime: tells speech from music and noise.
+    """Silero's recurrent network: tells speech from music and noise.
 
     Args:
         threshold: probability of speech from which a frame is voiced, 0 to 1.
 
     Raises:
-        DetectorUnavailable: onnxruntime is not installed.
         ValueError: the threshold is out of range.
     """
 
-    frame_samples = SILERO_FRAME
+    frame_samples = FRAME
 
     def __init__(self, threshold: float = 0.5) -> None:
         self._threshold = _Threshold(threshold)
-        self._network = _Network()
+        self._network = network()
         self.reset()
 
     def reset(self) -> None:
-        self._network.forget()
-        self._last = np.zeros(SILERO_FRAME, np.float32)
+        self._memory = Memory()
+        self._before = np.zeros(CONTEXT, np.float32)
         self._voiced = False
 
     def voiced(self, frames: Audio) -> NDArray[np.bool_]:
         decisions = np.empty(len(frames), bool)
         if len(frames):
-            for index, probability in enumerate(self._network.probabilities(self._last, frames)):
+            for index, probability in enumerate(self._network.probabilities(self._before, frames, self._memory)):
                 decisions[index] = self._voiced = self._threshold.reached(probability, self._voiced)
-            self._last = frames[-1].copy()
+            self._before = frames[-1, -CONTEXT:].copy()
         return decisions
 
 
@@ -132,22 +118,21 @@ class CascadeDetector:
         mode: WebRTC's, 0 to 3.
 
     Raises:
-        DetectorUnavailable: onnxruntime is not installed.
         ValueError: the threshold or the mode is out of range.
     """
 
-    frame_samples = SILERO_FRAME
+    frame_samples = FRAME
 
     def __init__(self, threshold: float = 0.5, mode: int = 3) -> None:
         self._gate = WebRtcDetector(mode)
         self._threshold = _Threshold(threshold)
-        self._network = _Network()
+        self._network = network()
         self.reset()
 
     def reset(self) -> None:
         self._gate.reset()
-        self._network.forget()
-        self._latest = np.zeros((_WARM_UP_FRAMES + 1, SILERO_FRAME), np.float32)
+        self._memory = Memory()
+        self._latest = np.zeros((_WARM_UP_FRAMES + 1, FRAME), np.float32)
         """What Silero may still be shown, and the frame before it."""
         self._unseen = 0
         """Frames since Silero was last asked."""
@@ -170,10 +155,11 @@ class CascadeDetector:
     def _ask(self, heard: Audio) -> None:
         """Ask Silero about the last of these frames."""
         if self._unseen > _WARM_UP_FRAMES:
-            self._network.forget()
+            self._memory = Memory()
             self._voiced = False
         shown = min(self._unseen, _SURE_SHOWN if self._sure else _WARM_UP_FRAMES)
-        probability = self._network.probabilities(heard[-shown - 1], heard[-shown:])[-1]
+        before = heard[-shown - 1, -CONTEXT:]
+        probability = self._network.probabilities(before, heard[-shown:], self._memory)[-1]
         self._voiced = self._threshold.reached(probability, self._voiced)
         self._sure = self._threshold.sure(probability)
         self._unseen = 0
@@ -187,7 +173,6 @@ def make_detector(name: str, *, threshold: float = 0.5, mode: int = 3) -> VoiceD
         mode: WebRTC's; has no part in `silero`.
 
     Raises:
-        DetectorUnavailable: something it needs is not installed.
         ValueError: there is no detector of that name, or an option is out of range.
     """
     if name == "cascade":
@@ -214,45 +199,3 @@ class _Threshold:
     def sure(self, probability: float) -> bool:
         """Whether the next frames hardly can be decided otherwise."""
         return probability < _SURELY_UNVOICED or probability >= max(self._on, _SURELY_VOICED)
-
-
-class _Network:
-    """Silero's network, and what it remembers of one channel."""
-
-    def __init__(self) -> None:
-        self._session = _silero()
-        self.forget()
-
-    def forget(self) -> None:
-        self._h = self._c = np.zeros((1, 1, 128), np.float32)
-
-    def probabilities(self, before: Audio, frames: Audio) -> list[float]:
-        """Probability of speech in each of the frames.
-
-        Args:
-            before: the frame before them, shape ``[512]``.
-            frames: shape ``[k, 512]``, at least one.
-        """
-        overlapping = np.empty((len(frames), _SILERO_CONTEXT + SILERO_FRAME), np.float32)
-        overlapping[:, _SILERO_CONTEXT:] = frames
-        overlapping[0, :_SILERO_CONTEXT] = before[-_SILERO_CONTEXT:]
-        overlapping[1:, :_SILERO_CONTEXT] = frames[:-1, -_SILERO_CONTEXT:]
-        found: list[NDArray[np.float32]] = self._session.run(None, {"input": overlapping, "h": self._h, "c": self._c})
-        probabilities, self._h, self._c = found
-        return cast("list[float]", probabilities.tolist())
-
-
-@functools.cache
-def _silero() -> InferenceSession:
-    """The network, shared by all detectors of the process; it keeps no state of its own."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise DetectorUnavailable(
-            "Silero needs onnxruntime: pip install 'streaming-asr[silero]' (or choose --vad webrtc)"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    # One frame is too little work to share out, and threads that wait for it would spin.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(_SILERO_WEIGHTS, options, providers=["CPUExecutionProvider"])
