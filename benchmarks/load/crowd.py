@@ -42,6 +42,8 @@ class Run:
     """What has happened so far; read while it goes on, to show progress."""
 
     plan: Plan
+    wanted: int
+    """Utterances to speak, where each is spoken once."""
     takes: list[Take] = field(default_factory=list)
     """In the order in which they began."""
     open: int = 0
@@ -89,7 +91,7 @@ class Crowd:
         self._plan = plan
         self._clock = clock or WallClock()
         self._offsets = _offsets(plan, utterances)
-        self.run = Run(plan, full_s=max(self._offsets))
+        self.run = Run(plan, len(utterances), full_s=max(self._offsets))
         self._once = deque(utterances)
         """What is still to be spoken, where each utterance is spoken once."""
         self._pending = 0

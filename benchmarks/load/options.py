@@ -58,14 +58,18 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument(
         "--duration", type=_seconds, metavar="S", help="speak clip after clip for so long; default: each clip once"
     )
-    load.add_argument("--ramp", type=_seconds, metavar="S", help="streams begin over so long; default: one clip's length")
+    load.add_argument("--ramp", type=_seconds, metavar="S", help="streams begin over so long; default: a clip's length")
     load.add_argument("--seed", type=int, default=0, help="of order and stagger (default: %(default)s)")
     load.add_argument(
         "--patience", type=_seconds, default=30.0, metavar="S", help="wait for the end so long (default: %(default)s)"
     )
     load.add_argument("--search", action="store_true", help="find the most streams within the objective")
     load.add_argument(
-        "--objective-s", type=_seconds, default=2.0, metavar="S", help="p95 of TTFS, for --search (default: %(default)s)"
+        "--objective-s",
+        type=_seconds,
+        default=2.0,
+        metavar="S",
+        help="p95 of TTFS for --search (default: %(default)s)",
     )
     load.add_argument("--max-streams", type=_positive, default=1024, metavar="N", help="of --search; default: 1024")
 

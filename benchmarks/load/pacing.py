@@ -15,8 +15,8 @@ from typing import Protocol
 import numpy as np
 
 LAG_P99_S = 0.05
-"""The latencies to be measured begin at about 0.2 s, and users send chunks of 0.02 to 0.1 s. The event loop that sends also
-stamps what comes back: if it is later than this, the tail of the latencies is its own."""
+"""The latencies to be measured begin at about 0.2 s, and users send chunks of 0.02 to 0.1 s. The event loop that sends
+also stamps what comes back: if it is later than this, the tail of the latencies is its own."""
 LAG_WORST_S = 0.5
 """A pause of this length bends the latency of all sessions of that moment, and in minutes no p99 shows it."""
 HELD_S = 0.005

@@ -1,6 +1,6 @@
 """The packet log: every chunk and every change of text with its time, so that any figure can be computed anew.
 
-A file of JSON lines. `begin` opens a session and says all that is known of it beforehand; then come `sent`, `shown`, and
+A file of JSON lines. `begin` opens a session and says all that is known of it beforehand; then come `sent`, `shown` and
 `end`, which all name the session by its number. Times are those of `benchmarks.session_log`.
 """
 
