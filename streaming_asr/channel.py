@@ -277,16 +277,21 @@ class Channel:
         )
 
     def _publish(self) -> list[Event]:
-        """The finals that are ready, in the order they were spoken."""
-        events: list[Event] = []
+        """The finals that are ready, in the order they were spoken; each `Finalized` right after those it awaits."""
+        events = self._finalized()
         while self._utterances and self._utterances[0].settled:
             utterance = self._utterances.popleft()
             self._released.append(self._name(utterance))
             events += self._final(utterance)
+            events += self._finalized()
+        self._forget()
+        return events
+
+    def _finalized(self) -> list[Event]:
+        events: list[Event] = []
         oldest = self._utterances[0].number if self._utterances else None
         while self._finalizing and (oldest is None or oldest > self._finalizing[0][0]):
             events.append(Finalized(self._index, ms_of(self._finalizing.popleft()[1])))
-        self._forget()
         return events
 
     def _final(self, utterance: Utterance) -> list[Event]:

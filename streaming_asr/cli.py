@@ -162,6 +162,7 @@ def _server_options(parser: argparse.ArgumentParser) -> None:
     )
     uploads = parser.add_argument_group("recordings over HTTP")
     uploads.add_argument("--max-upload-bytes", type=int, default=server.max_upload_bytes)
+    uploads.add_argument("--max-recordings", type=int, default=server.max_recordings, help="at once; others wait")
     uploads.add_argument("--allow-private-urls", action="store_true", help="fetch from addresses that are not public")
     uploads.add_argument("--fetch-timeout-s", type=float, default=server.fetch_timeout_s)
 
@@ -243,6 +244,7 @@ async def _serve(options: argparse.Namespace) -> int:
         final_objective_s=options.final_objective_s,
         drain_timeout_s=options.drain_timeout_s,
         max_upload_bytes=options.max_upload_bytes,
+        max_recordings=options.max_recordings,
         allow_private_urls=options.allow_private_urls,
         fetch_timeout_s=options.fetch_timeout_s,
         session=_session(options),

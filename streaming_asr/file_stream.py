@@ -45,6 +45,7 @@ async def stream_file(host: Host, audio: Iterator[Audio], options: SessionOption
             inbox.put_nowait(event)
 
     session = host.open(options, told)
+    session.recorded = True
     bound = max(HELD_S, session.options.max_utterance_s + 30)
     try:
         for piece in audio:

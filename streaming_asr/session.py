@@ -56,6 +56,8 @@ class Session:
         detector: Callable[[SessionOptions], VoiceDetector] = detector_for,
     ) -> None:
         self.key = key
+        self.recorded = False
+        """Whether the audio is a recording: it never counts as live. Set before any audio comes."""
         self._capabilities = capabilities
         self._make_detector = detector
         self.options = _fitted(options, capabilities)
@@ -88,6 +90,8 @@ class Session:
 
     def live(self, now: float) -> bool:
         """Whether the audio comes as it is spoken, rather than faster, as from a file."""
+        if self.recorded:
+            return False
         return self._began is None or self._samples / SAMPLE_RATE - (now - self._began) <= LIVE_SLACK_S
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from streaming_asr.events import Final
+from streaming_asr.spacing import following
+from streaming_asr.timed_words import TimedWord, timed_words
 
 CUE_CHARS = 84
 """Longest cue: two lines of 42 characters, as broadcasters' guidelines have it."""
@@ -39,31 +41,23 @@ def written(finals: Sequence[Final], style: str) -> str:
 
 def cues_of(final: Final) -> list[Cue]:
     """A final's cues: split where they grow too long, at the words' times, or by their length where there are none."""
-    timed = [(word.text, word.start_ms, word.end_ms) for word in final.words or ()] or _spread(final)
     cues: list[Cue] = []
-    for text, start, end in timed:
+    for word in timed_words(final.text, final.start_ms, final.end_ms, final.words):
         last = cues[-1] if cues else None
-        if last is not None and len(last.text) + 1 + len(text) <= CUE_CHARS:
-            cues[-1] = Cue(last.start_ms, end, f"{last.text} {text}")
+        text = following(last.text, word.text) if last is not None else word.text
+        if last is not None and len(last.text) + len(text) <= CUE_CHARS:
+            cues[-1] = Cue(last.start_ms, word.end_ms, last.text + text)
         else:
-            cues.append(Cue(start, end, text))
+            cues += _of_word(word)
     return cues
 
 
-def _spread(final: Final) -> Iterable[tuple[str, int, int]]:
-    """Words with times in proportion to their place in the text. Scripts without spaces are cut by length."""
-    words = [part for word in final.text.split() for part in _pieces(word)]
-    total = sum(map(len, words))
-    said = 0
-    for word in words:
-        start = final.start_ms + (final.end_ms - final.start_ms) * said // total
-        said += len(word)
-        yield word, start, final.start_ms + (final.end_ms - final.start_ms) * said // total
-
-
-def _pieces(word: str) -> Iterable[str]:
-    half = CUE_CHARS // 2
-    return (word[start : start + half] for start in range(0, len(word), half))
+def _of_word(word: TimedWord) -> list[Cue]:
+    """A cue that begins with a word; several where the word itself is too long."""
+    length = word.end_ms - word.start_ms
+    cuts = [*range(0, len(word.text), CUE_CHARS), len(word.text)]
+    times = [word.start_ms + length * cut // len(word.text) for cut in cuts]
+    return [Cue(times[n], times[n + 1], word.text[start : start + CUE_CHARS]) for n, start in enumerate(cuts[:-1])]
 
 
 def _span(cue: Cue, point: str) -> str:

@@ -38,6 +38,8 @@ async def transcribe_files(
     """
     status = 0
     finals: list[Final] = []
+    if style in ("srt", "vtt"):
+        options = options.changed(word_times=True)
     await recognizer.start()
     try:
         host = _Host(recognizer)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.live_server import LiveServer
+from tests.sdks.clips import KEY, Clips
 
 HERE = Path(__file__).parent
 
@@ -18,6 +19,18 @@ def server() -> Iterator[LiveServer]:
     """One server with the embedded default, for all tests that leave it as they found it."""
     with LiveServer() as live:
         yield live
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Iterator[LiveServer]:
+    """As `server`, but it asks for a key."""
+    with LiveServer("--api-key", KEY) as live:
+        yield live
+
+
+@pytest.fixture(scope="session")
+def clips(librivox: Path, tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    return Clips(librivox, tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="session")

@@ -1,70 +1,29 @@
 """Clients that other people wrote, unmodified, each in a process of its own: OpenAI's protocol and its dialects.
 
-Their scripts are in tests/sdks/openai. Real speech goes to the real server, at real time where partials matter.
+Their scripts are in tests/sdks/clients. Real speech goes to the real server, at real time where partials matter.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jiwer
-import numpy as np
 import pytest
 import trustme
 
 from tests.live_server import LiveServer
+from tests.sdks.clips import KEY, Clips, said, telephone
 from tests.sdks.environments import run_node, run_python
-from tests.test_server_stream import _encoded
-from tests.wire import speech as read_speech
-from tests.wire import words
 
 # The first of them installs their environment.
 pytestmark = pytest.mark.timeout(900)
 
-KEY = "sk-for-tests"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 MID_WORD_MS = 1480
 """In the middle of a word of the first clip."""
 
 Heard = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[LiveServer]:
-    """A server that asks for a key."""
-    with LiveServer("--api-key", KEY) as live:
-        yield live
-
-
-class Clips:
-    """Two sentences that Whisper tiny gets right, as raw audio in any form."""
-
-    def __init__(self, librivox: Path, folder: Path) -> None:
-        entries = {
-            entry["id"][-4:]: entry for entry in map(json.loads, (librivox / "manifest.jsonl").read_text().splitlines())
-        }
-        self._entries = [entries["0930"], entries["0870"]]
-        self._librivox = librivox
-        self._folder = folder
-
-    def texts(self) -> list[str]:
-        return [entry["text"] for entry in self._entries]
-
-    def raw(self, index: int, rate: int = 24_000, encoding: str = "s16le", silence_s: float = 0.0) -> str:
-        """Path of a clip, silence added, without a header."""
-        samples = read_speech(self._librivox / self._entries[index]["path"], rate)
-        samples = np.concatenate([samples, np.zeros(round(silence_s * rate), np.int16)])
-        path = self._folder / f"{index}-{rate}-{encoding}-{silence_s}.raw"
-        path.write_bytes(_encoded(samples, encoding).tobytes())
-        return str(path)
-
-
-@pytest.fixture(scope="module")
-def clips(librivox: Path, tmp_path_factory: pytest.TempPathFactory) -> Clips:
-    return Clips(librivox, tmp_path_factory.mktemp("clips"))
 
 
 def _of(heard: Heard, scenario: str) -> Heard:
@@ -79,14 +38,9 @@ def _deltas(heard: Heard) -> str:
     return "".join(event["delta"] for event in heard if event["type"] == f"{TRANSCRIPTION}.delta")
 
 
-def _said(text: str, reference: str, at_most: float = 0.2) -> None:
-    error = jiwer.wer(" ".join(words(reference)), " ".join(words(text)) or "-")
-    assert error <= at_most, f"WER {error:.2f}: {text!r} for {reference!r}"
-
-
 def _openai(guarded: LiveServer, run: str, **asked: Any) -> Heard:
     url = f"{guarded.http_url}/v1"
-    return run_python("openai", "openai_python.py", {"url": url, "key": KEY, "run": run, **asked})
+    return run_python("clients", "openai_python.py", {"url": url, "key": KEY, "run": run, **asked})
 
 
 def test_openai_python_hears_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
@@ -100,8 +54,8 @@ def test_openai_python_hears_words_while_they_are_spoken(guarded: LiveServer, cl
         ended = ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed", "conversation.item.added"]
         assert kinds[kinds.index(ended[0]) :][:3] == ended
         (text,) = _texts(heard)
-        _said(text, reference)
-        _said(_deltas(heard), reference, 0.3)
+        said(text, reference)
+        said(_deltas(heard), reference, 0.3)
         assert heard[-1]["usage"]["seconds"] > 1
         # Asked for, but the embedded recognizer's beam search knows none.
         assert "logprobs" not in heard[-1]
@@ -114,13 +68,13 @@ def test_openai_python_commits(guarded: LiveServer, clips: Clips) -> None:
     kinds = [event["type"] for event in at_real_time]
     assert kinds.index(f"{TRANSCRIPTION}.delta") < kinds.index("spoken")
     assert "input_audio_buffer.speech_started" not in kinds
-    _said(_texts(at_real_time)[0], reference)
+    said(_texts(at_real_time)[0], reference)
     assert _texts(_of(told, "empty")) == [""]
     halves = _texts(_of(told, "first half")) + _texts(_of(told, "second half"))
     assert len(halves) == 2
     assert all(halves)
     # The word that was cut, and what stands beside it, may be lost.
-    _said(" ".join(halves), reference, 0.5)
+    said(" ".join(halves), reference, 0.5)
     cleared = _of(told, "cleared")
     assert "input_audio_buffer.cleared" in [event["type"] for event in cleared]
     assert _texts(cleared) == [""]
@@ -130,22 +84,10 @@ def test_openai_python_commits(guarded: LiveServer, clips: Clips) -> None:
 
 
 def _telephone(speech: Path | None, folder: Path) -> Iterator[dict[str, Any]]:
-    """Announcements of a telephone exchange in µ-law, each committed as one, where the machine has them."""
-    if speech is None:
-        return
-    lines = (speech / "telephone_8k" / "manifest.jsonl").read_text().splitlines()
-    for entry in map(json.loads, lines[:8]):
-        samples = read_speech(speech / "telephone_8k" / entry["path"], 8000)
-        path = folder / f"{entry['id']}.raw"
-        path.write_bytes(_encoded(samples, "mulaw").tobytes())
-        form = {
-            "name": entry["id"],
-            "format": {"type": "audio/pcmu"},
-            "bytes_per_second": 8000,
-            "chunk_ms": 20,
-            "commit": True,
-        }
-        yield {**form, "path": str(path), "text": entry["text"]}
+    """Announcements of a telephone exchange, each committed as one, where the machine has them."""
+    for path, text in telephone(speech, folder):
+        form = {"name": path, "format": {"type": "audio/pcmu"}, "bytes_per_second": 8000, "chunk_ms": 20}
+        yield {**form, "commit": True, "path": path, "text": text}
 
 
 def test_openai_python_sends_any_rate_encoding_and_chunk(
@@ -171,9 +113,9 @@ def test_openai_python_sends_any_rate_encoding_and_chunk(
     told = _openai(guarded, "formats", formats=forms)
     heard = [" ".join(_texts(_of(told, form["name"]))) for form in forms]
     for text in heard[len(spoken) :]:
-        _said(text, clips.texts()[0], 0.35)
+        said(text, clips.texts()[0], 0.35)
     if spoken:
-        _said(" ".join(heard[: len(spoken)]), " ".join(spoken), 0.1)
+        said(" ".join(heard[: len(spoken)]), " ".join(spoken), 0.1)
 
 
 def test_openai_python_is_told_what_is_wrong_and_goes_on(guarded: LiveServer, clips: Clips) -> None:
@@ -184,7 +126,7 @@ def test_openai_python_is_told_what_is_wrong_and_goes_on(guarded: LiveServer, cl
     assert {error["type"] for error in wrong} == {"invalid_request_error"}
     assert wrong[2]["event_id"] == "mine"
     assert "knows en" in wrong[4]["message"]
-    _said(" ".join(_texts(told)), clips.texts()[0])
+    said(" ".join(_texts(told)), clips.texts()[0])
     assert [event["type"] for event in told].count("input_audio_buffer.speech_started") == 1, "silence is no speech"
 
 
@@ -206,31 +148,33 @@ def test_openai_python_beta(guarded: LiveServer, clips: Clips) -> None:
     kinds = [event["type"] for event in told]
     assert "transcription_session.updated" in kinds
     assert "conversation.item.created" in kinds
-    _said(" ".join(_texts(told)), clips.texts()[0])
+    said(" ".join(_texts(told)), clips.texts()[0])
 
 
 def test_livekit(guarded: LiveServer, clips: Clips) -> None:
     """Twice by one client, in chunks of 10 ms and of 500 ms."""
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clip": clips.raw(0, 16_000)}
-    told = run_python("openai", "livekit_agents.py", asked)
+    told = run_python("clients", "livekit_agents.py", asked)
     for index in range(2):
         heard = _of(told, str(index))
         kinds = [event["type"] for event in heard]
         assert kinds.index("start_of_speech") < kinds.index("interim_transcript") < kinds.index("spoken")
         assert kinds.index("interim_transcript") < kinds.index("final_transcript")
         assert "end_of_speech" in kinds
-        _said(" ".join(event["text"] for event in heard if event["type"] == "final_transcript"), clips.texts()[0])
+        said(" ".join(event["text"] for event in heard if event["type"] == "final_transcript"), clips.texts()[0])
 
 
 @pytest.mark.parametrize("run", ["server_vad", "own_vad", "together"])
 def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "run": run}
-    told = run_python("openai", "pipecat_services.py", {**asked, "clips": [clips.raw(0, 16_000), clips.raw(0, 16_000)]})
+    told = run_python(
+        "clients", "pipecat_services.py", {**asked, "clips": [clips.raw(0, 16_000), clips.raw(0, 16_000)]}
+    )
     kinds = [event["type"] for event in told]
     assert "error" not in kinds, told
     assert kinds.index("InterimTranscriptionFrame") < kinds.index("spoken")
     finals = [event["text"] for event in told if event["type"] == "TranscriptionFrame"]
-    _said(" ".join(finals), " ".join(clips.texts()[:1] * 2))
+    said(" ".join(finals), " ".join(clips.texts()[:1] * 2))
     assert ("ProposedUserStartedSpeakingFrame" in kinds) == (run == "server_vad")
     if run != "server_vad":
         assert len(finals) == 2
@@ -239,18 +183,18 @@ def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
 def test_dashscope(guarded: LiveServer, clips: Clips) -> None:
     url = guarded.http_url.replace("http", "ws", 1) + "/api-ws/v1/realtime"
     asked = {"url": url, "key": KEY, "clips": [clips.raw(0, 16_000)]}
-    told = run_python("openai", "dashscope_qwen.py", asked)
+    told = run_python("clients", "dashscope_qwen.py", asked)
     by_pauses = _of(told, "vad")
     kinds = [event["type"] for event in by_pauses]
     assert kinds.index("input_audio_buffer.speech_started") < kinds.index(f"{TRANSCRIPTION}.text")
     assert kinds.index(f"{TRANSCRIPTION}.text") < kinds.index("spoken")
     assert kinds[-2:] == ["session.finished", "closed"]
-    _said(" ".join(_texts(by_pauses)), " ".join(clips.texts()[:1] * 2))
+    said(" ".join(_texts(by_pauses)), " ".join(clips.texts()[:1] * 2))
     texts = [event for event in by_pauses if event["type"] == f"{TRANSCRIPTION}.text"]
     assert any(event["stash"] for event in texts)
     by_commits = _of(told, "manual")
     (text,) = _texts(by_commits)
-    _said(text, clips.texts()[0])
+    said(text, clips.texts()[0])
     assert "input_audio_buffer.speech_started" not in [event["type"] for event in by_commits]
     silent = _of(told, "silence")
     assert _texts(silent) == []
@@ -260,14 +204,14 @@ def test_dashscope(guarded: LiveServer, clips: Clips) -> None:
 
 def test_vllm_s_example(guarded: LiveServer, clips: Clips) -> None:
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clip": clips.raw(0, 16_000), "model": "tiny.en"}
-    told = run_python("openai", "vllm_example.py", asked)
+    told = run_python("clients", "vllm_example.py", asked)
     for scenario in ("named", "older"):
         heard = _of(told, scenario)
         kinds = [event["type"] for event in heard]
         assert kinds.index("transcription.delta") < kinds.index("spoken")
         done = heard[-1]
-        _said(done["text"], clips.texts()[0])
-        _said("".join(event["delta"] for event in heard if event["type"] == "transcription.delta"), done["text"])
+        said(done["text"], clips.texts()[0])
+        said("".join(event["delta"] for event in heard if event["type"] == "transcription.delta"), done["text"])
     assert _of(told, "unknown")[-1]["code"] == "model_not_found"
 
 
@@ -281,9 +225,9 @@ def test_openai_javascript(clips: Clips, tmp_path: Path) -> None:
     issued.private_key_pem.write_to_path(str(private))
     with LiveServer("--api-key", KEY, "--certificate", str(certificate), "--private-key", str(private)) as live:
         asked = {"url": f"{live.http_url}/v1", "key": KEY, "clip": clips.raw(0)}
-        told = run_node("openai", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
+        told = run_node("clients", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
     for scenario in ("node", "browser"):
         heard = _of(told, scenario)
         kinds = [event["type"] for event in heard]
         assert kinds.index(f"{TRANSCRIPTION}.delta") < kinds.index("input_audio_buffer.committed")
-        _said(" ".join(_texts(heard)), clips.texts()[0])
+        said(" ".join(_texts(heard)), clips.texts()[0])

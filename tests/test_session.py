@@ -160,6 +160,16 @@ def test_finalize_twice_and_with_nothing_said() -> None:
     assert _kinds(session.complete(1, read(job), 0.6)) == [Final, Finalized]
 
 
+def test_each_finalize_is_answered_before_the_next_utterance_s_final_even_if_that_was_ready_first() -> None:
+    session = make_session(SessionOptions(partials=False))
+    for _ in range(2):
+        _receive(session, speech(0.5))
+        session.finalize(0.5)
+    first, second = _job(session, 1), _job(session, 2)
+    assert session.complete(2, read(second), 0.6) == []
+    assert _kinds(session.complete(1, read(first), 0.7)) == [Final, Finalized, Final, Finalized]
+
+
 def test_a_final_that_fails_is_tried_again_then_given_up_for_the_partial_text() -> None:
     session = make_session()
     _receive(session, speech(0.5))

@@ -72,6 +72,6 @@ def test_long_finals_are_split_into_readable_cues(text: str) -> None:
 
 def test_cues_keep_the_words_own_times() -> None:
     said = tuple(Word(f"word{n:02}", 1000 * n, 1000 * n + 400) for n in range(40))
-    cues = cues_of(_final(" ".join(word.text for word in said), said))
+    cues = cues_of(Final(1, 0, " ".join(word.text for word in said), "en", 0, 40_000, 0.9, said))
     assert cues[0].start_ms == 0
     assert cues[1].start_ms == int(cues[1].text[4:6]) * 1000

@@ -5,7 +5,7 @@ A new protocol is one file with a `Translator` and one line in `protocols/regist
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,6 +27,31 @@ class Request:
     """When, in seconds since 1970."""
     session: Mapping[str, Any] = field(default_factory=dict)
     """What the short-lived key that the client came with says of its sessions."""
+
+
+class BadRequest(ValueError):
+    """What a client asks for as it connects will not do; the message says what would be right. Raised by translators
+    as they are made, where the protocol refuses the handshake for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A handshake is refused."""
+
+    status: int
+    """Of HTTP."""
+    code: str
+    message: str
+    """What was wrong, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalAnswer:
+    """The HTTP answer to a refused handshake."""
+
+    body: Mapping[str, Any]
+    """Sent as JSON."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +172,18 @@ class Translator(Protocol):
 
     def failed(self, failure: Failure) -> list[Command]:
         """Tell the client in the protocol's own words; close when `failure.close` says so."""
+
+
+def plain_refusal(refusal: Refusal) -> RefusalAnswer:
+    """A refused handshake in the words of most protocols, which are OpenAI's."""
+    error = {"code": refusal.code, "message": refusal.message, "type": "invalid_request_error", "param": None}
+    return RefusalAnswer({"error": error})
+
+
+@dataclass(frozen=True, slots=True)
+class WireProtocol:
+    """What `protocols/registry.py` says of a protocol."""
+
+    translator: Callable[[Request, SessionOptions], Translator]
+    """Makes a connection's; the options are the server's defaults. May raise `BadRequest`."""
+    refused: Callable[[Refusal], RefusalAnswer] = plain_refusal

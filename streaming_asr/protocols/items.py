@@ -7,13 +7,13 @@ as a delta is never taken back.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streaming_asr.events import EndReason, Event, Final, Partial, SpeechEnded, SpeechStarted, Warning
 from streaming_asr.protocols.continuation import rest_of
+from streaming_asr.spacing import following
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class _Item:
         stable = partial.stable.strip()
         delta = self._tell(stable)
         self.told_of_first = stable
-        tentative = partial.tentative.rstrip() if stable else _joined(self.text, partial.tentative.strip())
-        text = self.text + _joined(self.text, stable)
+        tentative = partial.tentative.rstrip() if stable else following(self.text, partial.tentative.strip())
+        text = self.text + following(self.text, stable)
         return Grown(self.number, delta, text, tentative, partial.language or self.language)
 
     def finish_first(self, final: Final) -> Grown:
@@ -110,7 +110,7 @@ class _Item:
         delta = self._tell(self.told_of_first + rest_of(final.text, self.told_of_first))
         self.told_of_first = ""
         self.partials.pop(self.pending.popleft(), None)
-        self.text += _joined(self.text, final.text)
+        self.text += following(self.text, final.text)
         self.language = final.language or self.language
         self.seconds += (final.end_ms - final.start_ms) / 1000
         if final.logprobs is None and final.text:
@@ -128,7 +128,7 @@ class _Item:
         """What of the first pending utterance's text has not been told."""
         new = text[len(self.told_of_first) :]
         if not self.told_of_first:
-            new = _joined(self.told, new)
+            new = following(self.told, new)
         self.told += new
         return new
 
@@ -260,14 +260,3 @@ class Items:
             partial = item.partials.get(pending[0])
             if partial is not None and not item.told_of_first:
                 told.append(item.grow(partial))
-
-
-def _joined(left: str, right: str) -> str:
-    """`right` as it must follow `left`: with a space between them where the script has spaces."""
-    if not left or not right or _wide(left[-1]) or _wide(right[0]):
-        return right
-    return " " + right
-
-
-def _wide(char: str) -> bool:
-    return unicodedata.east_asian_width(char) in "WF"

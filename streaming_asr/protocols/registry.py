@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from streaming_asr.protocols.base import Request, Translator
+from streaming_asr.protocols.base import WireProtocol
 from streaming_asr.protocols.dashscope import DashScopeTranslator
+from streaming_asr.protocols.deepgram import DeepgramTranslator
+from streaming_asr.protocols.deepgram_flux import FluxTranslator
+from streaming_asr.protocols.deepgram_query import refused
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.protocols.realtime import RealtimeTranslator
-from streaming_asr.settings import SessionOptions
 
-PROTOCOLS: Mapping[str, Callable[[Request, SessionOptions], Translator]] = {
-    "/v1/stream": NativeTranslator,
-    "/v1/realtime": RealtimeTranslator,
-    "/api-ws/v1/realtime": DashScopeTranslator,
+PROTOCOLS: Mapping[str, WireProtocol] = {
+    "/v1/stream": WireProtocol(NativeTranslator),
+    "/v1/realtime": WireProtocol(RealtimeTranslator),
+    "/api-ws/v1/realtime": WireProtocol(DashScopeTranslator),
+    "/v1/listen": WireProtocol(DeepgramTranslator, refused),
+    "/v2/listen": WireProtocol(FluxTranslator, refused),
 }

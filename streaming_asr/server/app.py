@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 
 from streaming_asr import __version__
 from streaming_asr.events import Warning
-from streaming_asr.protocols.base import Failure, Request, Translator
+from streaming_asr.protocols.base import BadRequest, Failure, Refusal, Request, WireProtocol, plain_refusal
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.recognizers.base import Recognizer
 from streaming_asr.server.auth import chosen_subprotocol, key_fits, offered_key, origin_fits
@@ -25,9 +25,8 @@ from streaming_asr.server.connection import SHUTDOWN, Connection
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.pages import page_routes
 from streaming_asr.server.service import Service
-from streaming_asr.settings import SessionOptions
 
-_WRONG_KEY = "The API key is missing or wrong; send `Authorization: Bearer KEY`."
+_UNAUTHORIZED = Refusal(401, "unauthorized", "The API key is missing or wrong; send `Authorization: Bearer KEY`.")
 
 
 class Application:
@@ -47,8 +46,8 @@ class Application:
             *page_routes(self.service),
             Route("/v1/realtime/client_secrets", self._client_secret, methods=["POST"]),
         ]
-        for path, make_translator in PROTOCOLS.items():
-            routes.append(WebSocketRoute(path, self._endpoint(path, make_translator)))
+        for path, protocol in PROTOCOLS.items():
+            routes.append(WebSocketRoute(path, self._endpoint(path, protocol)))
         self.asgi = Starlette(routes=routes)
 
     def end_all(self, failure: Failure = SHUTDOWN) -> None:
@@ -80,18 +79,15 @@ class Application:
     async def _client_secret(self, request: HttpRequest) -> Response:
         options = self.service.options
         if not key_fits(offered_key(request.headers, request.query_params), options.api_keys):
-            return self._denied(401, "unauthorized", _WRONG_KEY)
+            return self._denied(_UNAUTHORIZED)
         return await issue_client_secret(request, self.client_secrets, options.session)
 
-    def _endpoint(
-        self, path: str, make_translator: Callable[[Request, SessionOptions], Translator]
-    ) -> Callable[[WebSocket], object]:
+    def _endpoint(self, path: str, protocol: WireProtocol) -> Callable[[WebSocket], object]:
         async def endpoint(websocket: WebSocket) -> None:
             subprotocols = tuple(websocket.scope["subprotocols"])
             if refusal := self._refusal(websocket, subprotocols):
-                await websocket.send_denial_response(refusal)
+                await websocket.send_denial_response(self._denied(refusal, protocol))
                 return
-            await websocket.accept(subprotocol=chosen_subprotocol(subprotocols))
             request = Request(
                 path=path,
                 query=tuple(websocket.query_params.multi_items()),
@@ -100,7 +96,13 @@ class Application:
                 time=time.time(),
                 session=self.client_secrets.session_of(_key(websocket, subprotocols), time.time()) or {},
             )
-            translator = make_translator(request, self.service.options.session)
+            try:
+                translator = protocol.translator(request, self.service.options.session)
+            except BadRequest as error:
+                refusal = Refusal(400, "bad_option", str(error))
+                await websocket.send_denial_response(self._denied(refusal, protocol))
+                return
+            await websocket.accept(subprotocol=chosen_subprotocol(subprotocols))
             connection = Connection(websocket, translator, self.service, path)
             self.connections.add(connection)
             self._none_open.clear()
@@ -113,23 +115,23 @@ class Application:
 
         return endpoint
 
-    def _refusal(self, websocket: WebSocket, subprotocols: tuple[str, ...]) -> Response | None:
-        """Why a handshake is refused, as the HTTP answer to it; None if it is not."""
+    def _refusal(self, websocket: WebSocket, subprotocols: tuple[str, ...]) -> Refusal | None:
+        """Why a handshake is refused; None if it is not."""
         options = self.service.options
         headers = websocket.headers
         if not origin_fits(headers.get("origin"), headers.get("host"), options.allowed_origins):
-            return self._denied(403, "forbidden_origin", f"Pages of {headers['origin']} may not connect here.")
+            return Refusal(403, "forbidden_origin", f"Pages of {headers['origin']} may not connect here.")
         key = _key(websocket, subprotocols)
         short_lived = self.client_secrets.session_of(key, time.time()) is not None
         if not short_lived and not key_fits(key, options.api_keys):
-            return self._denied(401, "unauthorized", _WRONG_KEY)
+            return _UNAUTHORIZED
         return None
 
-    def _denied(self, status: int, code: str, message: str) -> Response:
-        self.service.metrics.refusals.labels(code).inc()
-        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-        error = {"code": code, "message": message, "type": "invalid_request_error", "param": None}
-        return JSONResponse({"error": error}, status_code=status, headers=headers)
+    def _denied(self, refusal: Refusal, protocol: WireProtocol | None = None) -> Response:
+        self.service.metrics.refusals.labels(refusal.code).inc()
+        answer = (protocol.refused if protocol else plain_refusal)(refusal)
+        headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+        return JSONResponse(answer.body, status_code=refusal.status, headers={**headers, **answer.headers})
 
 
 def _key(websocket: WebSocket, subprotocols: tuple[str, ...]) -> str | None:

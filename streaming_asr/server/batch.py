@@ -8,13 +8,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
-import math
 import tempfile
-import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +18,28 @@ import msgspec
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from streaming_asr.events import Final
+from streaming_asr.events import Event
 from streaming_asr.file_stream import stream_file
 from streaming_asr.media import UnreadableMedia, read_audio
 from streaming_asr.server.auth import key_fits, offered_key
+from streaming_asr.server.batch_answers import (
+    FORMATS,
+    WORDY_FORMATS,
+    ApiError,
+    EventStream,
+    Transcription,
+    answer,
+    chat_answer,
+)
 from streaming_asr.server.fetch import FetchRefused, fetch
 from streaming_asr.server.service import Refused, Service
 from streaming_asr.settings import MAX_CONTEXT_CHARS, OptionError, SessionOptions
-from streaming_asr.subtitles import written
 
-FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 MAX_CHAT_BYTES = 64 * 2**20
 """Of a chat request, whose audio may be inside; longer recordings are uploaded or named by URL."""
-
-
-class ApiError(Exception):
-    """Told to the client in OpenAI's form."""
-
-    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.param = param
-
-    def response(self) -> Response:
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
-        return JSONResponse({"error": error}, status_code=self.status)
 
 
 class AudioPart(msgspec.Struct):
@@ -90,12 +78,45 @@ class Chat(msgspec.Struct):
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+MAX_WAITING = 64
+"""Requests that may wait until others are done; they are not read meanwhile."""
+
+
+class Turns:
+    """Lets in so many recordings at once; the others wait, in the order they came.
+
+    What waits has not been read, so only what has been let in is on disk.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._free = asyncio.Semaphore(at_once)
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """
+        Raises:
+            ApiError: too many wait.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise ApiError(503, "Too many recordings wait to be transcribed; try again later.", code="busy")
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._free.release()
+
 
 class Batch:
     """The routes for whole recordings."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._turns = Turns(service.options.max_recordings)
         self.routes = [
             Route("/v1/models", self._guarded(self._models)),
             Route("/v1/audio/transcriptions", self._guarded(self._transcriptions), methods=["POST"]),
@@ -127,9 +148,10 @@ class Batch:
 
     async def _transcriptions(self, request: Request) -> Response:
         self._check_ready()
-        form = await self._form(request)
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._turns.turn())
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streaming-asr-"))) / "recording"
+            form = await self._form(request)
             try:
                 upload = form.get("file")
                 if not isinstance(upload, UploadFile):
@@ -141,30 +163,29 @@ class Batch:
             if style not in FORMATS:
                 raise ApiError(400, f"response_format must be one of {', '.join(FORMATS)}.", param="response_format")
             by_word = "word" in form.getlist("timestamp_granularities[]")
-            options = self._options(_text(form, "language"), _text(form, "prompt") or "", by_word)
+            word_times = by_word or style in WORDY_FORMATS
+            options = self._options(_text(form, "language"), _text(form, "prompt") or "", word_times)
             if (_text(form, "stream") or "").lower() in ("true", "1"):
                 return StreamingResponse(self._stream(stack.pop_all(), path, options), media_type="text/event-stream")
-            finals = [final async for final in self._finals(path, options, request)]
-        return _answer(finals, style, by_word)
+            transcription = await self._transcribed(path, options, request)
+        return answer(transcription, style, by_word=by_word)
 
-    async def _stream(self, held: ExitStack, path: Path, options: SessionOptions) -> AsyncIterator[str]:
+    async def _stream(self, held: AsyncExitStack, path: Path, options: SessionOptions) -> AsyncIterator[str]:
         """Server-sent events: a delta for each utterance as it is decoded, then the whole.
 
         Args:
             held: what is let go of at the end.
         """
-        finals: list[Final] = []
-        with held:
+        transcription, stream = Transcription(), EventStream(self._model)
+        async with held:
             try:
-                async for final in self._finals(path, options):
-                    delta = f" {final.text}" if finals else final.text
-                    finals.append(final)
-                    yield _event({"type": "transcript.text.delta", "delta": delta})
+                async for event in self._events(path, options):
+                    if delta := transcription.take(event):
+                        yield stream.delta(delta)
             except ApiError as error:
-                yield _event({"type": "error", "error": {"message": str(error), "code": error.code}})
+                yield stream.failed(error)
                 return
-        yield _event({"type": "transcript.text.done", "text": _joined(finals), "usage": _usage(finals)})
-        yield "data: [DONE]\n\n"
+        yield stream.done(transcription)
 
     async def _chat(self, request: Request) -> Response:
         self._check_ready()
@@ -178,26 +199,12 @@ class Batch:
             raise ApiError(400, "Streaming is not offered here; /v1/audio/transcriptions streams.", param="stream")
         context = " ".join([*texts, *(part.text for part in parts if part.type == "text")])
         options = self._options(chat.language, context, False)
-        with tempfile.TemporaryDirectory(prefix="streaming-asr-") as folder:
-            path = Path(folder) / "recording"
-            await asyncio.to_thread(self._bring, audio[0], path)
-            finals = [final async for final in self._finals(path, options, request)]
-        return JSONResponse(
-            {
-                "id": f"chatcmpl-{uuid.uuid4().hex}",
-                "object": "chat.completion",
-                "created": int(time.time()),
-                "model": self._model,
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": self._raw(finals)},
-                        "finish_reason": "stop",
-                    }
-                ],
-                "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-            }
-        )
+        async with self._turns.turn():
+            with tempfile.TemporaryDirectory(prefix="streaming-asr-") as folder:
+                path = Path(folder) / "recording"
+                await asyncio.to_thread(self._bring, audio[0], path)
+                transcription = await self._transcribed(path, options, request)
+        return chat_answer(self._model, self._raw(transcription))
 
     @property
     def _model(self) -> str:
@@ -257,16 +264,19 @@ class Batch:
                 except FetchRefused as refused:
                     raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
 
-    async def _finals(
-        self, path: Path, options: SessionOptions, request: Request | None = None
-    ) -> AsyncIterator[Final]:
-        """The utterances that say something; given up when the client of `request` hangs up."""
+    async def _transcribed(self, path: Path, options: SessionOptions, request: Request) -> Transcription:
+        """The whole; given up when the client hangs up."""
+        transcription = Transcription()
+        async for event in self._events(path, options):
+            transcription.take(event)
+            if await request.is_disconnected():
+                raise ApiError(400, "The client is gone.")
+        return transcription
+
+    async def _events(self, path: Path, options: SessionOptions) -> AsyncIterator[Event]:
         try:
             async for event in stream_file(self._service, read_audio(path), options):
-                if isinstance(event, Final) and event.text:
-                    yield event
-                if request is not None and await request.is_disconnected():
-                    raise ApiError(400, "The client is gone.")
+                yield event
         except UnreadableMedia as error:
             raise ApiError(
                 400, f"The recording can't be read: {error}".replace(str(path), "it"), param="file"
@@ -276,14 +286,13 @@ class Batch:
             status = 400 if failure.code == "bad_option" else 503
             raise ApiError(status, failure.message, code=failure.code) from None
 
-    def _raw(self, finals: list[Final]) -> str:
+    def _raw(self, transcription: Transcription) -> str:
         """As the model itself would write it: Qwen3-ASR names the language before the text."""
-        text = " ".join(final.text for final in finals)
         if "qwen3-asr" not in self._model.lower():
-            return text
+            return transcription.text
         from streaming_asr.models.qwen3_languages import NAME_OF
 
-        return f"language {NAME_OF.get(_language(finals) or '', 'None')}<asr_text>{text}"
+        return f"language {NAME_OF.get(transcription.language or '', 'None')}<asr_text>{transcription.text}"
 
 
 def _limited(request: Request, limit: int) -> Callable[[], Awaitable[Any]]:
@@ -310,56 +319,3 @@ def _save(upload: UploadFile, path: Path) -> None:
     with path.open("wb") as into:
         while chunk := upload.file.read(1 << 20):
             into.write(chunk)
-
-
-def _language(finals: list[Final]) -> str | None:
-    """The language of most of the speech."""
-    spoken: dict[str, int] = {}
-    for final in finals:
-        if final.language is not None:
-            spoken[final.language] = spoken.get(final.language, 0) + final.end_ms - final.start_ms
-    return max(spoken, key=spoken.__getitem__, default=None)
-
-
-def _joined(finals: list[Final]) -> str:
-    return " ".join(final.text for final in finals)
-
-
-def _usage(finals: list[Final]) -> dict[str, Any]:
-    return {"type": "duration", "seconds": math.ceil(finals[-1].end_ms / 1000) if finals else 0}
-
-
-def _answer(finals: list[Final], style: str, by_word: bool) -> Response:
-    if style == "text":
-        return PlainTextResponse(_joined(finals) + "\n")
-    if style in ("srt", "vtt"):
-        return PlainTextResponse(written(finals, style))
-    answer: dict[str, Any] = {"text": _joined(finals), "usage": _usage(finals)}
-    if style == "verbose_json":
-        answer |= {
-            "task": "transcribe",
-            "language": _language(finals),
-            "duration": finals[-1].end_ms / 1000 if finals else 0.0,
-            "segments": [_segment(number, final) for number, final in enumerate(finals)],
-        }
-        if by_word:
-            answer["words"] = [
-                {"word": word.text, "start": word.start_ms / 1000, "end": word.end_ms / 1000}
-                for final in finals
-                for word in final.words or ()
-            ]
-    return JSONResponse(answer)
-
-
-def _segment(number: int, final: Final) -> dict[str, Any]:
-    return {
-        "id": number,
-        "start": final.start_ms / 1000,
-        "end": final.end_ms / 1000,
-        "text": final.text,
-        "avg_logprob": math.log(final.confidence) if final.confidence else None,
-    }
-
-
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streaming_asr.protocols.openai_session import Configuration, Session
-from streaming_asr.server.batch import ApiError
+from streaming_asr.server.batch_answers import ApiError
 from streaming_asr.settings import OptionError, SessionOptions
 
 MAX_SECRETS = 10_000

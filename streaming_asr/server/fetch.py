@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from typing import IO
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
@@ -15,6 +17,8 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 MAX_REDIRECTS = 3
 _CHUNK = 64 * 1024
 _AGENT = "streaming-asr"
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""IPv4 addresses as networks without IPv4 write them, RFC 6052 section 2.1."""
 
 
 class FetchRefused(Exception):
@@ -73,7 +77,10 @@ def _get(url: str, into: IO[bytes], allow_private: bool, max_bytes: int, deadlin
     except ValueError:
         raise FetchRefused("the URL's port is no number") from None
     connection = http.client.HTTPConnection(parts.hostname, port)
-    connection.sock = _connect(parts.hostname, port, allow_private, deadline)
+    connection.sock = connected = _connect(parts.hostname, port, allow_private, deadline)
+    # Each single wait has a limit; this one holds for a host that sends a byte now and then, too.
+    watch = threading.Timer(max(0.0, deadline - time.monotonic()), _hang_up, (connected,))
+    watch.start()
     try:
         if parts.scheme == "https":
             context = ssl.create_default_context()
@@ -95,13 +102,19 @@ def _get(url: str, into: IO[bytes], allow_private: bool, max_bytes: int, deadlin
             into.write(chunk)
         return None
     finally:
+        watch.cancel()
         connection.close()
+
+
+def _hang_up(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _connect(host: str, port: int, allow_private: bool, deadline: float) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for family, kind, protocol, _, address in found:
-        if not allow_private and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
+        if not allow_private and not is_public(str(address[0])):
             raise FetchRefused(f"{host} is no public address; the server's --allow-private-urls lets it be asked")
         connected = socket.socket(family, kind, protocol)
         connected.settimeout(max(0.1, deadline - time.monotonic()))
@@ -112,6 +125,18 @@ def _connect(host: str, port: int, allow_private: bool, deadline: float) -> sock
             continue
         return connected
     raise FetchRefused(f"{host} can't be reached")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the open Internet, also by what it stands for in networks that translate."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return inner.is_global and not inner.is_multicast
+    return ip.is_global and not ip.is_multicast
 
 
 def _host(url: str) -> str:

@@ -46,6 +46,8 @@ class ServerOptions:
 
     max_upload_bytes: int = 2**30
     """Of a recording sent or fetched over HTTP; it is kept on disk while it is transcribed."""
+    max_recordings: int = 4
+    """Recordings transcribed at once; others wait their turn."""
     allow_private_urls: bool = False
     """Whether recordings may be fetched from addresses that are not public."""
     fetch_timeout_s: float = 60.0
@@ -66,6 +68,7 @@ class ServerOptions:
             "final_objective_s": (0.1, 600),
             "drain_timeout_s": (0, 3_600),
             "max_upload_bytes": (1_000, 2**40),
+            "max_recordings": (1, 1_000),
             "fetch_timeout_s": (1, 3_600),
         }
         for name, (low, high) in ranges.items():

@@ -1,4 +1,4 @@
-"""`pipecat-ai`: its OpenAI realtime service with the server's voice detection and with its own, and Together's."""
+"""What the scripts that try Pipecat's services have in common: a pipeline of one service."""
 
 from __future__ import annotations
 
@@ -19,14 +19,10 @@ from pipecat.frames.frames import (
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.services.openai.stt import OpenAIRealtimeSTTService
-from pipecat.services.together.stt import TogetherSTTService
 from pipecat.workers.runner import WorkerRunner
-from speaking import asked, paced, pcm, tell
+from speaking import paced, pcm, tell
 
-ASKED = asked()
 RATE = 16_000
-SOCKET = ASKED["url"].replace("http", "ws", 1)
 logger.remove()
 
 
@@ -49,10 +45,11 @@ class Listener(FrameProcessor):
         await self.push_frame(frame, direction)
 
 
-async def listen(service: Any, scenario: str, *, commit: bool) -> None:
+async def listen(service: Any, scenario: str, clips: list[str], *, commit: bool) -> None:
     """A pipeline of one service: two sentences at real time.
 
     Args:
+        clips: paths of the sentences.
         commit: as a voice detector of the pipeline's own would.
     """
     listener = Listener(scenario)
@@ -78,7 +75,7 @@ async def listen(service: Any, scenario: str, *, commit: bool) -> None:
 
     async def speak() -> None:
         await started.wait()
-        for path in ASKED["clips"]:
+        for path in clips:
             listener.final.clear()
             await hear(pcm(path))
             tell(scenario, type="spoken")
@@ -97,21 +94,3 @@ async def listen(service: Any, scenario: str, *, commit: bool) -> None:
     runner = WorkerRunner()
     await runner.add_workers(worker)
     await asyncio.wait_for(asyncio.gather(runner.run(), speak()), 60)
-
-
-async def main() -> None:
-    key = ASKED["key"]
-    if ASKED["run"] == "together":
-        await listen(TogetherSTTService(api_key=key, base_url=SOCKET), "together", commit=True)
-        return
-    by_server = ASKED["run"] == "server_vad"
-    service = OpenAIRealtimeSTTService(
-        api_key=key,
-        base_url=f"{SOCKET}/realtime",
-        turn_detection={"type": "server_vad"} if by_server else False,
-        settings=OpenAIRealtimeSTTService.Settings(model="gpt-transcribe"),
-    )
-    await listen(service, ASKED["run"], commit=not by_server)
-
-
-asyncio.run(main())

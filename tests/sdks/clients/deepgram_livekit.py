@@ -1,0 +1,46 @@
+"""`livekit-plugins-deepgram`: streams of both its versions, one after the other from one service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from livekit import rtc
+from livekit.agents.utils import http_context
+from livekit.plugins import deepgram
+from speaking import asked, paced, pcm, tell
+
+ASKED = asked()
+RATE = 16_000
+
+
+async def listen(service: Any, scenario: str, chunk_ms: int) -> None:
+    """One stream: speech at real time and silence after it, then the end of the input."""
+    stream = service.stream()
+
+    async def speak() -> None:
+        async for piece in paced(pcm(ASKED["clip"]) + bytes(3 * RATE), 2 * RATE, chunk_ms):
+            stream.push_frame(rtc.AudioFrame(piece, RATE, 1, len(piece) // 2))
+        tell(scenario, type="spoken")
+        stream.end_input()
+
+    speaking = asyncio.create_task(speak())
+    async for event in stream:
+        text = event.alternatives[0].text if event.alternatives else ""
+        words = event.alternatives[0].words or [] if event.alternatives else []
+        tell(scenario, type=event.type.value, text=text, words=[[str(word), word.start_time] for word in words])
+    await speaking
+    await stream.aclose()
+
+
+async def main() -> None:
+    async with http_context.open():
+        socket = ASKED["url"].replace("http", "ws", 1)
+        live = deepgram.STT(base_url=f"{socket}/v1/listen", api_key=ASKED["key"])
+        flux = deepgram.STTv2(base_url=f"{socket}/v2/listen", api_key=ASKED["key"], eager_eot_threshold=0.4)
+        for index, chunk_ms in enumerate((10, 500)):
+            await asyncio.wait_for(listen(live, f"live {index}", chunk_ms), 40)
+        await asyncio.wait_for(listen(flux, "flux", 20), 40)
+
+
+asyncio.run(main())

@@ -1,0 +1,40 @@
+// The `@deepgram/sdk` package for JavaScript: live transcription.
+
+import { readFileSync } from 'node:fs';
+import { DeepgramClient } from '@deepgram/sdk';
+
+const asked = JSON.parse(process.argv[2]);
+const socket = asked.url.replace('http', 'ws');
+const environment = { base: asked.url, production: socket, agent: socket, agentRest: asked.url };
+const client = new DeepgramClient({ apiKey: asked.key, environment });
+const BYTES_PER_MS = 32;
+
+const tell = (scenario, what) => console.log(JSON.stringify({ scenario, ...what }));
+const raw = { encoding: 'linear16', sample_rate: 16000 };
+
+async function converse(scenario, connection) {
+  const closed = new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`${scenario}: it was not closed`)), 30_000).unref();
+    connection.on('message', (message) => tell(scenario, message));
+    connection.on('error', reject);
+    connection.on('close', (event) => resolve(event.code));
+  });
+  connection.connect();
+  await connection.waitForOpen();
+  const audio = Buffer.concat([readFileSync(asked.clip), Buffer.alloc(1000 * BYTES_PER_MS)]);
+  const began = performance.now();
+  for (let ms = 0; ms * BYTES_PER_MS < audio.length; ms += 100) {
+    const wait = began + ms - performance.now();
+    if (wait > 0) await new Promise((done) => setTimeout(done, wait));
+    connection.sendMedia(audio.subarray(ms * BYTES_PER_MS, (ms + 100) * BYTES_PER_MS));
+  }
+  tell(scenario, { type: 'spoken' });
+  connection.sendCloseStream({ type: 'CloseStream' });
+  tell(scenario, { type: 'closed', code: await closed });
+}
+
+const keyterm = ['Dashwood', 'Norland'];
+const wanted = { model: 'nova-3', language: 'en', interim_results: 'true', keyterm, reconnectAttempts: 0, ...raw };
+await converse('live', await client.listen.v1.connect(wanted));
+await converse('flux', await client.listen.v2.connect({ model: 'flux-general-en', reconnectAttempts: 0, ...raw }));
+process.exit(0);

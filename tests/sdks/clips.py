@@ -1,0 +1,83 @@
+"""Speech for other people's clients, in any form, and whether they were told what was said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jiwer
+import numpy as np
+
+from tests.test_server_stream import _encoded
+from tests.wire import speech as samples_of
+from tests.wire import words
+
+KEY = "sk-for-tests"
+"""That the server asks these clients for."""
+
+
+class Clips:
+    """Two sentences that Whisper tiny gets right, as raw audio in any form."""
+
+    def __init__(self, librivox: Path, folder: Path) -> None:
+        entries = {
+            entry["id"][-4:]: entry for entry in map(json.loads, (librivox / "manifest.jsonl").read_text().splitlines())
+        }
+        self._entries = [entries["0930"], entries["0870"]]
+        self._librivox = librivox
+        self._folder = folder
+
+    def texts(self) -> list[str]:
+        return [entry["text"] for entry in self._entries]
+
+    def words(self, index: int) -> list[tuple[str, float, float]]:
+        """A clip's words with the seconds where each begins and ends, as a forced alignment found them."""
+        return [(word, start, end) for word, start, end in self._entries[index]["words"]]
+
+    def raw(self, index: int, rate: int = 24_000, encoding: str = "s16le", silence_s: float = 0.0) -> str:
+        """Path of a clip, silence added, without a header."""
+        samples = samples_of(self._librivox / self._entries[index]["path"], rate)
+        samples = np.concatenate([samples, np.zeros(round(silence_s * rate), np.int16)])
+        path = self._folder / f"{index}-{rate}-{encoding}-{silence_s}.raw"
+        path.write_bytes(_encoded(samples, encoding).tobytes())
+        return str(path)
+
+    def both(self, silence_s: float) -> str:
+        """Path of the two sentences at 16 kHz, silence between and after them."""
+        path = self._folder / f"both-{silence_s}.raw"
+        parts = (Path(self.raw(index, 16_000, silence_s=silence_s)).read_bytes() for index in (0, 1))
+        path.write_bytes(b"".join(parts))
+        return str(path)
+
+    def side_by_side(self) -> str:
+        """Path of the two sentences at 16 kHz, each on a channel of its own."""
+        left, right = (np.fromfile(self.raw(index, 16_000), np.int16) for index in (0, 1))
+        frames = np.zeros((max(len(left), len(right)), 2), np.int16)
+        frames[: len(left), 0], frames[: len(right), 1] = left, right
+        path = self._folder / "side-by-side.raw"
+        path.write_bytes(frames.tobytes())
+        return str(path)
+
+    def silence(self, seconds: float) -> str:
+        """Path of silence at 16 kHz."""
+        path = self._folder / f"silence-{seconds}.raw"
+        path.write_bytes(bytes(2 * round(16_000 * seconds)))
+        return str(path)
+
+
+def telephone(speech: Path | None, folder: Path) -> Iterator[tuple[str, str]]:
+    """Announcements of a telephone exchange, where the machine has them: paths of raw µ-law at 8 kHz, and texts."""
+    if speech is None:
+        return
+    lines = (speech / "telephone_8k" / "manifest.jsonl").read_text().splitlines()
+    for entry in map(json.loads, lines[:8]):
+        path = folder / f"{entry['id']}.raw"
+        path.write_bytes(_encoded(samples_of(speech / "telephone_8k" / entry["path"], 8000), "mulaw").tobytes())
+        yield str(path), entry["text"]
+
+
+def said(text: str, reference: str, at_most: float = 0.2) -> None:
+    """Assert that a text is what was said, but for so large a part of the words."""
+    error = jiwer.wer(" ".join(words(reference)), " ".join(words(text)) or "-")
+    assert error <= at_most, f"WER {error:.2f}: {text!r} for {reference!r}"
