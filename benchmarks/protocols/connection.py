@@ -21,7 +21,7 @@ _MESSAGE_BYTES = 16 * 2**20
 _SHOWN_BODY = 300
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WebSocketAdapter:
     """Speaks one protocol to one server."""
 
