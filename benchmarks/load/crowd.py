@@ -64,7 +64,9 @@ class Run:
 
     def load(self) -> float:
         """Seconds of audio sent per second and stream while all streams spoke: 1 is what was wished."""
-        wanted = self.plan.duration_s if self.plan.duration_s is not None else self.took_s - self.full_s
+        wanted = self.took_s - self.full_s
+        if self.plan.duration_s is not None:
+            wanted = min(wanted, self.plan.duration_s)
         if wanted <= 0:
             return 0.0
         sent = 0.0
