@@ -163,9 +163,7 @@ async def _all(streams: Sequence[asyncio.Task[None]]) -> None:
 
 def _offsets(plan: Plan, utterances: Sequence[Utterance]) -> list[float]:
     """When each stream begins, in seconds; the same for the same plan."""
-    chance = random.Random(f"{plan.seed} stagger")
-    if plan.ramp_s is not None:
-        return [(number + chance.random()) * plan.ramp_s / plan.streams for number in range(plan.streams)]
     usual = sum(utterance.duration_s for utterance in utterances) / len(utterances)
-    spread = min(usual, LONGEST_STAGGER_S)
-    return [0.0, *(chance.uniform(0, spread) for _ in range(plan.streams - 1))]
+    span = plan.ramp_s if plan.ramp_s is not None else min(usual, LONGEST_STAGGER_S)
+    chance = random.Random(f"{plan.seed} stagger")
+    return [(number + chance.random()) * span / plan.streams for number in range(plan.streams)]
