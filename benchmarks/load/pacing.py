@@ -20,7 +20,7 @@ also stamps what comes back: if it is later than this, the tail of the latencies
 LAG_WORST_S = 0.5
 """A pause of this length bends the latency of all sessions of that moment, and in minutes no p99 shows it."""
 TICK_S = 0.001
-"""Of uvloop's timers, which may fire as much too early: audio can't be sent before it was spoken."""
+"""Of uvloop's timers, which round to it: audio can't be sent before it was spoken."""
 HELD_S = 0.005
 """A call of `send` that takes longer waited for the server: else it only copies bytes to the socket."""
 
@@ -41,7 +41,8 @@ class WallClock:
 
     async def until(self, due: float) -> None:
         # The event loop's own heap of timers is the shared one: a task sleeps for each session, not for each chunk.
-        if (left := due - time.perf_counter()) > 0:
+        # Timers count from when the loop last looked at the time, so after a long step they fire too early.
+        while (left := due - time.perf_counter()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left + TICK_S)
 
 
