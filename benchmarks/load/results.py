@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,7 +79,7 @@ def generator(trial: Trial) -> dict[str, Any]:
     return {
         "lag_s": spread(trial.lag_s),
         "cores": trial.generator_cores,
-        "niceness": os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None,
+        "niceness": trial.generator_niceness,
         "held_back_by_server_s": sum(take.departures.held_s for take in trial.run.takes),
         "open_s": spread([take.open_s for take in trial.run.measured() if take.log.outcome is not Outcome.REFUSED]),
     }

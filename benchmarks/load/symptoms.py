@@ -17,11 +17,10 @@ from whisper_normalizer.english import EnglishTextNormalizer
 from benchmarks.load.speaking import Take
 from benchmarks.session_log import Outcome
 
-LOST = 0.3
-"""Of a session's words: so many missing are not misheard, they are gone."""
-DOUBLED = 0.3
-DISORDERED = 0.3
-"""Errors, in proportion to the words, that are gone when order is left out of account."""
+SHARE = 0.3
+"""Of a session's words: so many that are missing, or too many, or in another place, were not just misheard."""
+LEAST = 3
+"""Words; fewer tell nothing in a short sentence."""
 
 _WITHOUT_SPACES = ("zh", "ja", "th", "yue")
 
@@ -71,11 +70,12 @@ def _of(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
     # Words that were only misheard are missing and too many at once.
     net = len(told) - len(reference)
     errors = jiwer.wer(" ".join(reference), " ".join(told)) * len(reference)
-    if -net > LOST * len(reference):
+    many = max(LEAST, SHARE * len(reference))
+    if -net >= many:
         yield "lost words", f"{-net} of {len(reference)} words are missing"
-    elif net > DOUBLED * len(reference):
+    elif net >= many:
         yield "doubled words", f"{net} words more than the {len(reference)} that were said"
-    elif errors - max(lost, more) > DISORDERED * len(reference):
+    elif errors - max(lost, more) >= many:
         yield "out of order", f"{errors:.0f} word errors, {max(lost, more)} if the order did not matter"
     if (late := _lateness(take)) > late_s:
         yield "late", f"the last final came {late:.1f} s after the end of the clip"

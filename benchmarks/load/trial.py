@@ -6,8 +6,8 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Trial:
     """Empty if the figures are the server's."""
     generator_cores: float
     """CPU seconds per second that the generator itself used."""
+    generator_niceness: int
     server: dict[str, Any] | None
     """Its own metrics of the run, where it is ours."""
     process: dict[str, Any] | None
@@ -42,7 +43,7 @@ class Trial:
     @property
     def audio_s(self) -> float:
         """Of audio sent in all."""
-        return sum(take.departures.due_s[-1] for take in self.run.takes if take.departures.due_s)
+        return _audio_s(self.run)
 
 
 class Trials:
@@ -89,14 +90,14 @@ class Trials:
         beside = [asyncio.create_task(watch.watch())] if watch else []
         if self._console is not None:
             beside.append(asyncio.create_task(show_progress(crowd.run, self._console)))
-        _go_first()
         # A collection walks through every object of a run and stops the sending meanwhile; a run makes few cycles.
         gc.collect()
         gc.freeze()
         gc.disable()
         cpu_s, began = _cpu_s(), time.perf_counter()
         try:
-            run = await crowd.speak()
+            with _priority() as niceness:
+                run = await crowd.speak()
         finally:
             gc.enable()
             gc.unfreeze()
@@ -107,20 +108,29 @@ class Trials:
         after = await fetch_metrics(self._metrics_url) if before is not None else None
         lag_s = lags(take.departures for take in run.takes)
         server = difference(before, after) if before is not None and after is not None else None
-        trial = Trial(run, lag_s, invalid_because(lag_s), cores, server, None)
-        return trial if watch is None else _with_process(trial, watch)
+        process = dict(watch.figures(_audio_s(run))) if watch else None
+        return Trial(run, lag_s, invalid_because(lag_s), cores, niceness, server, process)
 
 
-def _with_process(trial: Trial, watch: ProcessWatch) -> Trial:
-    figures = dict(watch.figures(trial.audio_s))
-    return Trial(trial.run, trial.lag_s, trial.invalid_because, trial.generator_cores, trial.server, figures)
+def _audio_s(run: Run) -> float:
+    """Of audio sent in all."""
+    return sum(take.departures.due_s[-1] for take in run.takes if take.departures.due_s)
 
 
-def _go_first() -> None:
-    """Ask for priority, where that is allowed: on one machine with a busy server the generator would wait for its turn,
-    which clients elsewhere would not. It needs little, so the server loses next to nothing."""
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+@contextmanager
+def _priority() -> Iterator[int]:
+    """Go first, where that is allowed; gives the niceness. On one machine with a busy server the generator would have to
+    wait for its turn, which clients elsewhere do not; it needs little, so the server loses next to nothing."""
+    if not hasattr(os, "setpriority"):
+        yield 0
+        return
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, min(usual, PRIORITY))
+    try:
+        yield os.getpriority(os.PRIO_PROCESS, 0)
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, usual)
 
 
 def _cpu_s() -> float:
