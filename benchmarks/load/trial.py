@@ -119,8 +119,11 @@ def _audio_s(run: Run) -> float:
 
 @contextmanager
 def _priority() -> Iterator[int]:
-    """Go first, where that is allowed; gives the niceness. On one machine with a busy server the generator would have to
-    wait for its turn, which clients elsewhere do not; it needs little, so the server loses next to nothing."""
+    """Go first, where that is allowed; gives the niceness.
+
+    On one machine with a busy server the generator would wait for its turn, which clients elsewhere do not. It needs
+    little, so the server loses next to nothing.
+    """
     if not hasattr(os, "setpriority"):
         yield 0
         return
