@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Response
 
 from benchmarks.adapters import Reading, SessionFailed, SessionRefused
-from benchmarks.protocols.connection import with_query
+from benchmarks.protocols.connection import WebSocketAdapter, with_query
 from benchmarks.protocols.deepgram import DeepgramTalk
 from benchmarks.protocols.native import NativeTalk
 from benchmarks.protocols.openai_realtime import OpenAiTalk
@@ -19,6 +23,7 @@ from benchmarks.protocols.talk import Talk, whole
 from benchmarks.protocols.vllm_realtime import VllmTalk
 from benchmarks.protocols.whisper_live import WhisperLiveTalk
 from benchmarks.protocols.whisper_live_kit import WhisperLiveKitTalk
+from tests.wire import run
 
 PCM = np.array([0, 16384, -32768], "<i2").tobytes()
 
@@ -302,3 +307,75 @@ def test_bad_targets_are_told() -> None:
         make_adapter("native", Target("localhost"))
     with pytest.raises(BadTarget, match="--model"):
         make_adapter("vllm", Target("ws://host"))
+
+
+class QuietTalk(Talk):
+    """Says what comes, never that it is over."""
+
+    quiet_s = 0.3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = True
+
+    def finish(self) -> tuple[str, ...]:
+        return ("over",)
+
+    def heard(self, message: str | bytes) -> Reading:
+        return Reading(str(message))
+
+    def closed(self, code: int, reason: str) -> None:
+        assert code == 1000
+
+
+def test_a_server_that_never_ends_is_left_when_its_text_no_longer_changes() -> None:
+    async def serve_same(socket: ServerConnection) -> None:
+        """New text for half a second after the last audio, then the same again and again, until the end is told."""
+        await socket.recv()
+        for number in range(1000):
+            await socket.send(str(min(number, 10)))
+            try:
+                assert await asyncio.wait_for(socket.recv(), 0.05) == "over"
+            except (asyncio.TimeoutError, TimeoutError):
+                continue
+            return
+
+    async def talk() -> list[str]:
+        async with serve(serve_same, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            adapter = WebSocketAdapter("quiet", 16_000, f"ws://127.0.0.1:{port}", lambda language: QuietTalk())
+            async with adapter.session("") as session:
+                await session.send(PCM)
+                await session.finish()
+                return [reading.final async for reading in session.readings()]
+
+    told = run(talk(), 20)
+    assert told[:11] == [str(number) for number in range(11)]
+    assert set(told[11:]) == {"10"}
+
+
+def test_what_keeps_a_session_from_being_opened_is_a_refusal() -> None:
+    async def shut(socket: ServerConnection) -> None:
+        await socket.close(1013, "full")
+
+    async def knock(url: str) -> str:
+        with pytest.raises(SessionRefused) as refused:
+            async with make_adapter("native", Target(url)).session("en"):
+                pass
+        return str(refused.value)
+
+    async def all_doors() -> list[str]:
+        async with serve(shut, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            closed = await knock(url)
+
+        def denied(socket: ServerConnection, request: object) -> Response:
+            return socket.respond(HTTPStatus.UNAUTHORIZED, "wrong key")
+
+        async with serve(shut, "127.0.0.1", 0, process_request=denied) as server:
+            return [closed, await knock(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"), await knock(url)]
+
+    closed, unauthorized, nobody = run(all_doors(), 20)
+    assert "close code 1013: full" in closed
+    assert "HTTP 401: wrong key" in unauthorized
+    assert "can't be reached" in nobody

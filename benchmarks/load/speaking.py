@@ -110,7 +110,7 @@ async def _send(session: LiveSession, take: Take, manner: Manner, clock: Clock, 
 
 async def _read(session: LiveSession, take: Take, clock: Clock, zero: float) -> None:
     shown = take.log.shown
-    last: Reading | None = None
+    last = Reading("")
     async for reading in session.readings():
         if reading != last:
             shown.append(Shown(clock.now() - zero, reading.final, reading.partial))

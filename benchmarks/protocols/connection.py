@@ -79,7 +79,9 @@ class WebSocketSession:
         self._socket = socket
         self._talk = talk
         self._finished = False
-        self._heard = asyncio.Event()
+        self._last = Reading("")
+        self._news = asyncio.Event()
+        """The text has changed."""
         self._finishing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -128,9 +130,11 @@ class WebSocketSession:
             message = await self._receive()
             if message is None:
                 return
-            self._heard.set()
             reading = self._talk.heard(message)
             if reading is not None:
+                if reading != self._last:
+                    self._last = reading
+                    self._news.set()
                 yield reading
 
     def close(self) -> None:
@@ -140,8 +144,8 @@ class WebSocketSession:
     async def _finish_when_quiet(self, quiet_s: float) -> None:
         with suppress(asyncio.TimeoutError, TimeoutError):
             while True:
-                self._heard.clear()
-                await asyncio.wait_for(self._heard.wait(), quiet_s)
+                self._news.clear()
+                await asyncio.wait_for(self._news.wait(), quiet_s)
         # Where the connection is gone, whoever reads learns it.
         with suppress(SessionFailed):
             await self._tell(self._talk.finish())

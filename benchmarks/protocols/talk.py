@@ -23,8 +23,8 @@ class Talk:
     can_finalize = True
     """Whether the session goes on after `finalize`; else the stream is ended instead."""
     quiet_s: float | None = None
-    """Where the server never says that it has told all: it is held to have when it was silent for so long after the
-    last audio. Only then `finish` is sent."""
+    """Where the server never says that it has told all: it is held to have when its text has not changed for so long
+    after the last audio. Only then `finish` is sent."""
 
     def __init__(self) -> None:
         self.opened = False

@@ -14,8 +14,8 @@ from benchmarks.protocols.talk import Message, Talk, broken, decoded, whole
 
 MODEL = "tiny.en"
 QUIET_S = 5.0
-"""It never says that it has told all, and drops what it has not told once it hears of the end. Its own client waits for
-15 s without news; while it has audio it decodes about every second, so 5 s without a message mean that it is done."""
+"""It never says that it has told all, drops what it has not told once it hears of the end, and tells the same text over
+and over meanwhile. Its own client waits until the text has not changed for 15 s."""
 
 
 class _Segment(msgspec.Struct):
