@@ -15,7 +15,7 @@ from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from benchmarks.load.speaking import Take
-from benchmarks.session_log import Outcome
+from benchmarks.session_log import Outcome, Shown
 
 SHARE = 0.3
 """Of a session's words: so many that are missing, or too many, or in another place, were not just misheard."""
@@ -55,22 +55,23 @@ def _of(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
     if log.outcome is Outcome.FAILED:
         yield "failed", log.reason
         return
-    reference = _words(take.utterance.clip.text, take.utterance.clip.language)
-    told = _words(log.shown[-1].final, take.utterance.clip.language) if log.shown else []
+    language = take.utterance.clip.language
+    reference = _words(take.utterance.clip.text, language)
     if not reference:
         return
+    last = log.shown[-1] if log.shown else Shown(0.0, "")
+    final, told = _words(last.final, language), _words(last.final + last.partial, language)
     if not told:
-        if log.shown and log.shown[-1].partial:
-            yield "never final", f"all {len(reference)} words came as partial text only"
-        else:
-            yield "silent", f"none of {len(reference)} words came"
+        yield "silent", f"none of {len(reference)} words came"
         return
+    many = max(LEAST, SHARE * len(reference))
+    if not final or len(told) - len(final) >= many:
+        yield "never final", f"{len(told) - len(final)} of {len(told)} words stayed partial"
     wanted, got = Counter(reference), Counter(told)
     lost, more = sum((wanted - got).values()), sum((got - wanted).values())
     # Words that were only misheard are missing and too many at once.
     net = len(told) - len(reference)
     errors = jiwer.wer(" ".join(reference), " ".join(told)) * len(reference)
-    many = max(LEAST, SHARE * len(reference))
     if -net >= many:
         yield "lost words", f"{-net} of {len(reference)} words are missing"
     elif net >= many:
