@@ -23,7 +23,7 @@ class Fault(Enum):
     LATE = "late"
     """Everything comes a second later than it should."""
     LOSSY = "lossy"
-    """Every other utterance gets no final."""
+    """Every other utterance gets no text."""
     DOUBLING = "doubling"
     """Every final comes twice."""
     REORDERING = "reordering"
@@ -92,15 +92,15 @@ class BrokenServer:
 
     def _events(self, number: int) -> Iterator[str]:
         """What is told when the word of this number, from 1 on, has been heard."""
-        if self._fault is Fault.SILENT:
-            return
         utterance = (number - 1) // WORDS_PER_UTTERANCE
+        if self._fault is Fault.SILENT or (self._fault is Fault.LOSSY and utterance % 2):
+            return
         words = " ".join(self._words[utterance * WORDS_PER_UTTERANCE : number])
         place = {"utterance": utterance + 1, "start_ms": 0, "time_ms": 0}
         last = number == len(self._words) or number % WORDS_PER_UTTERANCE == 0
         if not last or self._fault is Fault.NEVER_FINAL:
             yield _message("partial", **place, revision=number, stable="", tentative=words)
-        elif not (self._fault is Fault.LOSSY and utterance % 2):
+        else:
             yield from [_message("final", **place, text=words)] * (2 if self._fault is Fault.DOUBLING else 1)
 
 

@@ -65,7 +65,8 @@ def _of(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
         yield "silent", f"none of {len(reference)} words came"
         return
     many = max(LEAST, SHARE * len(reference))
-    if not final or len(told) - len(final) >= many:
+    stuck = not final or len(told) - len(final) >= many
+    if stuck:
         yield "never final", f"{len(told) - len(final)} of {len(told)} words stayed partial"
     wanted, got = Counter(reference), Counter(told)
     lost, more = sum((wanted - got).values()), sum((got - wanted).values())
@@ -76,7 +77,7 @@ def _of(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
         yield "lost words", f"{-net} of {len(reference)} words are missing"
     elif net >= many:
         yield "doubled words", f"{net} words more than the {len(reference)} that were said"
-    elif errors - max(lost, more) >= many:
+    elif errors - max(lost, more) >= many and not stuck:
         yield "out of order", f"{errors:.0f} word errors, {max(lost, more)} if the order did not matter"
     if (late := _lateness(take)) > late_s:
         yield "late", f"the last final came {late:.1f} s after the end of the clip"
