@@ -53,6 +53,7 @@ def test_a_server_without_fault_shows_none(speech: Path, tmp_path: Path, capsys:
     assert (status, run["valid"], run["symptoms"]) == (0, True, [])
     assert run["sessions"] == {"done": 1, "refused": 0, "failed": 0, "measured": 1}
     assert run["each_session"][0]["final"] == TEXT
+    assert run["word_errors"] == {"words": 12, "wrong": 0, "left_out": 0, "added": 0, "rate": 0.0}
     assert "1 done, 0 refused, 0 failed" in capsys.readouterr().out
 
 
@@ -74,6 +75,11 @@ def test_a_fault_is_named(
     assert status == 0
     assert [found["name"] for found in run["symptoms"]] == [symptom]
     assert f"{symptom}: 1 of 1 sessions" in capsys.readouterr().out
+
+
+def test_what_comes_twice_is_counted_as_added(speech: Path, tmp_path: Path) -> None:
+    _, run = _measured(Fault.DOUBLING, speech, tmp_path)
+    assert run["word_errors"] == {"words": 12, "wrong": 0, "left_out": 0, "added": 12, "rate": 1.0}
 
 
 def test_what_is_late_is_late_in_the_figures(speech: Path, tmp_path: Path) -> None:

@@ -91,9 +91,10 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
     _stop_on_interrupt(trials)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     search = Search(options.streams, max(options.max_streams, options.streams)) if options.search else None
-    done = (
-        await _search(options, adapter, trials, search, console) if search else [await _one(options, trials, console)]
-    )
+    if search is None:
+        done = [await _one(options, options.streams, trials, console)]
+    else:
+        done = await _search(options, adapter, trials, search, console)
     if options.json:
         told = as_json(given.configuration(options), setting(), started, done, search)
         options.json.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -104,8 +105,8 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
     return _status(done, search)
 
 
-async def _one(options: argparse.Namespace, trials: Trials, console: Console) -> Trial:
-    trial = await trials.run(given.plan(options, options.streams))
+async def _one(options: argparse.Namespace, streams: int, trials: Trials, console: Console) -> Trial:
+    trial = await trials.run(given.plan(options, streams))
     console.print(shown(trial, options.objective_s))
     return trial
 
@@ -117,8 +118,7 @@ async def _search(
     while (streams := search.next()) is not None:
         if done:
             await _settled(adapter)
-        trial = await trials.run(given.plan(options, streams))
-        console.print(shown(trial, options.objective_s))
+        trial = await _one(options, streams, trials, console)
         done.append(trial)
         if trials.stopped:
             break
@@ -148,7 +148,7 @@ async def _try_server(adapter: Adapter) -> None:
 
 
 async def _settled(adapter: Adapter) -> None:
-    """Return when the server takes sessions again, however busy the last run has left it, or when it should long have."""
+    """Return when the server takes sessions again, however busy the last run has left it, or when it should have."""
     deadline = time.perf_counter() + RECOVERY_S
     await asyncio.sleep(SETTLE_S)
     while time.perf_counter() < deadline:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import jiwer
 import numpy as np
 
 from benchmarks.load.speaking import Take
+from benchmarks.load.words import comparable
 from benchmarks.session_log import Outcome
 
 _QUIET = 0.02
@@ -32,6 +34,40 @@ def figures(takes: Iterable[Take]) -> list[Figure]:
     first = [take.log.shown[0].at_s for take in done if take.log.shown]
     finals = [last - _speech_end(take) for take in done if (last := _last_final(take)) is not None]
     return [Figure("first text", tuple(first)), Figure("time to final", tuple(finals))]
+
+
+@dataclass(frozen=True, slots=True)
+class WordErrors:
+    """Pooled over sessions: characters instead of words in languages without spaces."""
+
+    words: int = 0
+    """Of the references."""
+    wrong: int = 0
+    left_out: int = 0
+    added: int = 0
+
+    @property
+    def rate(self) -> float | None:
+        return (self.wrong + self.left_out + self.added) / self.words if self.words else None
+
+
+def word_errors(takes: Iterable[Take]) -> WordErrors:
+    """Of the last text of each session that is done, partial text included."""
+    pairs = []
+    for take in takes:
+        clip = take.utterance.clip
+        if take.log.outcome is Outcome.DONE and (reference := comparable(clip.text, clip.language)):
+            text = take.log.shown[-1].final + take.log.shown[-1].partial if take.log.shown else ""
+            pairs.append((" ".join(reference), " ".join(comparable(text, clip.language))))
+    if not pairs:
+        return WordErrors()
+    counted = jiwer.process_words([reference for reference, _ in pairs], [text for _, text in pairs])
+    return WordErrors(
+        counted.hits + counted.substitutions + counted.deletions,
+        counted.substitutions,
+        counted.deletions,
+        counted.insertions,
+    )
 
 
 def _last_final(take: Take) -> float | None:
