@@ -114,3 +114,9 @@ def test_a_server_that_takes_no_session_at_all_is_told_at_once(
         main(["--url", "ws://127.0.0.1:9", "--speech", str(speech), "--set", "short"])
     assert end.value.code == 1
     assert "takes no session: ws://127.0.0.1:9/v1/stream can't be reached" in capsys.readouterr().err
+
+
+def test_more_streams_than_clips_need_a_duration(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--speech", str(speech), "--set", "short", "--streams", "2"])
+    assert "2 streams can't share 1 clips: say with --duration how long" in capsys.readouterr().err

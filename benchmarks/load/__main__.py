@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if not utterances:
             raise NoSpeech(f"no clip of the set {options.set!r} is left to speak")
+        if options.duration is None and not options.search and options.streams > len(utterances):
+            parser.error(f"{options.streams} streams can't share {len(utterances)} clips: say with --duration how long")
         return _run_loop(lambda: _measure(options, adapter, utterances))
     except (NoSpeech, BadTarget) as error:
         parser.exit(2, f"{error}\n")

@@ -65,6 +65,7 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "generator": generator(trial),
         "server": trial.server,
         "server_process": trial.process,
+        "accelerators": trial.accelerators,
         "each_session": [_take(take) for take in run.takes],
     }
 

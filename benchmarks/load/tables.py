@@ -61,6 +61,9 @@ def _server(trial: Trial) -> Iterator[RenderableType]:
         cores, memory, cost = (trial.process[name] for name in ("cores_mean", "rss_mib_max", "cpu_s_per_audio_s"))
         if None not in (cores, memory, cost):
             yield Text(f"Server: {cores:.2f} cores, {memory:.0f} MiB at most, {cost:.3f} CPU s per second of audio.")
+    for index, used in (trial.accelerators or {}).items():
+        busy, memory = used["busy_percent_mean"], used["memory_mib_max"]
+        yield Text(f"Accelerator {index}: busy {_cell(busy)} % of the time, {_cell(memory)} MiB at most.")
     if trial.server is not None:
         told: dict[str, Any] = trial.server
         decodes = "; ".join(
