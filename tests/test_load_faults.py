@@ -90,7 +90,7 @@ def test_what_is_late_is_late_in_the_figures(speech: Path, tmp_path: Path) -> No
     assert run["figures"]["first text"]["p50"] > 1.0
     # Counted in audio that was sent meanwhile, nothing comes later than the end of it.
     lagging = {name: figure["p50"] for name, figure in run["figures"].items() if name.startswith("lagging")}
-    assert lagging["lagging (LAAL), by the audio sent"] < AUDIO_S + 0.2 < lagging["lagging (LAAL), by the clock"]
+    assert lagging["lagging (LAAL), by the audio sent"] < AUDIO_S + 0.3 < lagging["lagging (LAAL), by the clock"]
 
 
 @pytest.mark.parametrize(
