@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.console import Console
 from benchmarks.adapters import Adapter, SessionRefused
 from benchmarks.load import options as given
 from benchmarks.load.packets import write_packets
+from benchmarks.load.page import page
 from benchmarks.load.results import as_json, held
 from benchmarks.load.search import Search
 from benchmarks.load.server_side import metrics_url
@@ -100,14 +101,28 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
         done = [await _one(options, options.streams, trials, console)]
     else:
         done = await _search(options, adapter, trials, search, console)
-    if options.json:
-        told = as_json(given.configuration(options), setting(), started, done, search)
-        options.json.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
-    if options.logs:
-        write_packets(options.logs, ((trial.run.plan.streams, trial.run.takes) for trial in done))
+    told = as_json(given.configuration(options), setting(), started, done, search)
+    _write(options, told, done)
     if trials.stopped:
         return INTERRUPTED
     return _status(done, search)
+
+
+def _write(options: argparse.Namespace, told: Mapping[str, Any], done: Sequence[Trial]) -> None:
+    """The files that were asked for."""
+    if options.json:
+        options.json.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
+    if options.logs:
+        write_packets(options.logs, ((trial.run.plan.streams, trial.run.takes) for trial in done))
+    if options.html or options.png:
+        from benchmarks.load import plots
+
+        picture = plots.draw(done, options.objective_s)
+        if options.png:
+            plots.write_png(picture, options.png)
+        if options.html:
+            best = done.index(plots.best(done, options.objective_s))
+            options.html.write_text(page(told, best, plots.as_svg(picture)), encoding="utf-8")
 
 
 async def _one(options: argparse.Namespace, streams: int, trials: Trials, console: Console) -> Trial:
