@@ -1,0 +1,84 @@
+"""What was measured, for people."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from benchmarks.front_end.stages import Minute, Stages
+from benchmarks.front_end.trial import Step
+
+
+def stages_table(stages: Stages) -> Table:
+    """CPU by stage of the core."""
+    table = Table(title=f"CPU ms for a second of audio, {stages.speech_share:.0%} of it within utterances")
+    named = {
+        "decode": stages.decode,
+        "resample": stages.resample,
+        "voice detection": stages.vad,
+        "session": stages.session,
+        "scheduling": stages.schedule,
+        "messages": stages.protocol,
+        "all": stages.total,
+    }
+    for name in named:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{value:.3f}" for value in named.values()))
+    return table
+
+
+def minutes_table(minutes: Sequence[Minute]) -> Table:
+    """The cost of one session as it grows older."""
+    table = Table(title="One session, by its age (no sockets)")
+    for head in ("minute", "CPU ms/s", "frames judged", "decodes", "messages", "audio held"):
+        table.add_column(head, justify="right")
+    shown = sorted({0, 1, len(minutes) // 2, len(minutes) - 1} & set(range(len(minutes))))
+    for minute in (minutes[index] for index in shown):
+        _add(table, str(minute.number), minute)
+    if len(minutes) >= 10:
+        for name, part in (("first 5, median", minutes[:5]), ("last 5, median", minutes[-5:])):
+            table.add_row(name, f"{statistics.median(minute.cpu_ms for minute in part):.3f}", "", "", "", "")
+    return table
+
+
+def _add(table: Table, name: str, minute: Minute) -> None:
+    table.add_row(
+        name,
+        f"{minute.cpu_ms:.3f}",
+        str(minute.frames),
+        str(minute.jobs),
+        str(minute.messages),
+        f"{minute.held_s:.1f} s",
+    )
+
+
+def steps_table(steps: Sequence[Step], stages: Stages | None) -> Table:
+    """One line for each number of sessions."""
+    table = Table(title="Sessions at 1x on one core")
+    heads = ("sessions", "oldest", "of the core", "others", "CPU ms/s", "socket", "memory", "lag p50", "p95", "p99")
+    for head in (*heads, "max", "heard", "messages/s", "clients late p99", "clients' core"):
+        table.add_column(head, justify="right")
+    table.add_column("")
+    for step in steps:
+        socket = f"{step.cpu_ms - stages.total:.2f}" if stages else "–"
+        lag = step.lag_ms
+        table.add_row(
+            str(step.sessions),
+            f"{step.age_s:.0f} s",
+            f"{step.core_share:.0%}",
+            f"{step.others_share:.0%}",
+            f"{step.cpu_ms:.2f}",
+            socket,
+            f"{step.memory_kib:.0f} KiB",
+            *(f"{value:.1f}" for value in (lag.p50, lag.p95, lag.p99, lag.max)),
+            f"{step.heard_share:.1%}",
+            f"{step.messages_per_s:.2f}",
+            f"{step.crowd_lag_ms.p99:.1f} ms",
+            f"{step.crowd_core_share:.0%}",
+            step.verdict + (", disturbed" if step.disturbed else ""),
+        )
+        if step.failures:
+            table.caption = f"First failure: {step.failures[0]}"
+    return table
