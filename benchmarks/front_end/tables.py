@@ -57,12 +57,11 @@ def _add(table: Table, name: str, minute: Minute) -> None:
 def steps_table(steps: Sequence[Step], stages: Stages | None) -> Table:
     """One line for each number of sessions."""
     table = Table(title="Sessions at 1x on one core")
-    heads = ("sessions", "oldest", "of the core", "others", "CPU ms/s", "socket", "memory", "lag p50", "p95", "p99")
-    for head in (*heads, "max", "heard", "messages/s", "clients late p99", "clients' core"):
-        table.add_column(head, justify="right")
-    table.add_column("")
+    heads = ("sessions", "oldest", "core", "others", "CPU ms/s", "socket", "memory", "lag p50/p95/p99/max, ms")
+    for head in (*heads, "heard", "clients late p99", "clients' core"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for step in steps:
-        socket = f"{step.cpu_ms - stages.total:.2f}" if stages else "–"
         lag = step.lag_ms
         table.add_row(
             str(step.sessions),
@@ -70,14 +69,13 @@ def steps_table(steps: Sequence[Step], stages: Stages | None) -> Table:
             f"{step.core_share:.0%}",
             f"{step.others_share:.0%}",
             f"{step.cpu_ms:.2f}",
-            socket,
+            f"{step.cpu_ms - stages.total:.2f}" if stages else "-",
             f"{step.memory_kib:.0f} KiB",
-            *(f"{value:.1f}" for value in (lag.p50, lag.p95, lag.p99, lag.max)),
+            "/".join(f"{value:.1f}" for value in (lag.p50, lag.p95, lag.p99, lag.max)),
             f"{step.heard_share:.1%}",
-            f"{step.messages_per_s:.2f}",
             f"{step.crowd_lag_ms.p99:.1f} ms",
             f"{step.crowd_core_share:.0%}",
-            step.verdict + (", disturbed" if step.disturbed else ""),
+            step.verdict,
         )
         if step.failures:
             table.caption = f"First failure: {step.failures[0]}"
