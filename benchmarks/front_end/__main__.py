@@ -3,9 +3,9 @@
     python -m benchmarks.front_end
     python -m benchmarks.front_end --sessions 1000 1000 1000 --seconds 60
 
-A null recognizer answers every decode with fixed words. The server has one core to itself, the clients another; sessions
-are added until the server is late, loses audio or loses somebody. Naming a number again measures the same sessions
-when they are older.
+A null recognizer answers every decode with fixed words. The server has one core to itself, the clients another;
+sessions are added until the server is late, loses audio or loses somebody. Naming a number again measures the same
+sessions when they are older.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         "--sessions", type=_positive, nargs="+", metavar="N", help=f"numbers to measure; None: {SEARCH} while they hold"
     )
     parser.add_argument("--seconds", type=_seconds, default=10.0, help="measured at each number")
-    parser.add_argument("--minutes", type=_positive, default=60, help="length of the long session, timed without sockets")
+    parser.add_argument(
+        "--minutes", type=_positive, default=60, help="length of the long session, timed without sockets"
+    )
     parser.add_argument("--decode-ms", type=float, default=0.0, help="that the null recognizer makes each decode wait")
     parser.add_argument("--slots", type=_positive, default=64, help="decodes that it does at once")
     parser.add_argument("--cores", type=int, nargs=2, metavar=("SERVER", "CLIENTS"), help="default: the first two")
@@ -165,9 +167,7 @@ def _material(options: argparse.Namespace) -> Material:
     recordings = [audio for clip in clips(options.speech, options.set) if len(audio := clip.audio())]
     if not recordings:
         raise NoSpeech(f"the set {options.set} has no clip with audio")
-    return wire_material(
-        speech_loop(recordings, options.speech_share, LOOP_S), options.sample_rate, options.chunk_ms
-    )
+    return wire_material(speech_loop(recordings, options.speech_share, LOOP_S), options.sample_rate, options.chunk_ms)
 
 
 def _configuration(options: argparse.Namespace, material: Material) -> dict[str, object]:

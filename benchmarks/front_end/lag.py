@@ -16,8 +16,8 @@ PROBE_S = 0.01
 class LagProbe:
     """Wakes on a fixed grid of moments and notes how late it is.
 
-    Every moment that a stall covers is counted with its own lateness; a probe that only waited for the next one would see
-    a stall of a second as one sample among a hundred.
+    Every moment that a stall covers is counted with its own lateness; a probe that only waited for the next one would
+    see a stall of a second as one sample among a hundred.
     """
 
     def __init__(self) -> None:

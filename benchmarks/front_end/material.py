@@ -32,7 +32,7 @@ class Material:
 
 
 def speech_loop(recordings: Sequence[Audio], share: float, seconds: float) -> Audio:
-    """Recordings one after another, each followed by as much of its own room noise as makes them that share of the time.
+    """Recordings one after another, each followed by as much of its own room noise as makes them `share` of the time.
 
     Args:
         recordings: at 16 kHz, at least one; begun again if they are too short.

@@ -65,7 +65,7 @@ class Child:
 
 
 def answer(pipe: Connection, reply: Callable[[Any], Any], ended: Callable[[], None]) -> None:
-    """In the child, on its running loop: answer each question at once with `reply`; call `ended` when the pipe closes."""
+    """In the child, on its running loop: answer each question with `reply`; call `ended` when the pipe closes."""
     loop = asyncio.get_running_loop()
 
     def readable() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -125,7 +125,7 @@ def drive(material: Material, options: SessionOptions, stretch_s: float) -> Iter
             assert isinstance(command, Heard)
             events = session.receive(command.data, now)
             heard = time.thread_time()
-            events = events + _decoded(session, scheduler, now, work)
+            events += _decoded(session, scheduler, now, work)
             scheduled = time.thread_time()
             work.messages += sum(isinstance(told, Send) for told in translator.happened(events))
             work.protocol += received - began + time.thread_time() - scheduled
@@ -137,7 +137,7 @@ def drive(material: Material, options: SessionOptions, stretch_s: float) -> Iter
         yield work
 
 
-def _decoded(session: Session, scheduler: Scheduler, now: float, work: Work) -> Sequence[Event]:
+def _decoded(session: Session, scheduler: Scheduler, now: float, work: Work) -> list[Event]:
     """Run the jobs that are wanted, at once: what the runner does, without its tasks."""
     events: list[Event] = []
     session.take_superseded()
