@@ -22,6 +22,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
+from benchmarks.front_end.lag import Spread, spread
 from benchmarks.front_end.material import Material
 from benchmarks.front_end.process import answer, cpu_clock, run, settle_on
 
@@ -75,8 +76,8 @@ class CrowdReading:
     """Seconds of audio sent, by all sessions that ever were."""
     unsent_bytes: int
     """What the sockets would not take yet: the server reads too slowly."""
-    lags: list[float]
-    """Seconds by which each chunk was sent late, since the last reading."""
+    lag_ms: Spread
+    """How late each chunk was sent, since the last reading."""
     told: dict[str, int]
     """Messages received, by type."""
     failures: list[str]
@@ -245,7 +246,7 @@ class Crowd:
             sessions=len(self._clients),
             sent_s=self._chunks_sent * self._chunk_s,
             unsent_bytes=sum(client.transport.get_write_buffer_size() for client in self._clients),
-            lags=lags,
+            lag_ms=spread(lags),
             told=dict(self.told),
             failures=list(self.failures),
             heard_ms=self.heard_ms,

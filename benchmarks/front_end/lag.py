@@ -13,6 +13,25 @@ PROBE_S = 0.01
 """Seconds between the moments at which the loop should wake."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Percentiles of some times, in ms; all 0 where there were none."""
+
+    p50: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+    count: int = 0
+
+
+def spread(seconds: Sequence[float]) -> Spread:
+    """Percentiles of times in seconds."""
+    if not seconds:
+        return Spread()
+    p50, p95, p99, most = (float(value) * 1000 for value in np.percentile(seconds, (50, 95, 99, 100)))
+    return Spread(p50, p95, p99, most, len(seconds))
+
+
 class LagProbe:
     """Wakes on a fixed grid of moments and notes how late it is.
 
@@ -34,26 +53,7 @@ class LagProbe:
                 self._lags.append(now - due)
                 due += PROBE_S
 
-    def take(self) -> list[float]:
-        """The lags since the last call, seconds."""
+    def take(self) -> Spread:
+        """The lags since the last call."""
         taken, self._lags = self._lags, []
-        return taken
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Percentiles of some times, in ms; all 0 where there were none."""
-
-    p50: float = 0.0
-    p95: float = 0.0
-    p99: float = 0.0
-    max: float = 0.0
-    count: int = 0
-
-
-def spread(seconds: Sequence[float]) -> Spread:
-    """Percentiles of times in seconds."""
-    if not seconds:
-        return Spread()
-    p50, p95, p99, most = (float(value) * 1000 for value in np.percentile(seconds, (50, 95, 99, 100)))
-    return Spread(p50, p95, p99, most, len(seconds))
+        return spread(taken)

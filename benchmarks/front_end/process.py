@@ -76,6 +76,8 @@ def answer(pipe: Connection, reply: Callable[[Any], Any], ended: Callable[[], No
             ended()
 
     loop.add_reader(pipe.fileno(), readable)
+    # uvloop makes what it watches non-blocking; a long answer must be written whole.
+    os.set_blocking(pipe.fileno(), True)
 
 
 def settle_on(core: int) -> None:

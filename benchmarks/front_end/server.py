@@ -9,7 +9,7 @@ import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from benchmarks.front_end.lag import LagProbe
+from benchmarks.front_end.lag import LagProbe, Spread
 from benchmarks.front_end.process import answer, core_busy_s, cpu_clock, resident_bytes, run, settle_on
 from benchmarks.null_recognizer import NullRecognizer
 from streaming_asr.server.options import ServerOptions
@@ -28,8 +28,8 @@ class ServerReading:
     """Of its core, by whatever process."""
     core_steal_s: float
     """Taken from its core by the hypervisor."""
-    lags: list[float]
-    """Seconds by which its event loop woke late, since the last reading."""
+    lag_ms: Spread
+    """How late its event loop woke since the last reading."""
 
 
 def server_main(pipe: Connection, core: int, port: int, slots: int, decode_s: float) -> None:
@@ -43,10 +43,9 @@ async def _serve(pipe: Connection, core: int, port: int, slots: int, decode_s: f
     probe = LagProbe()
 
     def reading(_: object) -> ServerReading:
-        lags = probe.take()
         cpu, wall = cpu_clock()
         busy, steal = core_busy_s(core)
-        return ServerReading(cpu, wall, resident_bytes(), busy, steal, lags)
+        return ServerReading(cpu, wall, resident_bytes(), busy, steal, probe.take())
 
     answer(pipe, reading, lambda: os.kill(os.getpid(), signal.SIGTERM))
     probing = asyncio.create_task(probe.run(), name="probe the loop's lag")

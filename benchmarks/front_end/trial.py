@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from benchmarks.front_end.crowd import CrowdReading, Join, Leave, Read, crowd_main
-from benchmarks.front_end.lag import Spread, spread
+from benchmarks.front_end.lag import Spread
 from benchmarks.front_end.material import Material
 from benchmarks.front_end.process import Child, ChildFailed
 from benchmarks.front_end.server import ServerReading, server_main
@@ -219,10 +219,10 @@ class Trial:
             core_share=cpu_s / server_s,
             others_share=max(0.0, others_s / server_s),
             memory_kib=grown / 1024 / count,
-            lag_ms=spread(after.server.lags),
+            lag_ms=after.server.lag_ms,
             heard_share=heard_s / sent_s if sent_s else 0.0,
             unsent_bytes=after.crowd.unsent_bytes,
-            crowd_lag_ms=spread(after.crowd.lags),
+            crowd_lag_ms=after.crowd.lag_ms,
             crowd_core_share=(after.crowd.cpu_s - before.crowd.cpu_s) / crowd_s,
             messages_per_s=told / crowd_s / count,
             decodes_per_s=(after.decodes - before.decodes) / server_s,
