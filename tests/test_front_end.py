@@ -21,7 +21,7 @@ from benchmarks.front_end.__main__ import main
 from benchmarks.front_end.lag import PROBE_S, LagProbe, Spread, spread
 from benchmarks.front_end.material import Material, speech_loop, wire_material
 from benchmarks.front_end.process import Child, ChildFailed, answer, run
-from benchmarks.front_end.stages import measure_length, measure_stages
+from benchmarks.front_end.stages import drive, measure_length, measure_stages
 from benchmarks.front_end.trial import CROWD_LATE_MS, LAG_OBJECTIVE_MS, Setting, Step, Trial
 from benchmarks.speech import OWN, clips
 from streaming_asr.recognizers.base import SAMPLE_RATE
@@ -81,15 +81,17 @@ def test_a_session_does_the_same_work_in_every_minute(material: Material) -> Non
         assert minute.frames == 1875
         assert abs(minute.jobs - later[0].jobs) <= 2
         assert abs(minute.messages - later[0].messages) <= 2
+        # The gate never stops adapting, so that the same audio passes it a little differently.
+        assert minute.asked == pytest.approx(later[0].asked, rel=0.15)
         assert minute.held_s < 10
     assert first.messages > 20
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000])
-def test_stages_add_up_to_the_whole(rate: int) -> None:
+def test_every_stage_is_timed(rate: int) -> None:
     audio = speech_loop([clip.audio() for clip in clips(OWN, "librivox")], 0.5, 20)
-    stages = measure_stages(wire_material(audio, rate, 100), SessionOptions(), repeats=1)
-    assert min(stages.decode, stages.vad, stages.schedule, stages.protocol) > 0
+    stages = measure_stages(wire_material(audio, rate, 100), SessionOptions(), together=4, repeats=1)
+    assert min(stages.decode, stages.gate, stages.network, stages.session, stages.schedule, stages.protocol) > 0
     assert (stages.resample > 0) == (rate != SAMPLE_RATE)
     assert 0.3 < stages.speech_share < 0.8
 
@@ -101,8 +103,8 @@ def test_a_few_sessions_end_to_end(material: Material) -> None:
     for step in (first, again):
         assert step.sessions == 3
         assert not step.failures
-        # Both ends are read a few ms apart, in which a chunk of each session may pass.
-        assert abs(step.audio_s - 3 * SETTING.seconds) < 1
+        # The server counts each session's audio in whole seconds.
+        assert 3 <= step.audio_s <= 9
         assert step.cpu_ms > 0
         assert step.lag_ms.count > 100
         assert step.crowd_lag_ms.count > 30
@@ -143,7 +145,7 @@ FINE = Step(
     [
         ({}, "holds"),
         ({"lag_ms": Spread(p99=LAG_OBJECTIVE_MS)}, "does not hold"),
-        ({"heard_share": 0.98}, "does not hold"),
+        ({"heard_share": 0.97}, "does not hold"),
         ({"failures": ("gone",)}, "does not hold"),
         ({"crowd_lag_ms": Spread(p99=CROWD_LATE_MS + 1)}, "INVALID"),
     ],
@@ -225,3 +227,19 @@ def test_an_answer_longer_than_the_pipe_comes_whole() -> None:
     with Child("server", _says_much) as asked:
         assert len(asked.ask(10_000_000)) == 10_000_000
         assert len(asked.ask(3)) == 3
+
+
+def test_sessions_together_do_the_work_of_each_alone(material: Material) -> None:
+    """What is asked, decoded and told does not grow with the number of sessions."""
+    options = SessionOptions()
+    alone = [next(drive(turned(material, place), options, 10.0)) for place in (0, 100, 200)]
+    together = next(drive(material, options, 10.0, together=3))
+    assert together.frames == sum(work.frames for work in alone)
+    assert together.asked == sum(work.asked for work in alone)
+    assert together.jobs == sum(work.jobs for work in alone)
+    assert together.messages == sum(work.messages for work in alone)
+
+
+def turned(material: Material, place: int) -> Material:
+    """The loop, begun elsewhere."""
+    return dataclasses.replace(material, chunks=material.chunks[place:] + material.chunks[:place])

@@ -33,6 +33,9 @@ from streaming_asr.settings import OptionError, SessionOptions
 
 SEARCH = (100, 250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2500, 3000, 4000, 5000)
 """Sessions, from few to more than hold."""
+TOGETHER = (1, 30)
+"""Sessions whose questions to Silero are answered together when the stages are timed: one alone, and about as many as
+ask a full server at once."""
 LOOP_S = 120.0
 """Length of what the sessions play."""
 _PACKAGES = ("numpy", "soxr", "uvicorn", "uvloop", "websockets", "webrtcvad-wheels", "msgspec")
@@ -42,7 +45,7 @@ _PACKAGES = ("numpy", "soxr", "uvicorn", "uvloop", "websockets", "webrtcvad-whee
 class Results:
     """All that was measured, as far as it got."""
 
-    stages: Stages | None = None
+    stages: list[Stages] = field(default_factory=list)
     minutes: list[Minute] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     farewell: Farewell | None = None
@@ -85,7 +88,7 @@ def _measure(
     progress = Console(stderr=True)
     if options.only != "sessions":
         with progress.status("Timing the stages"):
-            results.stages = measure_stages(material, session)
+            results.stages = [measure_stages(material, session, together) for together in TOGETHER]
         console.print(stages_table(results.stages))
         with progress.status("Timing one long session") as status:
             for minute in measure_length(material, session, options.minutes):
@@ -114,7 +117,7 @@ def _measure(
             status.update("Letting the sessions end")
             results.farewell = trial.farewell()
         finally:
-            console.print(steps_table(results.steps, results.stages))
+            console.print(steps_table(results.steps, results.stages[-1] if results.stages else None))
     end = results.farewell
     console.print(f"{end.done} of {end.sessions} sessions ended as they should, within {end.took_s:.1f} s")
     held = max((step.sessions for step in results.steps if step.holds), default=0)

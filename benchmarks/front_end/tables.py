@@ -11,35 +11,37 @@ from benchmarks.front_end.stages import Minute, Stages
 from benchmarks.front_end.trial import Step
 
 
-def stages_table(stages: Stages) -> Table:
-    """CPU by stage of the core."""
-    table = Table(title=f"CPU ms for a second of audio, {stages.speech_share:.0%} of it within utterances")
-    named = {
-        "decode": stages.decode,
-        "resample": stages.resample,
-        "voice detection": stages.vad,
-        "session": stages.session,
-        "scheduling": stages.schedule,
-        "messages": stages.protocol,
-        "all": stages.total,
-    }
-    for name in named:
-        table.add_column(name, justify="right")
-    table.add_row(*(f"{value:.3f}" for value in named.values()))
+def stages_table(measured: Sequence[Stages]) -> Table:
+    """CPU by stage of the core, a line for each number of sessions together."""
+    table = Table(title=f"CPU ms for a second of audio, {measured[0].speech_share:.0%} of it within utterances")
+    for head in ("together", "decode", "resample", "gate", "Silero", "session", "scheduling", "messages", "all"):
+        table.add_column(head, justify="right")
+    for stages in measured:
+        figures = (
+            stages.decode,
+            stages.resample,
+            stages.gate,
+            stages.network,
+            stages.session,
+            stages.schedule,
+            stages.protocol,
+            stages.total,
+        )
+        table.add_row(str(stages.together), *(f"{figure:.3f}" for figure in figures))
     return table
 
 
 def minutes_table(minutes: Sequence[Minute]) -> Table:
     """The cost of one session as it grows older."""
     table = Table(title="One session, by its age (no sockets)")
-    for head in ("minute", "CPU ms/s", "frames judged", "decodes", "messages", "audio held"):
+    for head in ("minute", "CPU ms/s", "frames judged", "by Silero", "decodes", "messages", "audio held"):
         table.add_column(head, justify="right")
     shown = sorted({0, 1, len(minutes) // 2, len(minutes) - 1} & set(range(len(minutes))))
     for minute in (minutes[index] for index in shown):
         _add(table, str(minute.number), minute)
     if len(minutes) >= 10:
         for name, part in (("first 5, median", minutes[:5]), ("last 5, median", minutes[-5:])):
-            table.add_row(name, f"{statistics.median(minute.cpu_ms for minute in part):.3f}", "", "", "", "")
+            table.add_row(name, f"{statistics.median(minute.cpu_ms for minute in part):.3f}", "", "", "", "", "")
     return table
 
 
@@ -48,6 +50,7 @@ def _add(table: Table, name: str, minute: Minute) -> None:
         name,
         f"{minute.cpu_ms:.3f}",
         str(minute.frames),
+        str(minute.asked),
         str(minute.jobs),
         str(minute.messages),
         f"{minute.held_s:.1f} s",
@@ -55,9 +58,9 @@ def _add(table: Table, name: str, minute: Minute) -> None:
 
 
 def steps_table(steps: Sequence[Step], stages: Stages | None) -> Table:
-    """One line for each number of sessions."""
+    """One line for each number of sessions. The shell is what is beyond the core: sockets, tasks."""
     table = Table(title="Sessions at 1x on one core")
-    heads = ("sessions", "oldest", "core", "others", "CPU ms/s", "socket", "memory", "lag p50/p95/p99/max, ms")
+    heads = ("sessions", "oldest", "core", "others", "CPU ms/s", "shell", "memory", "lag p50/p95/p99/max, ms")
     for head in (*heads, "heard", "clients late p99", "clients' core"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
