@@ -81,8 +81,8 @@ def test_a_session_does_the_same_work_in_every_minute(material: Material) -> Non
         assert minute.frames == 1875
         assert abs(minute.jobs - later[0].jobs) <= 2
         assert abs(minute.messages - later[0].messages) <= 2
-        # The gate never stops adapting, so that the same audio passes it a little differently.
-        assert minute.asked == pytest.approx(later[0].asked, rel=0.15)
+        # Less, as the gate gets to know the room.
+        assert minute.asked <= 1.1 * first.asked
         assert minute.held_s < 10
     assert first.messages > 20
 
