@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -119,6 +120,20 @@ def test_sessions_that_are_refused_do_not_hold(material: Material) -> None:
         (step,) = trial.steps([2], lambda _: None, until_lost=True)
     assert step.failures == ("the server told an error: bad_option",) * 2
     assert not step.holds
+
+
+def test_a_server_that_answers_no_more_does_not_hold(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.front_end.trial._ANSWER_WITHIN_S", 0.5)
+    monkeypatch.setattr("benchmarks.front_end.process.END_WITHIN_S", 0.5)
+    with Trial(dataclasses.replace(SETTING, seconds=0.5), material) as trial:
+        steps = trial.steps([1, 1, 1], lambda _: None, until_lost=False)
+        assert not next(steps).failures
+        server = next(child for child in multiprocessing.active_children() if child.name == "server")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        (lost,) = steps
+    assert "did not answer" in lost.failures[0]
+    assert lost.verdict == "does not hold"
 
 
 FINE = Step(

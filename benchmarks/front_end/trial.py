@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -29,6 +29,7 @@ DISTURBED = 0.05
 SETTLE_S = 3.0
 """Between the last join and the window."""
 _READY_WITHIN_S = 30.0
+_ANSWER_WITHIN_S = 10.0
 _DONE_WITHIN_S = 15.0
 
 
@@ -102,6 +103,32 @@ class Step:
         return "holds" if self.holds else "does not hold"
 
 
+def lost_step(sessions: int, age_s: float, reason: str) -> Step:
+    """A number of sessions at which nothing could be measured any more."""
+    nothing = Spread()
+    return Step(
+        sessions=sessions,
+        age_s=age_s,
+        audio_s=0.0,
+        cpu_ms=0.0,
+        core_share=0.0,
+        others_share=0.0,
+        memory_kib=0.0,
+        lag_ms=nothing,
+        heard_share=0.0,
+        unsent_bytes=0,
+        crowd_lag_ms=nothing,
+        crowd_core_share=0.0,
+        messages_per_s=0.0,
+        decodes_per_s=0.0,
+        failures=(reason,),
+    )
+
+
+class _NoAnswer(Exception):
+    """The server did not answer over HTTP."""
+
+
 @dataclass(frozen=True, slots=True)
 class Farewell:
     """What came of the sessions when all of them stopped."""
@@ -133,7 +160,6 @@ class Trial:
         self._setting = setting
         self._material = material
         self._port = _free_port()
-        self._began = time.monotonic()
 
     def __enter__(self) -> Trial:
         setting = self._setting
@@ -158,7 +184,8 @@ class Trial:
         Args:
             counts: ascending; the same again measures again.
             say: is told what goes on.
-            until_lost: end after the first number that does not hold.
+            until_lost: end after the first number that does not hold; without it, after the first at which the server
+                answers no more.
         """
         failed = 0
         began: float | None = None
@@ -174,12 +201,16 @@ class Trial:
                     say(f"{count} sessions: {reading.sessions} have joined")
                 say(f"{count} sessions: settling")
                 time.sleep(SETTLE_S)
-            before = self._moment()
-            end = time.monotonic() + self._setting.seconds
-            while (left := end - time.monotonic()) > 0:
-                say(f"{count} sessions: measuring, {left:.0f} s left")
-                time.sleep(min(left, 0.5))
-            after = self._moment()
+            try:
+                before = self._moment()
+                end = time.monotonic() + self._setting.seconds
+                while (left := end - time.monotonic()) > 0:
+                    say(f"{count} sessions: measuring, {left:.0f} s left")
+                    time.sleep(min(left, 0.5))
+                after = self._moment()
+            except _NoAnswer as error:
+                yield lost_step(count, time.monotonic() - (began or time.monotonic()), str(error))
+                return
             step = self._step(count, before, after, failed, time.monotonic() - (began or end))
             failed = len(after.crowd.failures)
             yield step
@@ -245,7 +276,7 @@ class Trial:
             try:
                 if json.loads(self._get("/readyz"))["status"] == "ready":
                     return
-            except (OSError, urllib.error.URLError):
+            except _NoAnswer:
                 # An answer to this fails at once if the process is gone.
                 self._server.ask(Read(), _READY_WITHIN_S)
             if time.monotonic() > deadline:
@@ -253,9 +284,18 @@ class Trial:
             time.sleep(0.1)
 
     def _get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=_READY_WITHIN_S) as answered:
-            text: str = answered.read().decode()
-            return text
+        """The body of a page.
+
+        Raises:
+            _NoAnswer: none came in time, or an error.
+        """
+        url = f"http://127.0.0.1:{self._port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=_ANSWER_WITHIN_S) as answered:
+                text: str = answered.read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            raise _NoAnswer(f"the server did not answer {path} within {_ANSWER_WITHIN_S:g} s: {error}") from None
+        return text
 
 
 def _metric(text: str, name: str) -> float:
