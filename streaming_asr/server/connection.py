@@ -83,6 +83,11 @@ class Connection:
         """Seconds of audio the session keeps for decoding."""
         return self._session.held_s if self._session is not None else 0.0
 
+    def meter(self) -> None:
+        """Tell the metrics of the audio heard: for each chunk it would cost too much."""
+        self._service.metrics.audio_seconds.inc(self._unmetered_ms / 1000)
+        self._unmetered_ms = 0
+
     async def run(self) -> None:
         """Serve the client; returns when the socket is closed. Everything held is released, however it ends."""
         reader = asyncio.create_task(self._read(), name="read")
@@ -257,7 +262,9 @@ class Connection:
         self._hearing = True
         events = await self._service.ears.answered(session.receiving(piece, time.monotonic()))
         self._hearing = False
-        self._meter(session.audio_ms - before)
+        self._unmetered_ms += session.audio_ms - before
+        if self._unmetered_ms >= METERED_MS:
+            self.meter()
         if events:
             self._happened(events)
         if self._ending is not None:
@@ -269,13 +276,6 @@ class Connection:
             told = f"The stream has reached {longest:g} s, the longest allowed; open a new session to go on."
             self.end(Failure("session_too_long", told, POLICY))
         return self._ending is None
-
-    def _meter(self, audio_ms: int) -> None:
-        """Tell the metrics of audio, now and then: it is too often to do it each time."""
-        self._unmetered_ms += audio_ms
-        if self._unmetered_ms >= METERED_MS or not audio_ms:
-            self._service.metrics.audio_seconds.inc(self._unmetered_ms / 1000)
-            self._unmetered_ms = 0
 
     def _held_bound(self, session: Session) -> float:
         longest = session.options.max_utterance_s + HELD_MARGIN_S
@@ -319,7 +319,7 @@ class Connection:
     def _drop_session(self) -> None:
         if self._session is not None:
             session, self._session = self._session, None
-            self._meter(0)
+            self.meter()
             self._service.remove(session)
             self._service.metrics.sessions.labels(self._protocol).dec()
             self._room.set()
