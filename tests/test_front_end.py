@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from benchmarks.front_end.__main__ import main
+from benchmarks.front_end.crowding import DECODE_S, SLOTS, measure_crowding
 from benchmarks.front_end.lag import PROBE_S, LagProbe, Spread, spread
 from benchmarks.front_end.material import Material, speech_loop, wire_material
 from benchmarks.front_end.process import Child, ChildFailed, answer, run
@@ -95,6 +96,14 @@ def test_every_stage_is_timed(rate: int) -> None:
     assert min(stages.decode, stages.gate, stages.network, stages.session, stages.schedule, stages.protocol) > 0
     assert (stages.resample > 0) == (rate != SAMPLE_RATE)
     assert 0.3 < stages.speech_share < 0.8
+
+
+def test_a_full_recognizer_leaves_sessions_wanting(material: Material) -> None:
+    few, many = measure_crowding(material, 10, seconds=2), measure_crowding(material, 600, seconds=2)
+    assert few.wanting < 0.01
+    assert many.wanting > 0.05
+    assert few.decodes_per_s < many.decodes_per_s <= SLOTS / DECODE_S * 1.1
+    assert few.schedule_ms > 0
 
 
 def test_a_few_sessions_end_to_end(material: Material) -> None:

@@ -23,10 +23,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.front_end.crowding import Crowding, measure_crowding
 from benchmarks.front_end.material import Material, speech_loop, wire_material
 from benchmarks.front_end.process import ChildFailed
 from benchmarks.front_end.stages import Minute, Stages, measure_length, measure_stages
-from benchmarks.front_end.tables import minutes_table, stages_table, steps_table
+from benchmarks.front_end.tables import crowding_table, minutes_table, stages_table, steps_table
 from benchmarks.front_end.trial import Farewell, Setting, Step, Trial
 from benchmarks.speech import NoSpeech, add_speech_option, clips
 from streaming_asr.settings import OptionError, SessionOptions
@@ -36,6 +37,8 @@ SEARCH = (100, 250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2500, 3000, 4000, 50
 TOGETHER = (1, 30)
 """Sessions whose questions to Silero are answered together when the stages are timed: one alone, and about as many as
 ask a full server at once."""
+CROWDED = (100, 400, 1600)
+"""Sessions that ask one recognizer for more and more."""
 LOOP_S = 120.0
 """Length of what the sessions play."""
 _PACKAGES = ("numpy", "soxr", "uvicorn", "uvloop", "websockets", "webrtcvad-wheels", "msgspec")
@@ -47,6 +50,7 @@ class Results:
 
     stages: list[Stages] = field(default_factory=list)
     minutes: list[Minute] = field(default_factory=list)
+    crowding: list[Crowding] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     farewell: Farewell | None = None
 
@@ -95,6 +99,9 @@ def _measure(
                 results.minutes.append(minute)
                 status.update(f"Timing one long session: minute {minute.number} of {options.minutes}")
         console.print(minutes_table(results.minutes))
+        with progress.status("Timing the scheduler"):
+            results.crowding = [measure_crowding(material, sessions) for sessions in CROWDED]
+        console.print(crowding_table(results.crowding))
     if options.only == "stages":
         return
     setting = Setting(
@@ -112,7 +119,8 @@ def _measure(
                 results.steps.append(step)
                 progress.print(
                     f"{step.sessions} sessions: {step.verdict}, {step.cpu_ms:.2f} ms of CPU for a second of audio, "
-                    f"lag p99 {step.lag_ms.p99:.1f} ms"
+                    f"lag p99 {step.lag_ms.p99:.1f} ms",
+                    soft_wrap=True,
                 )
             status.update("Letting the sessions end")
             results.farewell = trial.farewell()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from benchmarks.front_end.crowding import Crowding
 from benchmarks.front_end.stages import Minute, Stages
 from benchmarks.front_end.trial import Step
 
@@ -55,6 +56,21 @@ def _add(table: Table, name: str, minute: Minute) -> None:
         str(minute.messages),
         f"{minute.held_s:.1f} s",
     )
+
+
+def crowding_table(measured: Sequence[Crowding]) -> Table:
+    """What scheduling costs when the recognizer is full."""
+    table = Table(title="More sessions than the recognizer can serve (no sockets)")
+    for head in ("sessions", "scheduling CPU ms/s", "decodes/s", "left wanting"):
+        table.add_column(head, justify="right")
+    for crowding in measured:
+        table.add_row(
+            str(crowding.sessions),
+            f"{crowding.schedule_ms:.3f}",
+            f"{crowding.decodes_per_s:.0f}",
+            f"{crowding.wanting:.0%}",
+        )
+    return table
 
 
 def steps_table(steps: Sequence[Step], stages: Stages | None) -> Table:
