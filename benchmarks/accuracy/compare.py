@@ -94,7 +94,7 @@ class Group:
 class Comparison:
     """Fills while it runs."""
 
-    heard: list[Heard] = field(default_factory=list)
+    wanted: list[Heard] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     """Clips that could not be compared, and why."""
     model: str = ""
@@ -108,8 +108,10 @@ class Comparison:
         for source in {id(source): source for source in (streams, files)}.values():
             await source.start()
         self.model = streams.model
-        wanted = [Heard(name, clip) for name, of_set in sets.items() for clip in of_set if self._fits(clip, streams)]
-        if not wanted:
+        self.wanted = [
+            Heard(name, clip) for name, of_set in sets.items() for clip in of_set if self._fits(clip, streams)
+        ]
+        if not self.wanted:
             raise NoSpeech("no clip is left to compare: " + "; ".join(self.left_out[:5]))
 
         async def work(heard: Heard) -> None:
@@ -121,13 +123,17 @@ class Comparison:
             except (NotHeard, NoSpeech) as error:
                 self.left_out.append(f"{heard.clip.id}: {error}")
                 return
-            heard.texts[Way.FINALS] = stream.finals
             if streams.has_partials:
                 heard.texts[Way.PARTIALS] = stream.partials
                 heard.texts[Way.WHILE_SPEAKING] = stream.while_speaking
-            self.heard.append(heard)
+            heard.texts[Way.FINALS] = stream.finals
 
-        await work_through(wanted, streams.at_once, work, title=f"{streams.model}: comparing")
+        await work_through(self.wanted, streams.at_once, work, title=f"{streams.model}: comparing")
+
+    @property
+    def heard(self) -> list[Heard]:
+        """The clips that are done, in the order of their sets."""
+        return [heard for heard in self.wanted if Way.FINALS in heard.texts]
 
     def groups(self) -> list[Group]:
         """By set and language, then by language where a language is in several sets."""

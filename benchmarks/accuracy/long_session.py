@@ -130,15 +130,13 @@ def lost_passages(columns: Sequence[Column]) -> list[Passage]:
     """Runs of at least `LOST_UNITS` words that were said and not heard."""
     found: list[Passage] = []
     run: list[str] = []
-    place = 0
-    for column in [*columns, Column("", ("",))]:
-        if column.said and not column.heard[0]:
+    for place, column in enumerate([*(column for column in columns if column.said), Column("end", ("end",))]):
+        if not column.heard[0]:
             run.append(column.said)
-        else:
-            if len(run) >= LOST_UNITS:
-                found.append(Passage(" ".join(run), place - len(run)))
-            run = []
-        place += bool(column.said)
+            continue
+        if len(run) >= LOST_UNITS:
+            found.append(Passage(" ".join(run), place - len(run)))
+        run = []
     return found
 
 
