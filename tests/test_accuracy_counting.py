@@ -14,6 +14,7 @@ from benchmarks.accuracy.word_errors import Errors, count_errors, difference_int
     ("one", "same"),
     [
         ("Mister Quilter paid two dollars, didn't he?", "mr. quilter paid $2 did not he"),
+        ("so that... he", "so that he"),
         ("THE COLOUR OF EIGHTEEN O THREE", "The color of 1803."),
     ],
 )

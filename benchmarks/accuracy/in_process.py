@@ -48,13 +48,13 @@ class InProcess:
             the machine; None for the time that it really took.
     """
 
-    has_partials = True
     has_lags = True
 
     def __init__(self, recognizer: Recognizer, options: Mapping[str, Any], decode_s: float | None) -> None:
         self._recognizer = recognizer
         self._options = options
         self._decode_s = decode_s
+        self.has_partials = bool(options.get("partials", True))
 
     @property
     def model(self) -> str:

@@ -27,11 +27,14 @@ def units(text: str, language: str) -> list[str]:
         language: ISO 639-1.
     """
     if language == "en":
-        return str(_english()(text)).split()
-    if language in BY_CHARACTER:
+        normal = _english()(text)
+    elif language in BY_CHARACTER:
         # Half-width and full-width forms of a digit are the same digit.
-        return str(_characters()(unicodedata.normalize("NFKC", text))).split()
-    return str(_basic()(text)).split()
+        normal = _characters()(unicodedata.normalize("NFKC", text))
+    else:
+        normal = _basic()(text)
+    # The English normalizer leaves a point of "so that..." behind, which is no word.
+    return [unit for unit in normal.split() if any(map(str.isalnum, unit))]
 
 
 def plain_words(text: str) -> list[str]:
