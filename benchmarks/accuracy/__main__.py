@@ -25,7 +25,7 @@ from benchmarks.accuracy.compare_page import page
 from benchmarks.accuracy.compare_report import show
 from benchmarks.accuracy.guide import Guide, Samples
 from benchmarks.accuracy.hallucination import Hallucinations
-from benchmarks.accuracy.hearing import SourceUnavailable
+from benchmarks.accuracy.hearing import SourceUnavailable, opened
 from benchmarks.accuracy.long_session import LongSessions
 from benchmarks.accuracy.openai_server import OpenAIServer, Request, RequestFailed
 from benchmarks.accuracy.options import (
@@ -125,11 +125,8 @@ def _compare(options: argparse.Namespace) -> int:
     comparison = Comparison()
 
     async def run() -> None:
-        try:
+        async with opened(streams, files):
             await comparison.run(streams, files, sets, detect=options.detect)
-        finally:
-            await streams.close()
-            await files.close()
 
     whole = finished(run)
     console = Console()
@@ -146,11 +143,8 @@ def _hallucination(options: argparse.Namespace) -> int:
     found = Hallucinations()
 
     async def run() -> None:
-        try:
+        async with opened(streams, files):
             await found.run(streams, files, noises)
-        finally:
-            await streams.close()
-            await files.close()
 
     whole = finished(run)
     found.show(Console())
@@ -163,11 +157,8 @@ def _long(options: argparse.Namespace) -> int:
     sessions = LongSessions()
 
     async def run() -> None:
-        try:
+        async with opened(streams, files):
             await sessions.run(streams, files, recordings, detect=options.detect)
-        finally:
-            await streams.close()
-            await files.close()
 
     whole = finished(run)
     sessions.show(Console())

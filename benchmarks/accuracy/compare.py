@@ -101,12 +101,13 @@ class Comparison:
 
     async def run(self, streams: Source, files: Source, sets: dict[str, list[Clip]], *, detect: bool) -> None:
         """
+        Args:
+            streams: who hears the clips as streams.
+            files: who hears them whole.
+
         Raises:
-            SourceUnavailable: a source can't start.
             NoSpeech: no clip is of a language that the model knows.
         """
-        for source in {id(source): source for source in (streams, files)}.values():
-            await source.start()
         self.model = streams.model
         self.wanted = [
             Heard(name, clip) for name, of_set in sets.items() for clip in of_set if self._fits(clip, streams)

@@ -41,12 +41,13 @@ class Hallucinations:
 
     async def run(self, streams: Source, files: Source, noises: Sequence[Clip]) -> None:
         """
+        Args:
+            streams: who hears the clips as streams.
+            files: who hears them whole.
+
         Raises:
-            SourceUnavailable: a source can't start.
             NoSpeech: in all of the clips somebody speaks.
         """
-        for source in {id(source): source for source in (streams, files)}.values():
-            await source.start()
         self.model = streams.model
         wanted = [clip for clip in noises if not clip.text]
         if not wanted:

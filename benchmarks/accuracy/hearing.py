@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -110,3 +111,20 @@ class Source(Protocol):
         """Resident memory of the process that hears; 0 where it is not known. May block for a short while."""
 
     async def close(self) -> None: ...
+
+
+@asynccontextmanager
+async def opened(*sources: Source) -> AsyncIterator[None]:
+    """Each source, started and at the end closed, once even where it is given twice.
+
+    Raises:
+        SourceUnavailable: one can't be had.
+    """
+    different = list({id(source): source for source in sources}.values())
+    try:
+        for source in different:
+            await source.start()
+        yield
+    finally:
+        for source in different:
+            await source.close()

@@ -70,8 +70,8 @@ class InProcess:
 
     async def start(self) -> None:
         try:
+            self._session_options(None)
             await self._recognizer.start()
-            Session("check", self._session_options(None), self._recognizer.capabilities)
         except (RecognizerUnavailable, OptionError) as error:
             raise SourceUnavailable(str(error)) from None
         except TypeError as error:

@@ -62,13 +62,7 @@ class LongSessions:
     model: str = ""
 
     async def run(self, streams: Source, files: Source, recordings: Sequence[Clip], *, detect: bool) -> None:
-        """One recording after the other.
-
-        Raises:
-            SourceUnavailable: a source can't start.
-        """
-        for source in {id(source): source for source in (streams, files)}.values():
-            await source.start()
+        """One recording after the other."""
         self.model = streams.model
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -56,6 +56,7 @@ def add_source(parser: argparse.ArgumentParser, *, decode_ms: int | None) -> Non
     server.add_argument("--url", help="such as ws://localhost:8000")
     server.add_argument("--api-key", default=os.environ.get(API_KEY_VARIABLE), help=f"default: ${API_KEY_VARIABLE}")
     server.add_argument("--real-time", action="store_true", help="send at the pace of speech, and see partials")
+    server.add_argument("--streams", type=positive, default=1, metavar="N", help="at once (default: %(default)s)")
     server.add_argument("--server-pid", type=positive, metavar="PID", help="of the server here, to watch its memory")
     session = parser.add_argument_group("sessions")
     session.add_argument(
@@ -110,6 +111,7 @@ def sources(options: argparse.Namespace) -> tuple[Source, Source]:
         dict(options.options),
         api_key=options.api_key,
         real_time=options.real_time,
+        at_once=options.streams,
         pid=options.server_pid,
     )
     return served, _in_process(options) if options.model else served

@@ -20,8 +20,6 @@ from clients.events import Final, Partial
 from clients.stream import TranscriptionStream, open_stream
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
 
-_AT_ONCE = 4
-"""Streams that are sent at once unless told otherwise."""
 _UNHEARD_S = 30.0
 """A stream whose server tells nothing for so long after its end is given up."""
 
@@ -32,11 +30,19 @@ class Served:
         url: of the stream, or of the server alone.
         options: of the sessions, by name.
         real_time: whether audio is sent at the pace of speech, with partials; else as fast as it is taken, without.
+        at_once: streams.
         pid: of the server's process where it runs on this machine, to watch its memory.
     """
 
     def __init__(
-        self, url: str, options: Mapping[str, Any], *, api_key: str | None, real_time: bool, pid: int | None = None
+        self,
+        url: str,
+        options: Mapping[str, Any],
+        *,
+        api_key: str | None,
+        real_time: bool,
+        at_once: int,
+        pid: int | None = None,
     ) -> None:
         self._url = url
         self._options = options
@@ -45,7 +51,7 @@ class Served:
         self.has_partials = self.has_lags = real_time
         self.model = ""
         self.languages: tuple[str, ...] = ()
-        self.at_once = _AT_ONCE
+        self.at_once = at_once
         self._http = OpenAIServer(_http_address(url), api_key=api_key)
 
     async def start(self) -> None:
