@@ -107,7 +107,11 @@ def test_session_options_reach_the_core(two_clips: Path, capsys: pytest.CaptureF
     assert main([*options, "endpoint_ms=1"]) == 1
     assert "endpoint_ms: 1 is out of range" in capsys.readouterr().err
     assert main([*options, "endpiont_ms=800"]) == 1
-    assert "endpiont_ms" in capsys.readouterr().err
+    assert "no session has the option endpiont_ms; these are to be had: channel_mode" in capsys.readouterr().err
+    assert main([*options, "endpoint_ms=soon"]) == 1
+    assert "of the wrong kind" in capsys.readouterr().err
+    assert main([*options, "language=xx"]) == 1
+    assert "tiny.en does not know 'xx'" in capsys.readouterr().err
 
 
 def test_words_without_speech_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str], librivox: Path) -> None:

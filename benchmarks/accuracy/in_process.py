@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import heapq
 import itertools
 import time
@@ -69,13 +70,19 @@ class InProcess:
         return self._recognizer.capabilities.concurrency
 
     async def start(self) -> None:
+        known = {field.name for field in dataclasses.fields(SessionOptions)}
+        if unknown := sorted(self._options.keys() - known):
+            raise SourceUnavailable(
+                f"no session has the option {unknown[0]}; these are to be had: {', '.join(sorted(known))}"
+            )
         try:
             self._session_options(None)
             await self._recognizer.start()
+            Session("check", self._session_options(None), self._recognizer.capabilities)
         except (RecognizerUnavailable, OptionError) as error:
             raise SourceUnavailable(str(error)) from None
         except TypeError as error:
-            raise SourceUnavailable(f"--option: {error}") from None
+            raise SourceUnavailable(f"an option's value is of the wrong kind: {error}") from None
 
     async def offline(self, audio: Audio, language: str | None) -> str:
         """Decoded in one piece where the model takes it whole, else cut at pauses as by `streaming-asr transcribe`."""
