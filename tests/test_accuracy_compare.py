@@ -110,6 +110,9 @@ def test_session_options_reach_the_core(two_clips: Path, capsys: pytest.CaptureF
     assert "no session has the option endpiont_ms; these are to be had: channel_mode" in capsys.readouterr().err
     assert main([*options, "endpoint_ms=soon"]) == 1
     assert "of the wrong kind" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*options, "sample_rate=8000"])
+    assert "follows from the audio" in capsys.readouterr().err
     assert main([*options, "language=xx"]) == 1
     assert "tiny.en does not know 'xx'" in capsys.readouterr().err
 

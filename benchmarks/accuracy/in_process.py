@@ -24,6 +24,7 @@ from streaming_asr.recognizers.base import (
     Hypothesis,
     Kind,
     Recognizer,
+    RecognizerDown,
     RecognizerUnavailable,
 )
 from streaming_asr.runner import Listener, Runner
@@ -159,6 +160,9 @@ class _Simulation:
             self._now = max(self._now, ends)
             if outcome is None:
                 outcome = await self._decode(job)
+            if isinstance(outcome, RecognizerDown):
+                # A session would try again until the engine is back, which on this clock is at once.
+                raise NotHeard(str(outcome))
             if isinstance(outcome, Hypothesis):
                 await self._take(self._session.complete(job.id, outcome, self._now))
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from streaming_asr.recognizers.choose import recognizer_for
 
 API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
 DECODE_MS = 100
+_OF_THE_AUDIO = frozenset({"encoding", "sample_rate", "channels", "channel_mode"})
+_TEXTS = frozenset({"context", "language", "vad"})
 
 
 def add_speech(parser: argparse.ArgumentParser, *sets: str) -> None:
@@ -147,14 +150,16 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as endpoint_ms=800")
-    if value.lower() in ("true", "false", "null"):
-        return name, {"true": True, "false": False, "null": None}[value.lower()]
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, value
+    if name in _OF_THE_AUDIO:
+        raise argparse.ArgumentTypeError(f"{name} follows from the audio and can't be set")
+    if name == "keywords":
+        return name, tuple(value.split(","))
+    if name in _TEXTS:
+        return name, value
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def configuration(options: argparse.Namespace) -> dict[str, Any]:
