@@ -162,7 +162,8 @@ def test_no_server_no_speech_and_bad_options_are_told_in_a_line(
     assert "not at least 1" in capsys.readouterr().err
 
 
-def test_ctrl_c_reports_what_is_done(librispeech: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_it_is_told_what_is_done(librispeech: Path, tmp_path: Path, stop: signal.Signals) -> None:
     def script(number: int) -> tuple[int, Any]:
         if number == 2:
             fake.hold()
@@ -179,7 +180,7 @@ def test_ctrl_c_reports_what_is_done(librispeech: Path, tmp_path: Path) -> None:
             cwd=Path(__file__).parent.parent,
         )
         assert fake.holding.wait(30)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         shown, errors = process.communicate(timeout=20)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors

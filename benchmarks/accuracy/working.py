@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -50,12 +51,16 @@ async def work_through(
 
 
 def finished(run: Callable[[], Awaitable[None]]) -> bool:
-    """Run to the end, or until Ctrl-C; returns whether it came to the end."""
-    with suppress(KeyboardInterrupt):
-        asyncio.run(_awaited(run))
+    """Run to the end, or until Ctrl-C or SIGTERM; returns whether it came to the end."""
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_stoppable(run))
         return True
     return False
 
 
-async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
+async def _stoppable(run: Callable[[], Awaitable[None]]) -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        with suppress(NotImplementedError):  # Windows has no signals of this kind.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     await run()
