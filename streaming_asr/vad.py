@@ -6,26 +6,18 @@ is the default, and why, is in docs/vad.md.
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from collections import deque
+from typing import Protocol
 
 import numpy as np
 import webrtcvad
 from numpy.typing import NDArray
 
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
+from streaming_asr.silero import CONTEXT, FRAME, Ask, Asking, Memory, answered
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-SILERO_FRAME = 512
-"""Samples of one of Silero's decisions, 32 ms."""
-_SILERO_CONTEXT = 64
-"""Samples of the frame before that Silero sees again."""
 _SILERO_HYSTERESIS = 0.15
 """Once voiced, a frame stays voiced down to this much below the threshold."""
-_SILERO_WEIGHTS = Path(__file__).parent / "data" / "silero_vad_16k_sequence.onnx"
 WEBRTC_FRAME = 480
 """Samples of one of WebRTC's decisions, 30 ms: the longest it takes, the cheapest per second."""
 _WARM_UP_FRAMES = 16
@@ -37,8 +29,8 @@ _SURE_SHOWN = 4
 _SURELY_VOICED, _SURELY_UNVOICED = 0.9, 0.01
 
 
-class DetectorUnavailable(Exception):
-    """The detector can't run here. The message says what is missing, and the command that mends it."""
+Deciding = Asking[NDArray[np.bool_]]
+"""Returns whether each frame is voiced."""
 
 
 class VoiceDetector(Protocol):
@@ -48,11 +40,11 @@ class VoiceDetector(Protocol):
     def frame_samples(self) -> int:
         """Samples of one decision."""
 
-    def voiced(self, frames: Audio) -> NDArray[np.bool_]:
-        """Decide on the next frames.
+    def deciding(self, frames: Audio) -> Deciding:
+        """Decide on the next frames, asking Silero.
 
         Args:
-            frames: shape ``[k, frame_samples]``, finite.
+            frames: shape ``[k, frame_samples]``, finite. They must not change later.
 
         Returns:
             Shape ``[k]``.
@@ -60,6 +52,11 @@ class VoiceDetector(Protocol):
 
     def reset(self) -> None:
         """Forget the stream."""
+
+
+def decide(detector: VoiceDetector, frames: Audio) -> NDArray[np.bool_]:
+    """As `VoiceDetector.deciding`, with Silero's answers at once."""
+    return answered(detector.deciding(frames))
 
 
 class WebRtcDetector:
@@ -83,41 +80,47 @@ class WebRtcDetector:
     def reset(self) -> None:
         self._vad = webrtcvad.Vad(self._mode)
 
-    def voiced(self, frames: Audio) -> NDArray[np.bool_]:
+    def deciding(self, frames: Audio) -> Deciding:
+        yield from ()
+        return np.array(self.passed(frames), bool)
+
+    def passed(self, frames: Audio) -> list[bool]:
+        """What it decides, which asks nobody."""
+        scaled = frames * np.float32(32767)
         # A resampler may overshoot; unclipped, the loudest samples would change their sign.
-        pcm = (np.maximum(np.minimum(frames, 1), -1) * 32767).astype("<i2")
-        return np.fromiter((self._vad.is_speech(frame.tobytes(), SAMPLE_RATE) for frame in pcm), bool, len(pcm))
+        np.minimum(scaled, 32767, out=scaled)
+        np.maximum(scaled, -32767, out=scaled)
+        is_speech = self._vad.is_speech
+        return [is_speech(frame.tobytes(), SAMPLE_RATE) for frame in scaled.astype("<i2")]
 
 
 class SileroDetector:
-    """Silero's recurrent network, by onnxruntime: tells speech from music and noise.
+    """Silero's recurrent network: tells speech from music and noise.
 
     Args:
         threshold: probability of speech from which a frame is voiced, 0 to 1.
 
     Raises:
-        DetectorUnavailable: onnxruntime is not installed.
         ValueError: the threshold is out of range.
     """
 
-    frame_samples = SILERO_FRAME
+    frame_samples = FRAME
 
     def __init__(self, threshold: float = 0.5) -> None:
         self._threshold = _Threshold(threshold)
-        self._network = _Network()
         self.reset()
 
     def reset(self) -> None:
-        self._network.forget()
-        self._last = np.zeros(SILERO_FRAME, np.float32)
+        self._memory = Memory()
+        self._before = np.zeros(CONTEXT, np.float32)
         self._voiced = False
 
-    def voiced(self, frames: Audio) -> NDArray[np.bool_]:
+    def deciding(self, frames: Audio) -> Deciding:
         decisions = np.empty(len(frames), bool)
         if len(frames):
-            for index, probability in enumerate(self._network.probabilities(self._last, frames)):
+            for index, probability in enumerate((yield Ask(self._before, frames, self._memory))):
                 decisions[index] = self._voiced = self._threshold.reached(probability, self._voiced)
-            self._last = frames[-1].copy()
+            self._before = frames[-1, -CONTEXT:].copy()
         return decisions
 
 
@@ -132,48 +135,47 @@ class CascadeDetector:
         mode: WebRTC's, 0 to 3.
 
     Raises:
-        DetectorUnavailable: onnxruntime is not installed.
         ValueError: the threshold or the mode is out of range.
     """
 
-    frame_samples = SILERO_FRAME
+    frame_samples = FRAME
 
     def __init__(self, threshold: float = 0.5, mode: int = 3) -> None:
         self._gate = WebRtcDetector(mode)
         self._threshold = _Threshold(threshold)
-        self._network = _Network()
         self.reset()
 
     def reset(self) -> None:
         self._gate.reset()
-        self._network.forget()
-        self._latest = np.zeros((_WARM_UP_FRAMES + 1, SILERO_FRAME), np.float32)
+        self._memory = Memory()
+        nothing = [np.zeros(FRAME, np.float32)] * (_WARM_UP_FRAMES + 1)
+        self._latest: deque[Audio] = deque(nothing, maxlen=len(nothing))
         """What Silero may still be shown, and the frame before it."""
         self._unseen = 0
         """Frames since Silero was last asked."""
         self._sure = self._voiced = False
 
-    def voiced(self, frames: Audio) -> NDArray[np.bool_]:
+    def deciding(self, frames: Audio) -> Deciding:
         decisions = np.zeros(len(frames), bool)
-        heard = np.concatenate((self._latest, frames))
-        for index, passed in enumerate(self._gate.voiced(frames[:, :WEBRTC_FRAME]).tolist()):
+        for index, passed in enumerate(self._gate.passed(frames[:, :WEBRTC_FRAME])):
+            self._latest.append(frames[index])
             self._unseen += 1
             if not passed:
                 self._sure = False
                 continue
             if not self._sure or self._unseen >= _SURE_FRAMES:
-                self._ask(heard[index + 1 : index + len(self._latest) + 1])
+                yield from self._ask()
             decisions[index] = self._voiced
-        self._latest = heard[-len(self._latest) :].copy()
         return decisions
 
-    def _ask(self, heard: Audio) -> None:
-        """Ask Silero about the last of these frames."""
+    def _ask(self) -> Asking[None]:
+        """Ask Silero about the latest frame."""
         if self._unseen > _WARM_UP_FRAMES:
-            self._network.forget()
+            self._memory = Memory()
             self._voiced = False
         shown = min(self._unseen, _SURE_SHOWN if self._sure else _WARM_UP_FRAMES)
-        probability = self._network.probabilities(heard[-shown - 1], heard[-shown:])[-1]
+        before, *heard = list(self._latest)[-shown - 1 :]
+        probability = (yield Ask(before[-CONTEXT:], np.array(heard), self._memory))[-1]
         self._voiced = self._threshold.reached(probability, self._voiced)
         self._sure = self._threshold.sure(probability)
         self._unseen = 0
@@ -187,7 +189,6 @@ def make_detector(name: str, *, threshold: float = 0.5, mode: int = 3) -> VoiceD
         mode: WebRTC's; has no part in `silero`.
 
     Raises:
-        DetectorUnavailable: something it needs is not installed.
         ValueError: there is no detector of that name, or an option is out of range.
     """
     if name == "cascade":
@@ -214,45 +215,3 @@ class _Threshold:
     def sure(self, probability: float) -> bool:
         """Whether the next frames hardly can be decided otherwise."""
         return probability < _SURELY_UNVOICED or probability >= max(self._on, _SURELY_VOICED)
-
-
-class _Network:
-    """Silero's network, and what it remembers of one channel."""
-
-    def __init__(self) -> None:
-        self._session = _silero()
-        self.forget()
-
-    def forget(self) -> None:
-        self._h = self._c = np.zeros((1, 1, 128), np.float32)
-
-    def probabilities(self, before: Audio, frames: Audio) -> list[float]:
-        """Probability of speech in each of the frames.
-
-        Args:
-            before: the frame before them, shape ``[512]``.
-            frames: shape ``[k, 512]``, at least one.
-        """
-        overlapping = np.empty((len(frames), _SILERO_CONTEXT + SILERO_FRAME), np.float32)
-        overlapping[:, _SILERO_CONTEXT:] = frames
-        overlapping[0, :_SILERO_CONTEXT] = before[-_SILERO_CONTEXT:]
-        overlapping[1:, :_SILERO_CONTEXT] = frames[:-1, -_SILERO_CONTEXT:]
-        found: list[NDArray[np.float32]] = self._session.run(None, {"input": overlapping, "h": self._h, "c": self._c})
-        probabilities, self._h, self._c = found
-        return cast("list[float]", probabilities.tolist())
-
-
-@functools.cache
-def _silero() -> InferenceSession:
-    """The network, shared by all detectors of the process; it keeps no state of its own."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise DetectorUnavailable(
-            "Silero needs onnxruntime: pip install 'streaming-asr[silero]' (or choose --vad webrtc)"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    # One frame is too little work to share out, and threads that wait for it would spin.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(_SILERO_WEIGHTS, options, providers=["CPUExecutionProvider"])

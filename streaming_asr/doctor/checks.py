@@ -99,15 +99,14 @@ def webrtcvad(machine: Machine) -> Check:
     return imported(machine, "webrtcvad", ("webrtcvad-wheels", "webrtcvad"), "local")
 
 
-def silero(machine: Machine) -> tuple[Check, Check]:
-    """The neural voice detector: its runtime, and its weights, which come with this package."""
-    runtime = imported(machine, "onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "silero")
+def silero(machine: Machine) -> Check:
+    """The weights of the neural voice detector, which come with this package."""
     data = machine.package_file("streaming_asr", "data")
-    weights = machine.glob(f"{data}/*.onnx") if data is not None else []
+    weights = machine.glob(f"{data}/silero*.npz") if data is not None else []
     if weights:
-        return runtime, Check("Silero weights", "ok", weights[0].name)
-    detail = "this installation lacks streaming_asr/data/*.onnx: install it again, or in a checkout restore them"
-    return runtime, Check("Silero weights", "broken", detail, "git checkout -- streaming_asr/data")
+        return Check("Silero weights", "ok", weights[0].name)
+    detail = "this installation lacks streaming_asr/data/silero*.npz: install it again, or in a checkout restore them"
+    return Check("Silero weights", "broken", detail, "git checkout -- streaming_asr/data")
 
 
 def microphone(machine: Machine) -> Check:

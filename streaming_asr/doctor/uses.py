@@ -68,7 +68,7 @@ def examine(machine: Machine) -> list[Use]:
             start=serve,
         ),
         under_vllm("Qwen3-ASR on CPU (slow)", vllm_python, [], vllm_stack.cpu(machine), sizes[::-1]),
-        Use("Silero voice detection", checks.silero(machine)),
+        Use("Silero voice detection", (checks.silero(machine),)),
         Use("Microphone of this machine", (checks.microphone(machine),)),
     ]
 

@@ -14,13 +14,13 @@ import psutil
 
 _PACKAGES = (
     *("streaming-asr", "websockets", "uvloop", "msgspec", "numpy", "soxr", "soundfile", "jiwer"),
-    *("whisper-normalizer", "faster-whisper", "ctranslate2", "onnxruntime", "httpx", "vllm", "torch"),
+    *("whisper-normalizer", "faster-whisper", "ctranslate2", "vllm", "torch"),
 )
-_REPOSITORY = Path(__file__).parent.parent
+_REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def setting() -> dict[str, Any]:
-    """Machine, versions and commit of this program; of the server too where they share them."""
+    """Machine, versions and commit of the generator; of the server too where they share them."""
     return {"machine": machine(), "versions": versions(), "commit": commit()}
 
 
