@@ -35,6 +35,8 @@ from streaming_asr.settings import RECORDED_ENDPOINT_MS, Encoding, OptionError, 
 CHUNK_S = 0.05
 TRAILING_S = 1.0
 """Silence after the audio, so that its last utterance ends by itself as it would in a stream that goes on."""
+_SLOTS = 2
+"""Decodes of one session that may run at once on the simulated clock: a final beside a partial of what follows it."""
 
 _numbers = itertools.count(1)
 """Of sessions and jobs, unique within the process."""
@@ -129,7 +131,6 @@ class _Simulation:
         self._recognizer = recognizer
         self._session = session
         self._decode_s = decode_s
-        self._slots = recognizer.capabilities.concurrency
         self._now = 0.0
         self._running: list[tuple[float, int, DecodeJob, Hypothesis | DecodeFailed | None]] = []
         """(when it ends, number, job, outcome where it is known already); a heap."""
@@ -180,7 +181,7 @@ class _Simulation:
             self._running = [entry for entry in self._running if entry[1] not in superseded]
             heapq.heapify(self._running)
         self._release()
-        while len(self._running) < self._slots and self._session.demand() is not None:
+        while len(self._running) < _SLOTS and self._session.demand() is not None:
             await self._begin()
 
     async def _begin(self) -> None:
