@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +20,6 @@ from rich.console import Console
 from benchmarks.adapters import Adapter, SessionRefused
 from benchmarks.load import options as given
 from benchmarks.load.packets import write_packets
-from benchmarks.load.page import page
 from benchmarks.load.results import as_json, held
 from benchmarks.load.search import Search
 from benchmarks.load.server_side import metrics_url
@@ -102,27 +101,27 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
     else:
         done = await _search(options, adapter, trials, search, console)
     told = as_json(given.configuration(options), setting(), started, done, search)
-    _write(options, told, done)
+    if options.json:
+        options.json.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+    if options.html or options.png:
+        _report(options, told)
+    if options.logs:
+        write_packets(options.logs, ((trial.run.plan.streams, trial.run.takes) for trial in done))
     if trials.stopped:
         return INTERRUPTED
     return _status(done, search)
 
 
-def _write(options: argparse.Namespace, told: Mapping[str, Any], done: Sequence[Trial]) -> None:
-    """The files that were asked for."""
-    if options.json:
-        options.json.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
-    if options.logs:
-        write_packets(options.logs, ((trial.run.plan.streams, trial.run.takes) for trial in done))
-    if options.html or options.png:
-        from benchmarks.load import plots
+def _report(options: argparse.Namespace, told: dict[str, Any]) -> None:
+    from benchmarks.report.page import written
+    from benchmarks.report.plots import overview
+    from benchmarks.report.runs import document
 
-        picture = plots.draw(done, options.objective_s)
-        if options.png:
-            plots.write_png(picture, options.png)
-        if options.html:
-            best = done.index(plots.best(done, options.objective_s))
-            options.html.write_text(page(told, best, plots.as_svg(picture)), encoding="utf-8")
+    documents = [document(told, options.name or options.protocol)]
+    if options.html:
+        options.html.write_text(written(documents), encoding="utf-8")
+    if options.png:
+        overview(documents, options.png)
 
 
 async def _one(options: argparse.Namespace, streams: int, trials: Trials, console: Console) -> Trial:
