@@ -8,6 +8,8 @@ from streaming_asr.recognizers.base import Audio
 
 _SPARE = 16_000
 """Samples of room that growing adds at least."""
+_ROOMY = 4
+"""A buffer that has so many times the room that is needed is given back."""
 
 
 class AudioTape:
@@ -26,16 +28,23 @@ class AudioTape:
     def append(self, samples: Audio) -> None:
         used = self.end - self._offset
         if used + len(samples) > len(self._buffer):
-            held = self._buffer[self.start - self._offset : used]
-            grown = np.zeros(max(2 * (len(held) + len(samples)), _SPARE), np.float32)
-            grown[: len(held)] = held
-            self._buffer, self._offset, used = grown, self.start, len(held)
+            self._move(max(2 * (len(self) + len(samples)), _SPARE))
+            used = len(self)
         self._buffer[used : used + len(samples)] = samples
         self.end += len(samples)
 
     def forget_before(self, position: int) -> None:
         """Samples before `position` will not be asked for again."""
         self.start = min(max(self.start, position), self.end)
+        # A long utterance has its final: of a thousand quiet sessions each would keep its room.
+        if len(self._buffer) > _ROOMY * max(len(self), _SPARE):
+            self._move(max(2 * len(self), _SPARE))
+
+    def _move(self, size: int) -> None:
+        """Go on in a new buffer of so many samples, at least those held."""
+        moved = np.zeros(size, np.float32)
+        moved[: len(self)] = self._buffer[self.start - self._offset : self.end - self._offset]
+        self._buffer, self._offset = moved, self.start
 
     def slice(self, start: int, end: int) -> Audio:
         """Read-only samples ``[start, end)``.

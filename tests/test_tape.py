@@ -47,3 +47,15 @@ def test_memory_does_not_grow_with_the_stream() -> None:
         tape.append(np.zeros(1600, np.float32))
         tape.forget_before(tape.end - 16_000)
     assert len(tape._buffer) < 100_000
+
+
+def test_the_room_of_a_long_utterance_is_given_back_once_it_is_forgotten() -> None:
+    tape = AudioTape()
+    tape.append(np.arange(30 * 16_000, dtype=np.float32))
+    view = tape.slice(0, 100)
+    tape.forget_before(29 * 16_000)
+    assert len(tape._buffer) <= 4 * 16_000
+    assert np.array_equal(tape.slice(29 * 16_000, 30 * 16_000), np.arange(29 * 16_000, 30 * 16_000, dtype=np.float32))
+    tape.append(np.ones(20, np.float32))
+    assert tape.slice(30 * 16_000, 30 * 16_000 + 20).sum() == 20
+    assert np.array_equal(view, np.arange(100, dtype=np.float32)), "what was given out stays as it was"

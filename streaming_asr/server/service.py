@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import secrets
@@ -87,6 +88,9 @@ class Service:
         if isinstance(self.recognizer, Supervised):
             self.recognizer.subscribe(self._health_changed)
             self.metrics.watch_engine(self.recognizer.gauges)
+        # What has been loaded stays: looking through it for garbage would only stop the event loop.
+        gc.collect()
+        gc.freeze()
         took = time.monotonic() - began
         logger.info("Ready: %s with %s on %s (loaded in %.1f s)", can.name, can.model, can.device, took)
 
