@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+MANY_ERRORS = 0.2
+"""Of the words."""
 FIRST_TEXT, FINAL, WORD = "first text", "time to final", "word shown after it was said"
 
 
@@ -54,6 +56,8 @@ class Run:
             found.append("no session got a final text")
         elif p95 > self.objective_s:
             found.append(f"one final in twenty takes more than {p95:.2f} s; {self.objective_s:g} s is the objective")
+        if self.errors is not None and self.errors > MANY_ERRORS:
+            found.append(f"{self.errors:.0%} of the words are wrong, so quick text is of no use")
         found += [
             f"{symptom['name']} in {symptom['sessions']} sessions"
             for symptom in self.told["symptoms"]
