@@ -35,7 +35,6 @@ class Heard:
     set: str
     clip: Clip
     texts: dict[Way, str] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
 
     def errors(self, way: Way) -> Errors:
         return count_errors(self._said(), units(self.texts[way], self.clip.language))
@@ -51,11 +50,10 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The clips of one set and language, of a language, or all that are measured alike."""
+    """The clips of one language, of one set or (`all`) of several."""
 
     name: str
     language: str
-    """Empty for several languages."""
     measure: str
     clips: tuple[Heard, ...]
 

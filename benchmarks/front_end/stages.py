@@ -15,7 +15,7 @@ from streaming_asr.protocols.base import Audio as AudioCommand
 from streaming_asr.protocols.base import Request, Send
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
-from streaming_asr.scheduler import Scheduler
+from streaming_asr.scheduler import Limits, Scheduler
 from streaming_asr.session import Session, detector_for
 from streaming_asr.settings import SessionOptions
 from streaming_asr.silero import Ask, Asking, network
@@ -112,7 +112,7 @@ class _Table:
     def __init__(self, material: Material, options: SessionOptions, together: int) -> None:
         capabilities = NullRecognizer().capabilities
         self._chunks = material.chunks
-        self._scheduler = Scheduler(capabilities.concurrency)
+        self._scheduler = Scheduler(capabilities.concurrency, Limits(max_sessions=together))
         self.detectors: list[_TimedDetector] = []
         self.sessions = [Session(f"s{number}", options, capabilities, self._detector) for number in range(together)]
         for session in self.sessions:
