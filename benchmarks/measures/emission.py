@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from rapidfuzz.distance import Levenshtein
@@ -60,7 +61,8 @@ def lagging(readings: Sequence[Reading], reference_words: int, duration_s: float
 
 
 def _heard(at_s: float, sent: Sequence[Sent]) -> float:
-    return max((chunk.audio_s for chunk in sent if chunk.at_s <= at_s), default=0.0)
+    before = bisect_right(sent, at_s, key=lambda chunk: chunk.at_s)
+    return sent[before - 1].audio_s if before else 0.0
 
 
 def _places(words: tuple[str, ...], last: tuple[str, ...]) -> Iterator[int]:
