@@ -1,0 +1,167 @@
+"""`python -m benchmarks.load`: stream speech to a server as many people at once would, and measure what they see."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from benchmarks.adapters import Adapter, SessionRefused
+from benchmarks.load import options as given
+from benchmarks.load.packets import write_packets
+from benchmarks.load.results import as_json, held
+from benchmarks.load.search import Search
+from benchmarks.load.server_side import metrics_url
+from benchmarks.load.setting import setting
+from benchmarks.load.tables import shown
+from benchmarks.load.trial import Trial, Trials
+from benchmarks.load.utterances import Utterance, cut
+from benchmarks.protocols.registry import BadTarget, make_adapter
+from benchmarks.speech import Clip, NoSpeech, clips
+
+SETTLE_S = 2.0
+"""Between the runs of a search, for what an overloaded server has still to do."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = given.parser()
+    options = parser.parse_args(argv)
+    try:
+        adapter = make_adapter(options.protocol, given.target(options))
+        utterances = cut(
+            _chosen(options), rate=adapter.sample_rate, chunk_ms=options.chunk_ms, trailing_s=options.trailing
+        )
+        if not utterances:
+            raise NoSpeech(f"no clip of the set {options.set!r} is left to speak")
+        return _run_loop(lambda: _measure(options, adapter, utterances))
+    except (NoSpeech, BadTarget) as error:
+        parser.exit(2, f"{error}\n")
+    except SessionRefused as refused:
+        parser.exit(1, f"The server takes no session: {refused}\n")
+    except psutil.Error as error:
+        parser.exit(2, f"--server-pid: {error}\n")
+    except OSError as error:
+        parser.exit(2, f"{error}\n")
+
+
+def _chosen(options: argparse.Namespace) -> list[Clip]:
+    found = [clip for clip in clips(options.speech, options.set) if options.language in (None, clip.language)]
+    step = max(1, len(found) // (options.clips or max(len(found), 1)))
+    return found[::step][: options.clips]
+
+
+def _run_loop(make: Callable[[], Any]) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        status: int = asyncio.run(make())
+        return status
+    status = uvloop.run(make())
+    return status
+
+
+async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Sequence[Utterance]) -> int:
+    for file in (options.json, options.html, options.png, options.logs):
+        _check_writable(file)
+    console = Console()
+    progress = None if options.quiet else Console(stderr=True)
+    trials = Trials(
+        adapter,
+        utterances,
+        metrics_url=options.metrics_url or metrics_url(options.url),
+        server_pid=options.server_pid,
+        console=progress,
+    )
+    await _try_server(adapter)
+    _stop_on_interrupt(trials)
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    search = Search(options.streams, max(options.max_streams, options.streams)) if options.search else None
+    done = await _search(options, trials, search, console) if search else [await _one(options, trials, console)]
+    if options.json:
+        told = as_json(given.configuration(options), setting(), started, done, search)
+        options.json.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
+    if options.logs:
+        write_packets(options.logs, ((trial.run.plan.streams, trial.run.takes) for trial in done))
+    if trials.stopped:
+        return INTERRUPTED
+    return _status(done, search)
+
+
+async def _one(options: argparse.Namespace, trials: Trials, console: Console) -> Trial:
+    trial = await trials.run(given.plan(options, options.streams))
+    console.print(shown(trial, options.objective_s))
+    return trial
+
+
+async def _search(options: argparse.Namespace, trials: Trials, search: Search, console: Console) -> list[Trial]:
+    done: list[Trial] = []
+    while (streams := search.next()) is not None:
+        if done:
+            await asyncio.sleep(SETTLE_S)
+        trial = await trials.run(given.plan(options, streams))
+        console.print(shown(trial, options.objective_s))
+        done.append(trial)
+        if trials.stopped:
+            break
+        if trial.invalid_because:
+            console.print("The search ends here: more streams than this machine can generate tell nothing.")
+            break
+        search.found(streams, held=held(trial, options.objective_s))
+    more = "at least " if search.missed is None else ""
+    console.print(f"[bold]Streams at objective (p95 within {options.objective_s:g} s): {more}{search.held}[/bold]")
+    return done
+
+
+def _status(done: Sequence[Trial], search: Search | None) -> int:
+    """0 if the figures can be trusted and, unless failures were looked for, no session failed."""
+    if any(trial.invalid_because for trial in done):
+        return 1
+    failed = any(take.log.outcome.value != "done" for trial in done for take in trial.run.takes if take.ended)
+    return int(failed and search is None)
+
+
+async def _try_server(adapter: Adapter) -> None:
+    """Raises:
+    SessionRefused: not even a single session is to be had.
+    """
+    async with adapter.session(""):
+        pass
+
+
+def _stop_on_interrupt(trials: Trials) -> None:
+    """The first Ctrl-C ends the run and reports; a second one ends the program."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        trials.stop()
+
+    # Where there are no such handlers, on Windows, Ctrl-C ends the program at once.
+    with suppress(NotImplementedError):
+        loop.add_signal_handler(signal.SIGINT, stop)
+
+
+def _check_writable(file: Path | None) -> None:
+    """An hour's run should not find out at its end.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    if file is not None:
+        file.open("a", encoding="utf-8").close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

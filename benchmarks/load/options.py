@@ -1,0 +1,124 @@
+"""The command line of `python -m benchmarks.load`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load.crowd import Plan
+from benchmarks.load.speaking import Manner
+from benchmarks.protocols.registry import PROTOCOLS, Target
+from benchmarks.speech import add_speech_option
+
+API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
+DEFAULT_URL = "ws://localhost:8000"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.load",
+        description="Streams speech to a server as many people at once would, and measures what each of them sees.",
+    )
+    server = made.add_argument_group("server")
+    server.add_argument("--url", default=DEFAULT_URL, help="where it is (default: %(default)s)")
+    server.add_argument("--protocol", choices=tuple(PROTOCOLS), default="native", help="default: %(default)s")
+    server.add_argument("--model", default="", help="where the protocol names one")
+    server.add_argument(
+        "--api-key", default=os.environ.get(API_KEY_VARIABLE, ""), metavar="KEY", help=f"default: ${API_KEY_VARIABLE}"
+    )
+    server.add_argument(
+        "--query",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="more for the query of the address, such as endpoint_ms=300; may be repeated",
+    )
+    server.add_argument("--server-pid", type=int, metavar="PID", help="sample CPU and memory of this process")
+    server.add_argument("--metrics-url", metavar="URL", help="default: /metrics of the same address, if it is ours")
+
+    speech = made.add_argument_group("speech")
+    add_speech_option(made)
+    speech.add_argument("--set", default="librivox", help="name of the set (default: the clips of the tests)")
+    speech.add_argument("--clips", type=_positive, metavar="N", help="that many, spread over the set; default all")
+    speech.add_argument("--language", metavar="CODE", help="only clips of this language")
+    speech.add_argument("--detect", action="store_true", help="do not tell the server a clip's language")
+    speech.add_argument("--chunk-ms", type=_positive, default=50, metavar="MS", help="default: %(default)s")
+    speech.add_argument(
+        "--trailing", type=_seconds, default=1.0, metavar="S", help="silence after each clip (default: %(default)s)"
+    )
+    speech.add_argument(
+        "--finalize", action="store_true", help="ask for the final at the end of each clip, and measure from there"
+    )
+
+    load = made.add_argument_group("load")
+    load.add_argument("--streams", type=_positive, default=1, metavar="N", help="at once (default: %(default)s)")
+    load.add_argument(
+        "--duration", type=_seconds, metavar="S", help="speak clip after clip for so long; default: each clip once"
+    )
+    load.add_argument("--ramp", type=_seconds, metavar="S", help="streams begin over so long; default: a clip's length")
+    load.add_argument("--seed", type=int, default=0, help="of order and stagger (default: %(default)s)")
+    load.add_argument(
+        "--patience", type=_seconds, default=30.0, metavar="S", help="wait for the end so long (default: %(default)s)"
+    )
+    load.add_argument("--search", action="store_true", help="find the most streams within the objective")
+    load.add_argument(
+        "--objective-s",
+        type=_seconds,
+        default=2.0,
+        metavar="S",
+        help="p95 of TTFS for --search (default: %(default)s)",
+    )
+    load.add_argument("--max-streams", type=_positive, default=1024, metavar="N", help="of --search; default: 1024")
+
+    output = made.add_argument_group("output")
+    output.add_argument("--json", type=Path, metavar="FILE", help="everything, for programs")
+    output.add_argument("--html", type=Path, metavar="FILE", help="a report that opens in a browser, offline")
+    output.add_argument("--png", type=Path, metavar="FILE", help="its plots")
+    output.add_argument("--logs", type=Path, metavar="FILE", help="every packet with its time, as JSON lines")
+    output.add_argument("--quiet", action="store_true", help="no progress")
+    return made
+
+
+def target(options: argparse.Namespace) -> Target:
+    return Target(options.url, options.model, options.api_key, dict(options.query))
+
+
+def plan(options: argparse.Namespace, streams: int) -> Plan:
+    manner = Manner(options.finalize, not options.detect, options.patience)
+    return Plan(streams, options.duration, options.ramp, options.seed, manner)
+
+
+def configuration(options: argparse.Namespace) -> dict[str, Any]:
+    """All options, for the record; the key is not told."""
+    told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    return told | {"api_key": bool(options.api_key), "query": dict(options.query)}
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return number

@@ -1,0 +1,124 @@
+"""A run as JSON: its configuration, every figure, and how each session went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.load.figures import Figure, figures
+from benchmarks.load.search import Search
+from benchmarks.load.speaking import Take
+from benchmarks.load.symptoms import symptoms
+from benchmarks.load.trial import Trial
+from benchmarks.session_log import Outcome
+
+FORMAT = 1
+"""Of the JSON; grows when a field changes its meaning."""
+
+
+def as_json(
+    configuration: Mapping[str, Any],
+    setting: Mapping[str, Any],
+    started: str,
+    trials: Sequence[Trial],
+    search: Search | None,
+) -> dict[str, Any]:
+    """Everything that is known of a run, or of the runs of a search.
+
+    Args:
+        started: ISO 8601.
+    """
+    return {
+        "format": FORMAT,
+        "started": started,
+        "configuration": dict(configuration),
+        **setting,
+        "runs": [_trial(trial, configuration["objective_s"]) for trial in trials],
+        "streams_at_objective": _search(search, configuration["objective_s"]) if search else None,
+    }
+
+
+def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
+    run = trial.run
+    measured = run.measured()
+    outcomes = run.outcomes()
+    return {
+        "streams": run.plan.streams,
+        "valid": not trial.invalid_because,
+        "invalid_because": trial.invalid_because or None,
+        "interrupted": run.interrupted,
+        "took_s": run.took_s,
+        "all_streams_after_s": run.full_s,
+        "audio_s": trial.audio_s,
+        "audio_per_stream": run.load(),
+        "sessions": {outcome.value: outcomes[outcome] for outcome in Outcome} | {"measured": len(measured)},
+        "figures": {figure.name: spread(figure.values) for figure in figures(measured)},
+        "symptoms": [
+            {"name": symptom.name, "sessions": symptom.sessions, "example": symptom.told}
+            for symptom in symptoms(measured, objective_s)
+        ],
+        "generator": generator(trial),
+        "server": trial.server,
+        "server_process": trial.process,
+        "each_session": [_take(take) for take in run.takes],
+    }
+
+
+def spread(values: Sequence[float] | np.ndarray[Any, Any]) -> dict[str, float | int | None]:
+    """p50, p95, p99, the largest, and how many."""
+    if not len(values):
+        return {"p50": None, "p95": None, "p99": None, "max": None, "n": 0}
+    p50, p95, p99 = (float(value) for value in np.percentile(values, (50, 95, 99)))
+    return {"p50": p50, "p95": p95, "p99": p99, "max": float(np.max(values)), "n": len(values)}
+
+
+def generator(trial: Trial) -> dict[str, Any]:
+    """How well the tool itself did."""
+    return {
+        "lag_s": spread(trial.lag_s),
+        "cores": trial.generator_cores,
+        "niceness": trial.generator_niceness,
+        "held_back_by_server_s": sum(take.departures.held_s for take in trial.run.takes),
+        "open_s": spread([take.open_s for take in trial.run.measured() if take.log.outcome is not Outcome.REFUSED]),
+    }
+
+
+def _take(take: Take) -> dict[str, Any]:
+    log = take.log
+    return {
+        "session": log.session,
+        "stream": take.stream,
+        "clip": log.clip,
+        "outcome": log.outcome.value if take.ended else "dropped",
+        "reason": log.reason or None,
+        "measured": take.measured and take.ended,
+        "began_s": take.began_s,
+        "open_s": take.open_s,
+        "audio_s": take.departures.due_s[-1] if take.departures.due_s else 0.0,
+        "lag_max_s": max(take.departures.lag_s, default=0.0),
+        "ended_s": log.ended_s,
+        "final": log.shown[-1].final if log.shown else "",
+        "partial": log.shown[-1].partial if log.shown else "",
+    }
+
+
+def _search(search: Search, objective_s: float) -> dict[str, Any]:
+    return {
+        "objective": f"p95 of the time to the final within {objective_s:g} s, no error",
+        "streams": search.held,
+        "at_least": search.missed is None,
+        "tried": [{"streams": streams, "held": held} for streams, held in search.tried],
+    }
+
+
+def held(trial: Trial, objective_s: float) -> bool:
+    """Whether a run was within the objective: p95 of TTFS, and not one error."""
+    outcomes = trial.run.outcomes()
+    finals = next(figure for figure in figures(trial.run.measured()) if figure.name == "time to final")
+    p95 = finals.percentile(95)
+    return not outcomes[Outcome.REFUSED] and not outcomes[Outcome.FAILED] and p95 is not None and p95 <= objective_s
+
+
+__all__ = ["FORMAT", "Figure", "as_json", "generator", "held", "spread"]

@@ -1,0 +1,73 @@
+"""Runs as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.load.figures import figures
+from benchmarks.load.results import generator, spread
+from benchmarks.load.symptoms import symptoms
+from benchmarks.load.trial import Trial
+from benchmarks.session_log import Outcome
+
+_HEADS = ("p50", "p95", "p99", "max", "n")
+
+
+def shown(trial: Trial, objective_s: float) -> RenderableType:
+    """One run."""
+    return Group(*_parts(trial, objective_s))
+
+
+def _parts(trial: Trial, objective_s: float) -> Iterator[RenderableType]:
+    run = trial.run
+    if trial.invalid_because:
+        yield Text(f"INVALID: {trial.invalid_because}", style="bold red")
+    if run.interrupted:
+        yield Text("Interrupted: sessions under way are left out.", style="yellow")
+    outcomes = run.outcomes()
+    counted = ", ".join(f"{outcomes[outcome]} {outcome.value}" for outcome in Outcome)
+    yield Text(
+        f"{run.plan.streams} streams, {run.took_s:.0f} s: {counted}; {len(run.measured())} counted; "
+        f"{run.load():.2f} s of audio a second and stream"
+    )
+    told = generator(trial)
+    table = Table()
+    table.add_column("seconds")
+    for head in _HEADS:
+        table.add_column(head, justify="right")
+    rows = {figure.name: spread(figure.values) for figure in figures(run.measured())}
+    for name, figure in {**rows, "open a session": told["open_s"], "lag of this tool": told["lag_s"]}.items():
+        table.add_row(name, *(_cell(figure[head]) for head in _HEADS))
+    yield table
+    yield Text(
+        f"This tool used {told['cores']:.2f} cores; the server held it back for {told['held_back_by_server_s']:.1f} s."
+    )
+    yield from _server(trial)
+    for symptom in symptoms(run.measured(), objective_s):
+        yield Text(f"{symptom.name}: {symptom.sessions} of {len(run.measured())} sessions; {symptom.told}", style="red")
+
+
+def _server(trial: Trial) -> Iterator[RenderableType]:
+    if trial.process is not None:
+        cores, memory, cost = (trial.process[name] for name in ("cores_mean", "rss_mib_max", "cpu_s_per_audio_s"))
+        if None not in (cores, memory, cost):
+            yield Text(f"Server: {cores:.2f} cores, {memory:.0f} MiB at most, {cost:.3f} CPU s per second of audio.")
+    if trial.server is not None:
+        told: dict[str, Any] = trial.server
+        decodes = "; ".join(
+            f"{kind} " + ", ".join(f"{count:.0f} {outcome}" for outcome, count in outcomes.items())
+            for kind, outcomes in told["decodes"].items()
+        )
+        cached = told["cached_share_of_prompt_tokens"]
+        yield Text(f"Decodes: {decodes or 'none'}." + (f" Cached prompt tokens: {cached:.0%}." if cached else ""))
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,0 +1,73 @@
+"""Clips cut into the chunks that a client sends, ready before the run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+
+from benchmarks.speech import Clip
+from streaming_asr.recognizers.base import SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    pcm: bytes
+    """16 bit little-endian mono."""
+    end_s: float
+    """Where it ends in the audio: then its last sample has been spoken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What one session sends; shared by all sessions that speak it."""
+
+    clip: Clip
+    speech: tuple[Chunk, ...]
+    """The clip itself."""
+    silence: tuple[Chunk, ...]
+    """What follows it, so that a server that waits for silence ends the last utterance."""
+
+    @property
+    def speech_s(self) -> float:
+        return self.speech[-1].end_s
+
+    @property
+    def duration_s(self) -> float:
+        return (self.silence or self.speech)[-1].end_s
+
+
+def cut(clips: Iterable[Clip], *, rate: int, chunk_ms: int, trailing_s: float) -> list[Utterance]:
+    """Read and cut clips; those without a single sample are left out.
+
+    Args:
+        rate: Hz of the PCM.
+        chunk_ms: of every chunk but the last of the speech and the last of the silence.
+        trailing_s: of digital silence.
+
+    Raises:
+        NoSpeech: a file can't be read.
+    """
+    size = max(1, rate * chunk_ms // 1000)
+    found = []
+    for clip in clips:
+        audio = clip.audio()
+        if rate != SAMPLE_RATE and len(audio):
+            audio = soxr.resample(audio, SAMPLE_RATE, rate)
+        pcm = (audio.clip(-1, 1) * 32767).astype("<i2")
+        if len(pcm):
+            silence = np.zeros(round(trailing_s * rate), "<i2")
+            speech = tuple(_chunks(pcm.tobytes(), size, rate, 0))
+            found.append(Utterance(clip, speech, tuple(_chunks(silence.tobytes(), size, rate, len(pcm)))))
+    return found
+
+
+def _chunks(pcm: bytes, size: int, rate: int, start: int) -> Iterable[Chunk]:
+    """Args:
+    size, start: samples.
+    """
+    for begin in range(0, len(pcm), 2 * size):
+        piece = pcm[begin : begin + 2 * size]
+        yield Chunk(piece, (start + (begin + len(piece)) // 2) / rate)

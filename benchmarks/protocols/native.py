@@ -1,0 +1,50 @@
+"""This project's own protocol, docs/protocol.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.adapters import Reading, SessionFailed, SessionRefused
+from benchmarks.protocols.talk import Message, Talk, whole
+from clients.errors import StreamError
+from clients.events import Done, Final, Partial, Ready, ServerError, decode_event
+
+
+class NativeTalk(Talk):
+    """Finals are taken in the order in which they come, as a client does that trusts the server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._final = ""
+        self._partials: dict[int, str] = {}
+        """Of each utterance that has no final yet."""
+
+    def finalize(self) -> Sequence[Message]:
+        return ('{"type":"finalize"}',)
+
+    def finish(self) -> Sequence[Message]:
+        return ('{"type":"stop"}',)
+
+    def heard(self, message: Message) -> Reading | None:
+        try:
+            event = decode_event(message)
+        except StreamError as error:
+            raise SessionFailed(str(error)) from None
+        if isinstance(event, Partial):
+            self._partials[event.utterance] = event.stable + event.tentative
+            return self._reading()
+        if isinstance(event, Final):
+            self._partials.pop(event.utterance, None)
+            self._final = whole((self._final, event.text)).final
+            return self._reading()
+        if isinstance(event, Ready):
+            self.opened = True
+        elif isinstance(event, Done):
+            self.ended = True
+        elif isinstance(event, ServerError):
+            told = f"{event.code}: {event.message}"
+            raise SessionFailed(told) if self.opened else SessionRefused(told)
+        return None
+
+    def _reading(self) -> Reading:
+        return whole((self._final,), (self._partials[number] for number in sorted(self._partials)))

@@ -1,0 +1,139 @@
+"""The protocols by name, and what each makes of the options of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit, urlunsplit
+
+from benchmarks.protocols import deepgram, openai_realtime, whisper_live
+from benchmarks.protocols.connection import WebSocketAdapter, with_query
+from benchmarks.protocols.deepgram import DeepgramTalk
+from benchmarks.protocols.native import NativeTalk
+from benchmarks.protocols.openai_realtime import OpenAiTalk
+from benchmarks.protocols.vllm_realtime import VllmTalk
+from benchmarks.protocols.whisper_live import WhisperLiveTalk
+from benchmarks.protocols.whisper_live_kit import WhisperLiveKitTalk
+
+_RATE = 16_000
+
+
+class BadTarget(ValueError):
+    """What was said of the server will not do. The message says what would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The server to measure, as a user names it."""
+
+    url: str
+    """`ws://` or `wss://`; without a path, the protocol's own is added."""
+    model: str = ""
+    """Where the protocol names one; empty takes the protocol's usual one."""
+    api_key: str = field(default="", repr=False)
+    query: Mapping[str, str] = field(default_factory=dict)
+    """More for the query of the address: options of the server, such as `endpoint_ms` or `endpointing`."""
+
+
+def _native(target: Target) -> WebSocketAdapter:
+    return WebSocketAdapter(
+        "native",
+        _RATE,
+        _address(target, "/v1/stream"),
+        lambda language: NativeTalk(),
+        _bearer(target),
+        lambda language: {"encoding": "s16le", "sample_rate": str(_RATE), **_language(language)},
+    )
+
+
+def _openai(target: Target) -> WebSocketAdapter:
+    model = target.model or openai_realtime.MODEL
+    return WebSocketAdapter(
+        "openai",
+        openai_realtime.SAMPLE_RATE,
+        _address(target, "/v1/realtime"),
+        lambda language: OpenAiTalk(model, language),
+        _bearer(target),
+        lambda language: {"intent": "transcription"},
+    )
+
+
+def _deepgram(target: Target) -> WebSocketAdapter:
+    return WebSocketAdapter(
+        "deepgram",
+        _RATE,
+        _address(target, "/v1/listen"),
+        lambda language: DeepgramTalk(),
+        {"Authorization": f"Token {target.api_key}"} if target.api_key else {},
+        lambda language: {
+            "model": target.model or deepgram.MODEL,
+            "encoding": "linear16",
+            "sample_rate": str(_RATE),
+            "channels": "1",
+            "interim_results": "true",
+            "punctuate": "true",
+            **_language(language),
+        },
+    )
+
+
+def _vllm(target: Target) -> WebSocketAdapter:
+    if not target.model:
+        raise BadTarget("vLLM's realtime protocol names the server's model: give it with --model")
+    return WebSocketAdapter(
+        "vllm", _RATE, _address(target, "/v1/realtime"), lambda language: VllmTalk(target.model), _bearer(target)
+    )
+
+
+def _whisper_live_kit(target: Target) -> WebSocketAdapter:
+    return WebSocketAdapter(
+        "whisperlivekit",
+        _RATE,
+        _address(target, "/asr"),
+        lambda language: WhisperLiveKitTalk(),
+        _bearer(target),
+        _language,
+    )
+
+
+def _whisper_live(target: Target) -> WebSocketAdapter:
+    model = target.model or whisper_live.MODEL
+    return WebSocketAdapter(
+        "whisperlive", _RATE, _address(target, "/"), lambda language: WhisperLiveTalk(model, language)
+    )
+
+
+PROTOCOLS: Mapping[str, Callable[[Target], WebSocketAdapter]] = {
+    "native": _native,
+    "openai": _openai,
+    "deepgram": _deepgram,
+    "vllm": _vllm,
+    "whisperlivekit": _whisper_live_kit,
+    "whisperlive": _whisper_live,
+}
+
+
+def make_adapter(protocol: str, target: Target) -> WebSocketAdapter:
+    """An adapter for a protocol of `PROTOCOLS`.
+
+    Raises:
+        BadTarget: the address is none of a WebSocket, or the protocol needs more.
+    """
+    return PROTOCOLS[protocol](target)
+
+
+def _address(target: Target, path: str) -> str:
+    parts = urlsplit(target.url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("ws", "wss") or not parts.netloc:
+        raise BadTarget(f"{target.url!r} is not an address such as ws://localhost:8000")
+    parts = parts._replace(scheme=scheme, path=parts.path if parts.path not in ("", "/") else path)
+    return with_query(urlunsplit(parts), target.query)
+
+
+def _language(language: str) -> dict[str, str]:
+    return {"language": language} if language else {}
+
+
+def _bearer(target: Target) -> dict[str, str]:
+    return {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
