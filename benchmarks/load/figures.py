@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import jiwer
 import numpy as np
 
 from benchmarks.load.speaking import Take
+from benchmarks.load.utterances import Utterance
+from benchmarks.load.words import comparable
 from benchmarks.session_log import Outcome
 
 _QUIET = 0.02
-"""Of the loudest sample: a clip's speech ends with the last sample above."""
+"""Of the loudest sample: a clip's speech is from the first to the last sample above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,53 @@ class Figure:
 
 
 def figures(takes: Iterable[Take]) -> list[Figure]:
-    """Of the sessions that are done."""
-    done = [take for take in takes if take.log.outcome is Outcome.DONE]
-    first = [take.log.shown[0].at_s for take in done if take.log.shown]
-    finals = [last - _speech_end(take) for take in done if (last := _last_final(take)) is not None]
-    return [Figure("first text", tuple(first)), Figure("time to final", tuple(finals))]
+    """Of the sessions that are done. Those that got no text have no latency, but word errors."""
+    first, final, finalized = [], [], []
+    for take in takes:
+        if take.log.outcome is not Outcome.DONE or not take.log.shown:
+            continue
+        onset, end = speech_span(take.utterance)
+        first.append(take.log.shown[0].at_s - onset)
+        if (last := _last_final(take)) is not None:
+            final.append(last - end)
+            if take.log.finalize_s is not None:
+                finalized.append(last - take.log.finalize_s)
+    found = [Figure("first text", tuple(first)), Figure("time to final", tuple(final))]
+    return [*found, Figure("final after finalize", tuple(finalized))] if finalized else found
+
+
+@dataclass(frozen=True, slots=True)
+class WordErrors:
+    """Pooled over sessions: characters instead of words in languages without spaces."""
+
+    words: int = 0
+    """Of the references."""
+    wrong: int = 0
+    left_out: int = 0
+    added: int = 0
+
+    @property
+    def rate(self) -> float | None:
+        return (self.wrong + self.left_out + self.added) / self.words if self.words else None
+
+
+def word_errors(takes: Iterable[Take]) -> WordErrors:
+    """Of the last text of each session that is done, partial text included."""
+    pairs = []
+    for take in takes:
+        clip = take.utterance.clip
+        if take.log.outcome is Outcome.DONE and (reference := comparable(clip.text, clip.language)):
+            text = take.log.shown[-1].final + take.log.shown[-1].partial if take.log.shown else ""
+            pairs.append((" ".join(reference), " ".join(comparable(text, clip.language))))
+    if not pairs:
+        return WordErrors()
+    counted = jiwer.process_words([reference for reference, _ in pairs], [text for _, text in pairs])
+    return WordErrors(
+        counted.hits + counted.substitutions + counted.deletions,
+        counted.substitutions,
+        counted.deletions,
+        counted.insertions,
+    )
 
 
 def _last_final(take: Take) -> float | None:
@@ -42,10 +87,13 @@ def _last_final(take: Take) -> float | None:
     return at_s
 
 
-def _speech_end(take: Take) -> float:
-    clip = take.utterance.clip
-    if clip.words:
-        return clip.words[-1][2]
-    pcm = np.frombuffer(b"".join(chunk.pcm for chunk in take.utterance.speech), "<i2")
-    loud = np.flatnonzero(np.abs(pcm.astype(float)) > _QUIET * np.abs(pcm.astype(float)).max())
-    return float(take.utterance.speech_s * (loud[-1] + 1) / len(pcm))
+def speech_span(utterance: Utterance) -> tuple[float, float]:
+    """Where speech begins and ends in a clip, in seconds: by its words where they are known, else by its loudness."""
+    if words := utterance.clip.words:
+        return words[0][1], words[-1][2]
+    pcm = np.frombuffer(b"".join(chunk.pcm for chunk in utterance.speech), "<i2").astype(np.float32)
+    loud = np.flatnonzero(np.abs(pcm) > _QUIET * np.abs(pcm).max())
+    if not len(loud):
+        return 0.0, utterance.speech_s
+    rate = len(pcm) / utterance.speech_s
+    return float(loud[0] / rate), float((loud[-1] + 1) / rate)

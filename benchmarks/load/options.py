@@ -14,6 +14,8 @@ from benchmarks.speech import add_speech_option
 
 API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
 DEFAULT_URL = "ws://localhost:8000"
+SEARCH_DURATION_S = 60.0
+"""Of each run of a search, if none is given."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     load = made.add_argument_group("load")
     load.add_argument("--streams", type=_positive, default=1, metavar="N", help="at once (default: %(default)s)")
     load.add_argument(
-        "--duration", type=_seconds, metavar="S", help="speak clip after clip for so long; default: each clip once"
+        "--duration", type=_seconds, metavar="S", help="speak clip after clip for so long; default: each once"
     )
     load.add_argument("--ramp", type=_seconds, metavar="S", help="streams begin over so long; default: a clip's length")
     load.add_argument("--seed", type=int, default=0, help="of order and stagger (default: %(default)s)")
@@ -88,7 +90,8 @@ def target(options: argparse.Namespace) -> Target:
 
 def plan(options: argparse.Namespace, streams: int) -> Plan:
     manner = Manner(options.finalize, not options.detect, options.patience)
-    return Plan(streams, options.duration, options.ramp, options.seed, manner)
+    duration_s = SEARCH_DURATION_S if options.search and options.duration is None else options.duration
+    return Plan(streams, duration_s, options.ramp, options.seed, manner)
 
 
 def configuration(options: argparse.Namespace) -> dict[str, Any]:

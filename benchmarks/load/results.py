@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from benchmarks.load.figures import Figure, figures
+from benchmarks.load.figures import figures, word_errors
 from benchmarks.load.search import Search
 from benchmarks.load.speaking import Take
 from benchmarks.load.symptoms import symptoms
@@ -44,6 +45,7 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
     run = trial.run
     measured = run.measured()
     outcomes = run.outcomes()
+    errors = word_errors(measured)
     return {
         "streams": run.plan.streams,
         "valid": not trial.invalid_because,
@@ -55,6 +57,7 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "audio_per_stream": run.load(),
         "sessions": {outcome.value: outcomes[outcome] for outcome in Outcome} | {"measured": len(measured)},
         "figures": {figure.name: spread(figure.values) for figure in figures(measured)},
+        "word_errors": {**asdict(errors), "rate": errors.rate},
         "symptoms": [
             {"name": symptom.name, "sessions": symptom.sessions, "example": symptom.told}
             for symptom in symptoms(measured, objective_s)
@@ -62,6 +65,7 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "generator": generator(trial),
         "server": trial.server,
         "server_process": trial.process,
+        "accelerators": trial.accelerators,
         "each_session": [_take(take) for take in run.takes],
     }
 
@@ -119,6 +123,3 @@ def held(trial: Trial, objective_s: float) -> bool:
     finals = next(figure for figure in figures(trial.run.measured()) if figure.name == "time to final")
     p95 = finals.percentile(95)
     return not outcomes[Outcome.REFUSED] and not outcomes[Outcome.FAILED] and p95 is not None and p95 <= objective_s
-
-
-__all__ = ["FORMAT", "Figure", "as_json", "generator", "held", "spread"]

@@ -11,18 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import jiwer
-from whisper_normalizer.basic import BasicTextNormalizer
-from whisper_normalizer.english import EnglishTextNormalizer
 
 from benchmarks.load.speaking import Take
+from benchmarks.load.words import comparable
 from benchmarks.session_log import Outcome, Shown
 
 SHARE = 0.3
 """Of a session's words: so many that are missing, or too many, or in another place, were not just misheard."""
 LEAST = 3
 """Words; fewer tell nothing in a short sentence."""
-
-_WITHOUT_SPACES = ("zh", "ja", "th", "yue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +53,11 @@ def _of(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
         yield "failed", log.reason
         return
     language = take.utterance.clip.language
-    reference = _words(take.utterance.clip.text, language)
+    reference = comparable(take.utterance.clip.text, language)
     if not reference:
         return
     last = log.shown[-1] if log.shown else Shown(0.0, "")
-    final, told = _words(last.final, language), _words(last.final + last.partial, language)
+    final, told = comparable(last.final, language), comparable(last.final + last.partial, language)
     if not told:
         yield "silent", f"none of {len(reference)} words came"
         return
@@ -90,14 +87,3 @@ def _lateness(take: Take) -> float:
         if shown.final != final:
             final, at_s = shown.final, shown.at_s
     return at_s - take.utterance.speech_s
-
-
-_ENGLISH = EnglishTextNormalizer()
-_OTHER = BasicTextNormalizer()
-_CHARACTERS = BasicTextNormalizer(split_letters=True)
-
-
-def _words(text: str, language: str) -> list[str]:
-    normal = _ENGLISH if language == "en" else _CHARACTERS if language in _WITHOUT_SPACES else _OTHER
-    words: list[str] = normal(text).split()
-    return words

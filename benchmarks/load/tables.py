@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.load.figures import figures
+from benchmarks.load.figures import figures, word_errors
 from benchmarks.load.results import generator, spread
 from benchmarks.load.symptoms import symptoms
 from benchmarks.load.trial import Trial
@@ -44,6 +44,10 @@ def _parts(trial: Trial, objective_s: float) -> Iterator[RenderableType]:
     for name, figure in {**rows, "open a session": told["open_s"], "lag of this tool": told["lag_s"]}.items():
         table.add_row(name, *(_cell(figure[head]) for head in _HEADS))
     yield table
+    errors = word_errors(run.measured())
+    if errors.rate is not None:
+        kinds = f"{errors.wrong} wrong, {errors.left_out} left out, {errors.added} added"
+        yield Text(f"Word errors: {errors.rate:.1%} of {errors.words} words ({kinds}).")
     yield Text(
         f"This tool used {told['cores']:.2f} cores; the server held it back for {told['held_back_by_server_s']:.1f} s."
     )
@@ -57,6 +61,9 @@ def _server(trial: Trial) -> Iterator[RenderableType]:
         cores, memory, cost = (trial.process[name] for name in ("cores_mean", "rss_mib_max", "cpu_s_per_audio_s"))
         if None not in (cores, memory, cost):
             yield Text(f"Server: {cores:.2f} cores, {memory:.0f} MiB at most, {cost:.3f} CPU s per second of audio.")
+    for index, used in (trial.accelerators or {}).items():
+        busy, memory = used["busy_percent_mean"], used["memory_mib_max"]
+        yield Text(f"Accelerator {index}: busy {_cell(busy)} % of the time, {_cell(memory)} MiB at most.")
     if trial.server is not None:
         told: dict[str, Any] = trial.server
         decodes = "; ".join(

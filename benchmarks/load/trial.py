@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.adapters import Adapter
+from benchmarks.load.accelerator import AcceleratorWatch
 from benchmarks.load.crowd import Crowd, Plan, Run
 from benchmarks.load.pacing import invalid_because, lags
 from benchmarks.load.progress import show_progress
@@ -39,6 +40,8 @@ class Trial:
     """Its own metrics of the run, where it is ours."""
     process: dict[str, Any] | None
     """CPU and memory of the server's process, where it was named."""
+    accelerators: dict[str, Any] | None
+    """Of this machine, where the server's process was named and there are any that can be asked."""
 
     @property
     def audio_s(self) -> float:
@@ -87,7 +90,8 @@ class Trials:
         self._crowd = crowd = Crowd(self._adapter, self._utterances, plan)
         if self.stopped:
             crowd.stop()
-        beside = [asyncio.create_task(watch.watch())] if watch else []
+        accelerators = AcceleratorWatch() if watch and AcceleratorWatch.possible() else None
+        beside = [asyncio.create_task(one.watch()) for one in (watch, accelerators) if one is not None]
         if self._console is not None:
             beside.append(asyncio.create_task(show_progress(crowd.run, self._console)))
         # A collection walks through every object of a run and stops the sending meanwhile; a run makes few cycles.
@@ -109,7 +113,8 @@ class Trials:
         lag_s = lags(take.departures for take in run.takes)
         server = difference(before, after) if before is not None and after is not None else None
         process = dict(watch.figures(_audio_s(run))) if watch else None
-        return Trial(run, lag_s, invalid_because(lag_s), cores, niceness, server, process)
+        busy = accelerators.figures() if accelerators else None
+        return Trial(run, lag_s, invalid_because(lag_s), cores, niceness, server, process, busy)
 
 
 def _audio_s(run: Run) -> float:
