@@ -49,11 +49,14 @@ class Result:
         """CPU seconds of the server and its children for each second of audio."""
         return self.cpu_s / self.audio_s if self.audio_s and self.cpu_s else None
 
-    @property
-    def erasure(self) -> float | None:
-        """Words taken back for each word of the last texts (normalized erasure, arXiv 2004.03643)."""
+    def erasure(self, *, exact: bool) -> float | None:
+        """Words taken back for each word of the last texts (normalized erasure, arXiv 2004.03643).
+
+        Args:
+            exact: whether a change of case or punctuation counts too.
+        """
         last = sum(len(_text(take.log.shown[-1]).split()) for take in self.done if take.log.shown)
-        return sum(erased(take.log.shown) for take in self.done) / last if last else None
+        return sum(erased(take.log.shown, exact=exact) for take in self.done) / last if last else None
 
     def errors(self) -> WordErrors:
         return word_errors(self.takes)
@@ -67,16 +70,14 @@ class Result:
         return {FIRST: shown, FINAL: final, WORDS: words}
 
 
-def erased(shown: Iterable[Shown]) -> int:
-    """Words that were shown and then taken back or changed, over all revisions of a session; their case and
-    punctuation count."""
-    count, before = 0, list[str]()
+def erased(shown: Iterable[Shown], *, exact: bool) -> int:
+    """Words that were shown and taken back, over all revisions of a session: all from the first that changed on."""
+    count = 0
+    before: list[str] = []
     for state in shown:
-        now = _text(state).split()
-        common = next(
-            (i for i, (a, b) in enumerate(zip(before, now, strict=False)) if a != b), min(len(before), len(now))
-        )
-        count += len(before) - common
+        now = _text(state).split() if exact else _plain_words(_text(state))
+        kept = next((i for i, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1]), None)
+        count += len(before) - (min(len(before), len(now)) if kept is None else kept)
         before = now
     return count
 
@@ -90,8 +91,7 @@ def emissions(take: Take) -> Iterator[tuple[str, float]]:
     first: dict[int, float] = {}
     for state in take.log.shown:
         said = [word for word, start, _ in words if start <= state.at_s]
-        text = [plain for word in _text(state).split() if (plain := _plain(word))]
-        for index in _matched(said, text):
+        for index in _matched(said, _plain_words(_text(state))):
             first.setdefault(index, state.at_s)
     for index, at_s in sorted(first.items()):
         yield words[index][0], at_s - words[index][2]
@@ -110,6 +110,10 @@ def _all_final(takes: Iterable[Take]) -> list[Take]:
 
 def _text(shown: Shown) -> str:
     return shown.final + shown.partial
+
+
+def _plain_words(text: str) -> list[str]:
+    return [plain for word in text.split() if (plain := _plain(word))]
 
 
 def _plain(word: str) -> str:

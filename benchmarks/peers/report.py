@@ -60,7 +60,8 @@ def _result(result: Result) -> dict[str, Any]:
     return {
         "streams": result.streams,
         "times_s": {name: spread(figure) for name, figure in result.times().items()},
-        "erasure": result.erasure,
+        "erasure": result.erasure(exact=False),
+        "erasure_with_case_and_punctuation": result.erasure(exact=True),
         "word_errors": {**asdict(errors), "rate": errors.rate},
         "final_share": result.final_share,
         "cpu_s_per_audio_s": result.cpu_per_audio_s,
