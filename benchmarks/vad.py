@@ -29,7 +29,7 @@ from benchmarks.speech import NoSpeech, add_speech_option, clips
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
 from streaming_asr.segmenter import Boundary, Mark, Segmenter
 from streaming_asr.settings import SessionOptions
-from streaming_asr.vad import CascadeDetector, SileroDetector, VoiceDetector, WebRtcDetector
+from streaming_asr.vad import CascadeDetector, SileroDetector, VoiceDetector, WebRtcDetector, decide
 
 LOUD_DB = 20.0
 _SHORTEST_LOUD = 5
@@ -214,7 +214,7 @@ def _segment(detector: VoiceDetector, clip: Audio, options: SessionOptions) -> H
     for start in range(0, len(frames), step):
         chunk = frames[start : start + step]
         began = time.process_time()
-        voiced = detector.voiced(chunk)
+        voiced = decide(detector, chunk)
         cpu += time.process_time() - began
         decisions.append(voiced)
         levels = 10 * np.log10(np.maximum((chunk**2).mean(axis=1), 1e-12))

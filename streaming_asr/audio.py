@@ -44,6 +44,9 @@ class Flaws:
     incomplete_bytes: int = 0
     """Bytes at the end of the stream that did not make a whole sample of every channel, dropped."""
 
+    def __bool__(self) -> bool:
+        return bool(self.not_finite or self.clipped or self.incomplete_bytes)
+
 
 class AudioDecoder:
     """Decodes one stream: bytes in, ``[tracks, n]`` float32 at 16 kHz out.
@@ -117,4 +120,4 @@ class AudioDecoder:
         if self._resampler is not None:
             resampled: NDArray[np.float32] = self._resampler.resample_chunk(frames, last=last)
             frames = resampled.reshape(-1, self.tracks)
-        return np.ascontiguousarray(frames.T)
+        return frames.reshape(1, -1) if self.tracks == 1 else np.ascontiguousarray(frames.T)

@@ -33,11 +33,10 @@ from streaming_asr.recognizers.base import (
 )
 from streaming_asr.segmenter import Boundary, Mark, Segmenter
 from streaming_asr.settings import OptionError, SessionOptions
+from streaming_asr.silero import Asking
 from streaming_asr.tape import AudioTape
 from streaming_asr.utterance import Utterance
 from streaming_asr.vad import VoiceDetector
-
-_SILENT_DB = -120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +90,7 @@ class Channel:
         """(last utterance number, position) of finalizes that wait for finals."""
         self._released: list[str] = []
         self._dropped_jobs: list[int] = []
+        self._abandoned = False
 
     @property
     def held_samples(self) -> int:
@@ -119,8 +119,8 @@ class Channel:
         self._segmenter.reconfigure(options)
         self._context.reconfigure(options, rolling=self._rolls(options))
 
-    def receive(self, samples: Audio, now: float) -> list[Event]:
-        """Take the next samples, shape ``[n]``."""
+    def receiving(self, samples: Audio, now: float) -> Asking[list[Event]]:
+        """Take the next samples, shape ``[n]``; returns the events."""
         self._tape.append(samples)
         frame = self._detector.frame_samples
         start = self._segmenter.position
@@ -128,10 +128,12 @@ class Channel:
         if not count:
             return []
         frames = self._tape.slice(start, start + count * frame).reshape(count, frame)
-        energy = np.einsum("ij,ij->i", frames, frames) / frame
-        levels = (10 * np.log10(np.maximum(energy, 10 ** (_SILENT_DB / 10)))).astype(np.float32)
-        boundaries = self._segmenter.push(self._detector.voiced(frames), levels)
-        events = self._apply(boundaries, EndReason.ENDPOINT, now)
+        energies = np.einsum("ij,ij->i", frames, frames) / frame
+        decisions = yield from self._detector.deciding(frames)
+        if self._abandoned:
+            return []
+        boundaries = self._segmenter.push(decisions, energies)
+        events = self._apply(boundaries, EndReason.ENDPOINT, now) if boundaries else []
         self._forget()
         return events
 
@@ -157,6 +159,8 @@ class Channel:
 
     def demand(self) -> Demand | None:
         """The most urgent decode wanted, or None."""
+        if not self._utterances:
+            return None
         return min(self._demands(), default=None, key=Demand.urgency)
 
     def take_job(self, job: int, now: float) -> DecodeJob:
@@ -224,6 +228,7 @@ class Channel:
 
     def abandon(self) -> None:
         """Nobody listens any more: give up what is pending."""
+        self._abandoned = True
         self._released += [self._name(utterance) for utterance in self._utterances]
         self._utterances.clear()
         self._finalizing.clear()

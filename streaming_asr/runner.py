@@ -62,7 +62,7 @@ class Runner:
             if task := self._tasks.get(job):
                 task.cancel()
         self._release(session)
-        self.scheduler.update(session)
+        self.scheduler.update(session, time.monotonic())
         self._fill()
 
     async def close(self) -> None:

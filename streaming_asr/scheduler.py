@@ -6,6 +6,7 @@ moment. So nothing stale is ever decoded, and under load partials become rarer, 
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import deque
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ RESERVED_FOR_FINALS = 0.25
 """Share of the slots that partials leave free, where there are four or more."""
 LATENCY_WINDOW_S = 30.0
 """How long a final's wait counts when new sessions ask to be let in."""
+SPARE_WISHES = 64
+"""Wishes that no longer hold may be kept up to this many, and twice the sessions, before they are cleared away."""
 MIN_FINALS_JUDGED = 5
 """Fewer finals in the window say too little to refuse anybody."""
 
@@ -74,6 +77,17 @@ class Chosen(NamedTuple):
     """Since the decode became wanted; for a partial, since the utterance's last one."""
 
 
+class _Wish(NamedTuple):
+    """A session wants a decode. Sorts the most urgent first."""
+
+    turn: Kind
+    """Among which kind it takes its turn: what is not live takes it among the partials."""
+    since: float
+    order: int
+    session: Session
+    kind: Kind
+
+
 @dataclass(slots=True)
 class _Running:
     session: Session
@@ -93,10 +107,13 @@ class Scheduler:
         self.partial_limit = PartialLimit(slots)
         self._slots = slots
         self._sessions: dict[str, Session] = {}
-        self._wanting: dict[str, Session] = {}
-        """Sessions that may want a decode now."""
+        self._wanting: dict[str, _Wish] = {}
+        """What each session wants now, by its key."""
+        self._heap: list[_Wish] = []
+        """The wishes, the most urgent first, and some that no longer hold."""
         self._running: dict[int, _Running] = {}
         self._ids = itertools.count(1)
+        self._orders = itertools.count()
         self._final_waits: deque[tuple[float, float]] = deque(maxlen=1000)
         """(when, seconds) of live finals: how long each waited for its slot."""
 
@@ -134,12 +151,22 @@ class Scheduler:
         self._wanting.pop(session.key, None)
         return [job for job, running in self._running.items() if running.session is session]
 
-    def update(self, session: Session) -> None:
+    def update(self, session: Session, now: float) -> None:
         """The session received something: see whether it wants a decode."""
-        if session.key in self._sessions and session.demand() is not None:
-            self._wanting[session.key] = session
-        else:
+        demand = session.demand() if session.key in self._sessions else None
+        if demand is None:
             self._wanting.pop(session.key, None)
+            return
+        turn = demand.kind if session.live(now) else Kind.PARTIAL
+        held = self._wanting.get(session.key)
+        if held is not None and (held.turn, held.since, held.kind) == (turn, demand.since, demand.kind):
+            return
+        wish = _Wish(turn, demand.since, next(self._orders), session, demand.kind)
+        self._wanting[session.key] = wish
+        heapq.heappush(self._heap, wish)
+        if len(self._heap) > 2 * len(self._sessions) + SPARE_WISHES:
+            self._heap = list(self._wanting.values())
+            heapq.heapify(self._heap)
 
     def next_job(self, now: float) -> Chosen | None:
         """The next job to run, if a slot is free for it: finals first, then the one that has waited longest.
@@ -149,24 +176,25 @@ class Scheduler:
         """
         if len(self._running) >= self._slots:
             return None
-        wanted = [
-            (demand.kind if session.live(now) else Kind.PARTIAL, demand.since, demand, session)
-            for session in self._wanting.values()
-            if (demand := session.demand()) is not None
-        ]
-        if not wanted:
-            return None
-        _, _, demand, session = min(wanted, key=lambda entry: entry[:2])
-        if demand.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
-            return None
-        job = session.take_job(next(self._ids), now)
-        if job is None:
-            return None
-        self._running[job.id] = _Running(session, job.kind, now)
-        if job.kind is Kind.FINAL and session.live(now):
-            self._final_waits.append((now, now - demand.since))
-        self.update(session)
-        return Chosen(session, job, now - demand.since)
+        while self._heap:
+            wish = self._heap[0]
+            session = wish.session
+            if self._wanting.get(session.key) is not wish:
+                heapq.heappop(self._heap)
+                continue
+            if wish.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
+                return None
+            heapq.heappop(self._heap)
+            del self._wanting[session.key]
+            job = session.take_job(next(self._ids), now)
+            self.update(session, now)
+            if job is None:
+                continue
+            self._running[job.id] = _Running(session, job.kind, now)
+            if job.kind is Kind.FINAL and session.live(now):
+                self._final_waits.append((now, now - wish.since))
+            return Chosen(session, job, now - wish.since)
+        return None
 
     def finished(self, job: int, now: float) -> Session | None:
         """A job has ended, however it did; returns its session, or None if that is gone."""

@@ -22,6 +22,8 @@ _QUIET_SPAN_MS = 160
 """A pause is judged by the mean level of this much audio around it."""
 _UNVOICED_BONUS_DB = 10.0
 """How much quieter a frame counts for being unvoiced."""
+_SILENT = 1e-12
+"""Below this energy, -120 dB, all is equally silent."""
 
 
 class Mark(enum.Enum):
@@ -91,20 +93,20 @@ class Segmenter:
         """Samples before `position` that an onset may still claim."""
         return self._pre_roll + self._onset_window * self._frame
 
-    def push(self, voiced: NDArray[np.bool_], levels: NDArray[np.float32]) -> list[Boundary]:
+    def push(self, voiced: NDArray[np.bool_], energies: NDArray[np.float32]) -> list[Boundary]:
         """Take the next frames.
 
         Args:
             voiced: shape ``[k]``.
-            levels: each frame's level in dB, shape ``[k]``; only their order matters, for forced cuts.
+            energies: each frame's mean squared sample, shape ``[k]``, for forced cuts.
         """
         boundaries: list[Boundary] = []
-        for is_voiced, level in zip(voiced.tolist(), levels.tolist(), strict=True):
+        for is_voiced, energy in zip(voiced.tolist(), energies.tolist(), strict=True):
             self.position += self._frame
             if self.open:
-                self._in_speech(is_voiced, level, boundaries)
+                self._in_speech(is_voiced, energy, boundaries)
             else:
-                self._in_silence(is_voiced, level, boundaries)
+                self._in_silence(is_voiced, energy, boundaries)
         return boundaries
 
     def finalize(self, position: int) -> list[Boundary]:
@@ -130,9 +132,9 @@ class Segmenter:
         self._recent.clear()
         self._history.clear()
 
-    def _in_silence(self, voiced: bool, level: float, boundaries: list[Boundary]) -> None:
+    def _in_silence(self, voiced: bool, energy: float, boundaries: list[Boundary]) -> None:
         self._recent.append(voiced)
-        self._history.append((voiced, level))
+        self._history.append((voiced, energy))
         if voiced and sum(self._recent) >= self._onset_frames:
             self._begin(boundaries)
 
@@ -147,8 +149,8 @@ class Segmenter:
         self.open = True
         boundaries.append(Boundary(Mark.ONSET, self._start, first))
 
-    def _in_speech(self, voiced: bool, level: float, boundaries: list[Boundary]) -> None:
-        self._history.append((voiced, level))
+    def _in_speech(self, voiced: bool, energy: float, boundaries: list[Boundary]) -> None:
+        self._history.append((voiced, energy))
         if voiced:
             if self._paused:
                 self._paused = False
@@ -192,7 +194,8 @@ class Segmenter:
 
     def _best_pause(self) -> int:
         """Frame boundary in the quietest spot of the last `CUT_SEARCH_S`; the later one where equal."""
-        levels = np.array([level - (0 if voiced else _UNVOICED_BONUS_DB) for voiced, level in self._history])
+        voiced, energies = np.array(self._history, np.float64).T
+        levels = 10 * np.log10(np.maximum(energies, _SILENT)) - _UNVOICED_BONUS_DB * (1 - voiced)
         span = min(len(levels), max(1, samples_of(_QUIET_SPAN_MS) // self._frame))
         means = np.convolve(levels, np.ones(span) / span, mode="valid")
         quietest = len(means) - 1 - int(np.argmin(means[::-1]))

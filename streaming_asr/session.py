@@ -13,6 +13,7 @@ from streaming_asr.channel import Channel, Demand, ms_of
 from streaming_asr.events import Done, EndReason, Event, Warning
 from streaming_asr.recognizers.base import SAMPLE_RATE, Capabilities, DecodeFailed, DecodeJob, Hypothesis
 from streaming_asr.settings import CHANGEABLE, OptionError, SessionOptions
+from streaming_asr.silero import Asking, answered
 from streaming_asr.vad import VoiceDetector, make_detector
 
 LIVE_SLACK_S = 2.0
@@ -117,10 +118,17 @@ class Session:
         Raises:
             SessionStopped: after `stop`.
         """
+        return answered(self.receiving(data, now))
+
+    def receiving(self, data: bytes | memoryview, now: float) -> Asking[list[Event]]:
+        """As `receive`, but what the voice detector asks is left to the caller, who may answer many sessions at once.
+        Until it is answered, results of decodes may be given to the session, and nothing else.
+        """
         self._check_open()
         if self._began is None:
             self._began = now
-        return self._hear(self._decoder.decode(data), now) + self._flaw_warnings()
+        events = yield from self._hearing(self._decoder.decode(data), now)
+        return events + self._flaw_warnings()
 
     def finalize(self, now: float) -> list[Event]:
         """End the open utterances now; `Finalized` follows, for each channel, once their finals are out.
@@ -189,8 +197,12 @@ class Session:
         return wanted[1].take_job(job, now) if wanted else None
 
     def _most_urgent(self) -> tuple[Demand, Channel] | None:
-        wanted = [(demand, channel) for channel in self._channels if (demand := channel.demand()) is not None]
-        return min(wanted, default=None, key=lambda pair: pair[0].urgency())
+        most: tuple[Demand, Channel] | None = None
+        for channel in self._channels:
+            demand = channel.demand()
+            if demand is not None and (most is None or demand.urgency() < most[0].urgency()):
+                most = demand, channel
+        return most
 
     def complete(self, job: int, hypothesis: Hypothesis, now: float) -> list[Event]:
         """Take a job's result, in any order; one that no longer matters is passed over."""
@@ -221,12 +233,14 @@ class Session:
             raise SessionStopped("the stream has been stopped; open a new session to send more audio")
 
     def _hear(self, tracks: NDArray[np.float32], now: float) -> list[Event]:
+        return answered(self._hearing(tracks, now))
+
+    def _hearing(self, tracks: NDArray[np.float32], now: float) -> Asking[list[Event]]:
         self._samples += tracks.shape[1]
-        return [
-            event
-            for channel, samples in zip(self._channels, tracks, strict=True)
-            for event in channel.receive(samples, now)
-        ]
+        events: list[Event] = []
+        for channel, samples in zip(self._channels, tracks, strict=True):
+            events += yield from channel.receiving(samples, now)
+        return events
 
     def _finish(self) -> list[Event]:
         if not self._stopped or self._done or self.pending:
@@ -237,6 +251,8 @@ class Session:
     def _flaw_warnings(self) -> list[Event]:
         """Each kind of flaw in the audio is told once."""
         flaws = self._decoder.flaws
+        if not flaws:
+            return []
         warnings: list[Event] = []
         for code, count, message in (
             ("audio_not_finite", flaws.not_finite, "NaN or infinite samples were replaced by silence."),

@@ -8,7 +8,10 @@ whose convolutions are slow on so few numbers, and nothing more has to be instal
 from __future__ import annotations
 
 import functools
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +38,34 @@ class Memory:
     def __init__(self) -> None:
         self.hidden: Numbers = np.zeros(WIDTH, np.float32)
         self.cell: Numbers = np.zeros(WIDTH, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a detector wants to know: the probability of speech in each of the next frames of one channel."""
+
+    before: Audio
+    """The end of the frame before them, shape ``[CONTEXT]``."""
+    frames: Audio
+    """Shape ``[k, FRAME]``, at least one."""
+    memory: Memory
+    """Of the channel; the answer brings it up to date."""
+
+
+R = TypeVar("R")
+Asking = Generator[Ask, list[float], R]
+"""Something that asks, is sent the answers, and at last returns something."""
+
+
+def answered(asking: Asking[R]) -> R:
+    """What it returns, its asks answered one by one."""
+    try:
+        ask = next(asking)
+        while True:
+            ask = asking.send(network().answer([ask])[0])
+    except StopIteration as end:
+        result: R = end.value
+        return result
 
 
 class Network:
@@ -66,34 +97,47 @@ class Network:
         self._output = weights["output.weight"].reshape(WIDTH)
         self._output_bias = float(weights["output.bias"][0])
 
-    def probabilities(self, before: Audio, frames: Audio, memory: Memory) -> list[float]:
-        """Probability of speech in each of the frames of one channel.
+    def answer(self, asks: Sequence[Ask]) -> list[list[float]]:
+        """Probability of speech in each of the frames, ask by ask. Together they cost much less than one by one."""
+        # Those with more frames first: at each step of the recurrence, those that go on are the first so many.
+        order = sorted(range(len(asks)), key=lambda number: -len(asks[number].frames))
+        lengths = [len(asks[number].frames) for number in order]
+        gates = self._gates([asks[number] for number in order])
+        starts = np.cumsum([0, *lengths[:-1]])
+        hidden = np.array([asks[number].memory.hidden for number in order])
+        cell = np.array([asks[number].memory.cell for number in order])
+        said = np.empty((sum(lengths), WIDTH), np.float32)
+        going = len(order)
+        for step in range(lengths[0]):
+            while lengths[going - 1] <= step:
+                going -= 1
+            places = starts[:going] + step
+            activated = np.tanh(gates[places] + hidden[:going] @ self._from_hidden)
+            opened = activated[:, : 3 * WIDTH] * 0.5 + 0.5
+            cell[:going] *= opened[:, 2 * WIDTH :]
+            cell[:going] += opened[:, :WIDTH] * activated[:, 3 * WIDTH :]
+            hidden[:going] = said[places] = opened[:, WIDTH : 2 * WIDTH] * np.tanh(cell[:going])
+        logits = np.maximum(said, 0) @ self._output + self._output_bias
+        probabilities = (np.tanh(logits * 0.5) * 0.5 + 0.5).tolist()
+        answers: list[list[float]] = [[]] * len(asks)
+        for place, number in enumerate(order):
+            memory = asks[number].memory
+            memory.hidden, memory.cell = hidden[place], cell[place]
+            start = int(starts[place])
+            answers[number] = probabilities[start : start + lengths[place]]
+        return answers
 
-        Args:
-            before: the end of the frame before them, shape ``[CONTEXT]``.
-            frames: shape ``[k, FRAME]``.
-            memory: is brought up to date.
-        """
-        gates = self._gates(before, frames)
-        hidden = np.empty((len(frames), WIDTH), np.float32)
-        latest, cell = memory.hidden, memory.cell
-        for index, given in enumerate(gates):
-            activated = np.tanh(given + latest @ self._from_hidden)
-            opened = activated[: 3 * WIDTH] * 0.5 + 0.5
-            cell = opened[2 * WIDTH :] * cell + opened[:WIDTH] * activated[3 * WIDTH :]
-            latest = hidden[index] = opened[WIDTH : 2 * WIDTH] * np.tanh(cell)
-        memory.hidden, memory.cell = latest, cell
-        said = np.maximum(hidden, 0) @ self._output + self._output_bias
-        probabilities: list[float] = (np.tanh(said * 0.5) * 0.5 + 0.5).tolist()
-        return probabilities
-
-    def _gates(self, before: Audio, frames: Audio) -> Numbers:
-        """What the recurrent layer makes of each frame by itself, shape ``[k, 4 * WIDTH]``."""
+    def _gates(self, asks: Sequence[Ask]) -> Numbers:
+        """What the recurrent layer makes of each frame by itself, shape ``[frames of all, 4 * WIDTH]``."""
+        frames = np.concatenate([ask.frames for ask in asks])
         count = len(frames)
         heard = np.empty((count, CONTEXT + FRAME + CONTEXT), np.float32)
         heard[:, CONTEXT:-CONTEXT] = frames
-        heard[0, :CONTEXT] = before
         heard[1:, :CONTEXT] = frames[:-1, -CONTEXT:]
+        first = 0
+        for ask in asks:
+            heard[first, :CONTEXT] = ask.before
+            first += len(ask.frames)
         # The end is mirrored.
         heard[:, -CONTEXT:] = frames[:, -2 : -2 - CONTEXT : -1]
         windows = [heard[:, start : start + _WINDOW] for start in range(0, FRAME, _HOP)]

@@ -6,6 +6,7 @@ is the default, and why, is in docs/vad.md.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ import webrtcvad
 from numpy.typing import NDArray
 
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
-from streaming_asr.silero import CONTEXT, FRAME, Memory, network
+from streaming_asr.silero import CONTEXT, FRAME, Ask, Asking, Memory, answered
 
 _SILERO_HYSTERESIS = 0.15
 """Once voiced, a frame stays voiced down to this much below the threshold."""
@@ -28,6 +29,10 @@ _SURE_SHOWN = 4
 _SURELY_VOICED, _SURELY_UNVOICED = 0.9, 0.01
 
 
+Deciding = Asking[NDArray[np.bool_]]
+"""Returns whether each frame is voiced."""
+
+
 class VoiceDetector(Protocol):
     """Hears one channel; keeps what it must remember of the stream."""
 
@@ -35,11 +40,11 @@ class VoiceDetector(Protocol):
     def frame_samples(self) -> int:
         """Samples of one decision."""
 
-    def voiced(self, frames: Audio) -> NDArray[np.bool_]:
-        """Decide on the next frames.
+    def deciding(self, frames: Audio) -> Deciding:
+        """Decide on the next frames, asking Silero.
 
         Args:
-            frames: shape ``[k, frame_samples]``, finite.
+            frames: shape ``[k, frame_samples]``, finite. They must not change later.
 
         Returns:
             Shape ``[k]``.
@@ -47,6 +52,11 @@ class VoiceDetector(Protocol):
 
     def reset(self) -> None:
         """Forget the stream."""
+
+
+def decide(detector: VoiceDetector, frames: Audio) -> NDArray[np.bool_]:
+    """As `VoiceDetector.deciding`, with Silero's answers at once."""
+    return answered(detector.deciding(frames))
 
 
 class WebRtcDetector:
@@ -70,10 +80,18 @@ class WebRtcDetector:
     def reset(self) -> None:
         self._vad = webrtcvad.Vad(self._mode)
 
-    def voiced(self, frames: Audio) -> NDArray[np.bool_]:
+    def deciding(self, frames: Audio) -> Deciding:
+        yield from ()
+        return np.array(self.passed(frames), bool)
+
+    def passed(self, frames: Audio) -> list[bool]:
+        """What it decides, which asks nobody."""
+        scaled = frames * np.float32(32767)
         # A resampler may overshoot; unclipped, the loudest samples would change their sign.
-        pcm = (np.maximum(np.minimum(frames, 1), -1) * 32767).astype("<i2")
-        return np.fromiter((self._vad.is_speech(frame.tobytes(), SAMPLE_RATE) for frame in pcm), bool, len(pcm))
+        np.minimum(scaled, 32767, out=scaled)
+        np.maximum(scaled, -32767, out=scaled)
+        is_speech = self._vad.is_speech
+        return [is_speech(frame.tobytes(), SAMPLE_RATE) for frame in scaled.astype("<i2")]
 
 
 class SileroDetector:
@@ -90,7 +108,6 @@ class SileroDetector:
 
     def __init__(self, threshold: float = 0.5) -> None:
         self._threshold = _Threshold(threshold)
-        self._network = network()
         self.reset()
 
     def reset(self) -> None:
@@ -98,10 +115,10 @@ class SileroDetector:
         self._before = np.zeros(CONTEXT, np.float32)
         self._voiced = False
 
-    def voiced(self, frames: Audio) -> NDArray[np.bool_]:
+    def deciding(self, frames: Audio) -> Deciding:
         decisions = np.empty(len(frames), bool)
         if len(frames):
-            for index, probability in enumerate(self._network.probabilities(self._before, frames, self._memory)):
+            for index, probability in enumerate((yield Ask(self._before, frames, self._memory))):
                 decisions[index] = self._voiced = self._threshold.reached(probability, self._voiced)
             self._before = frames[-1, -CONTEXT:].copy()
         return decisions
@@ -126,40 +143,39 @@ class CascadeDetector:
     def __init__(self, threshold: float = 0.5, mode: int = 3) -> None:
         self._gate = WebRtcDetector(mode)
         self._threshold = _Threshold(threshold)
-        self._network = network()
         self.reset()
 
     def reset(self) -> None:
         self._gate.reset()
         self._memory = Memory()
-        self._latest = np.zeros((_WARM_UP_FRAMES + 1, FRAME), np.float32)
+        nothing = [np.zeros(FRAME, np.float32)] * (_WARM_UP_FRAMES + 1)
+        self._latest: deque[Audio] = deque(nothing, maxlen=len(nothing))
         """What Silero may still be shown, and the frame before it."""
         self._unseen = 0
         """Frames since Silero was last asked."""
         self._sure = self._voiced = False
 
-    def voiced(self, frames: Audio) -> NDArray[np.bool_]:
+    def deciding(self, frames: Audio) -> Deciding:
         decisions = np.zeros(len(frames), bool)
-        heard = np.concatenate((self._latest, frames))
-        for index, passed in enumerate(self._gate.voiced(frames[:, :WEBRTC_FRAME]).tolist()):
+        for index, passed in enumerate(self._gate.passed(frames[:, :WEBRTC_FRAME])):
+            self._latest.append(frames[index])
             self._unseen += 1
             if not passed:
                 self._sure = False
                 continue
             if not self._sure or self._unseen >= _SURE_FRAMES:
-                self._ask(heard[index + 1 : index + len(self._latest) + 1])
+                yield from self._ask()
             decisions[index] = self._voiced
-        self._latest = heard[-len(self._latest) :].copy()
         return decisions
 
-    def _ask(self, heard: Audio) -> None:
-        """Ask Silero about the last of these frames."""
+    def _ask(self) -> Asking[None]:
+        """Ask Silero about the latest frame."""
         if self._unseen > _WARM_UP_FRAMES:
             self._memory = Memory()
             self._voiced = False
         shown = min(self._unseen, _SURE_SHOWN if self._sure else _WARM_UP_FRAMES)
-        before = heard[-shown - 1, -CONTEXT:]
-        probability = self._network.probabilities(before, heard[-shown:], self._memory)[-1]
+        before, *heard = list(self._latest)[-shown - 1 :]
+        probability = (yield Ask(before[-CONTEXT:], np.array(heard), self._memory))[-1]
         self._voiced = self._threshold.reached(probability, self._voiced)
         self._sure = self._threshold.sure(probability)
         self._unseen = 0

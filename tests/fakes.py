@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streaming_asr.events import Event, Final, Partial, SpeechEnded
 from streaming_asr.recognizers.base import (
@@ -23,6 +22,7 @@ from streaming_asr.recognizers.base import (
 from streaming_asr.scheduler import Scheduler
 from streaming_asr.session import Session
 from streaming_asr.settings import Encoding, SessionOptions
+from streaming_asr.vad import Deciding
 
 FRAME = 320
 """Samples of the fake detector's decisions, 20 ms."""
@@ -39,7 +39,8 @@ class FakeDetector:
 
     frame_samples = FRAME
 
-    def voiced(self, frames: Audio) -> NDArray[np.bool_]:
+    def deciding(self, frames: Audio) -> Deciding:
+        yield from ()
         return np.abs(frames).max(axis=1, initial=0) > 0.1
 
     def reset(self) -> None:
@@ -111,7 +112,7 @@ class Simulation:
         """Something was given to a session at `now`."""
         self.events[session.key] += [(self.now, event) for event in events]
         self._cancelled.update(session.take_superseded())
-        self.scheduler.update(session)
+        self.scheduler.update(session, self.now)
         self._fill()
 
     def run_until(self, time: float) -> None:

@@ -8,9 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from streaming_asr.channel import Demand
 from streaming_asr.events import Final, Partial, SpeechEnded
 from streaming_asr.recognizers.base import SAMPLE_RATE, Kind
-from streaming_asr.scheduler import Busy, Limits, PartialLimit, Scheduler
+from streaming_asr.scheduler import SPARE_WISHES, Busy, Limits, PartialLimit, Scheduler
 from streaming_asr.session import Session
 from streaming_asr.settings import SessionOptions
 from tests.fakes import Simulation, make_session, silence, speech
@@ -126,7 +127,7 @@ def test_a_session_that_leaves_names_its_jobs_and_frees_their_slots() -> None:
     session = make_session()
     scheduler.add(session, 0.0)
     session.receive(speech(1.0).tobytes(), 1.0)
-    scheduler.update(session)
+    scheduler.update(session, 1.0)
     chosen = scheduler.next_job(1.0)
     assert chosen is not None
     assert scheduler.next_job(1.0) is None
@@ -158,3 +159,38 @@ def test_one_burst_of_slow_partials_halves_the_limit_once() -> None:
 
 def test_a_recognizer_with_one_slot_still_decodes_partials() -> None:
     assert PartialLimit(1).limit == 1
+
+
+def test_choosing_costs_the_same_however_many_sessions_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions are asked what they want when they hear something and when they are served, not at each choice."""
+    asked = 0
+    demand = Session.demand
+
+    def counted(session: Session) -> Demand | None:
+        nonlocal asked
+        asked += 1
+        return demand(session)
+
+    def served(sessions: int) -> int:
+        nonlocal asked
+        simulation = Simulation(slots=1, latency=lambda job: 0.01)
+        waiting = [simulation.add(make_session(key=f"s{number}")) for number in range(sessions)]
+        for session in waiting:
+            simulation.tell(session, session.receive(speech(1.0).tobytes(), 0.0))
+        asked = 0
+        simulation.run_until(0.095)
+        return asked
+
+    monkeypatch.setattr(Session, "demand", counted)
+    assert served(20) == served(200)
+
+
+def test_wishes_that_no_longer_hold_are_cleared_away() -> None:
+    simulation = Simulation(slots=1, latency=lambda job: 1000.0)
+    first, *others = (simulation.add(make_session(key=f"s{number}")) for number in range(3))
+    simulation.tell(first, first.receive(speech(1.0).tobytes(), 0.0))
+    for round_ in range(500):
+        for session in others:
+            simulation.tell(session, session.receive(speech(0.5, seed=round_).tobytes(), 0.0))
+            simulation.tell(session, session.receive(silence(0.3).tobytes(), 0.0))
+    assert len(simulation.scheduler._heap) <= 2 * 3 + SPARE_WISHES + 1

@@ -23,7 +23,7 @@ def _flags(*runs: tuple[bool, int]) -> list[bool]:
 
 def _push(segmenter: Segmenter, flags: list[bool], levels: list[float] | None = None) -> list[Boundary]:
     loud = [0.0 if flag else -60.0 for flag in flags] if levels is None else levels
-    return segmenter.push(np.array(flags, bool), np.array(loud, np.float32))
+    return segmenter.push(np.array(flags, bool), 10 ** (np.array(loud, np.float32) / 10))
 
 
 def _segmenter(**options: Any) -> Segmenter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 
 from benchmarks.speech import OWN, clips
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
-from streaming_asr.silero import CONTEXT, FRAME, Memory, Network, network
-from streaming_asr.vad import VoiceDetector, make_detector
+from streaming_asr.silero import CONTEXT, FRAME, WIDTH, Ask, Memory, Network, network
+from streaming_asr.vad import VoiceDetector, decide, make_detector
 
 NAMES = ("webrtc", "silero", "cascade")
 
@@ -30,7 +32,7 @@ def test_words_are_voiced(name: str) -> None:
     detector = make_detector(name)
     for clip in clips(OWN, "librivox"):
         detector.reset()
-        voiced = detector.voiced(_frames(clip.audio(), detector))
+        voiced = decide(detector, _frames(clip.audio(), detector))
         seconds = np.arange(len(voiced)) * detector.frame_samples / SAMPLE_RATE
         said = np.zeros(len(voiced), bool)
         for _, start, end in clip.words:
@@ -41,7 +43,7 @@ def test_words_are_voiced(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_digital_silence_is_unvoiced(name: str) -> None:
     detector = make_detector(name)
-    assert not detector.voiced(np.zeros((100, detector.frame_samples), np.float32)).any()
+    assert not decide(detector, np.zeros((100, detector.frame_samples), np.float32)).any()
 
 
 @pytest.mark.parametrize("name", ["silero", "cascade"])
@@ -54,7 +56,7 @@ def test_noise_is_no_speech(name: str, sound: str) -> None:
         "clicks": np.where(np.arange(len(time)) % 4000 < 20, 0.5, 0.0),
     }[sound]
     detector = make_detector(name)
-    assert detector.voiced(_frames(samples.astype(np.float32), detector)).mean() < 0.02
+    assert decide(detector, _frames(samples.astype(np.float32), detector)).mean() < 0.02
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,13 +66,13 @@ def test_any_split_gives_the_same_decisions(name: str, cuts: list[int]) -> None:
     gap = np.zeros(SAMPLE_RATE, np.float32)
     detector = make_detector(name)
     frames = _frames(np.concatenate([_clip(1), gap, _clip(4)]), detector)
-    whole = detector.voiced(frames)
+    whole = decide(detector, frames)
     detector.reset()
     bounds = sorted(min(cut, len(frames)) for cut in cuts)
     parts = [frames[a:b] for a, b in zip([0, *bounds], [*bounds, len(frames)], strict=True)]
-    assert np.array_equal(np.concatenate([detector.voiced(part) for part in parts]), whole)
+    assert np.array_equal(np.concatenate([decide(detector, part) for part in parts]), whole)
     detector.reset()
-    assert np.array_equal(np.concatenate([detector.voiced(frame[None]) for frame in frames]), whole)
+    assert np.array_equal(np.concatenate([decide(detector, frame[None]) for frame in frames]), whole)
 
 
 def test_silero_gives_the_probabilities_that_its_makers_model_gives() -> None:
@@ -81,27 +83,45 @@ def test_silero_gives_the_probabilities_that_its_makers_model_gives() -> None:
         *(0.99699, 0.99998, 0.99986, 0.99992, 0.99911, 0.99996, 0.99999, 0.99997, 0.99997, 0.99789, 0.05352),
     ]
     frames = _clip()[: len(_clip()) // FRAME * FRAME].reshape(-1, FRAME)
-    found = network().probabilities(np.zeros(CONTEXT, np.float32), frames, Memory())
+    (found,) = network().answer([Ask(np.zeros(CONTEXT, np.float32), frames, Memory())])
     assert np.allclose(found[::6], expected, atol=2e-5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(1, 20)), min_size=1, max_size=9))
+@settings(max_examples=20, deadline=None)
+def test_silero_answers_many_channels_as_it_answers_each(places: list[tuple[int, int]]) -> None:
+    frames = _clip()[: len(_clip()) // FRAME * FRAME].reshape(-1, FRAME)
+
+    def ask(start: int, count: int) -> Ask:
+        memory = Memory()
+        memory.hidden, memory.cell = np.tanh(np.random.default_rng(start).normal(size=(2, WIDTH))).astype(np.float32)
+        return Ask(frames[start, -CONTEXT:], frames[start + 1 : start + 1 + count], memory)
+
+    alone, together = ([ask(*place) for place in places] for _ in range(2))
+    answers = network().answer(together)
+    for single, among, answer in zip(alone, together, answers, strict=True):
+        assert np.allclose(network().answer([single]), [answer], atol=1e-5)
+        assert np.allclose(single.memory.hidden, among.memory.hidden, atol=1e-5)
+        assert np.allclose(single.memory.cell, among.memory.cell, atol=1e-4)
 
 
 def test_detectors_do_not_share_what_they_heard() -> None:
     one, other = make_detector("cascade"), make_detector("cascade")
     frames = _frames(_clip(), one)
-    alone = one.voiced(frames)
+    alone = decide(one, frames)
     one.reset()
     mixed = []
     for frame in frames:
-        mixed.append(one.voiced(frame[None]))
-        other.voiced(frames[:1])
+        mixed.append(decide(one, frame[None]))
+        decide(other, frames[:1])
     assert np.array_equal(np.concatenate(mixed), alone)
 
 
 def test_the_cascade_hears_what_silero_hears_after_a_long_silence() -> None:
     detector = make_detector("cascade")
     quiet = np.zeros(20 * SAMPLE_RATE // 512 * 512, np.float32)
-    after = detector.voiced(_frames(np.concatenate([quiet, _clip()]), detector))[len(quiet) // 512 :]
-    silero = make_detector("silero").voiced(_frames(_clip(), detector))
+    after = decide(detector, _frames(np.concatenate([quiet, _clip()]), detector))[len(quiet) // 512 :]
+    silero = decide(make_detector("silero"), _frames(_clip(), detector))
     assert (after == silero).mean() > 0.9
 
 
@@ -110,18 +130,19 @@ def test_the_cascade_asks_silero_about_a_part_of_clear_speech_only(monkeypatch: 
     detector = make_detector("cascade")
     frames = _frames(np.concatenate([clip.audio() for clip in clips(OWN, "librivox")]), detector)
     places = {frame.tobytes(): place for place, frame in enumerate(frames)}
-    ask = Network.probabilities
+    answer = Network.answer
     shown = []
 
-    def watched(network: Network, before: Audio, asked: Audio, memory: Memory) -> list[float]:
-        place = places[asked[0].tobytes()]
-        assert np.array_equal(asked, frames[place : place + len(asked)])
-        assert np.array_equal(before, frames[place - 1, -CONTEXT:] if place else np.zeros(CONTEXT))
-        shown.append(len(asked))
-        return ask(network, before, asked, memory)
+    def watched(network: Network, asks: Sequence[Ask]) -> list[list[float]]:
+        for ask in asks:
+            place = places[ask.frames[0].tobytes()]
+            assert np.array_equal(ask.frames, frames[place : place + len(ask.frames)])
+            assert np.array_equal(ask.before, frames[place - 1, -CONTEXT:] if place else np.zeros(CONTEXT))
+            shown.append(len(ask.frames))
+        return answer(network, asks)
 
-    monkeypatch.setattr(Network, "probabilities", watched)
-    voiced = [detector.voiced(frames[start : start + 3]) for start in range(0, len(frames), 3)]
+    monkeypatch.setattr(Network, "answer", watched)
+    voiced = [decide(detector, frames[start : start + 3]) for start in range(0, len(frames), 3)]
     assert np.concatenate(voiced).mean() > 0.7
     assert sum(shown) < 0.7 * len(frames)
 
@@ -133,7 +154,7 @@ def test_the_cascade_lets_go_of_speech_that_ends_in_noise(threshold: float) -> N
     room = np.random.default_rng(0).normal(0, 0.02, 20 * SAMPLE_RATE).astype(np.float32)
     speech = _clip()
     room[SAMPLE_RATE : SAMPLE_RATE + len(speech)] += speech
-    voiced = detector.voiced(_frames(room, detector))
+    voiced = decide(detector, _frames(room, detector))
     ended = (SAMPLE_RATE + len(speech)) // FRAME
     assert voiced[:ended].any()
     assert not voiced[ended + 16 :].any()
@@ -143,9 +164,9 @@ def test_samples_beyond_full_scale_are_as_loud_as_can_be() -> None:
     """Resampling overshoots; a sample of 1.2 must not become -0.8."""
     detector = make_detector("webrtc")
     rumble = 1.2 * np.sin(2 * np.pi * 20 * np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE)
-    clipped = detector.voiced(_frames(np.clip(rumble, -1, 1).astype(np.float32), detector))
+    clipped = decide(detector, _frames(np.clip(rumble, -1, 1).astype(np.float32), detector))
     detector.reset()
-    assert np.array_equal(detector.voiced(_frames(rumble.astype(np.float32), detector)), clipped)
+    assert np.array_equal(decide(detector, _frames(rumble.astype(np.float32), detector)), clipped)
 
 
 def test_a_wrong_name_threshold_or_mode_is_told() -> None:

@@ -29,6 +29,7 @@ from benchmarks.load.trial import Trial, Trials
 from benchmarks.load.utterances import Utterance, cut
 from benchmarks.protocols.registry import BadTarget, make_adapter
 from benchmarks.speech import Clip, NoSpeech, clips
+from benchmarks.word_times import timed_words
 
 SETTLE_S = 2.0
 """Between the runs of a search, for what an overloaded server has still to do."""
@@ -43,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         adapter = make_adapter(options.protocol, given.target(options))
+        chosen = _chosen(options)
+        words = {} if options.no_word_times else timed_words(chosen, None if options.quiet else Console(stderr=True))
         utterances = cut(
-            _chosen(options), rate=adapter.sample_rate, chunk_ms=options.chunk_ms, trailing_s=options.trailing
+            chosen, rate=adapter.sample_rate, chunk_ms=options.chunk_ms, trailing_s=options.trailing, words=words
         )
         if not utterances:
             raise NoSpeech(f"no clip of the set {options.set!r} is left to speak")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import jiwer
@@ -11,8 +11,12 @@ import numpy as np
 from benchmarks.load.speaking import Take
 from benchmarks.load.utterances import Utterance
 from benchmarks.load.words import comparable
+from benchmarks.measures.emission import lagging, word_delays
+from benchmarks.measures.readings import plain_words, readings
+from benchmarks.measures.stability import Stability, pooled, stability
 from benchmarks.session_log import Outcome
 
+WORD_SHOWN = "word shown after it was said"
 _QUIET = 0.02
 """Of the loudest sample: a clip's speech is from the first to the last sample above."""
 
@@ -31,10 +35,9 @@ class Figure:
 
 def figures(takes: Iterable[Take]) -> list[Figure]:
     """Of the sessions that are done. Those that got no text have no latency, but word errors."""
+    done = [take for take in takes if take.log.outcome is Outcome.DONE and take.log.shown]
     first, final, finalized = [], [], []
-    for take in takes:
-        if take.log.outcome is not Outcome.DONE or not take.log.shown:
-            continue
+    for take in done:
         onset, end = speech_span(take.utterance)
         first.append(take.log.shown[0].at_s - onset)
         if (last := _last_final(take)) is not None:
@@ -42,7 +45,34 @@ def figures(takes: Iterable[Take]) -> list[Figure]:
             if take.log.finalize_s is not None:
                 finalized.append(last - take.log.finalize_s)
     found = [Figure("first text", tuple(first)), Figure("time to final", tuple(final))]
-    return [*found, Figure("final after finalize", tuple(finalized))] if finalized else found
+    if finalized:
+        found.append(Figure("final after finalize", tuple(finalized)))
+    return [*found, *_of_words(done)]
+
+
+def _of_words(takes: Sequence[Take]) -> Iterator[Figure]:
+    """How soon words were to be read."""
+    shown: list[float] = []
+    aware: list[float] = []
+    unaware: list[float] = []
+    for take in takes:
+        read = readings(take.log.shown)
+        if not read:
+            continue
+        shown += word_delays(read, take.utterance.words)
+        spoken = len(plain_words(take.utterance.clip.text))
+        aware.append(lagging(read, spoken, take.utterance.speech_s))
+        unaware.append(lagging(read, spoken, take.utterance.speech_s, take.log.sent))
+    if shown:
+        yield Figure(WORD_SHOWN, tuple(shown))
+    yield Figure("lagging (LAAL), by the clock", tuple(aware))
+    yield Figure("lagging (LAAL), by the audio sent", tuple(unaware))
+
+
+def steadiness(takes: Iterable[Take]) -> Stability:
+    """Of all texts of the sessions that are done."""
+    done = (take for take in takes if take.log.outcome is Outcome.DONE)
+    return pooled(stability(readings(take.log.shown)) for take in done)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
         "--finalize", action="store_true", help="ask for the final at the end of each clip, and measure from there"
     )
 
+    speech.add_argument(
+        "--no-word-times", action="store_true", help="do not find out first when each word of the clips is spoken"
+    )
+
     load = made.add_argument_group("load")
     load.add_argument("--streams", type=_positive, default=1, metavar="N", help="at once (default: %(default)s)")
     load.add_argument(

@@ -37,7 +37,7 @@ def _lines(take: Take, streams: int) -> Iterator[Mapping[str, Any]]:
         "clip": log.clip,
         "language": clip.language,
         "reference": clip.text,
-        "words": clip.words,
+        "words": take.utterance.words,
         "speech_s": take.utterance.speech_s,
         "audio_s": take.utterance.duration_s,
         "began_s": take.began_s,

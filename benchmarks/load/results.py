@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.load.figures import figures, word_errors
+from benchmarks.load.figures import figures, steadiness, word_errors
 from benchmarks.load.search import Search
 from benchmarks.load.speaking import Take
 from benchmarks.load.symptoms import symptoms
@@ -46,6 +46,7 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
     measured = run.measured()
     outcomes = run.outcomes()
     errors = word_errors(measured)
+    steady = steadiness(measured)
     return {
         "streams": run.plan.streams,
         "valid": not trial.invalid_because,
@@ -58,6 +59,7 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "sessions": {outcome.value: outcomes[outcome] for outcome in Outcome} | {"measured": len(measured)},
         "figures": {figure.name: spread(figure.values) for figure in figures(measured)},
         "word_errors": {**asdict(errors), "rate": errors.rate},
+        "stability": {**asdict(steady), "erasure": steady.erasure, "upwr": steady.upwr},
         "symptoms": [
             {"name": symptom.name, "sessions": symptom.sessions, "example": symptom.told}
             for symptom in symptoms(measured, objective_s)
@@ -71,11 +73,11 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float] | np.ndarray[Any, Any]) -> dict[str, float | int | None]:
-    """p50, p95, p99, the largest, and how many."""
+    """p50, p90, p95, p99, the largest, and how many."""
     if not len(values):
-        return {"p50": None, "p95": None, "p99": None, "max": None, "n": 0}
-    p50, p95, p99 = (float(value) for value in np.percentile(values, (50, 95, 99)))
-    return {"p50": p50, "p95": p95, "p99": p99, "max": float(np.max(values)), "n": len(values)}
+        return {"p50": None, "p90": None, "p95": None, "p99": None, "max": None, "n": 0}
+    p50, p90, p95, p99 = (float(value) for value in np.percentile(values, (50, 90, 95, 99)))
+    return {"p50": p50, "p90": p90, "p95": p95, "p99": p99, "max": float(np.max(values)), "n": len(values)}
 
 
 def generator(trial: Trial) -> dict[str, Any]:

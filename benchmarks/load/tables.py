@@ -9,13 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.load.figures import figures, word_errors
+from benchmarks.load.figures import figures, steadiness, word_errors
 from benchmarks.load.results import generator, spread
 from benchmarks.load.symptoms import symptoms
 from benchmarks.load.trial import Trial
 from benchmarks.session_log import Outcome
 
-_HEADS = ("p50", "p95", "p99", "max", "n")
+_HEADS = ("p50", "p90", "p95", "p99", "max", "n")
 
 
 def shown(trial: Trial, objective_s: float) -> RenderableType:
@@ -48,6 +48,9 @@ def _parts(trial: Trial, objective_s: float) -> Iterator[RenderableType]:
     if errors.rate is not None:
         kinds = f"{errors.wrong} wrong, {errors.left_out} left out, {errors.added} added"
         yield Text(f"Word errors: {errors.rate:.1%} of {errors.words} words ({kinds}).")
+    steady = steadiness(run.measured())
+    if steady.erasure is not None:
+        yield Text(f"Taken back: {steady.erasure:.2f} words for each that stayed (erasure); UPWR {steady.upwr:.2f}.")
     yield Text(
         f"This tool used {told['cores']:.2f} cores; the server held it back for {told['held_back_by_server_s']:.1f} s."
     )

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
+from benchmarks.measures.emission import TimedWord
 from benchmarks.speech import Clip
+from benchmarks.word_times import Timed
 from streaming_asr.recognizers.base import SAMPLE_RATE
 
 
@@ -29,6 +31,8 @@ class Utterance:
     """The clip itself."""
     silence: tuple[Chunk, ...]
     """What follows it, so that a server that waits for silence ends the last utterance."""
+    words: tuple[TimedWord, ...] = ()
+    """When each is spoken, where that is known."""
 
     @property
     def speech_s(self) -> float:
@@ -39,13 +43,16 @@ class Utterance:
         return (self.silence or self.speech)[-1].end_s
 
 
-def cut(clips: Iterable[Clip], *, rate: int, chunk_ms: int, trailing_s: float) -> list[Utterance]:
+def cut(
+    clips: Iterable[Clip], *, rate: int, chunk_ms: int, trailing_s: float, words: Timed | None = None
+) -> list[Utterance]:
     """Read and cut clips; those without a single sample are left out.
 
     Args:
         rate: Hz of the PCM.
         chunk_ms: of every chunk but the last of the speech and the last of the silence.
         trailing_s: of digital silence.
+        words: of clips, by id; else what the clips themselves know.
 
     Raises:
         NoSpeech: a file can't be read.
@@ -60,7 +67,8 @@ def cut(clips: Iterable[Clip], *, rate: int, chunk_ms: int, trailing_s: float) -
         if len(pcm):
             silence = np.zeros(round(trailing_s * rate), "<i2")
             speech = tuple(_chunks(pcm.tobytes(), size, rate, 0))
-            found.append(Utterance(clip, speech, tuple(_chunks(silence.tobytes(), size, rate, len(pcm)))))
+            after = tuple(_chunks(silence.tobytes(), size, rate, len(pcm)))
+            found.append(Utterance(clip, speech, after, (words or {}).get(clip.id, clip.words)))
     return found
 
 

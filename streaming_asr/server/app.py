@@ -72,6 +72,8 @@ class Application:
         return JSONResponse({"status": self.service.status}, status_code=503)
 
     async def _metrics(self, request: HttpRequest) -> Response:
+        for connection in self.connections:
+            connection.meter()
         held = sum(connection.held_s for connection in self.connections)
         self.service.metrics.held.set(held)
         return Response(self.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

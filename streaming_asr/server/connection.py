@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 SLICE_S = 0.5
 """Audio is heard in slices of this length, so that one large message does not keep other sessions waiting."""
+METERED_MS = 1000
+"""Audio that a connection counts before the metrics do."""
 CLOSE_WAIT_S = 5.0
 """How long a client may take to read the last messages and answer the close."""
 HELD_MARGIN_S = 15.0
@@ -66,6 +68,10 @@ class Connection:
         """Set whenever decodes may have freed held audio."""
         self._ending: Failure | None = None
         """Why the server ends the session, told once what is pending has been transcribed."""
+        self._hearing = False
+        """Whether the session waits for what the voice detector asked."""
+        self._unmetered_ms = 0
+        """Audio that the metrics do not know of yet."""
         self._closing = asyncio.Event()
         self._idle_timeout_s = service.options.idle_timeout_s
         self._expiry: asyncio.TimerHandle | None = None
@@ -76,6 +82,11 @@ class Connection:
     def held_s(self) -> float:
         """Seconds of audio the session keeps for decoding."""
         return self._session.held_s if self._session is not None else 0.0
+
+    def meter(self) -> None:
+        """Tell the metrics of the audio heard: for each chunk it would cost too much."""
+        self._service.metrics.audio_seconds.inc(self._unmetered_ms / 1000)
+        self._unmetered_ms = 0
 
     async def run(self) -> None:
         """Serve the client; returns when the socket is closed. Everything held is released, however it ends."""
@@ -105,9 +116,12 @@ class Connection:
         self._room.set()
         if session is None:
             self._tell(self._failed(failure))
-        else:
-            self._happened(session.stop(time.monotonic()))
-            self._service.update(session)
+        elif not self._hearing:
+            self._stop(session)
+
+    def _stop(self, session: Session) -> None:
+        self._happened(session.stop(time.monotonic()))
+        self._service.update(session)
 
     def warn(self, warning: Warning) -> None:
         """Tell the client something; the session goes on."""
@@ -175,7 +189,10 @@ class Connection:
 
     async def _carry_out(self, commands: Sequence[Command]) -> None:
         for command in commands:
-            if isinstance(command, Send | Close):
+            if isinstance(command, Audio):
+                if self._session is not None and self._ending is None:
+                    await self._with_session(self._session, command)
+            elif isinstance(command, Send | Close):
                 self._tell([command])
             elif isinstance(command, Last):
                 self._last(command)
@@ -225,24 +242,40 @@ class Connection:
 
     async def _hear(self, session: Session, data: bytes) -> None:
         """Feed audio, no faster than decoding frees the audio held."""
-        for piece in _slices(data, int(session.bytes_per_second * SLICE_S)):
-            while session.held_s > self._held_bound(session) and self._ending is None and not session.done:
-                self._room.clear()
-                await self._room.wait()
-            if self._ending is not None or session.done:
+        size = int(session.bytes_per_second * SLICE_S)
+        if len(data) <= size:
+            await self._hear_piece(session, data)
+            return
+        for piece in _slices(data, size):
+            if not await self._hear_piece(session, piece):
                 return
-            before = session.audio_ms
-            events = session.receive(piece, time.monotonic())
-            self._service.metrics.audio_seconds.inc((session.audio_ms - before) / 1000)
+            await asyncio.sleep(0)
+
+    async def _hear_piece(self, session: Session, piece: bytes | memoryview) -> bool:
+        """Returns whether the session goes on."""
+        while session.held_s > self._held_bound(session) and self._ending is None and not session.done:
+            self._room.clear()
+            await self._room.wait()
+        if self._ending is not None or session.done:
+            return False
+        before = session.audio_ms
+        self._hearing = True
+        events = await self._service.ears.answered(session.receiving(piece, time.monotonic()))
+        self._hearing = False
+        self._unmetered_ms += session.audio_ms - before
+        if self._unmetered_ms >= METERED_MS:
+            self.meter()
+        if events:
             self._happened(events)
-            self._service.update(session)
-            longest = self._service.options.max_session_s
-            if session.audio_ms > longest * 1000:
-                told = f"The stream has reached {longest:g} s, the longest allowed; open a new session to go on."
-                self.end(Failure("session_too_long", told, POLICY))
-                return
-            if len(data) > len(piece):
-                await asyncio.sleep(0)
+        if self._ending is not None:
+            self._stop(session)
+            return False
+        self._service.update(session)
+        longest = self._service.options.max_session_s
+        if session.audio_ms > longest * 1000:
+            told = f"The stream has reached {longest:g} s, the longest allowed; open a new session to go on."
+            self.end(Failure("session_too_long", told, POLICY))
+        return self._ending is None
 
     def _held_bound(self, session: Session) -> float:
         longest = session.options.max_utterance_s + HELD_MARGIN_S
@@ -286,6 +319,7 @@ class Connection:
     def _drop_session(self) -> None:
         if self._session is not None:
             session, self._session = self._session, None
+            self.meter()
             self._service.remove(session)
             self._service.metrics.sessions.labels(self._protocol).dec()
             self._room.set()

@@ -15,6 +15,7 @@ from streaming_asr.protocols.base import RESTART, TRY_LATER, Failure
 from streaming_asr.recognizers.base import Health, Recognizer, Supervised
 from streaming_asr.runner import Listener, Runner
 from streaming_asr.scheduler import Busy, Limits, Scheduler
+from streaming_asr.server.ears import Ears
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.session import Session, detector_for
@@ -49,6 +50,7 @@ class Service:
         self.failed = asyncio.Event()
         """Set when the recognizer has died for good: the server can only leave."""
         self._warn = warn
+        self.ears = Ears()
         self._health = Health.READY
         self._runner: Runner | None = None
         self._numbers = itertools.count(1)

@@ -1,0 +1,1 @@
+"""What the texts that a session showed say of it: how steady they were, and how soon each word was to be read."""
