@@ -21,8 +21,8 @@ from benchmarks.peers.peer import Peer, PeerUnavailable, Place
 from benchmarks.peers.registry import PEERS
 from benchmarks.peers.report import as_html, as_json, as_png
 from benchmarks.peers.table import as_markdown, as_table, remarks
-from benchmarks.peers.word_times import with_word_times
 from benchmarks.speech import OWN, Clip, NoSpeech, add_speech_option, clips
+from benchmarks.word_times import timed_words
 from streaming_asr.recognizers.base import SAMPLE_RATE, RecognizerUnavailable
 from streaming_asr.recognizers.whisper_weights import find_weights
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = made.parse_args(argv)
     try:
         weights = find_weights(None)
-        course = _course(options, weights)
+        course = _course(options)
         return asyncio.run(_compare(options, weights, course))
     except (NoSpeech, RecognizerUnavailable, OSError) as error:
         made.exit(2, f"{error}\n")
@@ -111,19 +111,20 @@ def _installed(peer: Peer, options: argparse.Namespace, weights: Path, console: 
     return standing
 
 
-def _course(options: argparse.Namespace, weights: Path) -> Course:
+def _course(options: argparse.Namespace) -> Course:
     found = [clip for clip in clips(options.speech, options.set) if clip.language == "en"]
     if not found:
         raise NoSpeech(f"the set {options.set!r} has no clip in English, which is what the common weights know")
     step = max(1, len(found) // (options.clips or len(found)))
-    chosen = with_word_times(found[::step][: options.clips], weights)
+    chosen = found[::step][: options.clips]
+    words = timed_words(chosen)
 
     def ready(some: Sequence[Clip]) -> Any:
-        return cut(some, rate=SAMPLE_RATE, chunk_ms=options.chunk_ms, trailing_s=options.trailing)
+        return cut(some, rate=SAMPLE_RATE, chunk_ms=options.chunk_ms, trailing_s=options.trailing, words=words)
 
     return Course(
         speech=ready(chosen),
-        warm_up=ready(clips(OWN, "librivox")[:1]),
+        warm_up=ready([min(clips(OWN, "librivox"), key=lambda clip: clip.duration_s or 0.0)]),
         streams=options.streams,
         rounds=min(options.rounds, len(chosen)),
         search=options.search,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.peers.figures import FINAL, FIRST, WORDS, Result, emissions, spread
+from benchmarks.peers.figures import FINAL, FIRST, WORDS, Result, spread
 from benchmarks.peers.measure import Standing
 from benchmarks.peers.table import HEADS, remarks, rows
 
@@ -23,7 +23,7 @@ _HIGH = {FIRST: 95, WORDS: 90, FINAL: 95}
 def as_json(
     configuration: Mapping[str, Any], setting: Mapping[str, Any], standings: Sequence[Standing]
 ) -> dict[str, Any]:
-    """Everything that is known, with each session's text and the time of each word."""
+    """Everything that is known, with the time of each word and of each change of text."""
     return {
         "format": FORMAT,
         "configuration": dict(configuration),
@@ -60,8 +60,7 @@ def _result(result: Result) -> dict[str, Any]:
     return {
         "streams": result.streams,
         "times_s": {name: spread(figure) for name, figure in result.times().items()},
-        "erasure": result.erasure(exact=False),
-        "erasure_with_case_and_punctuation": result.erasure(exact=True),
+        "erasure": result.erasure,
         "word_errors": {**asdict(errors), "rate": errors.rate},
         "final_share": result.final_share,
         "cpu_s_per_audio_s": result.cpu_per_audio_s,
@@ -74,7 +73,7 @@ def _result(result: Result) -> dict[str, Any]:
                 "reference": take.utterance.clip.text,
                 "final": take.log.shown[-1].final if take.log.shown else "",
                 "partial": take.log.shown[-1].partial if take.log.shown else "",
-                "words": [[word, round(late, 3)] for word, late in emissions(take)],
+                "words": [[word, round(start, 3), round(end, 3)] for word, start, end in take.utterance.words],
                 "shown": [[round(state.at_s, 3), state.final, state.partial] for state in take.log.shown],
             }
             for take in result.takes
