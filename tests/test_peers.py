@@ -52,7 +52,7 @@ def _peer(name: str, *arguments: str) -> Peer:
     )
 
 
-def _clip(folder: Path, name: str, seconds: float = 0.4) -> Clip:
+def _clip(folder: Path, name: str, seconds: float = 0.7) -> Clip:
     samples = np.random.default_rng(1).normal(0, 0.1, round(seconds * 16_000))
     soundfile.write(folder / f"{name}.wav", samples, 16_000)
     return Clip(name, folder / f"{name}.wav", "en", "Good day.", words=(("Good", 0.0, 0.2), ("day.", 0.2, 0.3)))

@@ -89,6 +89,7 @@ def as_png(standings: Sequence[Standing]) -> bytes:
     canvas = Canvas(figsize=(10, 1.6 + 0.8 * max(1, len(measured))), layout="constrained")
     axes = canvas.subplots()
     labels = []
+    told: set[str] = set()
     for place, (standing, result) in enumerate(measured):
         labels.append(f"{standing.peer.title}\n{result.streams} stream{'s' * (result.streams > 1)}")
         for offset, (name, figure) in zip((-0.22, 0.0, 0.22), result.times().items(), strict=True):
@@ -97,7 +98,8 @@ def as_png(standings: Sequence[Standing]) -> bytes:
                 continue
             # A word may be shown just before its end; the scale has no zero.
             ends = [max(value, 0.05) for value in (low, high)]
-            label = f"{name}, p50 to p{_HIGH[name]}" if place == 0 else None
+            label = None if name in told else f"{name}, p50 to p{_HIGH[name]}"
+            told.add(name)
             axes.plot(ends, [place + offset] * 2, color=_COLOURS[name], linewidth=5, alpha=0.55, label=label)
             axes.plot(ends[:1], [place + offset], "o", color=_COLOURS[name])
             axes.annotate(
@@ -109,7 +111,7 @@ def as_png(standings: Sequence[Standing]) -> bytes:
     axes.set_xlabel("seconds after the speech (the shorter the better)")
     axes.margins(x=0.12)
     axes.grid(axis="x", which="both", alpha=0.3)
-    if measured:
+    if told:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     written = io.BytesIO()
     canvas.savefig(written, format="png", dpi=130)
