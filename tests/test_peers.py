@@ -155,7 +155,7 @@ def test_the_table_and_the_report_of_two_results(tmp_path: Path) -> None:
     assert second == ("Never", "1", "0.75/0.75", "never final", "0.55/0.55", "0.00", "0.500", "0.50", "-")
     assert as_markdown([quick, never]).count("\n") == 3
     told = "\n".join(remarks([quick, never]))
-    assert "Never never says what is final" in told
+    assert "Never: never says what is final" in told
     assert "Never, 1 streams: 0% of sessions ended with all text final" in told
     assert "out of memory" in told
 

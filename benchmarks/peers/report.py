@@ -106,6 +106,7 @@ def as_png(standings: Sequence[Standing]) -> bytes:
                 f"{low:.2f} / {high:.2f}", (ends[1], place + offset), (6, -3), textcoords="offset points", size=8
             )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(max(1, len(labels)) - 0.5, -0.5)
     axes.set_xlabel("seconds after the speech (the shorter the better)")

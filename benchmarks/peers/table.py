@@ -45,7 +45,7 @@ def remarks(standings: Sequence[Standing]) -> Iterator[str]:
         title = standing.peer.title
         yield f"{title}: {standing.peer.settings} ({standing.peer.why})"
         if standing.peer.note:
-            yield f"{title} {standing.peer.note}"
+            yield f"{title}: {standing.peer.note}"
         if standing.unavailable:
             yield f"{title} is not measured further: {standing.unavailable}"
         for result in standing.results.values():
@@ -53,7 +53,8 @@ def remarks(standings: Sequence[Standing]) -> Iterator[str]:
             yield from (f"{title}, {result.streams} streams: {failure}" for failure in result.failures)
             share = result.final_share
             if share is not None and share < 1:
-                yield f"{title}, {result.streams} streams: {share:.0%} of sessions ended with all text final"
+                ended = f"{share:.0%} of sessions ended with all text final; only these count in TTFS"
+                yield f"{title}, {result.streams} streams: {ended}"
 
 
 def _row(title: str, result: Result) -> tuple[str, ...]:

@@ -22,5 +22,5 @@ WHISPER_LIVE = Peer(
         *("faster-whisper==1.2.0", "ctranslate2==4.8.5", "torch==2.13.0", "numpy<2.5", "scipy", "av", "websockets"),
         *("fastapi", "uvicorn", "python-multipart", "prometheus_client", "soundfile", "librosa"),
     ),
-    note="never marks its last segment as final: its words are shown, and stay provisional",
+    note="makes its last segment final once it has come out the same several times, seconds later, if it does at all",
 )
