@@ -1,6 +1,7 @@
 """Where each word of a clip is spoken: as its set says, or as Whisper hears it.
 
-Whisper's times are those of its attention, good to about a tenth of a second; all servers are measured by the same. They are kept in the user's cache, since they never change.
+Whisper's times are those of its attention, good to about a tenth of a second; all servers are measured by the same.
+They are kept in the user's cache, since they never change.
 """
 
 from __future__ import annotations

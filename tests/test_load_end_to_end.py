@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,7 +41,8 @@ def test_two_sessions_at_the_pace_of_speech(
     told, packets = tmp_path / "run.json", tmp_path / "packets.jsonl"
     assert server.process is not None
     run_options = ("--clips", "2", "--streams", "2", "--quiet", "--server-pid", str(server.process.pid))
-    files = ("--json", str(told), "--logs", str(packets))
+    page, picture = tmp_path / "run.html", tmp_path / "run.png"
+    files = ("--json", str(told), "--logs", str(packets), "--html", str(page), "--png", str(picture))
     assert main(["--url", f"ws://127.0.0.1:{server.port}", *run_options, *files]) == 0
     result = json.loads(told.read_text())
     (made,) = result["runs"]
@@ -54,6 +56,13 @@ def test_two_sessions_at_the_pace_of_speech(
     assert made["server_process"]["rss_mib_max"] > 50
     assert result["versions"]["websockets"]
     assert "2 done, 0 refused, 0 failed" in capsys.readouterr().out
+
+    # The page stands alone, and begins with what to think of the server.
+    html = page.read_text(encoding="utf-8")
+    assert re.search(r'class="verdict good">Good at 2 streams\. Finals come \d\.\d\d s after the speaker stops', html)
+    assert "<svg" in html
+    assert not re.search(r"<(script|img|iframe)|@import|url\((?!#)|(src|href)=\"(?!#|data:)", html)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
     # The packet log alone tells the same.
     (logs,) = read_packets(packets).values()
@@ -105,8 +114,10 @@ def test_a_search_within_the_objective(server: LiveServer, tmp_path: Path, capsy
     told = tmp_path / "run.json"
     arguments = ("--speech", str(_one_clip(tmp_path)), "--set", "one", "--quiet", "--json", str(told))
     search = ("--search", "--max-streams", "2", "--objective-s", "10")
-    short = ("--duration", "0.5", "--ramp", "0.1", "--trailing", "0.7")
+    page = tmp_path / "run.html"
+    short = ("--duration", "0.5", "--ramp", "0.1", "--trailing", "0.7", "--html", str(page))
     assert main(["--url", f"ws://127.0.0.1:{server.port}", *arguments, *search, *short]) == 0
+    assert "Good at 2 streams, the most it holds: 2" in page.read_text(encoding="utf-8")
     found = json.loads(told.read_text())["streams_at_objective"]
     assert (found["streams"], found["at_least"]) == (2, True)
     assert [tried["streams"] for tried in found["tried"]] == [1, 2]

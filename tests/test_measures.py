@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -115,8 +114,8 @@ def test_every_word_of_the_last_text_was_shown_once_and_not_before_any_reading_h
     for word, at_s in zip(read[-1].words if read else (), shown, strict=True):
         assert any(word in reading.words for reading in read if reading.at_s == at_s)
     if read:
-        same = difflib.SequenceMatcher(None, read[0].words, read[-1].words, autojunk=False).find_longest_match()
-        assert not same.size or min(shown) == read[0].at_s
+        begins_alike = read[0].words[:1] == read[-1].words[:1]
+        assert not begins_alike or shown[0] == read[0].at_s
 
 
 @given(_TEXTS, st.floats(0, 10))

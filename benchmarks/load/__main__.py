@@ -100,14 +100,28 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
         done = [await _one(options, options.streams, trials, console)]
     else:
         done = await _search(options, adapter, trials, search, console)
+    told = as_json(given.configuration(options), setting(), started, done, search)
     if options.json:
-        told = as_json(given.configuration(options), setting(), started, done, search)
-        options.json.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+    if options.html or options.png:
+        _report(options, told)
     if options.logs:
         write_packets(options.logs, ((trial.run.plan.streams, trial.run.takes) for trial in done))
     if trials.stopped:
         return INTERRUPTED
     return _status(done, search)
+
+
+def _report(options: argparse.Namespace, told: dict[str, Any]) -> None:
+    from benchmarks.report.page import written
+    from benchmarks.report.plots import overview
+    from benchmarks.report.runs import document
+
+    documents = [document(told, options.name or options.protocol)]
+    if options.html:
+        options.html.write_text(written(documents), encoding="utf-8")
+    if options.png:
+        overview(documents, options.png)
 
 
 async def _one(options: argparse.Namespace, streams: int, trials: Trials, console: Console) -> Trial:

@@ -62,7 +62,7 @@ def _of_words(takes: Sequence[Take]) -> Iterator[Figure]:
         shown += word_delays(read, take.utterance.words)
         spoken = len(plain_words(take.utterance.clip.text))
         aware.append(lagging(read, spoken, take.utterance.speech_s))
-        unaware.append(lagging(read, spoken, take.utterance.speech_s, take.log.sent))
+        unaware.append(lagging(read, spoken, take.utterance.speech_s, take.finished_log().sent))
     if shown:
         yield Figure(WORD_SHOWN, tuple(shown))
     yield Figure("lagging (LAAL), by the clock", tuple(aware))

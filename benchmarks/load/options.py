@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--max-streams", type=_positive, default=1024, metavar="N", help="of --search; default: 1024")
 
     output = made.add_argument_group("output")
+    output.add_argument("--name", default="", help="of the server, for the report; default: the protocol's")
     output.add_argument("--json", type=Path, metavar="FILE", help="everything, for programs")
     output.add_argument("--html", type=Path, metavar="FILE", help="a report that opens in a browser, offline")
     output.add_argument("--png", type=Path, metavar="FILE", help="its plots")

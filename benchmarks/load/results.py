@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from benchmarks.session_log import Outcome
 
 FORMAT = 1
 """Of the JSON; grows when a field changes its meaning."""
+MOST_VALUES = 20_000
+"""Of each figure that are kept one by one, for its distribution."""
+ENVELOPE = 400
+"""Points of the loudness of the example session."""
 
 
 def as_json(
@@ -57,7 +62,10 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "audio_s": trial.audio_s,
         "audio_per_stream": run.load(),
         "sessions": {outcome.value: outcomes[outcome] for outcome in Outcome} | {"measured": len(measured)},
-        "figures": {figure.name: spread(figure.values) for figure in figures(measured)},
+        "figures": {
+            figure.name: {**spread(figure.values), "values": [round(value, 3) for value in figure.values[:MOST_VALUES]]}
+            for figure in figures(measured)
+        },
         "word_errors": {**asdict(errors), "rate": errors.rate},
         "stability": {**asdict(steady), "erasure": steady.erasure, "upwr": steady.upwr},
         "symptoms": [
@@ -69,6 +77,7 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "server_process": trial.process,
         "accelerators": trial.accelerators,
         "each_session": [_take(take) for take in run.takes],
+        "example": _example(measured),
     }
 
 
@@ -91,12 +100,36 @@ def generator(trial: Trial) -> dict[str, Any]:
     }
 
 
+def _example(takes: Sequence[Take]) -> dict[str, Any] | None:
+    """One session whole, to be looked at: the one whose last final came as late as most did."""
+    told = [take for take in takes if take.log.outcome is Outcome.DONE and take.log.shown]
+    if not told:
+        return None
+    ordered = sorted(told, key=lambda take: take.log.shown[-1].at_s - take.utterance.speech_s)
+    take = ordered[len(ordered) // 2]
+    pcm = np.frombuffer(b"".join(chunk.pcm for chunk in take.utterance.speech), "<i2").astype(np.float32) / 32768
+    edges = np.linspace(0, len(pcm), ENVELOPE + 1).astype(int)
+    envelope = [float(np.abs(pcm[start:end]).max(initial=0)) for start, end in pairwise(edges)]
+    return {
+        "session": take.log.session,
+        "clip": take.log.clip,
+        "reference": take.utterance.clip.text,
+        "words": take.utterance.words,
+        "speech_s": take.utterance.speech_s,
+        "audio_s": take.utterance.duration_s,
+        "envelope": [round(value, 3) for value in envelope],
+        "shown": [[round(shown.at_s, 3), shown.final, shown.partial] for shown in take.log.shown],
+    }
+
+
 def _take(take: Take) -> dict[str, Any]:
     log = take.log
     return {
         "session": log.session,
         "stream": take.stream,
         "clip": log.clip,
+        "language": take.utterance.clip.language,
+        "reference": take.utterance.clip.text,
         "outcome": log.outcome.value if take.ended else "dropped",
         "reason": log.reason or None,
         "measured": take.measured and take.ended,

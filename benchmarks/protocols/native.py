@@ -11,10 +11,16 @@ from clients.events import Done, Final, Partial, Ready, ServerError, decode_even
 
 
 class NativeTalk(Talk):
-    """Finals are taken in the order in which they come, as a client does that trusts the server."""
+    """Finals are taken in the order in which they come, as a client does that trusts the server.
 
-    def __init__(self) -> None:
+    Args:
+        stable_only: show of partials only what the server holds to be stable, as a client does that wants text which
+            hardly ever changes rather than text at once.
+    """
+
+    def __init__(self, *, stable_only: bool = False) -> None:
         super().__init__()
+        self._stable_only = stable_only
         self._final = ""
         self._partials: dict[int, str] = {}
         """Of each utterance that has no final yet."""
@@ -31,7 +37,7 @@ class NativeTalk(Talk):
         except StreamError as error:
             raise SessionFailed(str(error)) from None
         if isinstance(event, Partial):
-            self._partials[event.utterance] = event.stable + event.tentative
+            self._partials[event.utterance] = event.stable if self._stable_only else event.stable + event.tentative
             return self._reading()
         if isinstance(event, Final):
             self._partials.pop(event.utterance, None)

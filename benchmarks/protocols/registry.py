@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 from benchmarks.protocols import deepgram, openai_realtime, whisper_live
@@ -35,12 +36,12 @@ class Target:
     """More for the query of the address: options of the server, such as `endpoint_ms` or `endpointing`."""
 
 
-def _native(target: Target) -> WebSocketAdapter:
+def _native(target: Target, *, stable_only: bool = False) -> WebSocketAdapter:
     return WebSocketAdapter(
-        "native",
+        "native-stable" if stable_only else "native",
         _RATE,
         _address(target, "/v1/stream"),
-        lambda language: NativeTalk(),
+        lambda language: NativeTalk(stable_only=stable_only),
         _bearer(target),
         lambda language: {"encoding": "s16le", "sample_rate": str(_RATE), **_language(language)},
     )
@@ -105,6 +106,7 @@ def _whisper_live(target: Target) -> WebSocketAdapter:
 
 PROTOCOLS: Mapping[str, Callable[[Target], WebSocketAdapter]] = {
     "native": _native,
+    "native-stable": partial(_native, stable_only=True),
     "openai": _openai,
     "deepgram": _deepgram,
     "vllm": _vllm,

@@ -1,0 +1,189 @@
+"""`compare`: one model's text of whole files, of streams, and of the last partials, by set and language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from benchmarks.accuracy.hearing import NotHeard, Source
+from benchmarks.accuracy.normalization import measure_of, units
+from benchmarks.accuracy.side_by_side import Column, columns_of
+from benchmarks.accuracy.word_errors import Errors, count_errors, difference_interval, interval, pooled
+from benchmarks.accuracy.working import work_through
+from benchmarks.speech import Clip, NoSpeech
+
+
+class Way(str, Enum):
+    """How a clip was heard."""
+
+    OFFLINE = "offline"
+    """The whole file at once."""
+    FINALS = "finals"
+    """The finals of a stream."""
+    PARTIALS = "last partials"
+    """What was shown just before each final, be it made at a pause as the likely final."""
+    WHILE_SPEAKING = "while speaking"
+    """The last partial of each utterance that was not made at a pause."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """One clip, in each way that it was heard."""
+
+    set: str
+    clip: Clip
+    texts: dict[Way, str] = field(default_factory=dict)
+
+    def errors(self, way: Way) -> Errors:
+        return count_errors(self._said(), units(self.texts[way], self.clip.language))
+
+    def columns(self) -> list[Column]:
+        """What was said, under it the whole file's text, then the finals."""
+        language = self.clip.language
+        return columns_of(self._said(), *(units(self.texts[way], language) for way in (Way.OFFLINE, Way.FINALS)))
+
+    def _said(self) -> list[str]:
+        return units(self.clip.text, self.clip.language)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The clips of one language, of one set or (`all`) of several."""
+
+    name: str
+    language: str
+    measure: str
+    clips: tuple[Heard, ...]
+
+    def errors(self, way: Way) -> list[Errors]:
+        """By clip; empty where it was not heard that way."""
+        return [heard.errors(way) for heard in self.clips if way in heard.texts]
+
+    def as_json(self) -> dict[str, Any]:
+        ways: dict[str, Any] = {}
+        for way in Way:
+            if by_clip := self.errors(way):
+                total = pooled(by_clip)
+                ways[way.value] = {
+                    "rate": total.rate,
+                    "interval_95": interval(by_clip),
+                    "substituted": total.substituted,
+                    "deleted": total.deleted,
+                    "inserted": total.inserted,
+                }
+        return {
+            "name": self.name,
+            "language": self.language,
+            "measure": self.measure,
+            "clips": len(self.clips),
+            "units": pooled(self.errors(Way.FINALS)).reference,
+            "ways": ways,
+            "finals_minus_offline_interval_95": self.added(),
+        }
+
+    def added(self) -> tuple[float, float] | None:
+        """95 % of what streaming adds to the rate of whole files."""
+        return difference_interval(self.errors(Way.FINALS), self.errors(Way.OFFLINE))
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Fills while it runs."""
+
+    wanted: list[Heard] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """Clips that could not be compared, and why."""
+    model: str = ""
+
+    async def run(self, streams: Source, files: Source, sets: dict[str, list[Clip]], *, detect: bool) -> None:
+        """
+        Args:
+            streams: who hears the clips as streams.
+            files: who hears them whole.
+
+        Raises:
+            NoSpeech: no clip is of a language that the model knows.
+        """
+        self.model = streams.model
+        self.wanted = [
+            Heard(name, clip) for name, of_set in sets.items() for clip in of_set if self._fits(clip, streams)
+        ]
+        if not self.wanted:
+            raise NoSpeech("no clip is left to compare: " + "; ".join(self.left_out[:5]))
+
+        async def work(heard: Heard) -> None:
+            language = None if detect else heard.clip.language
+            try:
+                audio = heard.clip.audio()
+                heard.texts[Way.OFFLINE] = await files.offline(audio, language)
+                stream = await streams.stream(audio, language, lambda _: None)
+            except (NotHeard, NoSpeech) as error:
+                self.left_out.append(f"{heard.clip.id}: {error}")
+                return
+            if streams.has_partials:
+                heard.texts[Way.PARTIALS] = stream.partials
+                heard.texts[Way.WHILE_SPEAKING] = stream.while_speaking
+            heard.texts[Way.FINALS] = stream.finals
+
+        await work_through(self.wanted, streams.at_once, work, title=f"{streams.model}: comparing")
+
+    @property
+    def heard(self) -> list[Heard]:
+        """The clips that are done, in the order of their sets."""
+        return [heard for heard in self.wanted if Way.FINALS in heard.texts]
+
+    def groups(self) -> list[Group]:
+        """By set and language, then by language where a language is in several sets."""
+        found: dict[tuple[str, str], list[Heard]] = {}
+        for heard in self.heard:
+            found.setdefault((heard.set, heard.clip.language), []).append(heard)
+        groups = [_group(name, language, clips) for (name, language), clips in found.items()]
+        for language in sorted({group.language for group in groups}):
+            same = [group for group in groups if group.language == language]
+            if len(same) > 1:
+                groups.append(_group("all", language, [heard for group in same for heard in group.clips]))
+        return groups
+
+    def worst(self) -> list[Heard]:
+        """Clips with an error: first those that streaming made worse, then those with most errors."""
+
+        def badness(heard: Heard) -> tuple[int, int]:
+            finals, offline = heard.errors(Way.FINALS).total, heard.errors(Way.OFFLINE).total
+            return finals - offline, finals
+
+        wrong = [heard for heard in self.heard if any(not column.right for column in heard.columns())]
+        return sorted(wrong, key=badness, reverse=True)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "groups": [group.as_json() for group in self.groups()],
+            "left_out": self.left_out,
+            "clips": [
+                {
+                    "set": heard.set,
+                    "id": heard.clip.id,
+                    "language": heard.clip.language,
+                    "said": heard.clip.text,
+                    "texts": {way.value: text for way, text in heard.texts.items()},
+                    "errors": {way.value: heard.errors(way).total for way in heard.texts},
+                    "aligned": [[column.said, *column.heard] for column in heard.columns()],
+                }
+                for heard in self.heard
+            ],
+        }
+
+    def _fits(self, clip: Clip, source: Source) -> bool:
+        if not units(clip.text, clip.language):
+            self.left_out.append(f"{clip.id}: nothing is said in it")
+        elif source.languages and clip.language not in source.languages:
+            self.left_out.append(f"{clip.id}: {source.model} does not know {clip.language!r}")
+        else:
+            return True
+        return False
+
+
+def _group(name: str, language: str, clips: Sequence[Heard]) -> Group:
+    return Group(name, language, measure_of(language), tuple(clips))

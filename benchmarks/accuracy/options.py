@@ -1,0 +1,169 @@
+"""What the commands' options have in common."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy.hearing import Source, SourceUnavailable
+from benchmarks.accuracy.in_process import InProcess
+from benchmarks.accuracy.served import Served
+from benchmarks.speech import Clip, NoSpeech, add_speech_option, clips
+from streaming_asr.recognizers.base import Recognizer
+from streaming_asr.recognizers.choose import recognizer_for
+
+API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
+DECODE_MS = 100
+_OF_THE_AUDIO = frozenset({"encoding", "sample_rate", "channels", "channel_mode"})
+_TEXTS = frozenset({"context", "language", "vad"})
+
+
+def add_speech(parser: argparse.ArgumentParser, *sets: str) -> None:
+    """Which clips; `sets` are those of the default."""
+    add_speech_option(parser)
+    parser.add_argument(
+        "--set",
+        action="append",
+        dest="sets",
+        metavar="NAME",
+        help=f"may be repeated; . reads the folder itself as LibriSpeech (default: {', '.join(sets)})",
+    )
+    parser.add_argument(
+        "--clips", type=positive, metavar="N", help="of each set that many, spread over it; default all"
+    )
+    parser.add_argument("--language", metavar="CODE", help="only clips of this language, ISO 639-1")
+    parser.set_defaults(default_sets=sets)
+
+
+def add_source(parser: argparse.ArgumentParser, *, decode_ms: int | None) -> None:
+    """Where speech is heard."""
+    model = parser.add_argument_group("a model in this process (default: the English Whisper of streaming-asr[local])")
+    model.add_argument("--model", help="as of `streaming-asr serve`; vLLM's own options may follow")
+    model.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="faster-whisper's device")
+    model.add_argument("--compute-type", help="CTranslate2's arithmetic")
+    model.add_argument("--workers", type=positive, metavar="N", help="decodes that faster-whisper runs at once")
+    model.add_argument(
+        "--decode-ms",
+        type=positive,
+        default=decode_ms,
+        metavar="MS",
+        help="how long each decode is taken to last on the simulated clock; default: "
+        + (f"{decode_ms}" if decode_ms else "what it takes"),
+    )
+    server = parser.add_argument_group("or a server of this project")
+    server.add_argument("--url", help="such as ws://localhost:8000")
+    server.add_argument("--api-key", default=os.environ.get(API_KEY_VARIABLE), help=f"default: ${API_KEY_VARIABLE}")
+    server.add_argument("--real-time", action="store_true", help="send at the pace of speech, and see partials")
+    server.add_argument("--streams", type=positive, default=1, metavar="N", help="at once (default: %(default)s)")
+    server.add_argument("--server-pid", type=positive, metavar="PID", help="of the server here, to watch its memory")
+    session = parser.add_argument_group("sessions")
+    session.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        type=_assignment,
+        dest="options",
+        metavar="NAME=VALUE",
+        help="of docs/protocol.md, such as endpoint_ms=800; may be repeated",
+    )
+    session.add_argument("--detect", action="store_true", help="do not tell a session the clip's language")
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, configuration included")
+
+
+def chosen(options: argparse.Namespace) -> dict[str, list[Clip]]:
+    """The clips of each set.
+
+    Raises:
+        NoSpeech: a set has none of them, or there is no such set.
+    """
+    found: dict[str, list[Clip]] = {}
+    for name in dict.fromkeys(options.sets or options.default_sets):
+        of_set = [clip for clip in clips(options.speech, name) if options.language in (None, clip.language)]
+        if not of_set:
+            raise NoSpeech(f"the set {name!r} in {options.speech} has no clip of language {options.language!r}")
+        found[name] = spread(of_set, options.clips)
+    return found
+
+
+def spread(items: list[Clip], count: int | None) -> list[Clip]:
+    """So many of them, at even distances; None for all."""
+    if count is None or count >= len(items):
+        return items
+    return [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def sources(options: argparse.Namespace) -> tuple[Source, Source]:
+    """Who streams, and who hears whole files: the same, unless both a server and a model are named."""
+    if not options.url:
+        if options.real_time or options.server_pid:
+            raise SourceUnavailable(
+                "--real-time and --server-pid need a server, --url; in this process time is simulated"
+            )
+        own = _in_process(options)
+        return own, own
+    served = Served(
+        options.url,
+        dict(options.options),
+        api_key=options.api_key,
+        real_time=options.real_time,
+        at_once=options.streams,
+        pid=options.server_pid,
+    )
+    return served, _in_process(options) if options.model else served
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def _in_process(options: argparse.Namespace) -> InProcess:
+    settings = dict(options.options) if not options.url else {}
+    return InProcess(_recognizer(options), settings, options.decode_ms / 1000 if options.decode_ms else None)
+
+
+def _recognizer(options: argparse.Namespace) -> Recognizer:
+    if recognizer_for(options.model) == "vllm":
+        from streaming_asr.recognizers.vllm import VllmRecognizer
+
+        return VllmRecognizer(options.model, options.engine)
+    if options.engine:
+        raise SourceUnavailable(f"unrecognized arguments: {' '.join(options.engine)}")
+    from streaming_asr.recognizers.faster_whisper import FasterWhisperRecognizer
+
+    return FasterWhisperRecognizer(
+        options.model, device=options.device, compute_type=options.compute_type, workers=options.workers
+    )
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as endpoint_ms=800")
+    if name in _OF_THE_AUDIO:
+        raise argparse.ArgumentTypeError(f"{name} follows from the audio and can't be set")
+    if name == "keywords":
+        return name, tuple(value.split(","))
+    if name in _TEXTS:
+        return name, value
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def configuration(options: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, without the key."""
+    hidden = {"api_key", "default_sets", "run"}
+    plain = {name: value for name, value in vars(options).items() if name not in hidden}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}

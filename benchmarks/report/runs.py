@@ -1,0 +1,106 @@
+"""What a report reads of the JSON of `benchmarks.load`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MANY_ERRORS = 0.2
+"""Of the words."""
+FIRST_TEXT, FINAL, WORD = "first text", "time to final", "word shown after it was said"
+
+
+class BadRun(Exception):
+    """A file is no run of `benchmarks.load`. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One number of streams against one server."""
+
+    name: str
+    told: dict[str, Any]
+    """As in the JSON."""
+    objective_s: float
+
+    @property
+    def streams(self) -> int:
+        return int(self.told["streams"])
+
+    @property
+    def errors(self) -> float | None:
+        rate: float | None = self.told["word_errors"]["rate"]
+        return rate
+
+    def values(self, figure: str) -> list[float]:
+        found: list[float] = self.told["figures"].get(figure, {}).get("values", [])
+        return found
+
+    def at(self, figure: str, percentile: str) -> float | None:
+        """Seconds."""
+        found: float | None = self.told["figures"].get(figure, {}).get(percentile)
+        return found
+
+    def faults(self) -> list[str]:
+        """What keeps the run from being good, in words; the first is the worst."""
+        found = []
+        if self.told["invalid_because"]:
+            found.append(f"the figures can't be trusted: {self.told['invalid_because']}")
+        sessions = self.told["sessions"]
+        ended = [outcome for outcome in ("refused", "failed") if sessions.get(outcome)]
+        found += [f"{sessions[outcome]} sessions {outcome}" for outcome in ended]
+        p95 = self.at(FINAL, "p95")
+        if p95 is None:
+            found.append("no session got a final text")
+        elif p95 > self.objective_s:
+            found.append(f"one final in twenty takes more than {p95:.2f} s; {self.objective_s:g} s is the objective")
+        if self.errors is not None and self.errors > MANY_ERRORS:
+            found.append(f"{self.errors:.0%} of the words are wrong, so quick text is of no use")
+        found += [
+            f"{symptom['name']} in {symptom['sessions']} sessions"
+            for symptom in self.told["symptoms"]
+            if symptom["name"] not in ended
+        ]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file: the runs of one server, with all that is known of how they were made."""
+
+    name: str
+    told: dict[str, Any]
+    runs: tuple[Run, ...]
+
+
+def read(file: Path, name: str | None = None) -> Document:
+    """
+    Args:
+        name: of the server; else that of its file.
+
+    Raises:
+        BadRun: it can't be read.
+    """
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadRun(f"{file} can't be read: {error}") from None
+    return document(told, name or file.stem)
+
+
+def document(told: Any, name: str) -> Document:
+    """What `benchmarks.load.results.as_json` made.
+
+    Raises:
+        BadRun: it is something else.
+    """
+    try:
+        objective_s = float(told["configuration"]["objective_s"])
+        runs = tuple(Run(name, run, objective_s) for run in told["runs"])
+        if not runs or any("figures" not in run.told for run in runs):
+            raise KeyError("runs")
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRun(f"{name} is no result of benchmarks.load: it lacks {error}") from None
+    return Document(name, told, runs)
