@@ -19,6 +19,7 @@ from benchmarks.load.crowd import Crowd, Plan, Run
 from benchmarks.load.options import configuration, parser
 from benchmarks.load.pacing import LAG_P99_S, LAG_WORST_S, Departures, WallClock, invalid_because, lags
 from benchmarks.load.packets import read_packets, write_packets
+from benchmarks.load.results import held
 from benchmarks.load.search import Search
 from benchmarks.load.server_side import ProcessWatch, difference, metrics_url, read_metrics
 from benchmarks.load.speaking import Manner
@@ -232,6 +233,17 @@ def test_finalize_is_asked_for_at_the_end_of_the_clip(tmp_path: Path) -> None:
     assert "final" in [shown.final for shown in log.shown]
     without = _crowd(utterances, Plan(1))
     assert without.takes[0].log.finalize_s is None
+
+
+def test_clips_without_a_final_are_beyond_any_objective(tmp_path: Path) -> None:
+    async def tried(*, finalize: bool) -> Trial:
+        trials = Trials(FakeAdapter(), _utterances(tmp_path, 0.1), metrics_url="http://127.0.0.1:9/metrics")
+        return await trials.run(Plan(1, manner=Manner(finalize=finalize)))
+
+    # The fake gives a final only when it is asked for one.
+    assert held(run(tried(finalize=True)), 5.0)
+    assert not held(run(tried(finalize=True)), 1e-9)
+    assert not held(run(tried(finalize=False)), 5.0)
 
 
 @pytest.mark.parametrize("holds", [1, 2, 3, 7, 20, 33])

@@ -153,8 +153,10 @@ def _search(search: Search, objective_s: float) -> dict[str, Any]:
 
 
 def held(trial: Trial, objective_s: float) -> bool:
-    """Whether a run was within the objective: p95 of TTFS, and not one error."""
+    """Whether a run was within the objective: p95 of TTFS, where a clip without a final is late, and no error."""
     outcomes = trial.run.outcomes()
-    finals = next(figure for figure in figures(trial.run.measured()) if figure.name == "time to final")
-    p95 = finals.percentile(95)
-    return not outcomes[Outcome.REFUSED] and not outcomes[Outcome.FAILED] and p95 is not None and p95 <= objective_s
+    measured = trial.run.measured()
+    finals = next(figure.values for figure in figures(measured) if figure.name == "time to final")
+    wanted = max(len(finals), sum(bool(take.utterance.clip.text) for take in measured))
+    in_time = sum(value <= objective_s for value in finals)
+    return not outcomes[Outcome.REFUSED] and not outcomes[Outcome.FAILED] and in_time > 0 and in_time >= 0.95 * wanted

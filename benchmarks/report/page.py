@@ -83,7 +83,9 @@ def _head(document: Document) -> Iterator[str]:
         if faults[1:]:
             yield f'<p class="why">Also {escape("; ".join(faults[1:]))}.</p>'
     else:
-        most = f", the most it holds: {search['streams']}" if search else ""
+        most = ""
+        if search:
+            most = ", the most that were tried" if search["at_least"] else f", the most it holds: {search['streams']}"
         yield (
             f'<p class="verdict good">Good at {streams}{most}. Finals come {_s(run.at(FINAL, "p50"))} after the '
             f"speaker stops, nineteen of twenty within {_s(run.at(FINAL, 'p95'))}.</p>"
