@@ -15,9 +15,11 @@ import pytest
 import soundfile
 from rich.console import Console
 
+from benchmarks.load import pacing
 from benchmarks.load.speaking import Take
 from benchmarks.load.utterances import cut
 from benchmarks.peers import __main__ as command
+from benchmarks.peers import measure as peers_measure
 from benchmarks.peers import server
 from benchmarks.peers.environments import python_of
 from benchmarks.peers.figures import FINAL, FIRST, WORDS, Result
@@ -117,6 +119,18 @@ def test_two_rounds_with_a_server_that_works_and_three_that_do_not(tmp_path: Pat
     assert good.results[1].cpu_s > 0
     assert psutil.Process().children(recursive=True) == []
     assert [row[0] for row in rows(standings)] == ["Dying", "Good", "Mute", "Missing"]
+
+
+def test_the_most_streams_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "LAG_P99_S", 10.0)
+    monkeypatch.setattr(pacing, "LAG_WORST_S", 30.0)
+    monkeypatch.setattr(peers_measure, "SETTLE_S", 0.0)
+    standing = Standing(_peer("good", *FAKE, "PORT"), replace(_place(tmp_path), folder=tmp_path / "good"))
+    course = replace(_course(tmp_path), rounds=1, search=True, search_s=0.1, objective_s=20.0, max_streams=2)
+    asyncio.run(measure([standing], course, tmp_path, Console(quiet=True)))
+    assert standing.search is not None
+    assert standing.search.tried == [(1, True), (2, True)]
+    assert next(rows([standing]))[-1] == "at least 2"
 
 
 def test_a_server_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

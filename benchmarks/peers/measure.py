@@ -39,6 +39,8 @@ class Course:
     rounds: int = 1
     search: bool = False
     """Whether to look for the most streams within the objective, in the last round."""
+    search_s: float = 30.0
+    """How long each number of streams is tried at least."""
     objective_s: float = 2.0
     max_streams: int = 64
     patience_s: float = 30.0
@@ -127,8 +129,8 @@ async def _search(trials: Trials, course: Course) -> Search:
     search = Search(1, course.max_streams)
     while (streams := search.next()) is not None:
         await asyncio.sleep(SETTLE_S)
-        duration = sum(utterance.duration_s for utterance in course.speech) / len(course.speech)
-        plan = Plan(streams, max(20.0, 2 * duration), manner=Manner(patience_s=course.patience_s))
+        longest = max(utterance.duration_s for utterance in course.speech)
+        plan = Plan(streams, max(course.search_s, longest), manner=Manner(patience_s=course.patience_s))
         trial = await trials.run(plan)
         if trial.invalid_because:
             break
