@@ -1,0 +1,1 @@
+"""Other servers beside this one: same speech, same weights, same machine."""
