@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.load.figures import WORD_SHOWN, Figure, WordErrors, figures, steadiness, word_errors
+from benchmarks.load.figures import WORD_SHOWN, Figure, WordErrors, figures, speech_span, steadiness, word_errors
 from benchmarks.load.speaking import Take
 from benchmarks.session_log import Outcome
 
@@ -39,7 +39,7 @@ class Result:
 
     @property
     def final_share(self) -> float | None:
-        """Of sessions whose text was all final at their end; only these have a time to final."""
+        """Of sessions whose text was whole and all final at their end; only these have a time to final."""
         return len(_all_final(self.done)) / len(self.done) if self.done else None
 
     @property
@@ -64,7 +64,15 @@ class Result:
 
 
 def _all_final(takes: Iterable[Take]) -> list[Take]:
-    return [take for take in takes if take.log.shown and not take.log.shown[-1].partial.strip()]
+    """Those whose text was whole and all final at their end."""
+    return [take for take in takes if take.log.shown and _is_whole(take)]
+
+
+def _is_whole(take: Take) -> bool:
+    last = take.log.shown[-1]
+    since = min(state.at_s for state in take.log.shown if state.final == last.final)
+    # A last final that is older than the end of the speech lost the rest of it: it would count as quick.
+    return not last.partial.strip() and since >= speech_span(take.utterance)[1]
 
 
 def spread(figure: Figure) -> dict[str, float | int | None]:

@@ -53,7 +53,7 @@ def remarks(standings: Sequence[Standing]) -> Iterator[str]:
             yield from (f"{title}, {result.streams} streams: {failure}" for failure in result.failures)
             share = result.final_share
             if share is not None and share < 1:
-                ended = f"{share:.0%} of sessions ended with all text final; only these count in TTFS"
+                ended = f"{share:.0%} of sessions ended with their text whole and final; only these count in TTFS"
                 yield f"{title}, {result.streams} streams: {ended}"
 
 
