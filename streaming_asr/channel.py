@@ -198,7 +198,7 @@ class Channel:
             utterance.suspect(job)
             return []
         events: list[Event] = []
-        changed = utterance.decoded(job, hypothesis)
+        changed = utterance.decoded(job, hypothesis, self._options)
         speculative = flight.kind is Kind.SPECULATIVE and utterance.final_end == flight.end
         if changed or (speculative and not utterance.ended and utterance.transcript.revision):
             events.append(self._partial(utterance, flight.end, speculative))

@@ -189,6 +189,12 @@ def _session_options(parser: argparse.ArgumentParser, title: str, **defaults: in
     group.add_argument("--pause-ms", type=int, default=session.pause_ms, help="silence that starts its final early")
     group.add_argument("--max-utterance-s", type=float, default=session.max_utterance_s)
     group.add_argument("--partial-interval-ms", type=int, default=session.partial_interval_ms)
+    group.add_argument(
+        "--withheld-words",
+        type=int,
+        default=session.withheld_words,
+        help="at the end of partials, which the audio cuts",
+    )
     group.add_argument("--word-times", action="store_true", help="give finals the times of their words")
 
 
@@ -207,6 +213,7 @@ def _session(options: argparse.Namespace) -> SessionOptions:
         pause_ms=options.pause_ms,
         max_utterance_s=options.max_utterance_s,
         partial_interval_ms=options.partial_interval_ms,
+        withheld_words=options.withheld_words,
         word_times=options.word_times,
     )
 

@@ -55,6 +55,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "pre_roll_ms": (0, 2_000),
     "max_utterance_s": (5, 600),
     "partial_interval_ms": (100, 60_000),
+    "withheld_words": (0, 10),
     "first_partial_ms": (100, 60_000),
 }
 
@@ -103,6 +104,8 @@ class SessionOptions:
     first_partial_ms: int = 300
     """Speech before the first partial."""
     partial_interval_ms: int = 500
+    withheld_words: int = 1
+    """Words at the end of a partial that are not shown while speech goes on: the end of the audio cut the last one."""
     """Stream time between partials when the recognizer keeps up."""
     word_times: bool = False
 
@@ -143,6 +146,7 @@ CHANGEABLE = frozenset(
         "partials",
         "first_partial_ms",
         "partial_interval_ms",
+        "withheld_words",
         "word_times",
     }
 )

@@ -43,8 +43,12 @@ class Transcript:
     def language(self) -> str | None:
         return self._latest.language
 
-    def update(self, hypothesis: Hypothesis) -> bool:
+    def update(self, hypothesis: Hypothesis, withheld: int = 0) -> bool:
         """Take the next hypothesis; returns whether the text changed.
+
+        Args:
+            withheld: words at its end that are not shown, unless nothing else is there to show: the last one was cut by
+                the end of the audio.
 
         One that contradicts the stable tokens is passed over: stable text can't be taken back, and the final,
         which is decoded without a prefix, will have the last word.
@@ -58,7 +62,8 @@ class Transcript:
             end -= 1
         self._stable = tokens[:end]
         self._latest = hypothesis
-        text = Text("".join(hypothesis.pieces[:end]), "".join(hypothesis.pieces[end:]).rstrip())
+        shown = _before_last_words(hypothesis.pieces, withheld, end)
+        text = Text("".join(hypothesis.pieces[:end]), "".join(hypothesis.pieces[end:shown]).rstrip())
         if not text.stable.startswith(self.text.stable):
             # The same tokens with other text: only a recognizer that breaks its contract does this.
             return False
@@ -66,6 +71,19 @@ class Transcript:
         self.text = text
         self.revision += changed
         return changed
+
+
+def _before_last_words(pieces: tuple[str, ...], words: int, least: int) -> int:
+    """How many pieces there are before the last words, at least `least`; all if nothing at all were left."""
+    shown = len(pieces)
+    for _ in range(words):
+        end = shown
+        while shown > least:
+            shown -= 1
+            # Punctuation that follows a word goes with it.
+            if _word_boundary(pieces, shown) and any(char.isalnum() for char in "".join(pieces[shown:end])):
+                break
+    return shown if "".join(pieces[:shown]).strip() else len(pieces)
 
 
 def _common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:

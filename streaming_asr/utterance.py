@@ -132,7 +132,7 @@ class Utterance:
             if self.ended and (flight.kind is Kind.PARTIAL or flight.end != self.final_end)
         ]
 
-    def decoded(self, job: int, hypothesis: Hypothesis) -> bool:
+    def decoded(self, job: int, hypothesis: Hypothesis, options: SessionOptions) -> bool:
         """Take a result; returns whether the text to show has changed."""
         flight = self.in_flight.pop(job)
         if flight.kind is Kind.PARTIAL:
@@ -143,7 +143,9 @@ class Utterance:
         if self.ended or flight.end < self._text_end:
             return False
         self._text_end = flight.end
-        return self.transcript.update(hypothesis)
+        # At a pause the last word is whole.
+        withheld = options.withheld_words if flight.kind is Kind.PARTIAL else 0
+        return self.transcript.update(hypothesis, withheld)
 
     def suspect(self, job: int) -> None:
         """The result was the context given back: the decode is wanted again, without context."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,3 +79,32 @@ def test_stable_text_is_only_extended(hypotheses: list[list[int]], rollback: int
         assert transcript.text.stable.startswith(stable)
         assert transcript.revision == revision + changed
         stable, revision = transcript.text.stable, transcript.revision
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words", "shown"),
+    [
+        ((" it", " was", " a", " bub"), 1, " it was a"),
+        ((" it", " was", " a", " bub"), 2, " it was"),
+        ((" he", " did", "n't", " rea", "lly", "."), 1, " he didn't"),
+        ((" ill", "-", "disposed", "!"), 1, " ill-disposed!"),
+        ((" he", " did", "n't"), 1, " he"),
+        ((" one",), 1, " one"),
+        ((" one", " two"), 9, " one two"),
+        (("你", "好", "吗"), 1, "你好"),
+        ((), 1, ""),
+    ],
+)
+def test_the_last_words_are_withheld_unless_there_are_no_others(
+    pieces: tuple[str, ...], words: int, shown: str
+) -> None:
+    transcript = Transcript(rollback=5)
+    transcript.update(Hypothesis(tokens=tuple(range(len(pieces))), pieces=pieces), words)
+    assert transcript.text.stable + transcript.text.tentative == shown
+
+
+def test_stable_text_is_never_withheld() -> None:
+    transcript = Transcript(rollback=0)
+    for _ in range(2):
+        transcript.update(Hypothesis(tokens=(1, 2), pieces=(" one", " two")), 1)
+    assert transcript.text.stable == " one two"
