@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.load.figures import figures, steadiness, word_errors
@@ -85,6 +85,10 @@ def _anew(lines: list[str]) -> dict[str, Any]:
     }
 
 
+_TAKEN_BACK = (["alpha"], [(5, [], ["alpha"]), (5, [], [])], Outcome.DONE, True)
+
+
+@example([_TAKEN_BACK])
 @given(st.lists(_SESSION, min_size=1, max_size=4))
 def test_the_packet_log_alone_gives_the_same_figures(sessions: list[Any]) -> None:
     takes = []
