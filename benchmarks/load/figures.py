@@ -57,8 +57,8 @@ def _of_words(takes: Sequence[Take]) -> Iterator[Figure]:
     unaware: list[float] = []
     for take in takes:
         read = readings(take.log.shown)
-        if not read:
-            continue
+        if not read or not read[-1].words:
+            continue  # All that was shown has been taken back.
         shown += word_delays(read, take.utterance.words)
         spoken = len(plain_words(take.utterance.clip.text))
         aware.append(lagging(read, spoken, take.utterance.speech_s))
