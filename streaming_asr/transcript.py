@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from streaming_asr.recognizers.base import Hypothesis
 
-ROLLBACK_TOKENS = 5
+ROLLBACK_TOKENS = 3
 """Tokens at a hypothesis's end that are never made stable: they were decoded from audio cut in mid-word."""
 
 

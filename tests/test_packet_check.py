@@ -85,7 +85,7 @@ def _anew(lines: list[str]) -> dict[str, Any]:
     }
 
 
-_TAKEN_BACK = (["alpha"], [(5, [], ["alpha"]), (5, [], [])], Outcome.DONE, True)
+_TAKEN_BACK: Any = (["alpha"], [(5, [], ["alpha"]), (5, [], [])], Outcome.DONE, True)
 
 
 @example([_TAKEN_BACK])
