@@ -21,6 +21,8 @@ LATENCY_WINDOW_S = 30.0
 """How long a final's wait counts when new sessions ask to be let in."""
 SPARE_WISHES = 64
 """Wishes that no longer hold may be kept up to this many, and twice the sessions, before they are cleared away."""
+MAX_FINALS_JUDGED = 20
+"""Earlier ones say how it was: when an overload is over, sessions are let in again after so many finals."""
 MIN_FINALS_JUDGED = 5
 """Fewer finals in the window say too little to refuse anybody."""
 
@@ -114,7 +116,7 @@ class Scheduler:
         self._running: dict[int, _Running] = {}
         self._ids = itertools.count(1)
         self._orders = itertools.count()
-        self._final_waits: deque[tuple[float, float]] = deque(maxlen=1000)
+        self._final_waits: deque[tuple[float, float]] = deque(maxlen=MAX_FINALS_JUDGED)
         """(when, seconds) of live finals: how long each waited for its slot."""
 
     @property

@@ -161,6 +161,26 @@ def test_a_recognizer_with_one_slot_still_decodes_partials() -> None:
     assert PartialLimit(1).limit == 1
 
 
+def test_sessions_are_let_in_again_soon_after_an_overload() -> None:
+    """Though finals of half a minute ago waited long."""
+    slow = True
+    simulation = Simulation(slots=1, latency=lambda job: 3.0 if slow else 0.01)
+    sessions = [simulation.add(make_session(SessionOptions(partials=False), key=f"s{n}")) for n in range(8)]
+
+    def speak() -> None:
+        for session in sessions:
+            simulation.stream(session, np.concatenate([speech(0.5), silence(0.6)]), paced=False)
+        simulation.finish()
+
+    speak()
+    with pytest.raises(Busy, match="behind by"):
+        simulation.scheduler.admit(simulation.now)
+    slow = False
+    for _ in range(4):
+        speak()
+    simulation.scheduler.admit(simulation.now)
+
+
 def test_choosing_costs_the_same_however_many_sessions_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions are asked what they want when they hear something and when they are served, not at each choice."""
     asked = 0
