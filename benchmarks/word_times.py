@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.measures.emission import TimedWord
-from benchmarks.measures.readings import plain_words
+from benchmarks.normalization import plain_words
 from benchmarks.speech import Clip
 
 LANGUAGES = frozenset({"en"})

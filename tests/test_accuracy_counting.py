@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.accuracy.long_session import doubled_passages, lost_passages
-from benchmarks.accuracy.normalization import measure_of, plain_words, units
 from benchmarks.accuracy.side_by_side import Column, columns_of, excerpts
 from benchmarks.accuracy.word_errors import Errors, count_errors, difference_interval, interval, pooled
+from benchmarks.normalization import measure_of, plain_words, units
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_languages_without_spaces_are_compared_by_character(language: str) -> No
 
 
 def test_plain_words_differ_only_by_more_than_case_and_punctuation() -> None:
-    assert plain_words("He didn't, MISTER Two!") == ["he", "didn't", "mister", "two"]
+    assert plain_words("He didn't, MISTER Two!") == ("he", "didn't", "mister", "two")
 
 
 def test_errors_are_counted_by_kind_and_pooled_by_words() -> None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.measures.emission import first_shown, lagging, word_delays
-from benchmarks.measures.readings import Reading, plain_words, readings
+from benchmarks.measures.readings import Reading, readings
 from benchmarks.measures.stability import pooled, stability
+from benchmarks.normalization import plain_words
 from benchmarks.session_log import Sent, Shown
 from benchmarks.word_times import placed
 

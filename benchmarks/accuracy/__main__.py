@@ -40,7 +40,7 @@ from benchmarks.accuracy.options import (
     spread,
 )
 from benchmarks.accuracy.working import INTERRUPTED, finished
-from benchmarks.load.setting import setting
+from benchmarks.setting import setting
 from benchmarks.speech import Clip, NoSpeech
 
 COMMANDS = ("compare", "hallucination", "long", "guide")

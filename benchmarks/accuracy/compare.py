@@ -8,10 +8,10 @@ from enum import Enum
 from typing import Any
 
 from benchmarks.accuracy.hearing import NotHeard, Source
-from benchmarks.accuracy.normalization import measure_of, units
 from benchmarks.accuracy.side_by_side import Column, columns_of
 from benchmarks.accuracy.word_errors import Errors, count_errors, difference_interval, interval, pooled
 from benchmarks.accuracy.working import work_through
+from benchmarks.normalization import measure_of, units
 from benchmarks.speech import Clip, NoSpeech
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.normalization import measure_of, plain_words, units
 from benchmarks.accuracy.openai_server import OpenAIServer, Request, RequestFailed
 from benchmarks.accuracy.served import wav
 from benchmarks.accuracy.word_errors import Errors, count_errors, interval, pooled
 from benchmarks.accuracy.working import work_through
+from benchmarks.normalization import measure_of, plain_words, units
 from benchmarks.speech import Clip, NoSpeech
 from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.accuracy.hearing import NotHeard, Source
-from benchmarks.accuracy.normalization import plain_words
 from benchmarks.accuracy.working import work_through
+from benchmarks.normalization import plain_words
 from benchmarks.speech import Clip, NoSpeech
 from streaming_asr.recognizers.base import SAMPLE_RATE
 

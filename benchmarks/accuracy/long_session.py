@@ -12,9 +12,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from benchmarks.accuracy.hearing import Hearing, NotHeard, Source
-from benchmarks.accuracy.normalization import measure_of, units
 from benchmarks.accuracy.side_by_side import Column, columns_of
 from benchmarks.accuracy.word_errors import Errors, count_errors
+from benchmarks.normalization import measure_of, units
 from benchmarks.speech import Clip, NoSpeech
 from streaming_asr.recognizers.base import SAMPLE_RATE
 

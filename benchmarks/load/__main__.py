@@ -23,11 +23,11 @@ from benchmarks.load.packets import write_packets
 from benchmarks.load.results import as_json, held
 from benchmarks.load.search import Search
 from benchmarks.load.server_side import metrics_url
-from benchmarks.load.setting import setting
 from benchmarks.load.tables import shown
 from benchmarks.load.trial import Trial, Trials
 from benchmarks.load.utterances import Utterance, cut
 from benchmarks.protocols.registry import BadTarget, make_adapter
+from benchmarks.setting import setting
 from benchmarks.speech import Clip, NoSpeech, clips
 from benchmarks.word_times import timed_words
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.load.speaking import Take
 from benchmarks.load.utterances import Utterance
-from benchmarks.load.words import comparable
 from benchmarks.measures.emission import lagging, word_delays
-from benchmarks.measures.readings import plain_words, readings
+from benchmarks.measures.readings import readings
 from benchmarks.measures.stability import Stability, pooled, stability
+from benchmarks.normalization import plain_words, units
 from benchmarks.session_log import Outcome
 
 WORD_SHOWN = "word shown after it was said"
@@ -95,9 +95,9 @@ def word_errors(takes: Iterable[Take]) -> WordErrors:
     pairs = []
     for take in takes:
         clip = take.utterance.clip
-        if take.log.outcome is Outcome.DONE and (reference := comparable(clip.text, clip.language)):
+        if take.log.outcome is Outcome.DONE and (reference := units(clip.text, clip.language)):
             text = take.log.shown[-1].final + take.log.shown[-1].partial if take.log.shown else ""
-            pairs.append((" ".join(reference), " ".join(comparable(text, clip.language))))
+            pairs.append((" ".join(reference), " ".join(units(text, clip.language))))
     if not pairs:
         return WordErrors()
     counted = jiwer.process_words([reference for reference, _ in pairs], [text for _, text in pairs])

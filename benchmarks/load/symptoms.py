@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jiwer
 
 from benchmarks.load.speaking import Take
-from benchmarks.load.words import comparable
+from benchmarks.normalization import units
 from benchmarks.session_log import Outcome, Shown
 
 SHARE = 0.3
@@ -53,11 +53,11 @@ def _of(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
         yield "failed", log.reason
         return
     language = take.utterance.clip.language
-    reference = comparable(take.utterance.clip.text, language)
+    reference = units(take.utterance.clip.text, language)
     if not reference:
         return
     last = log.shown[-1] if log.shown else Shown(0.0, "")
-    final, told = comparable(last.final, language), comparable(last.final + last.partial, language)
+    final, told = units(last.final, language), units(last.final + last.partial, language)
     if not told:
         yield "silent", f"none of {len(reference)} words came"
         return

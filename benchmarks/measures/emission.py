@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from rapidfuzz.distance import Levenshtein
 
-from benchmarks.measures.readings import Reading, in_common, plain_words
+from benchmarks.measures.readings import Reading, in_common
+from benchmarks.normalization import plain_words
 from benchmarks.session_log import Sent
 
 TimedWord = tuple[str, float, float]

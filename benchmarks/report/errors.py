@@ -8,7 +8,7 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from benchmarks.load.words import comparable
+from benchmarks.normalization import units
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Compared:
 
 def compared(session: dict[str, Any]) -> Compared:
     """One session of a run's JSON."""
-    said = comparable(session["reference"], session["language"])
-    read = comparable(session["final"] + session["partial"], session["language"])
+    said = units(session["reference"], session["language"])
+    read = units(session["final"] + session["partial"], session["language"])
     left: list[str] = []
     right: list[str] = []
     for step in Levenshtein.opcodes(said, read):

@@ -12,7 +12,9 @@ from whisper_normalizer.english import EnglishTextNormalizer
 BY_CHARACTER = frozenset({"zh", "ja", "yue"})
 """Languages without spaces, whose errors are counted by character."""
 
-_NOT_A_WORD = re.compile(r"[^\w\s']|_")
+_ALONE = r"\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Characters of scripts without spaces, each taken for a word."""
+_WORDS = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}_])[\w'])+")
 
 
 def measure_of(language: str) -> str:
@@ -37,9 +39,11 @@ def units(text: str, language: str) -> list[str]:
     return [unit for unit in normal.split() if any(map(str.isalnum, unit))]
 
 
-def plain_words(text: str) -> list[str]:
-    """Words in lower case without punctuation, nothing else made equal: "mr" is not "mister", "2" not "two"."""
-    return _NOT_A_WORD.sub(" ", text.lower()).split()
+def plain_words(text: str) -> tuple[str, ...]:
+    """Lower-case words without punctuation, nothing else made equal: "mr" is not "mister", "2" not "two". A character
+    of a script without spaces is a word."""
+    found = (word.strip("'") for word in _WORDS.findall(text.lower().replace("’", "'")))
+    return tuple(word for word in found if word)
 
 
 @functools.cache
