@@ -167,7 +167,7 @@ def _convolved(moments: Numbers, weights: Numbers, bias: Numbers, *, step: int) 
     padded = np.zeros((count, time + 2, inputs), np.float32)
     padded[:, 1:-1] = moments
     beside = np.concatenate([padded[:, shift : shift + time : step] for shift in range(3)], axis=2)
-    convolved = beside.reshape(-1, 3 * inputs) @ weights
+    convolved: Numbers = beside.reshape(-1, 3 * inputs) @ weights
     convolved += bias
     np.maximum(convolved, 0, out=convolved)
     return convolved.reshape(count, time // step, -1)
