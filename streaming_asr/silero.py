@@ -167,7 +167,7 @@ def _convolved(moments: Numbers, weights: Numbers, bias: Numbers, *, step: int) 
     padded = np.zeros((count, time + 2, inputs), np.float32)
     padded[:, 1:-1] = moments
     beside = np.concatenate([padded[:, shift : shift + time : step] for shift in range(3)], axis=2)
-    convolved: Numbers = beside.reshape(-1, 3 * inputs) @ weights
+    convolved = beside.reshape(-1, 3 * inputs) @ weights
     convolved += bias
     np.maximum(convolved, 0, out=convolved)
     return convolved.reshape(count, time // step, -1)
@@ -177,7 +177,8 @@ def _fourier() -> Numbers:
     """The real and the imaginary part of a windowed Fourier transform, shape ``[_WINDOW, 2 * _BINS]``."""
     angles = 2 * np.pi * np.outer(np.arange(_WINDOW), np.arange(_BINS)) / _WINDOW
     window = np.hanning(_WINDOW + 1)[:-1, None]
-    return np.concatenate([window * np.cos(angles), window * np.sin(angles)], axis=1).astype(np.float32)
+    fourier: Numbers = np.concatenate([window * np.cos(angles), window * np.sin(angles)], axis=1).astype(np.float32)
+    return fourier
 
 
 @functools.cache

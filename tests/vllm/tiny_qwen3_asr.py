@@ -131,7 +131,8 @@ def _make_tokenizer(folder: Path) -> dict[str, int]:
             **audio,
         },
     )
-    return vocabulary | {token: first + n for n, token in enumerate(added)}
+    whole: dict[str, int] = vocabulary | {token: first + n for n, token in enumerate(added)}
+    return whole
 
 
 def _config(size: Size, vocabulary: dict[str, int], window: int, chunk: int) -> dict[str, object]:
