@@ -101,7 +101,13 @@ class Segmenter:
             energies: each frame's mean squared sample, shape ``[k]``, for forced cuts.
         """
         boundaries: list[Boundary] = []
-        for is_voiced, energy in zip(voiced.tolist(), energies.tolist(), strict=True):
+        heard = list(zip(voiced.tolist(), energies.tolist(), strict=True))
+        if not self.open and not voiced.any():
+            self.position += len(heard) * self._frame
+            self._recent.extend(is_voiced for is_voiced, _ in heard)
+            self._history.extend(heard)
+            return boundaries
+        for is_voiced, energy in heard:
             self.position += self._frame
             if self.open:
                 self._in_speech(is_voiced, energy, boundaries)

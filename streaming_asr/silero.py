@@ -8,6 +8,8 @@ whose convolutions are slow on so few numbers, and nothing more has to be instal
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +32,16 @@ Numbers = NDArray[np.float32]
 
 _WEIGHTS = Path(__file__).parent / "data" / "silero_vad_16k.npz"
 _WINDOW, _HOP, _BINS = 256, 128, 129
+_AT_ONCE = 48
+"""Frames that go through the convolutions together: of more, the numbers would not stay near the processor."""
 
 
 class Memory:
     """What the network remembers of one channel."""
 
     def __init__(self) -> None:
-        self.hidden: Numbers = np.zeros(WIDTH, np.float32)
-        self.cell: Numbers = np.zeros(WIDTH, np.float32)
+        self.state: Numbers = np.zeros((2, WIDTH), np.float32)
+        """Of the recurrent layer: what it says, and its cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def answered(asking: Asking[R]) -> R:
 
 
 class Network:
-    """The network; it keeps nothing of what it hears.
+    """The network; it remembers nothing of what it hears. For one thread at a time.
 
     Args:
         weights: by name, as in the file.
@@ -77,16 +81,11 @@ class Network:
 
     def __init__(self, weights: dict[str, Numbers]) -> None:
         self._fourier = _fourier()
+        # [outputs, inputs, 3] -> for each of the three moments [inputs, outputs]
         self._convolutions = [
-            # [outputs, inputs, 3] -> [3 * inputs, outputs]
-            (np.ascontiguousarray(weights[f"encoder.{n}.weight"].transpose(2, 1, 0).reshape(-1, outputs)), bias)
+            (np.ascontiguousarray(weights[f"encoder.{n}.weight"].transpose(2, 1, 0)), weights[f"encoder.{n}.bias"])
             for n in range(4)
-            for bias in [weights[f"encoder.{n}.bias"]]
-            for outputs in [len(bias)]
         ]
-        # The last convolution sees one moment, and silence on either side of it.
-        last, bias = self._convolutions[3]
-        self._convolutions[3] = last[len(last) // 3 : 2 * len(last) // 3].copy(), bias
         # Gates in the order input, output, forget, cell. A logistic function is a hyperbolic tangent of half of it:
         # with the halves in the weights, one call serves all four.
         halves = np.ones(4 * WIDTH, np.float32)
@@ -96,81 +95,119 @@ class Network:
         self._gates_bias = weights["lstm.bias"] * halves
         self._output = weights["output.weight"].reshape(WIDTH)
         self._output_bias = float(weights["output.bias"][0])
+        self._rooms: dict[str, Numbers] = {}
 
     def answer(self, asks: Sequence[Ask]) -> list[list[float]]:
         """Probability of speech in each of the frames, ask by ask. Together they cost much less than one by one."""
-        # Those with more frames first: at each step of the recurrence, those that go on are the first so many.
+        # Those with more frames first, and all frames step by step: at each step of the recurrence, those that go on
+        # are the first so many, and what is needed of them is side by side.
         order = sorted(range(len(asks)), key=lambda number: -len(asks[number].frames))
-        lengths = [len(asks[number].frames) for number in order]
-        gates = self._gates([asks[number] for number in order])
-        starts = np.cumsum([0, *lengths[:-1]])
-        hidden = np.array([asks[number].memory.hidden for number in order])
-        cell = np.array([asks[number].memory.cell for number in order])
-        said = np.empty((sum(lengths), WIDTH), np.float32)
-        going = len(order)
-        for step in range(lengths[0]):
-            while lengths[going - 1] <= step:
-                going -= 1
-            places = starts[:going] + step
-            activated = np.tanh(gates[places] + hidden[:going] @ self._from_hidden)
-            opened = activated[:, : 3 * WIDTH] * 0.5 + 0.5
-            cell[:going] *= opened[:, 2 * WIDTH :]
-            cell[:going] += opened[:, :WIDTH] * activated[:, 3 * WIDTH :]
-            hidden[:going] = said[places] = opened[:, WIDTH : 2 * WIDTH] * np.tanh(cell[:going])
-        logits = np.maximum(said, 0) @ self._output + self._output_bias
+        ordered = [asks[number] for number in order]
+        steps = range(len(ordered[0].frames))
+        going = [sum(len(ask.frames) > step for ask in ordered) for step in steps]
+        starts = list(itertools.accumulate(going, initial=0))
+        heard = self._heard(ordered, starts)
+        gates = self._room("gates", len(heard), 4 * WIDTH)
+        for first in range(0, len(heard), _AT_ONCE):
+            self._weigh(heard[first : first + _AT_ONCE], gates[first : first + _AT_ONCE])
+        states = np.array([ask.memory.state for ask in ordered])
+        hidden, cell = states[:, 0], states[:, 1]
+        said = self._room("said", len(heard), WIDTH)
+        for step in steps:
+            activated = gates[starts[step] : starts[step + 1]]
+            hidden_now, cell_now = hidden[: going[step]], cell[: going[step]]
+            activated += hidden_now @ self._from_hidden
+            np.tanh(activated, out=activated)
+            opened = activated[:, : 3 * WIDTH]
+            opened *= 0.5
+            opened += 0.5
+            cell_now *= opened[:, 2 * WIDTH :]
+            cell_now += opened[:, :WIDTH] * activated[:, 3 * WIDTH :]
+            np.multiply(opened[:, WIDTH : 2 * WIDTH], np.tanh(cell_now), out=hidden_now)
+            said[starts[step] : starts[step + 1]] = hidden_now
+        logits = np.maximum(said, 0, out=said) @ self._output + self._output_bias
         probabilities = (np.tanh(logits * 0.5) * 0.5 + 0.5).tolist()
         answers: list[list[float]] = [[]] * len(asks)
-        for place, number in enumerate(order):
-            memory = asks[number].memory
-            memory.hidden, memory.cell = hidden[place], cell[place]
-            start = int(starts[place])
-            answers[number] = probabilities[start : start + lengths[place]]
+        for place, (number, ask) in enumerate(zip(order, ordered, strict=True)):
+            ask.memory.state = states[place].copy()
+            answers[number] = [probabilities[start + place] for start in starts[: len(ask.frames)]]
         return answers
 
-    def _gates(self, asks: Sequence[Ask]) -> Numbers:
-        """What the recurrent layer makes of each frame by itself, shape ``[frames of all, 4 * WIDTH]``."""
-        frames = np.concatenate([ask.frames for ask in asks])
-        count = len(frames)
-        heard = np.empty((count, CONTEXT + FRAME + CONTEXT), np.float32)
-        heard[:, CONTEXT:-CONTEXT] = frames
-        heard[1:, :CONTEXT] = frames[:-1, -CONTEXT:]
-        first = 0
-        for ask in asks:
-            heard[first, :CONTEXT] = ask.before
-            first += len(ask.frames)
+    def _heard(self, asks: Sequence[Ask], starts: Sequence[int]) -> Numbers:
+        """All frames, each with the end of the one before it, shape ``[frames, CONTEXT + FRAME + CONTEXT]``.
+
+        Args:
+            starts: of each step, where its frames begin; those of the asks are in the order of the asks.
+        """
+        heard = self._room("heard", starts[-1], CONTEXT + FRAME + CONTEXT)
+        for place, ask in enumerate(asks):
+            heard[place, :CONTEXT] = ask.before
+            for start, frame in zip(starts, ask.frames, strict=False):
+                heard[start + place, CONTEXT:-CONTEXT] = frame
+        for before, start, end in zip(starts, starts[1:], starts[2:], strict=False):
+            heard[start:end, :CONTEXT] = heard[before : before + end - start, FRAME : FRAME + CONTEXT]
         # The end is mirrored.
-        heard[:, -CONTEXT:] = frames[:, -2 : -2 - CONTEXT : -1]
-        windows = [heard[:, start : start + _WINDOW] for start in range(0, FRAME, _HOP)]
-        waves = np.concatenate(windows, axis=1).reshape(-1, _WINDOW) @ self._fourier
+        heard[:, -CONTEXT:] = heard[:, -CONTEXT - 2 : -2 * CONTEXT - 2 : -1]
+        return heard
+
+    def _weigh(self, heard: Numbers, gates: Numbers) -> None:
+        """What the recurrent layer makes of each frame by itself.
+
+        Args:
+            heard: shape ``[k, CONTEXT + FRAME + CONTEXT]``.
+            gates: where that is written, shape ``[k, 4 * WIDTH]``.
+        """
+        count = len(heard)
+        times = FRAME // _HOP
+        waves = self._room("waves", times, count, 2 * _BINS)
+        for time in range(times):
+            np.matmul(heard[:, time * _HOP : time * _HOP + _WINDOW], self._fourier, out=waves[time])
         np.square(waves, out=waves)
-        spectra = np.sqrt(waves[:, :_BINS] + waves[:, _BINS:]).reshape(count, -1, _BINS)
-        moments = _convolved(spectra, *self._convolutions[0], step=1)
-        moments = _convolved(moments, *self._convolutions[1], step=2)
-        moments = _convolved(moments, *self._convolutions[2], step=2)
+        spectra = _silent_ends(self._room("spectra", times + 2, count, _BINS))
+        np.add(waves[..., :_BINS], waves[..., _BINS:], out=spectra[1:-1])
+        np.sqrt(spectra, out=spectra)
+        moments = self._convolved(0, spectra, step=1)
+        moments = self._convolved(1, moments, step=2)
+        moments = self._convolved(2, moments, step=2)
+        # The last convolution sees one moment, and silence on either side of it.
         weights, bias = self._convolutions[3]
-        features = np.maximum(moments[:, 0] @ weights + bias, 0)
-        gates: Numbers = features @ self._from_input + self._gates_bias
-        return gates
+        features = np.maximum(moments[1] @ weights[1] + bias, 0)
+        np.matmul(features, self._from_input, out=gates)
+        gates += self._gates_bias
+
+    def _convolved(self, number: int, moments: Numbers, *, step: int) -> Numbers:
+        """A convolution over three moments, and what is negative cut off.
+
+        Args:
+            moments: shape ``[time + 2, k, inputs]``, with silence at both ends: each moment is one piece of memory.
+
+        Returns:
+            Shape ``[time / step + 2, k, outputs]``, with silence at both ends.
+        """
+        weights, bias = self._convolutions[number]
+        times, count, outputs = (len(moments) - 2) // step, moments.shape[1], weights.shape[2]
+        convolved = _silent_ends(self._room(f"convolved {number}", times + 2, count, outputs))
+        term = self._room("term", times, count, outputs)
+        inner = convolved[1:-1]
+        np.matmul(moments[:-2:step], weights[0], out=inner)
+        inner += np.matmul(moments[1:-1:step], weights[1], out=term)
+        inner += np.matmul(moments[2::step], weights[2], out=term)
+        inner += bias
+        np.maximum(inner, 0, out=inner)
+        return convolved
+
+    def _room(self, name: str, *shape: int) -> Numbers:
+        """Memory to write to, the same each time: what is allocated anew is cleared by the system first."""
+        size = math.prod(shape)
+        held = self._rooms.get(name)
+        if held is None or len(held) < size:
+            held = self._rooms[name] = np.empty(size, np.float32)
+        return held[:size].reshape(shape)
 
 
-def _convolved(moments: Numbers, weights: Numbers, bias: Numbers, *, step: int) -> Numbers:
-    """A convolution over three moments with silence at both ends, and what is negative cut off.
-
-    Args:
-        moments: shape ``[k, time, inputs]``.
-        weights: shape ``[3 * inputs, outputs]``.
-
-    Returns:
-        Shape ``[k, time / step, outputs]``.
-    """
-    count, time, inputs = moments.shape
-    padded = np.zeros((count, time + 2, inputs), np.float32)
-    padded[:, 1:-1] = moments
-    beside = np.concatenate([padded[:, shift : shift + time : step] for shift in range(3)], axis=2)
-    convolved = beside.reshape(-1, 3 * inputs) @ weights
-    convolved += bias
-    np.maximum(convolved, 0, out=convolved)
-    return convolved.reshape(count, time // step, -1)
+def _silent_ends(moments: Numbers) -> Numbers:
+    moments[0] = moments[-1] = 0
+    return moments
 
 
 def _fourier() -> Numbers:

@@ -21,7 +21,7 @@ class AudioTape:
     def __init__(self) -> None:
         self.start = 0
         self.end = 0
-        self._buffer: Audio = np.zeros(_SPARE, np.float32)
+        self._buffer: Audio = np.empty(_SPARE, np.float32)
         self._offset = 0
         """Stream position of the buffer's first sample."""
 
@@ -42,7 +42,7 @@ class AudioTape:
 
     def _move(self, size: int) -> None:
         """Go on in a new buffer of so many samples, at least those held."""
-        moved = np.zeros(size, np.float32)
+        moved = np.empty(size, np.float32)
         moved[: len(self)] = self._buffer[self.start - self._offset : self.end - self._offset]
         self._buffer, self._offset = moved, self.start
 

@@ -90,8 +90,10 @@ class WebRtcDetector:
         # A resampler may overshoot; unclipped, the loudest samples would change their sign.
         np.minimum(scaled, 32767, out=scaled)
         np.maximum(scaled, -32767, out=scaled)
+        data = scaled.astype("<i2").tobytes()
+        size = 2 * frames.shape[1]
         is_speech = self._vad.is_speech
-        return [is_speech(frame.tobytes(), SAMPLE_RATE) for frame in scaled.astype("<i2")]
+        return [is_speech(data[start : start + size], SAMPLE_RATE) for start in range(0, len(data), size)]
 
 
 class SileroDetector:
@@ -157,7 +159,13 @@ class CascadeDetector:
 
     def deciding(self, frames: Audio) -> Deciding:
         decisions = np.zeros(len(frames), bool)
-        for index, passed in enumerate(self._gate.passed(frames[:, :WEBRTC_FRAME])):
+        gate = self._gate.passed(frames[:, :WEBRTC_FRAME])
+        if gate and not any(gate):
+            self._latest.extend(frames)
+            self._unseen += len(frames)
+            self._sure = False
+            return decisions
+        for index, passed in enumerate(gate):
             self._latest.append(frames[index])
             self._unseen += 1
             if not passed:
