@@ -62,6 +62,10 @@ class Runner:
             if task := self._tasks.get(job):
                 task.cancel()
         self._release(session)
+        self.heard(session)
+
+    def heard(self, session: Session) -> None:
+        """Enough where a session only heard audio, and no event came of it."""
         self.scheduler.update(session, time.monotonic())
         self._fill()
 

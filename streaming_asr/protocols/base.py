@@ -92,7 +92,7 @@ class Open:
 class Audio:
     """Feed wire audio to the session."""
 
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Hypothesis, 
 
 LAG_INTERVAL_S = 0.25
 _LATENCY = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
+_WAIT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 2)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 
@@ -65,6 +66,12 @@ class Metrics:
             "streaming_asr_event_loop_lag_seconds",
             f"How late the event loop wakes, measured every {LAG_INTERVAL_S} s.",
             buckets=_LAG,
+            registry=registry,
+        )
+        self.turn_wait = Histogram(
+            "streaming_asr_turn_wait_seconds",
+            "How long what clients sent waits until it is heard, of the one that has waited longest.",
+            buckets=_WAIT,
             registry=registry,
         )
         self.refusals = Counter("streaming_asr_refusals", "Connections refused.", ["code"], registry=registry)

@@ -15,6 +15,7 @@ from streaming_asr.protocols.base import INTERNAL, Failure
 from streaming_asr.recognizers.base import Recognizer, RecognizerUnavailable
 from streaming_asr.server.app import Application
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.websocket import DirectWebSocket
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     service = application.service
     config = uvicorn.Config(
         application.asgi,
-        ws="websockets-sansio",
+        ws=DirectWebSocket,
         ws_max_size=options.max_message_bytes * HARD_MESSAGE_FACTOR,
         # Audio hardly shrinks, and every message would be inflated.
         ws_per_message_deflate=False,

@@ -19,10 +19,16 @@ from streaming_asr.scheduler import Busy, Limits, Scheduler
 from streaming_asr.server.ears import Ears
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.turns import Turns
 from streaming_asr.session import Session, detector_for
 from streaming_asr.settings import OptionError, SessionOptions
 
 logger = logging.getLogger(__name__)
+
+
+YOUNG_OBJECTS = 20_000
+"""New objects after which Python looks for garbage in cycles: by default 700, a few chunks of audio, and hardly any of
+what comes and goes with them is in one."""
 
 
 class Refused(Exception):
@@ -52,6 +58,7 @@ class Service:
         """Set when the recognizer has died for good: the server can only leave."""
         self._warn = warn
         self.ears = Ears()
+        self.turns = Turns(self.metrics.turn_wait.observe)
         self._health = Health.READY
         self._runner: Runner | None = None
         self._numbers = itertools.count(1)
@@ -91,6 +98,7 @@ class Service:
         # What has been loaded stays: looking through it for garbage would only stop the event loop.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS)
         took = time.monotonic() - began
         logger.info("Ready: %s with %s on %s (loaded in %.1f s)", can.name, can.model, can.device, took)
 
@@ -124,6 +132,11 @@ class Service:
         """Call after anything was given to a session."""
         if self._runner is not None:
             self._runner.update(session)
+
+    def heard(self, session: Session) -> None:
+        """Enough where a session only heard audio, and no event came of it."""
+        if self._runner is not None and session.pending:
+            self._runner.heard(session)
 
     def remove(self, session: Session) -> None:
         """A session is over."""

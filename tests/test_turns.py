@@ -1,0 +1,66 @@
+"""Turns: first come, first served, and the event loop is never kept for long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from streaming_asr.server.turns import SHARE_S, Turns
+
+
+def test_who_came_first_is_served_first_and_the_longest_wait_is_told() -> None:
+    waits: list[float] = []
+    served: list[int] = []
+
+    async def asking() -> None:
+        turns = Turns(waits.append)
+        now = time.perf_counter()
+        for number in range(5):
+            turns.ask(lambda number=number: served.append(number), now - (5 - number))  # type: ignore[misc]
+        assert not served
+        await asyncio.sleep(0)
+
+    asyncio.run(asking())
+    assert served == [0, 1, 2, 3, 4]
+    assert waits == [pytest.approx(5, abs=0.5)]
+
+
+def test_one_who_asks_again_waits_for_the_others() -> None:
+    served: list[str] = []
+
+    async def asking() -> None:
+        turns = Turns(lambda _: None)
+
+        def busy() -> None:
+            served.append("busy")
+            if served.count("busy") < 3:
+                turns.ask(busy, time.perf_counter())
+
+        turns.ask(busy, time.perf_counter())
+        turns.ask(lambda: served.append("other"), time.perf_counter())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(asking())
+    assert served == ["busy", "other", "busy", "busy"]
+
+
+def test_the_event_loop_sees_to_other_things_between_many_turns() -> None:
+    order: list[str] = []
+
+    def long() -> None:
+        order.append("turn")
+        time.sleep(SHARE_S)
+
+    async def asking() -> None:
+        turns = Turns(lambda _: None)
+        for _ in range(3):
+            turns.ask(long, time.perf_counter())
+        while order.count("turn") < 3:
+            await asyncio.sleep(0)
+            order.append("other")
+
+    asyncio.run(asking())
+    assert order[:5] == ["turn", "other", "turn", "other", "turn"]
