@@ -24,7 +24,7 @@ from benchmarks.front_end.lag import PROBE_S, LagProbe, Spread, spread
 from benchmarks.front_end.material import Material, speech_loop, wire_material
 from benchmarks.front_end.process import Child, ChildFailed, answer, run
 from benchmarks.front_end.stages import drive, measure_length, measure_stages
-from benchmarks.front_end.trial import CROWD_LATE_MS, LAG_OBJECTIVE_MS, Setting, Step, Trial
+from benchmarks.front_end.trial import CROWD_LATE_MS, LAG_OBJECTIVE_MS, WAIT_OBJECTIVE_MS, Setting, Step, Trial
 from benchmarks.speech import OWN, clips
 from streaming_asr.recognizers.base import SAMPLE_RATE
 from streaming_asr.settings import SessionOptions
@@ -117,6 +117,7 @@ def test_a_few_sessions_end_to_end(material: Material) -> None:
         assert 3 <= step.audio_s <= 9
         assert step.cpu_ms > 0
         assert step.lag_ms.count > 100
+        assert 0 < step.wait_ms <= WAIT_OBJECTIVE_MS
         assert step.crowd_lag_ms.count > 30
     assert again.age_s > first.age_s
     assert again.messages_per_s + first.messages_per_s > 0
@@ -154,6 +155,7 @@ FINE = Step(
     others_share=0,
     memory_kib=100,
     lag_ms=Spread(1, 1, 1, 1, 1000),
+    wait_ms=10,
     heard_share=1,
     unsent_bytes=0,
     crowd_lag_ms=Spread(1, 1, 1, 1, 1000),
@@ -169,6 +171,7 @@ FINE = Step(
     [
         ({}, "holds"),
         ({"lag_ms": Spread(p99=LAG_OBJECTIVE_MS)}, "does not hold"),
+        ({"wait_ms": WAIT_OBJECTIVE_MS + 50}, "does not hold"),
         ({"heard_share": 0.97}, "does not hold"),
         ({"failures": ("gone",)}, "does not hold"),
         ({"crowd_lag_ms": Spread(p99=CROWD_LATE_MS + 1)}, "INVALID"),
@@ -218,7 +221,8 @@ def test_what_can_not_be_run_is_said_plainly(
     assert told in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_it_cleanly_and_keeps_what_was_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_cleanly_and_keeps_what_was_measured(tmp_path: Path, stop: int) -> None:
     written = tmp_path / "front_end.json"
     command = [sys.executable, "-m", "benchmarks.front_end", "--only", "sessions", "--seconds", "0.5"]
     command += ["--cores", str(CORES[0]), str(CORES[-1]), "--json", str(written), "--sessions", *["1"] * 100]
@@ -228,7 +232,11 @@ def test_ctrl_c_ends_it_cleanly_and_keeps_what_was_measured(tmp_path: Path) -> N
     assert running.stderr is not None
     first = running.stderr.readline()
     assert first.startswith("1 sessions: "), first
-    os.killpg(running.pid, signal.SIGINT)
+    # Ctrl-C reaches all processes, SIGTERM the first.
+    if stop == signal.SIGINT:
+        os.killpg(running.pid, stop)
+    else:
+        running.send_signal(stop)
     out, err = running.communicate(timeout=30)
     assert running.returncode == 130, err
     assert "Traceback" not in out + err

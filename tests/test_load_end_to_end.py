@@ -124,7 +124,8 @@ def test_a_search_within_the_objective(server: LiveServer, tmp_path: Path, capsy
     assert "Streams at objective (p95 within 10 s): at least 2" in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_cleanly_and_reports_what_was_done(server: LiveServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_cleanly_and_reports_what_was_done(server: LiveServer, tmp_path: Path, stop: int) -> None:
     told = tmp_path / "run.json"
     command = [sys.executable, "-m", "benchmarks.load", "--url", f"ws://127.0.0.1:{server.port}"]
     arguments = ["--speech", str(_one_clip(tmp_path)), "--set", "one", "--duration", "600", "--json", str(told)]
@@ -137,7 +138,7 @@ def test_ctrl_c_ends_cleanly_and_reports_what_was_done(server: LiveServer, tmp_p
     while server.metric(opened) < before + 3:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     out, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Interrupted" in out

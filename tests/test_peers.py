@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +160,28 @@ def test_a_server_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest
         asyncio.run(interrupted())
     assert len(seen) == 2
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in seen)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_comparison_that_is_stopped_leaves_no_server_behind(tmp_path: Path, stop: int) -> None:
+    entry = {"id": "short", "path": str(_clip(tmp_path, "short").path), "language": "en", "text": "Good day."}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(entry))
+    mute = "import time; time.sleep(600)"
+    comparing = (
+        "import sys; from benchmarks.peers import __main__ as command; from tests.test_peers import _peer; "
+        f"command.PEERS = {{'mute': _peer('mute', sys.executable, '-c', {mute!r})}}; sys.exit(command.main())"
+    )
+    options = ("--peers", "mute", "--speech", str(tmp_path), "--set", ".", "--quiet", "--cache", str(tmp_path / "c"))
+    process = subprocess.Popen((sys.executable, "-c", comparing, *options), stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not (started := [one for one in psutil.Process(process.pid).children() if mute in one.cmdline()]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(stop)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert not psutil.wait_procs(started, timeout=5)[1]
 
 
 def test_the_table_and_the_report_of_two_results(tmp_path: Path) -> None:

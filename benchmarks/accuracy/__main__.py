@@ -39,7 +39,8 @@ from benchmarks.accuracy.options import (
     sources,
     spread,
 )
-from benchmarks.accuracy.working import INTERRUPTED, finished
+from benchmarks.accuracy.working import finished
+from benchmarks.interruption import INTERRUPTED
 from benchmarks.setting import setting
 from benchmarks.speech import Clip, NoSpeech
 

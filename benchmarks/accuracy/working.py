@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-T = TypeVar("T")
+from benchmarks.interruption import heed_sigterm
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+T = TypeVar("T")
 
 
 async def work_through(
@@ -50,17 +48,10 @@ async def work_through(
             await asyncio.gather(*workers, return_exceptions=True)
 
 
-def finished(run: Callable[[], Awaitable[None]]) -> bool:
+def finished(run: Callable[[], Coroutine[Any, Any, None]]) -> bool:
     """Run to the end, or until Ctrl-C or SIGTERM; returns whether it came to the end."""
+    heed_sigterm()
     with suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(_stoppable(run))
+        asyncio.run(run())
         return True
     return False
-
-
-async def _stoppable(run: Callable[[], Awaitable[None]]) -> None:
-    task = asyncio.current_task()
-    if task is not None:
-        with suppress(NotImplementedError):  # Windows has no signals of this kind.
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await run()

@@ -29,6 +29,7 @@ from benchmarks.front_end.process import ChildFailed
 from benchmarks.front_end.stages import Minute, Stages, measure_length, measure_stages
 from benchmarks.front_end.tables import crowding_table, minutes_table, stages_table, steps_table
 from benchmarks.front_end.trial import Farewell, Setting, Step, Trial
+from benchmarks.interruption import INTERRUPTED, heed_sigterm
 from benchmarks.speech import NoSpeech, add_speech_option, clips
 from streaming_asr.settings import OptionError, SessionOptions
 
@@ -58,6 +59,7 @@ class Results:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
+    heed_sigterm()
     cores = _cores(parser, options)
     try:
         session = SessionOptions(vad=options.vad, sample_rate=options.sample_rate)
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _measure(options, cores, session, material, results, console)
     except KeyboardInterrupt:
         console.print("Interrupted; what was measured so far stands.")
-        status = 130
+        status = INTERRUPTED
     except ChildFailed as error:
         print(f"{error}", file=sys.stderr)
         status = 1
@@ -119,7 +121,7 @@ def _measure(
                 results.steps.append(step)
                 progress.print(
                     f"{step.sessions} sessions: {step.verdict}, {step.cpu_ms:.2f} ms of CPU for a second of audio, "
-                    f"lag p99 {step.lag_ms.p99:.1f} ms",
+                    f"lag p99 {step.lag_ms.p99:.1f} ms, heard within {step.wait_ms:g} ms",
                     soft_wrap=True,
                 )
             status.update("Letting the sessions end")

@@ -18,6 +18,7 @@ import psutil
 from rich.console import Console
 
 from benchmarks.adapters import Adapter, SessionRefused
+from benchmarks.interruption import INTERRUPTED, heed_sigterm
 from benchmarks.load import options as given
 from benchmarks.load.packets import write_packets
 from benchmarks.load.results import as_json, held
@@ -35,13 +36,12 @@ SETTLE_S = 2.0
 """Between the runs of a search, for what an overloaded server has still to do."""
 RECOVERY_S = 60.0
 """So long it may go on refusing sessions because of the run before."""
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = given.parser()
     options = parser.parse_args(argv)
+    heed_sigterm()
     try:
         adapter = make_adapter(options.protocol, given.target(options))
         chosen = _chosen(options)

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.interruption import INTERRUPTED, heed_sigterm
 from benchmarks.load.utterances import cut
 from benchmarks.peers.environments import python_of, versions_in
 from benchmarks.peers.measure import Course, Standing, measure
@@ -28,13 +29,12 @@ from streaming_asr.recognizers.whisper_weights import find_weights
 
 CACHE = Path(__file__).parent.parent.parent / ".peers"
 """Git ignores it."""
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     made = parser()
     options = made.parse_args(argv)
+    heed_sigterm()
     try:
         weights = find_weights(None)
         course = _course(options)
