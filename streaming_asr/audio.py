@@ -92,7 +92,8 @@ class AudioDecoder:
         if table is not None:
             samples = table[np.frombuffer(data, np.uint8)]
         elif self._encoding is Encoding.S16LE:
-            samples = np.frombuffer(data, "<i2").astype(np.float32) * np.float32(1 / 32768)
+            samples = np.frombuffer(data, "<i2").astype(np.float32)
+            samples *= np.float32(1 / 32768)
         else:
             samples = self._mended(np.frombuffer(data, "<f4").astype(np.float32))
         frames = samples.reshape(-1, self._channels)

@@ -80,7 +80,7 @@ class Network:
     """
 
     def __init__(self, weights: dict[str, Numbers]) -> None:
-        self._fourier = _fourier()
+        self._cosines, self._sines = _fourier()
         # [outputs, inputs, 3] -> for each of the three moments [inputs, outputs]
         self._convolutions = [
             (np.ascontiguousarray(weights[f"encoder.{n}.weight"].transpose(2, 1, 0)), weights[f"encoder.{n}.bias"])
@@ -157,16 +157,7 @@ class Network:
             heard: shape ``[k, CONTEXT + FRAME + CONTEXT]``.
             gates: where that is written, shape ``[k, 4 * WIDTH]``.
         """
-        count = len(heard)
-        times = FRAME // _HOP
-        waves = self._room("waves", times, count, 2 * _BINS)
-        for time in range(times):
-            np.matmul(heard[:, time * _HOP : time * _HOP + _WINDOW], self._fourier, out=waves[time])
-        np.square(waves, out=waves)
-        spectra = _silent_ends(self._room("spectra", times + 2, count, _BINS))
-        np.add(waves[..., :_BINS], waves[..., _BINS:], out=spectra[1:-1])
-        np.sqrt(spectra, out=spectra)
-        moments = self._convolved(0, spectra, step=1)
+        moments = self._convolved(0, self._spectra(heard), step=1)
         moments = self._convolved(1, moments, step=2)
         moments = self._convolved(2, moments, step=2)
         # The last convolution sees one moment, and silence on either side of it.
@@ -174,6 +165,28 @@ class Network:
         features = np.maximum(moments[1] @ weights[1] + bias, 0)
         np.matmul(features, self._from_input, out=gates)
         gates += self._gates_bias
+
+    def _spectra(self, heard: Numbers) -> Numbers:
+        """Magnitudes of each frame's four windows, shape ``[4 + 2, k, _BINS]``, with silence at both ends.
+
+        Cosines are the same forwards and backwards, and sines but for their sign: a window is folded in the middle.
+        """
+        count, times = len(heard), FRAME // _HOP
+        hops = heard.reshape(count, times + 1, _HOP).transpose(1, 0, 2)
+        backwards = self._room("backwards", times, count, _HOP)
+        backwards[..., 1:] = hops[1:, :, :0:-1]
+        backwards[..., 0] = 0
+        even = np.add(hops[:-1], backwards, out=self._room("even", times, count, _HOP))
+        odd = np.subtract(hops[:-1], backwards, out=self._room("odd", times, count, _HOP))
+        # The first sample has no weight; in its place is the one in the middle, where sines have none.
+        even[..., 0] = hops[1:, :, 0]
+        real = np.matmul(even, self._cosines, out=self._room("real", times, count, _BINS))
+        imaginary = np.matmul(odd, self._sines, out=self._room("imaginary", times, count, _BINS))
+        spectra = _silent_ends(self._room("spectra", times + 2, count, _BINS))
+        real *= real
+        imaginary *= imaginary
+        np.add(real, imaginary, out=spectra[1:-1])
+        return np.sqrt(spectra, out=spectra)
 
     def _convolved(self, number: int, moments: Numbers, *, step: int) -> Numbers:
         """A convolution over three moments, and what is negative cut off.
@@ -210,12 +223,17 @@ def _silent_ends(moments: Numbers) -> Numbers:
     return moments
 
 
-def _fourier() -> Numbers:
-    """The real and the imaginary part of a windowed Fourier transform, shape ``[_WINDOW, 2 * _BINS]``."""
-    angles = 2 * np.pi * np.outer(np.arange(_WINDOW), np.arange(_BINS)) / _WINDOW
-    window = np.hanning(_WINDOW + 1)[:-1, None]
-    fourier: Numbers = np.concatenate([window * np.cos(angles), window * np.sin(angles)], axis=1).astype(np.float32)
-    return fourier
+def _fourier() -> tuple[Numbers, Numbers]:
+    """Cosines and sines of a windowed Fourier transform, for windows folded in the middle, each ``[_HOP, _BINS]``.
+
+    In the first row, where the window is 0, is the middle of it.
+    """
+    places = np.array([_HOP, *range(1, _HOP)])
+    angles = 2 * np.pi * np.outer(places, np.arange(_BINS)) / _WINDOW
+    window = np.hanning(_WINDOW + 1)[places, None]
+    sines = window * np.sin(angles)
+    sines[0] = 0
+    return (window * np.cos(angles)).astype(np.float32), sines.astype(np.float32)
 
 
 @functools.cache

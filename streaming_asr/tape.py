@@ -6,7 +6,7 @@ import numpy as np
 
 from streaming_asr.recognizers.base import Audio
 
-_SPARE = 16_000
+_SPARE = 32_000
 """Samples of room that growing adds at least."""
 _ROOMY = 4
 """A buffer that has so many times the room that is needed is given back."""
