@@ -146,6 +146,7 @@ class Channel:
             if (last, position) not in self._finalizing:
                 self._finalizing.append((last, position))
             events += self._publish()
+        self._forget()
         return events
 
     def clear(self) -> None:
@@ -202,7 +203,9 @@ class Channel:
         speculative = flight.kind is Kind.SPECULATIVE and utterance.final_end == flight.end
         if changed or (speculative and not utterance.ended and utterance.transcript.revision):
             events.append(self._partial(utterance, flight.end, speculative))
-        return events + self._publish()
+        events += self._publish()
+        self._forget()
+        return events
 
     def fail(self, job: int, error: DecodeFailed, now: float) -> list[Event]:
         """Take a job's failure; finals are tried again, and given up after a few times."""
@@ -210,7 +213,9 @@ class Channel:
         if utterance is None:
             return []
         utterance.failed(job, counts=not isinstance(error, RecognizerDown), now=now)
-        return self._publish()
+        events = self._publish()
+        self._forget()
+        return events
 
     def take_superseded(self) -> list[int]:
         """Jobs in flight whose results no longer matter. Each is named once."""
@@ -289,7 +294,6 @@ class Channel:
             self._released.append(self._name(utterance))
             events += self._final(utterance)
             events += self._finalized()
-        self._forget()
         return events
 
     def _finalized(self) -> list[Event]:
@@ -335,6 +339,8 @@ class Channel:
         return events
 
     def _forget(self) -> None:
+        """Keep only the audio that is still needed. Not while boundaries are yet to be applied: they may begin an
+        utterance further back than a later one could."""
         keep = self._segmenter.position - self._segmenter.look_back
         if self._utterances:
             keep = min(keep, self._utterances[0].start)

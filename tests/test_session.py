@@ -107,6 +107,18 @@ def test_a_speculative_final_that_comes_after_the_endpoint_is_the_final() -> Non
     assert isinstance(final, Final)
 
 
+def test_the_next_utterance_may_begin_in_the_chunk_that_ends_one_whose_final_is_there() -> None:
+    session = make_session(SessionOptions(partials=False))
+    _receive(session, np.concatenate([speech(1.0), silence(0.3)]))
+    session.complete(1, read(_job(session, 1)), 1.3)
+    events = _receive(session, np.concatenate([silence(0.4), speech(3.0, seed=1)]))
+    assert _kinds(events) == [SpeechEnded, Final, SpeechStarted]
+    _receive(session, silence(0.3))
+    second = _job(session, 2)
+    assert len(second.audio) >= 3.2 * SAMPLE_RATE
+    assert np.abs(second.audio).max() > 0.5
+
+
 def test_a_final_is_decoded_whole_and_without_prefix() -> None:
     simulation = Simulation()
     session = simulation.add(make_session())
@@ -380,7 +392,7 @@ _PARTS = st.lists(st.tuples(st.booleans(), st.integers(1, 250)), min_size=1, max
 @settings(max_examples=150, deadline=None)
 @given(
     parts=_PARTS,
-    chunk=st.sampled_from([137, 320, 1600, 16_000, 10**9]),
+    chunk=st.sampled_from([137, 320, 1600, 16_000, 40_000, 10**9]),
     seed=st.integers(0, 10_000),
     options=st.fixed_dictionaries(
         {
