@@ -77,7 +77,7 @@ def steps_table(steps: Sequence[Step], stages: Stages | None) -> Table:
     """One line for each number of sessions. The shell is what is beyond the core: sockets, tasks."""
     table = Table(title="Sessions at 1x on one core")
     heads = ("sessions", "oldest", "core", "others", "CPU ms/s", "shell", "memory", "lag p50/p95/p99/max, ms")
-    for head in (*heads, "heard", "within", "clients late p99", "clients' core"):
+    for head in (*heads, "heard", "within", "late p99", "clients"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for step in steps:
