@@ -46,7 +46,7 @@ def test_two_sessions_at_the_pace_of_speech(
     assert main(["--url", f"ws://127.0.0.1:{server.port}", *run_options, *files]) == 0
     result = json.loads(told.read_text())
     (made,) = result["runs"]
-    assert made["sessions"] == {"done": 2, "refused": 0, "failed": 0, "measured": 2}
+    assert made["sessions"] == {"done": 2, "refused": 0, "failed": 0, "measured": 2, "without_final": 0}
     assert made["symptoms"] == []
     # Before the endpoint's silence is over there can be no final.
     assert 0.4 < made["figures"]["time to final"]["p50"] < 5

@@ -51,7 +51,7 @@ def _measured(fault: Fault, speech: Path, folder: Path, *more: str) -> tuple[int
 def test_a_server_without_fault_shows_none(speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, run = _measured(Fault.NONE, speech, tmp_path)
     assert (status, run["valid"], run["symptoms"]) == (0, True, [])
-    assert run["sessions"] == {"done": 1, "refused": 0, "failed": 0, "measured": 1}
+    assert run["sessions"] == {"done": 1, "refused": 0, "failed": 0, "measured": 1, "without_final": 0}
     assert run["each_session"][0]["final"] == TEXT
     assert run["word_errors"] == {"words": 12, "wrong": 0, "left_out": 0, "added": 0, "rate": 0.0}
     assert "1 done, 0 refused, 0 failed" in capsys.readouterr().out

@@ -19,6 +19,8 @@ from benchmarks.session_log import Outcome
 WORD_SHOWN = "word shown after it was said"
 _QUIET = 0.02
 """Of the loudest sample: a clip's speech is from the first to the last sample above."""
+_PLACED_WITHIN_S = 0.1
+"""How exactly it is known when a word was spoken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def figures(takes: Iterable[Take]) -> list[Figure]:
     for take in done:
         onset, end = speech_span(take.utterance)
         first.append(take.log.shown[0].at_s - onset)
-        if (last := _last_final(take)) is not None:
+        if (last := _last_final(take)) is not None and is_whole(take):
             final.append(last - end)
             if take.log.finalize_s is not None:
                 finalized.append(last - take.log.finalize_s)
@@ -107,6 +109,24 @@ def word_errors(takes: Iterable[Take]) -> WordErrors:
         counted.deletions,
         counted.insertions,
     )
+
+
+def is_whole(take: Take) -> bool:
+    """Whether all of a session's text was final at its end, the last words among it.
+
+    A last final that is older than the last word lost what was said since: it would count as quick.
+    """
+    last = _last_final(take)
+    if last is None or take.log.shown[-1].partial.strip():
+        return False
+    words = take.utterance.words
+    return not words or last >= words[-1][2] - _PLACED_WITHIN_S
+
+
+def without_final(takes: Iterable[Take]) -> int:
+    """Sessions that are done but have no time to final: something was said, and not all of it became final."""
+    done = (take for take in takes if take.log.outcome is Outcome.DONE and take.utterance.clip.text)
+    return sum(not is_whole(take) for take in done)
 
 
 def _last_final(take: Take) -> float | None:

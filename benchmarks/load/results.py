@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.load.figures import figures, steadiness, word_errors
+from benchmarks.load.figures import figures, steadiness, without_final, word_errors
 from benchmarks.load.search import Search
 from benchmarks.load.speaking import Take
 from benchmarks.load.symptoms import symptoms
@@ -61,7 +61,8 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "all_streams_after_s": run.full_s,
         "audio_s": trial.audio_s,
         "audio_per_stream": run.load(),
-        "sessions": {outcome.value: outcomes[outcome] for outcome in Outcome} | {"measured": len(measured)},
+        "sessions": {outcome.value: outcomes[outcome] for outcome in Outcome}
+        | {"measured": len(measured), "without_final": without_final(measured)},
         "figures": {
             figure.name: {**spread(figure.values), "values": [round(value, 3) for value in figure.values[:MOST_VALUES]]}
             for figure in figures(measured)

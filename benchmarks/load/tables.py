@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.load.figures import figures, steadiness, word_errors
+from benchmarks.load.figures import figures, steadiness, without_final, word_errors
 from benchmarks.load.results import generator, spread
 from benchmarks.load.symptoms import symptoms
 from benchmarks.load.trial import Trial
@@ -44,6 +44,8 @@ def _parts(trial: Trial, objective_s: float) -> Iterator[RenderableType]:
     for name, figure in {**rows, "open a session": told["open_s"], "lag of this tool": told["lag_s"]}.items():
         table.add_row(name, *(_cell(figure[head]) for head in _HEADS))
     yield table
+    if without := without_final(run.measured()):
+        yield Text(f"{without} sessions ended without all of their text final, and have no time to final.", style="red")
     errors = word_errors(run.measured())
     if errors.rate is not None:
         kinds = f"{errors.wrong} wrong, {errors.left_out} left out, {errors.added} added"

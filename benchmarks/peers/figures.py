@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.load.figures import WORD_SHOWN, Figure, WordErrors, figures, speech_span, steadiness, word_errors
+from benchmarks.load.figures import WORD_SHOWN, Figure, WordErrors, figures, is_whole, steadiness, word_errors
 from benchmarks.load.speaking import Take
 from benchmarks.session_log import Outcome
 
@@ -40,7 +39,7 @@ class Result:
     @property
     def final_share(self) -> float | None:
         """Of sessions whose text was whole and all final at their end; only these have a time to final."""
-        return len(_all_final(self.done)) / len(self.done) if self.done else None
+        return sum(map(is_whole, self.done)) / len(self.done) if self.done else None
 
     @property
     def cpu_per_audio_s(self) -> float | None:
@@ -59,20 +58,7 @@ class Result:
         """By name, seconds: from the onset of speech to the first text, from its end to the last final, and from the
         end of each word to its first showing."""
         told = {figure.name: figure for figure in figures(self.done)}
-        told |= {figure.name: figure for figure in figures(_all_final(self.done)) if figure.name == FINAL}
         return {name: told.get(name, Figure(name, ())) for name in (FIRST, WORDS, FINAL)}
-
-
-def _all_final(takes: Iterable[Take]) -> list[Take]:
-    """Those whose text was whole and all final at their end."""
-    return [take for take in takes if take.log.shown and _is_whole(take)]
-
-
-def _is_whole(take: Take) -> bool:
-    last = take.log.shown[-1]
-    since = min(state.at_s for state in take.log.shown if state.final == last.final)
-    # A last final that is older than the end of the speech lost the rest of it: it would count as quick.
-    return not last.partial.strip() and since >= speech_span(take.utterance)[1]
 
 
 def spread(figure: Figure) -> dict[str, float | int | None]:

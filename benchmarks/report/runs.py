@@ -51,6 +51,8 @@ class Run:
         sessions = self.told["sessions"]
         ended = [outcome for outcome in ("refused", "failed") if sessions.get(outcome)]
         found += [f"{sessions[outcome]} sessions {outcome}" for outcome in ended]
+        if without := sessions.get("without_final"):
+            found.append(f"{without} sessions ended without all of their text final, and have no time to final")
         p95 = self.at(FINAL, "p95")
         if p95 is None:
             found.append("no session got a final text")
