@@ -16,40 +16,7 @@ from streaming_asr.doctor.accelerators import Npu, parse_npus
 from streaming_asr.doctor.checks import Check, is_of
 from streaming_asr.doctor.machine import Machine, Ran
 from streaming_asr.doctor.uses import Use, best, examine
-
-A2_TABLE = """\
-+------------------------------------------------------------------------------------------------+
-| npu-smi 25.5.0                   Version: 25.5.0                                               |
-+---------------------------+---------------+----------------------------------------------------+
-| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
-| Chip                      | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |
-+===========================+===============+====================================================+
-| 0     910B3               | OK            | 97.5        41                0    / 0             |
-| 0                         | 0000:C1:00.0  | 0           0    / 0          3379 / 65536         |
-+===========================+===============+====================================================+
-| 1     910B3               | Alarm         | 93.9        40                0    / 0             |
-| 0                         | 0000:C2:00.0  | 0           0    / 0          56152/ 65536         |
-+===========================+===============+====================================================+
-+---------------------------+---------------+----------------------------------------------------+
-| NPU     Chip              | Process id    | Process name             | Process memory(MB)      |
-+===========================+===============+====================================================+
-| No running processes found in NPU 0                                                            |
-+===========================+===============+====================================================+
-| 1       0                 | 41223         | python                   | 52700                   |
-+===========================+===============+====================================================+
-"""
-
-A3_TABLE = """\
-| NPU   Name                | Health        | Power(W)             Temp(C)                 Hugepages-Usage(page)   |
-| Chip  Phy-ID              | Bus-Id        | AICore(%)            Memory-Usage(MB)        HBM-Usage(MB)           |
-+===========================+===============+======================================================================+
-| 0     Ascend910           | OK            | 162.6                34                      0    / 0                |
-| 0     0                   | 0000:9D:00.0  | 0                    0    / 0                3419 / 65536            |
-+------------------------------------------------------------------------------------------------------------------+
-| 0     Ascend910           | OK            | -                    34                      0    / 0                |
-| 1     1                   | 0000:9F:00.0  | 0                    0    / 0                2874 / 65536            |
-+===========================+===============+======================================================================+
-"""
+from tests.npu_smi import A2_TABLE, A3_TABLE, DUO_TABLE
 
 CANN = "/usr/local/Ascend/cann"
 HUB = "/home/ann/.cache/huggingface/hub"
@@ -223,8 +190,9 @@ def test_ascend_machine_starts_qwen_by_name() -> None:
 
 
 def test_npu_tables_of_both_generations_are_read() -> None:
-    assert parse_npus(A2_TABLE) == [Npu("910B3", "OK", 65536), Npu("910B3", "Alarm", 65536)]
-    assert parse_npus(A3_TABLE) == [Npu("Ascend910", "OK", 65536)] * 2
+    assert parse_npus(A2_TABLE) == [Npu("910B3", "OK", 65536, 3379, 0), Npu("910B3", "Alarm", 65536, 56152, 0)]
+    assert parse_npus(A3_TABLE) == [Npu("Ascend910", "OK", 65536, 3419, 0), Npu("Ascend910", "OK", 65536, 2874, 0)]
+    assert parse_npus(DUO_TABLE) == [Npu("310P3", "OK", 21534, 1782, 7), Npu("310P3", "OK", 21534, 1100, None)]
     assert [npu.family for npu in parse_npus(A3_TABLE)] == ["A3", "A3"]
     assert parse_npus(A3_TABLE.replace("0000:9D:00.0", "NA          ")) == parse_npus(A3_TABLE)
     assert parse_npus("dcmi model initialized failed, because the device is used. ret is -8020") == []

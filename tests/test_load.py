@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from benchmarks.adapters import LiveSession, Reading, SessionRefused
+from benchmarks.load import accelerator
 from benchmarks.load.accelerator import AcceleratorWatch
 from benchmarks.load.crowd import Crowd, Plan, Run
 from benchmarks.load.options import configuration, parser
@@ -27,6 +28,7 @@ from benchmarks.load.trial import Trial, Trials
 from benchmarks.load.utterances import Utterance, cut
 from benchmarks.session_log import Outcome
 from benchmarks.speech import Clip
+from tests.npu_smi import A2_TABLE
 from tests.wire import run
 
 
@@ -332,6 +334,31 @@ def test_the_accelerators_of_the_machine(tmp_path: Path, monkeypatch: pytest.Mon
         "0": {"busy_percent_mean": 40.0, "busy_percent_max": 43.0, "memory_mib_max": 10300.0},
         "1": {"busy_percent_mean": None, "busy_percent_max": None, "memory_mib_max": 512.0},
     }
+
+
+def test_the_npus_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a fake of Ascend's tool, which prints what the real one does: at first of idle chips, then of a busy one."""
+    idle, busy = tmp_path / "idle", tmp_path / "busy"
+    idle.write_text(A2_TABLE)
+    busy.write_text(A2_TABLE.replace("0           0    / 0          3379", "80          0    / 0          4000"))
+    fake = tmp_path / "npu-smi"
+    fake.write_text(f"#!/bin/sh\n/bin/cat '{idle}'\n/bin/mv -f '{busy}' '{idle}' 2>/dev/null\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(accelerator, "_PAUSE_S", 0.01)
+
+    async def watched() -> AcceleratorWatch:
+        watch = AcceleratorWatch()
+        with pytest.raises((asyncio.TimeoutError, TimeoutError)):
+            await asyncio.wait_for(watch.watch(), 1.5)
+        return watch
+
+    assert AcceleratorWatch.possible()
+    told = run(watched()).figures()
+    assert told["0"]["busy_percent_max"] == 80
+    assert 0 < (told["0"]["busy_percent_mean"] or 0) < 80
+    assert told["0"]["memory_mib_max"] == 4000
+    assert told["1"] == {"busy_percent_mean": 0.0, "busy_percent_max": 0.0, "memory_mib_max": 56152.0}
 
 
 def test_the_packet_log_gives_the_sessions_back(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How busy the accelerators of this machine are while a run goes on, by `nvidia-smi`."""
+"""How busy the accelerators of this machine are while a run goes on, by `nvidia-smi` or Ascend's `npu-smi`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import asyncio
 import shutil
 from dataclasses import dataclass, field
 
-_COMMAND = "nvidia-smi"
+from streaming_asr.doctor.accelerators import parse_npus
+
+_NVIDIA, _ASCEND = "nvidia-smi", "npu-smi"
 _ARGUMENTS = ("--query-gpu=index,utilization.gpu,memory.used", "--format=csv,noheader,nounits", "--loop=1")
 """A line for each accelerator and second: its number, percent of the time that any kernel ran, MiB in use."""
+_PAUSE_S = 1.0
+_ANSWERS_WITHIN_S = 10.0
+"""`npu-smi` asks each chip in turn."""
 
 
 @dataclass
@@ -22,12 +27,18 @@ class AcceleratorWatch:
     @staticmethod
     def possible() -> bool:
         """Whether there is something to ask."""
-        return shutil.which(_COMMAND) is not None
+        return any(shutil.which(command) for command in (_NVIDIA, _ASCEND))
 
     async def watch(self) -> None:
         """Sample until cancelled."""
+        if shutil.which(_NVIDIA):
+            await self._watch_gpus()
+        else:
+            await self._watch_npus()
+
+    async def _watch_gpus(self) -> None:
         asking = await asyncio.create_subprocess_exec(
-            _COMMAND, *_ARGUMENTS, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            _NVIDIA, *_ARGUMENTS, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
         assert asking.stdout is not None
         try:
@@ -37,6 +48,29 @@ class AcceleratorWatch:
             if asking.returncode is None:
                 asking.terminate()
             await asking.wait()
+
+    async def _watch_npus(self) -> None:
+        while True:
+            asking = await asyncio.create_subprocess_exec(
+                _ASCEND, "info", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            )
+            try:
+                told, _ = await asyncio.wait_for(asking.communicate(), _ANSWERS_WITHIN_S)
+                self.take_table(told.decode(errors="replace"))
+            except asyncio.TimeoutError:
+                pass
+            finally:
+                if asking.returncode is None:
+                    asking.kill()
+                    await asking.wait()
+            await asyncio.sleep(_PAUSE_S)
+
+    def take_table(self, table: str) -> None:
+        """What `npu-smi info` printed. Chips are numbered from 0 in its order, as vLLM does."""
+        for index, npu in enumerate(parse_npus(table)):
+            for samples, value in ((self.busy, npu.busy_percent), (self.memory_mib, npu.used_mb)):
+                if value is not None:
+                    samples.setdefault(str(index), []).append(float(value))
 
     def take(self, line: str) -> None:
         """A line that `nvidia-smi` printed. What it does not know, as the use of a part of a GPU, is left out."""

@@ -19,7 +19,7 @@ NNAL_HOME = "/usr/local/Ascend/nnal/atb"
 """Where the operator library that vllm-ascend loads (libatb.so) is installed by default."""
 
 _NPU_ROW = re.compile(r"^\|\s*\d+\s+(?P<name>\w+)\s*\|\s*(?P<health>[A-Za-z]+)\s*\|")
-_HBM = re.compile(r"(\d+)\s*/\s*(\d+)\s*\|\s*$")
+_USE = re.compile(r"\|\s*(?P<busy>\d+)?\D[^|]*?(?P<used>\d+)\s*/\s*(?P<total>\d+)\s*\|\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,10 @@ class Npu:
     """``OK``, ``Warning``, ``Alarm``, ``Critical``, …"""
     memory_mb: int | None
     """Total memory."""
+    used_mb: int | None = None
+    """Memory in use."""
+    busy_percent: int | None = None
+    """Of the time, its AI cores."""
 
     @property
     def family(self) -> str | None:
@@ -41,16 +45,21 @@ class Npu:
 
 
 def parse_npus(text: str) -> list[Npu]:
-    """The chips in the table of ``npu-smi info``: two lines for each, memory at the end of the second."""
+    """The chips in the table of ``npu-smi info``: two lines for each, use and memory in the last cell of the second."""
     lines = text.splitlines()
     npus = []
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         row = _NPU_ROW.match(line)
         if row is None or row["health"] == "NA":
             continue
-        memory = _HBM.search(following)
-        npus.append(Npu(row["name"], row["health"], int(memory[2]) if memory else None))
+        use = _USE.search(following)
+        total, used, busy = (use["total"], use["used"], use["busy"]) if use else (None, None, None)
+        npus.append(Npu(row["name"], row["health"], _number(total), _number(used), _number(busy)))
     return npus
+
+
+def _number(digits: str | None) -> int | None:
+    return int(digits) if digits else None
 
 
 def npus(machine: Machine) -> tuple[Check, list[Npu]]:
