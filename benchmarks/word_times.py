@@ -1,7 +1,7 @@
 """Where each word of a clip is spoken: as its set says, or as Whisper hears it.
 
 Whisper's times are those of its attention, good to about a tenth of a second; all servers are measured by the same.
-They are kept in the user's cache, since they never change.
+They are kept in the user's cache, since they never change; of very many clips the oldest go.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ LANGUAGES = frozenset({"en"})
 """That the embedded model knows."""
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "streaming-asr" / "word-times"
 _MADE_BY = "whisper tiny.en, 1"
+MOST_KEPT = 20_000
+"""Clips in the cache, some 2 KB each."""
 
 
 def timed_words(clips: Iterable[Clip], console: Console | None = None) -> dict[str, tuple[TimedWord, ...]]:
@@ -50,6 +52,7 @@ def timed_words(clips: Iterable[Clip], console: Console | None = None) -> dict[s
         for clip in shown:
             found[clip.id] = words = placed(clip.text, _heard(model, clip))
             _keep(clip, words)
+        _drop_oldest()
     return found
 
 
@@ -107,6 +110,13 @@ def _keep(clip: Clip, words: tuple[TimedWord, ...]) -> None:
         _file(clip).write_text(json.dumps(words), encoding="utf-8")
     except OSError:
         return  # Next time they are found anew.
+
+
+def _drop_oldest() -> None:
+    kept = list(_CACHE.glob("*.json"))
+    if len(kept) > MOST_KEPT:
+        for file in sorted(kept, key=lambda file: file.stat().st_mtime)[: len(kept) - MOST_KEPT]:
+            file.unlink(missing_ok=True)
 
 
 Timed = Mapping[str, tuple[TimedWord, ...]]

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import word_times
 from benchmarks.measures.emission import first_shown, lagging, word_delays
 from benchmarks.measures.readings import Reading, readings
 from benchmarks.measures.stability import pooled, stability
 from benchmarks.normalization import plain_words
 from benchmarks.session_log import Sent, Shown
-from benchmarks.word_times import placed
+from benchmarks.speech import Clip
+from benchmarks.word_times import placed, timed_words
 
 SAID = [("one", 0.0, 0.5), ("two", 0.5, 1.0), ("three", 1.0, 1.5), ("four", 1.5, 2.0)]
 
@@ -128,3 +131,25 @@ def test_who_is_later_is_measured_as_so_much_later(texts: list[list[str]], by_s:
     early = word_delays(readings(shown), said)
     assert word_delays(readings(late), said) == pytest.approx([delay + by_s for delay in early])
     assert lagging(readings(late), len(said), 1.0) >= lagging(readings(shown), len(said), 1.0) - 1e-9
+
+
+def test_times_of_words_are_found_once_and_of_many_clips_the_oldest_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    def hear(model: object, clip: Clip) -> list[tuple[str, float, float]]:
+        heard.append(clip.id)
+        return [("yes", 0.1, 0.4)]
+
+    monkeypatch.setattr(word_times, "_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(word_times, "_whisper", lambda: None)
+    monkeypatch.setattr(word_times, "_heard", hear)
+    monkeypatch.setattr(word_times, "MOST_KEPT", 3)
+    clips = [Clip(str(number), tmp_path / str(number), "en", "Yes.") for number in range(5)]
+    for clip in clips:
+        clip.path.write_text(clip.id)
+        assert timed_words([clip]) == {clip.id: (("yes", 0.1, 0.4),)}
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    assert set(timed_words(clips[2:])) == {"2", "3", "4"}
+    assert heard == ["0", "1", "2", "3", "4"]
