@@ -159,6 +159,25 @@ def test_the_client_configures_in_mid_stream(server: LiveServer, clip: tuple[NDA
     run(talk(server.url, script))
 
 
+def test_many_messages_at_once_are_acted_on_in_their_order(
+    server: LiveServer, clip: tuple[NDArray[np.int16], str]
+) -> None:
+    lengths = [400 + number for number in range(300)]
+
+    async def script(talking: Conversation) -> None:
+        await talking.hear("ready")
+        chunks = np.array_split(clip[0], len(lengths))
+        for length, chunk in zip(lengths, chunks, strict=True):
+            await talking.say("configure", endpoint_ms=length)
+            await talking.socket.send(chunk.tobytes())
+        await talking.say("stop")
+        await talking.hear_all()
+        assert [event["options"]["endpoint_ms"] for event in talking.of("configured")] == lengths
+        _said(talking.text, clip[1])
+
+    run(talk(server.url, script))
+
+
 def test_a_start_message_replaces_the_query(server: LiveServer) -> None:
     async def script(talking: Conversation) -> None:
         await talking.hear("ready")

@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 SLICE_S = 0.5
 """Audio is heard in slices of this length, so that one large message does not keep other sessions waiting."""
+MESSAGES_AT_ONCE = 32
+"""So many are acted on before others have their turn; audio of several in a row is one."""
 METERED_MS = 1000
 """Audio that a connection counts before the metrics do."""
 CLOSE_WAIT_S = 5.0
@@ -81,7 +83,7 @@ class Connection:
         self._full = False
         """Whether audio waits for decodes to free what is held."""
         self._giving_way = False
-        """Whether others have their turn before the next slice of a long message."""
+        """Whether others have their turn before the next slice of a long message, or the rest of many."""
         self._caught_up = asyncio.Event()
         """Set unless messages wait."""
         self._caught_up.set()
@@ -186,13 +188,17 @@ class Connection:
         try:
             if answer is not None:
                 self._listen(answer)
+            acted_on = 0
             while not self._waiting:
                 if self._todo:
                     self._carry_out(self._todo.popleft())
-                elif self._inbox:
-                    self._todo.extend(self._asked())
-                else:
+                elif not self._inbox:
                     break
+                elif acted_on == MESSAGES_AT_ONCE:
+                    self._give_way()
+                else:
+                    acted_on += 1
+                    self._todo.extend(self._asked())
         except Exception:
             logger.exception("A connection broke")
             self._fail(Failure("internal", "The server failed; its log says more.", INTERNAL))
@@ -318,10 +324,13 @@ class Connection:
             data = memoryview(data)
             self._todo.appendleft(Audio(data[size:]))
             data = data[:size]
-            self._giving_way = True
-            self._loop.call_soon(self._had_their_turn)
+            self._give_way()
         self._asking = session.receiving(data, time.monotonic())
         self._listen(None)
+
+    def _give_way(self) -> None:
+        self._giving_way = True
+        self._loop.call_soon(self._had_their_turn)
 
     def _had_their_turn(self) -> None:
         self._giving_way = False
