@@ -9,5 +9,11 @@ INTERRUPTED = 130
 
 
 def heed_sigterm() -> None:
-    """Have SIGTERM do what Ctrl-C does. For the main thread."""
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    """Have SIGTERM do what one Ctrl-C does. For the main thread."""
+
+    def interrupt(number: int, frame: object) -> None:
+        # `timeout` sends it twice, and a second Ctrl-C would break off what the first one began to end.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
