@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from streaming_asr.recognizers.common.cores import usable_cores
+
 COMMAND_TIMEOUT_S = 20.0
 """A vendor's tool on a machine with a sick driver may hang; nothing healthy takes this long."""
 
@@ -109,10 +111,8 @@ class Machine:
         return ran.last_line if ran is not None and ran.failed else None
 
     def cpu_count(self) -> int:
-        """CPUs this process may use."""
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        """The number of CPU cores that this process may use."""
+        return usable_cores()
 
     def memory_gib(self) -> float | None:
         """Memory in GiB: the machine's, or the container's limit where that is lower."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from streaming_asr.recognizers.base import (
     Kind,
     RecognizerUnavailable,
 )
+from streaming_asr.recognizers.common.cores import usable_cores
 from streaming_asr.recognizers.whisper_decoding import WINDOW_S, Cancelled, Options, decode
 from streaming_asr.recognizers.whisper_weights import BUILT_IN, INSTALL, find_weights
 
@@ -176,14 +176,6 @@ class FasterWhisperRecognizer:
             raise DecodeFailed("The job was cancelled.") from None
         except RuntimeError as error:  # CTranslate2's only kind.
             raise DecodeFailed(f"Whisper failed on job {job.id}: {error}") from error
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # Not on macOS and Windows.
-        return os.cpu_count() or 1
 
 
 _WARM_UP = DecodeJob(

@@ -25,7 +25,7 @@ from streaming_asr.recognizers.base import (
     Kind,
     RecognizerUnavailable,
 )
-from streaming_asr.recognizers.faster_whisper import usable_cores
+from streaming_asr.recognizers.common.cores import usable_cores
 
 if TYPE_CHECKING:  # vLLM may be missing, which `start` tells.
     from streaming_asr.recognizers.vllm_engine import RestartPolicy, State, SupervisedEngine

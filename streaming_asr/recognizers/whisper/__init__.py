@@ -1,0 +1,1 @@
+"""Whisper under CTranslate2, and the parts of Whisper that do not depend on an engine."""
