@@ -25,10 +25,10 @@ import soundfile
 import soxr
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio, Context, DecodeJob, Hypothesis, Kind
-from streaming_asr.recognizers.faster_whisper import FasterWhisperRecognizer
-from streaming_asr.recognizers.whisper_decoding import WINDOW_S, Options, Padding
-from streaming_asr.recognizers.whisper_weights import find_weights
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, DecodeJob, Hypothesis, Kind
+from streaming_asr.recognizers.whisper.decoding import WINDOW_S, Options, Padding
+from streaming_asr.recognizers.whisper.recognizer import FasterWhisperRecognizer
+from streaming_asr.recognizers.whisper.weights import find_weights
 
 SETS = ("librispeech+librispeech_speakers", "ljspeech+telephone_8k")
 FINALS = (Padding(10, 0), Padding(10, 2), Padding(12, 3), Padding(15, 6), Padding(15, 8), Padding(WINDOW_S, 0))

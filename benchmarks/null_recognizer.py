@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 
-from streaming_asr.recognizers.base import SAMPLE_RATE, Capabilities, DecodeJob, Hypothesis
+from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeJob, Hypothesis
 
 WORDS_PER_S = 2.5
 """How fast its text grows with the audio: about as people speak."""

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from streaming_asr.models.base import Completion, Request
-from streaming_asr.models.mel import FRAMES_PER_S
-from streaming_asr.models.qwen3_audio import AudioInput, Form, UtteranceAudio
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio, Context
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context
+from streaming_asr.recognizers.vllm.models.base import Completion, Request
+from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S
+from streaming_asr.recognizers.vllm.models.qwen3_audio import AudioInput, Form, UtteranceAudio
 from tests.vllm.engine import LiveEngine, whole
 from tests.vllm.tiny_qwen3_asr import RELEASED_ENCODER, make_checkpoint
 

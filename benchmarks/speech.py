@@ -16,8 +16,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from streaming_asr.media import UnreadableMedia, read_audio
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
+from streaming_asr.engine.media import UnreadableMedia, read_audio
 
 ENVIRONMENT = "STREAMING_ASR_SPEECH"
 OWN = Path(__file__).parent.parent / "tests" / "speech"

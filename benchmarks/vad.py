@@ -26,10 +26,10 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.speech import NoSpeech, add_speech_option, clips
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
-from streaming_asr.segmenter import Boundary, Mark, Segmenter
-from streaming_asr.settings import SessionOptions
-from streaming_asr.vad import CascadeDetector, SileroDetector, VoiceDetector, WebRtcDetector, decide
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
+from streaming_asr.core.segmenter import Boundary, Mark, Segmenter
+from streaming_asr.voice.detectors import CascadeDetector, SileroDetector, VoiceDetector, WebRtcDetector, decide
 
 LOUD_DB = 20.0
 _SHORTEST_LOUD = 5

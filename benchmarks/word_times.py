@@ -81,7 +81,7 @@ def placed(text: str, heard: Iterable[TimedWord]) -> tuple[TimedWord, ...]:
 def _whisper() -> Any:
     from faster_whisper import WhisperModel
 
-    from streaming_asr.recognizers.whisper_weights import find_weights
+    from streaming_asr.recognizers.whisper.weights import find_weights
 
     return WhisperModel(str(find_weights(None)), device="cpu", compute_type="int8")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from streaming_asr import __version__
-from streaming_asr.recognizers.base import Recognizer, RecognizerUnavailable
+from streaming_asr.core.options import RECORDED_ENDPOINT_MS, OptionError, SessionOptions
+from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.recognizers.choose import RECOGNIZERS, recognizer_for
-from streaming_asr.settings import RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 
 FAILED = 1
 INTERRUPTED = 130
@@ -120,7 +120,7 @@ def _engine_help(model: str | None) -> int:
 
         print(what_to_install(model or "Qwen/Qwen3-ASR-1.7B"), file=sys.stderr)
         return FAILED
-    from streaming_asr.recognizers.vllm_options import engine_help
+    from streaming_asr.recognizers.vllm.options import engine_help
 
     print(engine_help())
     return 0
@@ -221,12 +221,12 @@ def _session(options: argparse.Namespace) -> SessionOptions:
 def _recognizer(options: argparse.Namespace) -> Recognizer:
     name = options.recognizer or recognizer_for(options.model)
     if name == "vllm":
-        from streaming_asr.recognizers.vllm import VllmRecognizer
+        from streaming_asr.recognizers.vllm.recognizer import VllmRecognizer
 
         if options.model is None:
             raise OptionError("model", "vLLM needs one, such as Qwen/Qwen3-ASR-1.7B")
         return VllmRecognizer(options.model, options.engine)
-    from streaming_asr.recognizers.faster_whisper import FasterWhisperRecognizer
+    from streaming_asr.recognizers.whisper.recognizer import FasterWhisperRecognizer
 
     try:
         return FasterWhisperRecognizer(

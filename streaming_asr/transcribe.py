@@ -9,15 +9,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from streaming_asr.events import Final, Warning
-from streaming_asr.file_stream import stream_file
-from streaming_asr.media import UnreadableMedia, duration_s, read_audio
-from streaming_asr.recognizers.base import Recognizer
-from streaming_asr.runner import Listener, Runner
-from streaming_asr.scheduler import Scheduler
-from streaming_asr.session import Session
-from streaming_asr.settings import SessionOptions
-from streaming_asr.subtitles import written
+from streaming_asr.core.events import Final, Warning
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import Recognizer
+from streaming_asr.core.scheduler import Scheduler
+from streaming_asr.core.session import Session
+from streaming_asr.engine.file_stream import stream_file
+from streaming_asr.engine.media import UnreadableMedia, duration_s, read_audio
+from streaming_asr.engine.runner import Listener, Runner
+from streaming_asr.text.subtitles import written
 
 
 async def transcribe_files(

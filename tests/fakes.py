@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from streaming_asr.events import Event, Final, Partial, SpeechEnded
-from streaming_asr.recognizers.base import (
+from streaming_asr.core.events import Event, Final, Partial, SpeechEnded
+from streaming_asr.core.options import Encoding, SessionOptions
+from streaming_asr.core.recognizer import (
     SAMPLE_RATE,
     Audio,
     Capabilities,
@@ -19,10 +20,9 @@ from streaming_asr.recognizers.base import (
     Hypothesis,
     Kind,
 )
-from streaming_asr.scheduler import Scheduler
-from streaming_asr.session import Session
-from streaming_asr.settings import Encoding, SessionOptions
-from streaming_asr.vad import Deciding
+from streaming_asr.core.scheduler import Scheduler
+from streaming_asr.core.session import Session
+from streaming_asr.voice.detectors import Deciding
 
 FRAME = 320
 """Samples of the fake detector's decisions, 20 ms."""

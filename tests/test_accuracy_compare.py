@@ -19,7 +19,7 @@ from benchmarks.accuracy.compare_page import page
 from benchmarks.accuracy.hearing import Hearing, NotHeard, Told
 from benchmarks.accuracy.long_session import LongSessions
 from benchmarks.speech import Clip
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from tests.live_server import LiveServer
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streaming_asr.audio import _COMPANDED, AudioDecoder
-from streaming_asr.settings import ChannelMode, Encoding, OptionError, SessionOptions
+from streaming_asr.core.audio import _COMPANDED, AudioDecoder
+from streaming_asr.core.options import ChannelMode, Encoding, OptionError, SessionOptions
 
 RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000)
 

@@ -23,12 +23,12 @@ import pytest
 import soundfile
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from streaming_asr.events import Done
-from streaming_asr.file_stream import stream_file
-from streaming_asr.server.batch import MAX_WAITING, ApiError, Turns
-from streaming_asr.server.fetch import FetchRefused, fetch, is_public
-from streaming_asr.session import Session
-from streaming_asr.settings import SessionOptions
+from streaming_asr.core.events import Done
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.session import Session
+from streaming_asr.engine.file_stream import stream_file
+from streaming_asr.server.openai_http.fetch import FetchRefused, fetch, is_public
+from streaming_asr.server.openai_http.recordings import MAX_WAITING, ApiError, Turns
 from tests.fakes import CAPABILITIES
 from tests.live_server import LiveServer
 from tests.wire import words
@@ -254,7 +254,7 @@ def _offline(path: Path) -> list[tuple[str, float]]:
     """The words of the model's own offline run, beam search over windows of 30 s, and where each begins, seconds."""
     from faster_whisper import WhisperModel
 
-    from streaming_asr.recognizers.whisper_weights import find_weights
+    from streaming_asr.recognizers.whisper.weights import find_weights
 
     model = WhisperModel(str(find_weights(None)), device="cpu", compute_type="int8")
     segments, _ = model.transcribe(str(path), language="en", beam_size=5, word_timestamps=True)

@@ -15,13 +15,13 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from streaming_asr.protocols import openai_realtime
-from streaming_asr.recognizers.base import Capabilities, DecodeJob, Hypothesis
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import Capabilities, DecodeJob, Hypothesis
+from streaming_asr.protocols.openai import realtime as openai_realtime
 from streaming_asr.server.app import Application
-from streaming_asr.server.client_secrets import ClientSecrets, TooManySecrets
+from streaming_asr.server.openai_http.client_secrets import ClientSecrets, TooManySecrets
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.serve import serve
-from streaming_asr.settings import SessionOptions
 from tests.fakes import CAPABILITIES, read
 from tests.wire import run
 

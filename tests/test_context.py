@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from streaming_asr.context import LOCK_AFTER, MAX_PREVIOUS_CHARS, ContextWindow, is_echo, words_of
-from streaming_asr.recognizers.base import Context, Hypothesis
-from streaming_asr.settings import SessionOptions
+from streaming_asr.core.context import LOCK_AFTER, MAX_PREVIOUS_CHARS, ContextWindow, is_echo, words_of
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import Context, Hypothesis
 
 
 def _window(rolling: bool = True, **options: object) -> ContextWindow:

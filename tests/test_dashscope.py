@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from streaming_asr import events
-from streaming_asr.events import EndReason
+from streaming_asr.core import events
+from streaming_asr.core.events import EndReason
+from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, Clear, Close, Finalize, Request, Stop
-from streaming_asr.protocols.dashscope import DashScopeTranslator
-from streaming_asr.settings import SessionOptions
+from streaming_asr.protocols.openai.dashscope import DashScopeTranslator
 from tests.test_openai_realtime import TRANSCRIPTION, Talk, _kinds, _said
 
 

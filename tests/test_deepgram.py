@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from streaming_asr import events
-from streaming_asr.events import EndReason
+from streaming_asr.core import events
+from streaming_asr.core.events import EndReason
+from streaming_asr.core.options import ChannelMode, Encoding, SessionOptions
+from streaming_asr.core.recognizer import Word
 from streaming_asr.protocols.base import (
     NORMAL,
     POLICY,
@@ -29,10 +31,8 @@ from streaming_asr.protocols.base import (
     Send,
     Stop,
 )
-from streaming_asr.protocols.deepgram import LEAST_ENDPOINT_MS, DeepgramTranslator
-from streaming_asr.protocols.deepgram_query import refused
-from streaming_asr.recognizers.base import Word
-from streaming_asr.settings import ChannelMode, Encoding, SessionOptions
+from streaming_asr.protocols.deepgram.listen import LEAST_ENDPOINT_MS, DeepgramTranslator
+from streaming_asr.protocols.deepgram.query import refused
 from tests.fakes import CAPABILITIES
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from streaming_asr import events
-from streaming_asr.events import EndReason
+from streaming_asr.core import events
+from streaming_asr.core.events import EndReason
+from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import NORMAL, Audio, BadRequest, Close, Failure, Finalize, Request, Stop
-from streaming_asr.protocols.deepgram_flux import FluxTranslator
-from streaming_asr.settings import SessionOptions
+from streaming_asr.protocols.deepgram.flux import FluxTranslator
 from tests.test_deepgram import Talk, ended, final, partial, said, started
 
 

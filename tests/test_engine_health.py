@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 
-from streaming_asr.recognizers.base import (
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import (
     Capabilities,
     DecodeFailed,
     DecodeJob,
@@ -21,7 +22,6 @@ from streaming_asr.recognizers.base import (
 )
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.serve import serve
-from streaming_asr.settings import SessionOptions
 from tests.fakes import CAPABILITIES, read
 from tests.wire import Conversation, run
 

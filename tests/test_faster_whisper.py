@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from streaming_asr.recognizers.base import (
+from streaming_asr.core.recognizer import (
     SAMPLE_RATE,
     Audio,
     Context,
@@ -25,8 +25,8 @@ from streaming_asr.recognizers.base import (
     Kind,
     RecognizerUnavailable,
 )
-from streaming_asr.recognizers.faster_whisper import WAITING_PER_WORKER, FasterWhisperRecognizer
-from streaming_asr.recognizers.whisper_decoding import Options, Padding
+from streaming_asr.recognizers.whisper.decoding import Options, Padding
+from streaming_asr.recognizers.whisper.recognizer import WAITING_PER_WORKER, FasterWhisperRecognizer
 
 T = TypeVar("T")
 

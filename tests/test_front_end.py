@@ -26,8 +26,8 @@ from benchmarks.front_end.process import Child, ChildFailed, answer, run
 from benchmarks.front_end.stages import drive, measure_length, measure_stages
 from benchmarks.front_end.trial import CROWD_LATE_MS, LAG_OBJECTIVE_MS, WAIT_OBJECTIVE_MS, Setting, Step, Trial
 from benchmarks.speech import OWN, clips
-from streaming_asr.recognizers.base import SAMPLE_RATE
-from streaming_asr.settings import SessionOptions
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import SAMPLE_RATE
 
 CORES = sorted(os.sched_getaffinity(0))
 SETTING = Setting(seconds=1.5, server_core=CORES[0], crowd_core=CORES[-1])

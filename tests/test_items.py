@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr import events
-from streaming_asr.events import EndReason, Event
-from streaming_asr.protocols.continuation import rest_of
-from streaming_asr.protocols.items import Committed, Grown, ItemEvent, Items, Settled, Started, Stopped
+from streaming_asr.core import events
+from streaming_asr.core.events import EndReason, Event
+from streaming_asr.protocols.openai.continuation import rest_of
+from streaming_asr.protocols.openai.items import Committed, Grown, ItemEvent, Items, Settled, Started, Stopped
 
 
 def _start(number: int, at: int = 0) -> Event:

@@ -9,10 +9,10 @@ from typing import Any
 import openai
 import pytest
 
-from streaming_asr.model_names import ModelNames
+from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import BadRequest, Close, Command, Configure, Open, Opened, Request, Send
+from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.registry import PROTOCOLS
-from streaming_asr.settings import SessionOptions
 from tests.fakes import CAPABILITIES
 from tests.live_server import LiveServer
 

@@ -11,8 +11,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr import events
-from streaming_asr.events import EndReason
+from streaming_asr.core import events
+from streaming_asr.core.events import EndReason
+from streaming_asr.core.options import Encoding, SessionOptions
+from streaming_asr.core.recognizer import Word
 from streaming_asr.protocols import native
 from streaming_asr.protocols.base import (
     POLICY,
@@ -29,8 +31,6 @@ from streaming_asr.protocols.base import (
     Stop,
 )
 from streaming_asr.protocols.native import NativeTranslator
-from streaming_asr.recognizers.base import Word
-from streaming_asr.settings import Encoding, SessionOptions
 from tests.fakes import CAPABILITIES
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr import events
-from streaming_asr.events import EndReason
-from streaming_asr.model_names import ModelNames
+from streaming_asr.core import events
+from streaming_asr.core.events import EndReason
+from streaming_asr.core.options import Encoding, SessionOptions
 from streaming_asr.protocols.base import (
     POLICY,
     Audio,
@@ -29,9 +29,9 @@ from streaming_asr.protocols.base import (
     Request,
     Send,
 )
-from streaming_asr.protocols.openai_session import COMMIT_ENDPOINT_MS, EAGER_ENDPOINTS, LOGPROBS, PARTIALS
-from streaming_asr.protocols.realtime import RealtimeTranslator
-from streaming_asr.settings import Encoding, SessionOptions
+from streaming_asr.protocols.model_names import ModelNames
+from streaming_asr.protocols.openai.dialects import RealtimeTranslator
+from streaming_asr.protocols.openai.session import COMMIT_ENDPOINT_MS, EAGER_ENDPOINTS, LOGPROBS, PARTIALS
 from tests.fakes import CAPABILITIES
 
 ITEM = "item_s1_1"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr.recognizers.repetition import LONGEST_PERIOD, collapse, find_loop
+from streaming_asr.recognizers.common.repetition import LONGEST_PERIOD, collapse, find_loop
 
 
 def ids(text: str) -> list[int]:

@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from streaming_asr.channel import Demand
-from streaming_asr.events import Final, Partial, SpeechEnded
-from streaming_asr.recognizers.base import SAMPLE_RATE, Kind
-from streaming_asr.scheduler import SPARE_WISHES, Busy, Limits, PartialLimit, Scheduler
-from streaming_asr.session import Session
-from streaming_asr.settings import SessionOptions
+from streaming_asr.core.channel import Demand
+from streaming_asr.core.events import Final, Partial, SpeechEnded
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import SAMPLE_RATE, Kind
+from streaming_asr.core.scheduler import SPARE_WISHES, Busy, Limits, PartialLimit, Scheduler
+from streaming_asr.core.session import Session
 from tests.fakes import Simulation, make_session, silence, speech
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming_asr.segmenter import Boundary, Mark, Segmenter, samples_of
-from streaming_asr.settings import SessionOptions
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.segmenter import Boundary, Mark, Segmenter, samples_of
 
 FRAME = 320
 _MS = 16

@@ -20,7 +20,7 @@ import openai
 import pytest
 import soundfile
 
-from streaming_asr.server.fetch import FetchRefused, fetch
+from streaming_asr.server.openai_http.fetch import FetchRefused, fetch
 from tests.live_server import LiveServer
 from tests.wire import words
 

@@ -97,7 +97,7 @@ def _encoded(samples: NDArray[np.int16], encoding: str) -> NDArray[np.generic]:
         return samples
     if encoding == "f32le":
         return samples.astype(np.float32) / 32768
-    from streaming_asr.audio import _COMPANDED, Encoding
+    from streaming_asr.core.audio import _COMPANDED, Encoding
 
     table = _COMPANDED[Encoding(encoding)]
     order = np.argsort(table)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming_asr.events import (
+from streaming_asr.core.events import (
     Done,
     EndReason,
     Event,
@@ -23,7 +23,8 @@ from streaming_asr.events import (
     SpeechStarted,
     Warning,
 )
-from streaming_asr.recognizers.base import (
+from streaming_asr.core.options import ChannelMode, Encoding, OptionError, SessionOptions
+from streaming_asr.core.recognizer import (
     SAMPLE_RATE,
     Audio,
     Context,
@@ -33,8 +34,7 @@ from streaming_asr.recognizers.base import (
     Kind,
     RecognizerDown,
 )
-from streaming_asr.session import Session, SessionStopped
-from streaming_asr.settings import ChannelMode, Encoding, OptionError, SessionOptions
+from streaming_asr.core.session import Session, SessionStopped
 from tests.fakes import CAPABILITIES, FakeDetector, Simulation, check_invariants, make_session, read, silence, speech
 
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from benchmarks.speech import OWN, Clip, NoSpeech, clips, sets
-from streaming_asr.recognizers.base import SAMPLE_RATE
+from streaming_asr.core.recognizer import SAMPLE_RATE
 
 
 def test_the_clips_that_the_repository_carries() -> None:

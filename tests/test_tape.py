@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr.tape import AudioTape
+from streaming_asr.core.tape import AudioTape
 
 
 @given(st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 60_000)), max_size=30))

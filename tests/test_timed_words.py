@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr.spacing import joined
-from streaming_asr.timed_words import plain, timed_words
+from streaming_asr.core.scripts import joined
+from streaming_asr.text.timed_words import plain, timed_words
 
 
 @pytest.mark.parametrize(

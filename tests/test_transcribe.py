@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from streaming_asr.events import Final
-from streaming_asr.recognizers.base import Word
-from streaming_asr.subtitles import CUE_CHARS, cues_of, written
+from streaming_asr.core.events import Final
+from streaming_asr.core.recognizer import Word
+from streaming_asr.text.subtitles import CUE_CHARS, cues_of, written
 from tests.wire import words
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr.recognizers.base import Hypothesis
-from streaming_asr.transcript import Text, Transcript
+from streaming_asr.core.recognizer import Hypothesis
+from streaming_asr.core.transcript import Text, Transcript
 
 
 def _said(text: str) -> Hypothesis:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from streaming_asr.server.turns import SHARE_S, Turns
+from streaming_asr.server.live.fair_loop import SHARE_S, Turns
 
 
 def test_who_came_first_is_served_first_and_the_longest_wait_is_told() -> None:

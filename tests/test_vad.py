@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.speech import OWN, clips
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
-from streaming_asr.silero import CONTEXT, FRAME, WIDTH, Ask, Memory, Network, network
-from streaming_asr.vad import VoiceDetector, decide, make_detector
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
+from streaming_asr.voice.detectors import VoiceDetector, decide, make_detector
+from streaming_asr.voice.silero import CONTEXT, FRAME, WIDTH, Ask, Memory, Network, network
 
 NAMES = ("webrtc", "silero", "cascade")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streaming_asr.recognizers.base import Word
-from streaming_asr.recognizers.word_times import token_starts, words_of
+from streaming_asr.core.recognizer import Word
+from streaming_asr.recognizers.whisper.word_times import token_starts, words_of
 
 
 def words(

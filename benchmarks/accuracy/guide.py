@@ -18,7 +18,7 @@ from benchmarks.accuracy.word_errors import Errors, count_errors, interval, pool
 from benchmarks.accuracy.working import work_through
 from benchmarks.normalization import measure_of, plain_words, units
 from benchmarks.speech import Clip, NoSpeech
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
 GUIDE_ACCURACY = ("500", "500", "0", "0.035")
 """Samples, success, failure, WER; LibriSpeech test-clean."""

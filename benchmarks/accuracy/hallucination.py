@@ -13,7 +13,7 @@ from benchmarks.accuracy.hearing import NotHeard, Source
 from benchmarks.accuracy.working import work_through
 from benchmarks.normalization import plain_words
 from benchmarks.speech import Clip, NoSpeech
-from streaming_asr.recognizers.base import SAMPLE_RATE
+from streaming_asr.core.recognizer import SAMPLE_RATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streaming_asr.recognizers.base import Audio
-from streaming_asr.spacing import joined
+from streaming_asr.core.recognizer import Audio
+from streaming_asr.core.scripts import joined
 
 Told = Callable[[float], None]
 """Is told how many seconds of the audio have been streamed. Must not block."""

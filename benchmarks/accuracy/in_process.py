@@ -14,9 +14,9 @@ import numpy as np
 import psutil
 
 from benchmarks.accuracy.hearing import Hearing, NotHeard, SourceUnavailable, Told
-from streaming_asr.events import Event, Final, Partial
-from streaming_asr.file_stream import stream_file
-from streaming_asr.recognizers.base import (
+from streaming_asr.core.events import Event, Final, Partial
+from streaming_asr.core.options import RECORDED_ENDPOINT_MS, Encoding, OptionError, SessionOptions
+from streaming_asr.core.recognizer import (
     SAMPLE_RATE,
     Audio,
     DecodeFailed,
@@ -27,10 +27,10 @@ from streaming_asr.recognizers.base import (
     RecognizerDown,
     RecognizerUnavailable,
 )
-from streaming_asr.runner import Listener, Runner
-from streaming_asr.scheduler import Scheduler
-from streaming_asr.session import Session
-from streaming_asr.settings import RECORDED_ENDPOINT_MS, Encoding, OptionError, SessionOptions
+from streaming_asr.core.scheduler import Scheduler
+from streaming_asr.core.session import Session
+from streaming_asr.engine.file_stream import stream_file
+from streaming_asr.engine.runner import Listener, Runner
 
 CHUNK_S = 0.05
 TRAILING_S = 1.0

@@ -16,7 +16,7 @@ from benchmarks.accuracy.side_by_side import Column, columns_of
 from benchmarks.accuracy.word_errors import Errors, count_errors
 from benchmarks.normalization import measure_of, units
 from benchmarks.speech import Clip, NoSpeech
-from streaming_asr.recognizers.base import SAMPLE_RATE
+from streaming_asr.core.recognizer import SAMPLE_RATE
 
 LOST_UNITS = 4
 """So many said words in a row without any heard are a lost passage, not a slip of the recognizer."""

@@ -14,7 +14,7 @@ from benchmarks.accuracy.hearing import Source, SourceUnavailable
 from benchmarks.accuracy.in_process import InProcess
 from benchmarks.accuracy.served import Served
 from benchmarks.speech import Clip, NoSpeech, add_speech_option, clips
-from streaming_asr.recognizers.base import Recognizer
+from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.recognizers.choose import recognizer_for
 
 API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
@@ -134,12 +134,12 @@ def _in_process(options: argparse.Namespace) -> InProcess:
 
 def _recognizer(options: argparse.Namespace) -> Recognizer:
     if recognizer_for(options.model) == "vllm":
-        from streaming_asr.recognizers.vllm import VllmRecognizer
+        from streaming_asr.recognizers.vllm.recognizer import VllmRecognizer
 
         return VllmRecognizer(options.model, options.engine)
     if options.engine:
         raise SourceUnavailable(f"unrecognized arguments: {' '.join(options.engine)}")
-    from streaming_asr.recognizers.faster_whisper import FasterWhisperRecognizer
+    from streaming_asr.recognizers.whisper.recognizer import FasterWhisperRecognizer
 
     return FasterWhisperRecognizer(
         options.model, device=options.device, compute_type=options.compute_type, workers=options.workers

@@ -18,7 +18,7 @@ from benchmarks.accuracy.openai_server import OpenAIServer, Request, RequestFail
 from clients.errors import StreamError
 from clients.events import Final, Partial
 from clients.stream import TranscriptionStream, open_stream
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
 _UNHEARD_S = 30.0
 """A stream whose server tells nothing for so long after its end is given up."""

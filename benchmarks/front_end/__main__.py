@@ -31,7 +31,7 @@ from benchmarks.front_end.tables import crowding_table, minutes_table, stages_ta
 from benchmarks.front_end.trial import Farewell, Setting, Step, Trial
 from benchmarks.interruption import INTERRUPTED, heed_sigterm
 from benchmarks.speech import NoSpeech, add_speech_option, clips
-from streaming_asr.settings import OptionError, SessionOptions
+from streaming_asr.core.options import OptionError, SessionOptions
 
 SEARCH = (100, 250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2500, 3000, 4000, 5000)
 """Sessions, from few to more than hold."""

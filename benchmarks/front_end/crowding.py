@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from benchmarks.front_end.material import Material
 from benchmarks.null_recognizer import NullRecognizer, null_hypothesis
-from streaming_asr.recognizers.base import DecodeJob
-from streaming_asr.scheduler import Limits, Scheduler
-from streaming_asr.session import Session
-from streaming_asr.settings import SessionOptions
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import DecodeJob
+from streaming_asr.core.scheduler import Limits, Scheduler
+from streaming_asr.core.session import Session
 
 SLOTS = 64
 DECODE_S = 0.1

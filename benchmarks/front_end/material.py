@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
 _LEVEL_FRAME = SAMPLE_RATE // 100
 """Samples over which the level of the room is taken."""

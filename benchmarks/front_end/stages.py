@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 
 from benchmarks.front_end.material import Material
 from benchmarks.null_recognizer import NullRecognizer, null_hypothesis
-from streaming_asr.audio import AudioDecoder
-from streaming_asr.events import Event
+from streaming_asr.core.audio import AudioDecoder
+from streaming_asr.core.events import Event
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
+from streaming_asr.core.scheduler import Limits, Scheduler
+from streaming_asr.core.session import Session, detector_for
 from streaming_asr.protocols.base import Audio as AudioCommand
 from streaming_asr.protocols.base import Request, Send
 from streaming_asr.protocols.native import NativeTranslator
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio
-from streaming_asr.scheduler import Limits, Scheduler
-from streaming_asr.session import Session, detector_for
-from streaming_asr.settings import SessionOptions
-from streaming_asr.silero import Ask, Asking, network
-from streaming_asr.vad import Deciding, VoiceDetector
+from streaming_asr.voice.detectors import Deciding, VoiceDetector
+from streaming_asr.voice.silero import Ask, Asking, network
 
 
 @dataclass

@@ -11,7 +11,7 @@ import soxr
 from benchmarks.measures.emission import TimedWord
 from benchmarks.speech import Clip
 from benchmarks.word_times import Timed
-from streaming_asr.recognizers.base import SAMPLE_RATE
+from streaming_asr.core.recognizer import SAMPLE_RATE
 
 
 @dataclass(frozen=True, slots=True)

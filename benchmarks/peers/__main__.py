@@ -24,8 +24,8 @@ from benchmarks.peers.table import as_markdown, as_table, remarks
 from benchmarks.setting import setting
 from benchmarks.speech import OWN, Clip, NoSpeech, add_speech_option, clips
 from benchmarks.word_times import timed_words
-from streaming_asr.recognizers.base import SAMPLE_RATE, RecognizerUnavailable
-from streaming_asr.recognizers.whisper_weights import find_weights
+from streaming_asr.core.recognizer import SAMPLE_RATE, RecognizerUnavailable
+from streaming_asr.recognizers.whisper.weights import find_weights
 
 CACHE = Path(__file__).parent.parent.parent / ".peers"
 """Git ignores it."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from benchmarks.adapters import Reading, SessionFailed
-from streaming_asr.spacing import joined
+from streaming_asr.core.scripts import joined
 
 Message = str | bytes
 T = TypeVar("T")

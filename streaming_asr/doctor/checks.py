@@ -101,12 +101,15 @@ def webrtcvad(machine: Machine) -> Check:
 
 def silero(machine: Machine) -> Check:
     """The weights of the neural voice detector, which come with this package."""
-    data = machine.package_file("streaming_asr", "data")
+    data = machine.package_file("streaming_asr", "voice/weights")
     weights = machine.glob(f"{data}/silero*.npz") if data is not None else []
     if weights:
         return Check("Silero weights", "ok", weights[0].name)
-    detail = "this installation lacks streaming_asr/data/silero*.npz: install it again, or in a checkout restore them"
-    return Check("Silero weights", "broken", detail, "git checkout -- streaming_asr/data")
+    detail = (
+        "this installation lacks streaming_asr/voice/weights/silero*.npz: install it again, "
+        "or in a checkout restore them"
+    )
+    return Check("Silero weights", "broken", detail, "git checkout -- streaming_asr/voice/weights")
 
 
 def microphone(machine: Machine) -> Check:

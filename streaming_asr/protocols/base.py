@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from streaming_asr.events import Event
-from streaming_asr.model_names import ModelNames
-from streaming_asr.recognizers.base import Capabilities
-from streaming_asr.settings import SessionOptions
+from streaming_asr.core.events import Event
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import Capabilities
+from streaming_asr.protocols.model_names import ModelNames
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from streaming_asr import events as happenings
-from streaming_asr.events import EndReason, Event
+from streaming_asr.core import events as happenings
+from streaming_asr.core.events import EndReason, Event
+from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.protocols.base import (
     NORMAL,
     POLICY,
@@ -29,7 +30,6 @@ from streaming_asr.protocols.base import (
     Send,
     Stop,
 )
-from streaming_asr.settings import CHANGEABLE, OptionError, SessionOptions
 
 # What the client sends, besides audio as binary messages.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from streaming_asr.protocols.base import WireProtocol
-from streaming_asr.protocols.dashscope import DashScopeTranslator
-from streaming_asr.protocols.deepgram import DeepgramTranslator
-from streaming_asr.protocols.deepgram_flux import FluxTranslator
-from streaming_asr.protocols.deepgram_query import refused
+from streaming_asr.protocols.deepgram.flux import FluxTranslator
+from streaming_asr.protocols.deepgram.listen import DeepgramTranslator
+from streaming_asr.protocols.deepgram.query import refused
 from streaming_asr.protocols.native import NativeTranslator
-from streaming_asr.protocols.realtime import RealtimeTranslator
+from streaming_asr.protocols.openai.dashscope import DashScopeTranslator
+from streaming_asr.protocols.openai.dialects import RealtimeTranslator
 
 PROTOCOLS: Mapping[str, WireProtocol] = {
     "/v1/stream": WireProtocol(NativeTranslator),

@@ -14,14 +14,14 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streaming_asr import __version__
-from streaming_asr.events import Warning
+from streaming_asr.core.events import Warning
+from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.protocols.base import BadRequest, Failure, Refusal, Request, WireProtocol, plain_refusal
 from streaming_asr.protocols.registry import PROTOCOLS
-from streaming_asr.recognizers.base import Recognizer
 from streaming_asr.server.auth import chosen_subprotocol, key_fits, offered_key, origin_fits
-from streaming_asr.server.batch import Batch
-from streaming_asr.server.client_secrets import ClientSecrets, issue_client_secret
-from streaming_asr.server.connection import SHUTDOWN, Connection
+from streaming_asr.server.live.connection import SHUTDOWN, Connection
+from streaming_asr.server.openai_http.client_secrets import ClientSecrets, issue_client_secret
+from streaming_asr.server.openai_http.recordings import Batch
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.pages import page_routes
 from streaming_asr.server.service import Service

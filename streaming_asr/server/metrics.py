@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from streaming_asr.events import Event, Final, Partial, SpeechEnded, SpeechStarted
-from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Hypothesis, Kind
+from streaming_asr.core.events import Event, Final, Partial, SpeechEnded, SpeechStarted
+from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Kind
 
 LAG_INTERVAL_S = 0.25
 _LATENCY = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)

@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streaming_asr.settings import OptionError, SessionOptions
+from streaming_asr.core.options import OptionError, SessionOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,11 @@ from types import FrameType
 
 import uvicorn
 
+from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.protocols.base import INTERNAL, Failure
-from streaming_asr.recognizers.base import Recognizer, RecognizerUnavailable
 from streaming_asr.server.app import Application
+from streaming_asr.server.live.websocket import DirectWebSocket
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.websocket import DirectWebSocket
 
 logger = logging.getLogger(__name__)
 

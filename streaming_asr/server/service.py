@@ -10,18 +10,18 @@ import secrets
 import time
 from collections.abc import Callable
 
-from streaming_asr.events import Warning
-from streaming_asr.model_names import ModelNames
+from streaming_asr.core.events import Warning
+from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.core.recognizer import Health, Recognizer, Supervised
+from streaming_asr.core.scheduler import Busy, Limits, Scheduler
+from streaming_asr.core.session import Session, detector_for
+from streaming_asr.engine.runner import Listener, Runner
 from streaming_asr.protocols.base import RESTART, TRY_LATER, Failure
-from streaming_asr.recognizers.base import Health, Recognizer, Supervised
-from streaming_asr.runner import Listener, Runner
-from streaming_asr.scheduler import Busy, Limits, Scheduler
-from streaming_asr.server.ears import Ears
+from streaming_asr.protocols.model_names import ModelNames
+from streaming_asr.server.live.fair_loop import Turns
+from streaming_asr.server.live.voice_batches import Ears
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.turns import Turns
-from streaming_asr.session import Session, detector_for
-from streaming_asr.settings import OptionError, SessionOptions
 
 logger = logging.getLogger(__name__)
 

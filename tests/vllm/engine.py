@@ -15,13 +15,13 @@ import numpy as np
 import psutil
 import soundfile
 
-from streaming_asr.models.base import Completion, Request
-from streaming_asr.models.qwen3_asr import Qwen3ASR
-from streaming_asr.models.qwen3_audio import AudioInput, Form, Geometry, UtteranceAudio, prompt_of
-from streaming_asr.models.qwen3_prompt import Qwen3Prompt
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio, Context, Health
-from streaming_asr.recognizers.vllm import VllmRecognizer
-from streaming_asr.recognizers.vllm_engine import RestartPolicy
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, Health
+from streaming_asr.recognizers.vllm.engine import RestartPolicy
+from streaming_asr.recognizers.vllm.models.base import Completion, Request
+from streaming_asr.recognizers.vllm.models.qwen3_asr import Qwen3ASR
+from streaming_asr.recognizers.vllm.models.qwen3_audio import AudioInput, Form, Geometry, UtteranceAudio, prompt_of
+from streaming_asr.recognizers.vllm.models.qwen3_prompt import Qwen3Prompt
+from streaming_asr.recognizers.vllm.recognizer import VllmRecognizer
 
 # Two small cores are enough for these models, and compiling for them would take longer than the tests.
 OPTIONS = (

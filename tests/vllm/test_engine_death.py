@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from streaming_asr.models.base import Request
-from streaming_asr.recognizers.base import DecodeFailed, DecodeJob, Health, Hypothesis, Kind, RecognizerDown
-from streaming_asr.recognizers.vllm_engine import RestartPolicy, State, SupervisedEngine
+from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Health, Hypothesis, Kind, RecognizerDown
+from streaming_asr.recognizers.vllm.engine import RestartPolicy, State, SupervisedEngine
+from streaming_asr.recognizers.vllm.models.base import Request
 from tests.vllm.engine import LiveEngine, engine_processes, speech, until
 
 SECOND = 16_000
@@ -60,7 +60,7 @@ def test_a_killed_engine_comes_back_and_says_the_same(engine: LiveEngine, libriv
 SERVER = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from streaming_asr.recognizers.vllm import VllmRecognizer
+from streaming_asr.recognizers.vllm.recognizer import VllmRecognizer
 from tests.vllm.engine import OPTIONS
 
 async def main():

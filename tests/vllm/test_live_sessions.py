@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from streaming_asr.events import Event, Final, Partial, SpeechStarted
-from streaming_asr.recognizers.base import SAMPLE_RATE, DecodeFailed, DecodeJob, Hypothesis, Kind
-from streaming_asr.runner import Runner
-from streaming_asr.scheduler import Scheduler
-from streaming_asr.session import Session
-from streaming_asr.settings import Encoding, SessionOptions
+from streaming_asr.core.events import Event, Final, Partial, SpeechStarted
+from streaming_asr.core.options import Encoding, SessionOptions
+from streaming_asr.core.recognizer import SAMPLE_RATE, DecodeFailed, DecodeJob, Hypothesis, Kind
+from streaming_asr.core.scheduler import Scheduler
+from streaming_asr.core.session import Session
+from streaming_asr.engine.runner import Runner
 from tests.fakes import check_invariants
 from tests.vllm.engine import LiveEngine, speech, until
 

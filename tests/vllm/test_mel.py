@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from transformers import WhisperFeatureExtractor
 
-from streaming_asr.models.mel import HOP, LogMel, floor_of, normalize
-from streaming_asr.recognizers.base import Audio
+from streaming_asr.core.recognizer import Audio
+from streaming_asr.recognizers.vllm.models.mel import HOP, LogMel, floor_of, normalize
 from tests.vllm.engine import speech
 
 

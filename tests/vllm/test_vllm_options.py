@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from streaming_asr.models.qwen3_audio import Form, Geometry, choose_form
-from streaming_asr.recognizers.vllm_options import DEFAULTS, defaults_for, engine_help, parse_engine_options
+from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, Geometry, choose_form
+from streaming_asr.recognizers.vllm.options import DEFAULTS, defaults_for, engine_help, parse_engine_options
 
 MODEL = "Qwen/Qwen3-ASR-1.7B"
 

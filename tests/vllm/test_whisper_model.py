@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streaming_asr.models import whisper as module
-from streaming_asr.models.base import Completion, Request
-from streaming_asr.models.whisper import Whisper
-from streaming_asr.recognizers.base import Context, DecodeJob, Hypothesis, Kind
+from streaming_asr.core.recognizer import Context, DecodeJob, Hypothesis, Kind
+from streaming_asr.recognizers.vllm.models import whisper as module
+from streaming_asr.recognizers.vllm.models.base import Completion, Request
+from streaming_asr.recognizers.vllm.models.whisper import Whisper
 
 END, START, ENGLISH, FRENCH, TRANSCRIBE, EARLIER, PLAIN = 50257, 50258, 50259, 50265, 50359, 50361, 50363
 

@@ -1,0 +1,347 @@
+"""One channel of a session: 16 kHz samples in -> events out; jobs out, results in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from streaming_asr.core.context import ContextWindow, is_echo
+from streaming_asr.core.events import (
+    EndReason,
+    Event,
+    Final,
+    Finalized,
+    Partial,
+    SpeechEnded,
+    SpeechResumed,
+    SpeechStarted,
+    Warning,
+)
+from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.core.recognizer import (
+    SAMPLE_RATE,
+    Audio,
+    Capabilities,
+    DecodeFailed,
+    DecodeJob,
+    Hypothesis,
+    Kind,
+    RecognizerDown,
+    Word,
+)
+from streaming_asr.core.segmenter import Boundary, Mark, Segmenter
+from streaming_asr.core.tape import AudioTape
+from streaming_asr.core.utterance import Utterance
+from streaming_asr.voice.detectors import VoiceDetector
+from streaming_asr.voice.silero import Asking
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A decode that is wanted."""
+
+    kind: Kind
+    since: float
+    """Seconds; when it became wanted, for partials when the last one began."""
+    utterance: Utterance
+
+    def urgency(self) -> tuple[Kind, float]:
+        """Sorts the most urgent first."""
+        return self.kind, self.since
+
+
+def ms_of(samples: int) -> int:
+    return samples * 1000 // SAMPLE_RATE
+
+
+class Channel:
+    """Hears one speaker (or a mix) and keeps what is not yet transcribed.
+
+    Args:
+        key: unique within the process; begins the utterance names that recognizers see.
+        index: of this channel in the session, from 0.
+        next_number: numbers the session's utterances.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        index: int,
+        options: SessionOptions,
+        capabilities: Capabilities,
+        detector: VoiceDetector,
+        next_number: Callable[[], int],
+    ) -> None:
+        self._key = key
+        self._index = index
+        self._options = options
+        self._capabilities = capabilities
+        self._detector = detector
+        self._next_number = next_number
+        self._segmenter = Segmenter(detector.frame_samples, options)
+        self._tape = AudioTape()
+        self._context = ContextWindow(options, rolling=self._rolls(options))
+        self._utterances: deque[Utterance] = deque()
+        """Those without a published final, oldest first; only the last may be open."""
+        self._finalizing: deque[tuple[int, int]] = deque()
+        """(last utterance number, position) of finalizes that wait for finals."""
+        self._released: list[str] = []
+        self._dropped_jobs: list[int] = []
+        self._abandoned = False
+
+    @property
+    def held_samples(self) -> int:
+        """Audio kept for utterances that have no final yet, and for the pre-roll of the next."""
+        return len(self._tape)
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._utterances)
+
+    @property
+    def speaking(self) -> bool:
+        return self._segmenter.open
+
+    def reconfigure(self, options: SessionOptions, detector: VoiceDetector | None = None) -> None:
+        """Use other options from here on, and another voice detector if one is given.
+
+        Raises:
+            OptionError: the detector's frames are of another length.
+        """
+        if detector is not None:
+            if detector.frame_samples != self._detector.frame_samples:
+                raise OptionError("vad", f"{options.vad} can't take over in mid-stream from {self._options.vad}")
+            self._detector = detector
+        self._options = options
+        self._segmenter.reconfigure(options)
+        self._context.reconfigure(options, rolling=self._rolls(options))
+
+    def receiving(self, samples: Audio, now: float) -> Asking[list[Event]]:
+        """Take the next samples, shape ``[n]``; returns the events."""
+        self._tape.append(samples)
+        frame = self._detector.frame_samples
+        start = self._segmenter.position
+        count = (self._tape.end - start) // frame
+        if not count:
+            return []
+        frames = self._tape.slice(start, start + count * frame).reshape(count, frame)
+        energies = np.einsum("ij,ij->i", frames, frames) / frame
+        decisions = yield from self._detector.deciding(frames)
+        if self._abandoned:
+            return []
+        boundaries = self._segmenter.push(decisions, energies)
+        events = self._apply(boundaries, EndReason.ENDPOINT, now) if boundaries else []
+        self._forget()
+        return events
+
+    def finalize(self, reason: EndReason, now: float) -> list[Event]:
+        """End the open utterance now; `Finalized` follows once all that was heard has its finals."""
+        position = self._tape.end
+        events = self._apply(self._segmenter.finalize(position), reason, now)
+        if reason is EndReason.FINALIZE:
+            last = self._utterances[-1].number if self._utterances else 0
+            if (last, position) not in self._finalizing:
+                self._finalizing.append((last, position))
+            events += self._publish()
+        self._forget()
+        return events
+
+    def clear(self) -> None:
+        """Drop the open utterance: it gets no final. Ended ones still do."""
+        self._segmenter.clear(self._tape.end)
+        if self._utterances and not self._utterances[-1].ended:
+            dropped = self._utterances.pop()
+            self._dropped_jobs += dropped.in_flight
+            self._released.append(self._name(dropped))
+        self._forget()
+
+    def demand(self) -> Demand | None:
+        """The most urgent decode wanted, or None."""
+        if not self._utterances:
+            return None
+        return min(self._demands(), default=None, key=Demand.urgency)
+
+    def take_job(self, job: int, now: float) -> DecodeJob:
+        """Make the most urgent job, from the audio of this moment. Only while `demand` is not None."""
+        demand = min(self._demands(), key=Demand.urgency)
+        utterance = demand.utterance
+        flight = utterance.begin(job, demand.kind, self._tape.end, self._context.build(), now)
+        return DecodeJob(
+            id=job,
+            kind=flight.kind,
+            utterance=self._name(utterance),
+            audio=self._tape.slice(utterance.start, flight.end),
+            context=flight.context,
+            language=self._context.language,
+            prefix=flight.prefix if self._capabilities.prefix_forcing else (),
+            word_times=self._options.word_times and flight.kind is not Kind.PARTIAL,
+        )
+
+    def _demands(self) -> Iterator[Demand]:
+        for index, utterance in enumerate(self._utterances):
+            kind = utterance.wants(self._tape.end, self._options)
+            if kind is None or (index and self._context.rolling and kind is not Kind.PARTIAL):
+                # With rolling context a final is told the one before, so it waits for it.
+                continue
+            yield Demand(kind, utterance.wanted_since, utterance)
+
+    def complete(self, job: int, hypothesis: Hypothesis, now: float) -> list[Event]:
+        """Take a job's result. A job that is not in flight (any more) is passed over."""
+        utterance = self._owner(job)
+        if utterance is None:
+            return []
+        flight = utterance.in_flight[job]
+        voiced_s = (flight.end - utterance.speech_start) / SAMPLE_RATE
+        if is_echo(hypothesis.text, flight.context, voiced_s):
+            utterance.suspect(job)
+            return []
+        events: list[Event] = []
+        changed = utterance.decoded(job, hypothesis, self._options)
+        speculative = flight.kind is Kind.SPECULATIVE and utterance.final_end == flight.end
+        if changed or (speculative and not utterance.ended and utterance.transcript.revision):
+            events.append(self._partial(utterance, flight.end, speculative))
+        events += self._publish()
+        self._forget()
+        return events
+
+    def fail(self, job: int, error: DecodeFailed, now: float) -> list[Event]:
+        """Take a job's failure; finals are tried again, and given up after a few times."""
+        utterance = self._owner(job)
+        if utterance is None:
+            return []
+        utterance.failed(job, counts=not isinstance(error, RecognizerDown), now=now)
+        events = self._publish()
+        self._forget()
+        return events
+
+    def take_superseded(self) -> list[int]:
+        """Jobs in flight whose results no longer matter. Each is named once."""
+        jobs, self._dropped_jobs = self._dropped_jobs, []
+        for utterance in self._utterances:
+            for job in utterance.superseded():
+                del utterance.in_flight[job]
+                jobs.append(job)
+        return jobs
+
+    def take_released(self) -> list[str]:
+        """Names of utterances that no further job will be about. Each is named once."""
+        released, self._released = self._released, []
+        return released
+
+    def abandon(self) -> None:
+        """Nobody listens any more: give up what is pending."""
+        self._abandoned = True
+        self._released += [self._name(utterance) for utterance in self._utterances]
+        self._utterances.clear()
+        self._finalizing.clear()
+
+    def _rolls(self, options: SessionOptions) -> bool:
+        if not self._capabilities.context:
+            return False
+        return self._capabilities.rolling_context if options.rolling_context is None else options.rolling_context
+
+    def _name(self, utterance: Utterance) -> str:
+        return f"{self._key}/{utterance.number}"
+
+    def _owner(self, job: int) -> Utterance | None:
+        return next((utterance for utterance in self._utterances if job in utterance.in_flight), None)
+
+    def _apply(self, boundaries: list[Boundary], reason: EndReason, now: float) -> list[Event]:
+        events: list[Event] = []
+        for boundary in boundaries:
+            if boundary.mark is Mark.ONSET:
+                utterance = Utterance(self._next_number(), boundary.position, boundary.speech, now)
+                self._utterances.append(utterance)
+                events.append(SpeechStarted(utterance.number, self._index, ms_of(boundary.speech)))
+                continue
+            utterance = self._utterances[-1]
+            if boundary.mark is Mark.PAUSE:
+                utterance.pause(boundary.position, boundary.speech, now)
+            elif boundary.mark is Mark.RESUME:
+                if utterance.result is not None:
+                    events.append(SpeechResumed(utterance.number, self._index, ms_of(boundary.position)))
+                utterance.resume()
+            else:
+                why = EndReason.LENGTH if boundary.mark is Mark.CUT else reason
+                utterance.end(boundary.position, boundary.speech, why, now)
+                start, end = ms_of(utterance.speech_start), ms_of(boundary.speech)
+                events.append(SpeechEnded(utterance.number, self._index, start, end, why))
+                events += self._publish()
+        return events
+
+    def _partial(self, utterance: Utterance, heard: int, speculative: bool) -> Partial:
+        transcript = utterance.transcript
+        return Partial(
+            utterance=utterance.number,
+            channel=self._index,
+            revision=transcript.revision,
+            stable=transcript.text.stable,
+            tentative=transcript.text.tentative,
+            language=transcript.language,
+            start_ms=ms_of(utterance.speech_start),
+            end_ms=ms_of(heard),
+            speculative=speculative,
+        )
+
+    def _publish(self) -> list[Event]:
+        """The finals that are ready, in the order they were spoken; each `Finalized` right after those it awaits."""
+        events = self._finalized()
+        while self._utterances and self._utterances[0].settled:
+            utterance = self._utterances.popleft()
+            self._released.append(self._name(utterance))
+            events += self._final(utterance)
+            events += self._finalized()
+        return events
+
+    def _finalized(self) -> list[Event]:
+        events: list[Event] = []
+        oldest = self._utterances[0].number if self._utterances else None
+        while self._finalizing and (oldest is None or oldest > self._finalizing[0][0]):
+            events.append(Finalized(self._index, ms_of(self._finalizing.popleft()[1])))
+        return events
+
+    def _final(self, utterance: Utterance) -> list[Event]:
+        hypothesis = utterance.result
+        events: list[Event] = []
+        if hypothesis is None:
+            text = utterance.transcript.text
+            hypothesis = Hypothesis(pieces=(text.stable + text.tentative,), language=utterance.transcript.language)
+            message = "The recognizer failed on this utterance; its final is the latest partial text."
+            events.append(Warning("decode_failed", message, self._index, utterance.number))
+        text_ = hypothesis.text.strip()
+        self._context.add_final(text_, hypothesis)
+        offset = ms_of(utterance.start)
+        words = None
+        if self._options.word_times and hypothesis.words is not None:
+            words = tuple(
+                Word(word.text, word.start_ms + offset, word.end_ms + offset, word.probability)
+                for word in hypothesis.words
+            )
+        logprobs = None
+        if hypothesis.logprobs is not None:
+            logprobs = tuple(zip(hypothesis.pieces, hypothesis.logprobs, strict=True))
+        events.append(
+            Final(
+                utterance=utterance.number,
+                channel=self._index,
+                text=text_,
+                language=hypothesis.language if text_ else None,
+                start_ms=ms_of(utterance.speech_start),
+                end_ms=ms_of(utterance.speech_end),
+                confidence=hypothesis.confidence if text_ else None,
+                words=words,
+                logprobs=logprobs,
+            )
+        )
+        return events
+
+    def _forget(self) -> None:
+        """Keep only the audio that is still needed. Not while boundaries are yet to be applied: they may begin an
+        utterance further back than a later one could."""
+        keep = self._segmenter.position - self._segmenter.look_back
+        if self._utterances:
+            keep = min(keep, self._utterances[0].start)
+        self._tape.forget_before(keep)

@@ -1,0 +1,114 @@
+"""What happens in a session, in words of no protocol.
+
+Times are milliseconds of the stream: 0 is the first sample the client sent. `utterance` counts from 1 in each session.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from streaming_asr.core.recognizer import Word
+
+
+class EndReason(str, enum.Enum):
+    """Why an utterance ended."""
+
+    ENDPOINT = "endpoint"
+    """Silence lasted as long as the endpoint asks."""
+    FINALIZE = "finalize"
+    """The client asked."""
+    LENGTH = "length"
+    """It reached the longest allowed; the next utterance continues it."""
+    STOP = "stop"
+    """The stream ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    utterance: int
+    channel: int
+    start_ms: int
+    """Where the first voiced frame begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    utterance: int
+    channel: int
+    revision: int
+    """Counts from 1 in each utterance."""
+    stable: str
+    """Only ever extended within an utterance."""
+    tentative: str
+    """Follows `stable` directly, its own spaces included; replaced by each revision."""
+    language: str | None
+    start_ms: int
+    end_ms: int
+    """How far into the stream this text has heard."""
+    speculative: bool = False
+    """Made at a pause: if the silence holds to the endpoint, this text is the final."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechResumed:
+    """Speech went on after a pause whose speculative text had been shown."""
+
+    utterance: int
+    channel: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    utterance: int
+    channel: int
+    start_ms: int
+    end_ms: int
+    """Where the last voiced frame ends."""
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The text of one utterance; exactly one each, in the order they were spoken. Empty when nothing was said."""
+
+    utterance: int
+    channel: int
+    text: str
+    language: str | None
+    start_ms: int
+    end_ms: int
+    confidence: float | None
+    words: tuple[Word, ...] | None
+    """In stream time. None where the recognizer has none, or the session asked for none."""
+    logprobs: tuple[tuple[str, float], ...] | None = None
+    """Each token's text and natural log-probability, where the recognizer has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """Something the client should know; the session goes on."""
+
+    code: str
+    message: str
+    channel: int | None = None
+    utterance: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finalized:
+    """Everything received before a `finalize` has had its final."""
+
+    channel: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing is pending, nothing more will come."""
+
+    audio_ms: int
+
+
+Event = SpeechStarted | Partial | SpeechResumed | SpeechEnded | Final | Finalized | Warning | Done

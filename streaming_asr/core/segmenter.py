@@ -1,0 +1,209 @@
+"""Voiced and unvoiced frames -> utterances: onset, pause, endpoint, forced cut.
+
+Positions are 16 kHz samples of the channel. Utterances never overlap, and every frame that is voiced while an
+utterance is open, or whose run opened it, belongs to exactly one; only runs too short to be speech belong to none.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import SAMPLE_RATE
+
+CUT_SEARCH_S = 8.0
+"""A forced cut looks for its pause in this much audio before the limit, and in half the longest utterance at most."""
+_QUIET_SPAN_MS = 160
+"""A pause is judged by the mean level of this much audio around it."""
+_UNVOICED_BONUS_DB = 10.0
+"""How much quieter a frame counts for being unvoiced."""
+_SILENT = 1e-12
+"""Below this energy, -120 dB, all is equally silent."""
+
+
+class Mark(enum.Enum):
+    """What happened at a boundary."""
+
+    ONSET = "onset"
+    PAUSE = "pause"
+    RESUME = "resume"
+    END = "end"
+    CUT = "cut"
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    mark: Mark
+    position: int
+    """ONSET: the utterance's first sample, pre-roll included. PAUSE, END, CUT: where it would end, or ends (exclusive).
+    RESUME: the first sample that is voiced again."""
+    speech: int
+    """ONSET: the first voiced sample. PAUSE, END, CUT: the end of the last voiced frame. RESUME: as `position`."""
+
+
+def samples_of(ms: float) -> int:
+    return round(ms * SAMPLE_RATE / 1000)
+
+
+class Segmenter:
+    """Finds the utterances of one channel, frame by frame.
+
+    Args:
+        frame_samples: length of each frame.
+        options: `onset_ms`, `pre_roll_ms`, `pause_ms`, `endpoint_ms`, `max_utterance_s`.
+    """
+
+    def __init__(self, frame_samples: int, options: SessionOptions) -> None:
+        self._frame = frame_samples
+        self.position = 0
+        """End of the last frame seen."""
+        self.open = False
+        """Whether an utterance is open."""
+        self._floor = 0
+        """No utterance may begin before this: the end of the last one."""
+        self._start = 0
+        self._voiced_end = 0
+        self._paused = False
+        self._configure(options)
+        self._recent: deque[bool] = deque(maxlen=self._onset_window)
+        searched = min(samples_of(CUT_SEARCH_S * 1000), self._longest // 2)
+        self._history: deque[tuple[bool, float]] = deque(maxlen=max(1, searched // frame_samples))
+
+    def _configure(self, options: SessionOptions) -> None:
+        self._onset_frames = max(1, -(-samples_of(options.onset_ms) // self._frame))
+        self._onset_window = 2 * self._onset_frames
+        self._pre_roll = samples_of(options.pre_roll_ms)
+        self._endpoint = None if options.endpoint_ms is None else samples_of(options.endpoint_ms)
+        self._pause = samples_of(options.pause_ms)
+        if self._endpoint is not None:
+            self._pause = min(self._pause, self._endpoint)
+        self._longest = samples_of(options.max_utterance_s * 1000)
+
+    def reconfigure(self, options: SessionOptions) -> None:
+        """Use other pause and endpoint lengths from the next frame on."""
+        self._configure(options)
+
+    @property
+    def look_back(self) -> int:
+        """Samples before `position` that an onset may still claim."""
+        return self._pre_roll + self._onset_window * self._frame
+
+    def push(self, voiced: NDArray[np.bool_], energies: NDArray[np.float32]) -> list[Boundary]:
+        """Take the next frames.
+
+        Args:
+            voiced: shape ``[k]``.
+            energies: each frame's mean squared sample, shape ``[k]``, for forced cuts.
+        """
+        boundaries: list[Boundary] = []
+        heard = list(zip(voiced.tolist(), energies.tolist(), strict=True))
+        if not self.open and not voiced.any():
+            self.position += len(heard) * self._frame
+            self._recent.extend(is_voiced for is_voiced, _ in heard)
+            self._history.extend(heard)
+            return boundaries
+        for is_voiced, energy in heard:
+            self.position += self._frame
+            if self.open:
+                self._in_speech(is_voiced, energy, boundaries)
+            else:
+                self._in_silence(is_voiced, energy, boundaries)
+        return boundaries
+
+    def finalize(self, position: int) -> list[Boundary]:
+        """End the open utterance now. A run of voiced frames too short for an onset counts as one here.
+
+        Args:
+            position: end of the audio received, at most one frame beyond the last frame pushed.
+        """
+        boundaries: list[Boundary] = []
+        if not self.open and any(self._recent):
+            self._begin(boundaries)
+        if self.open:
+            boundaries.append(self._end(Mark.END, min(position, self._voiced_end + self._pause)))
+        # Samples of an unfinished frame were heard with what went before; a later utterance may not have them too.
+        self._floor = max(self._floor, position)
+        self._recent.clear()
+        return boundaries
+
+    def clear(self, position: int) -> None:
+        """Forget the open utterance and all that led to one; the next begins at `position` or later."""
+        self.open = False
+        self._floor = max(self._floor, position)
+        self._recent.clear()
+        self._history.clear()
+
+    def _in_silence(self, voiced: bool, energy: float, boundaries: list[Boundary]) -> None:
+        self._recent.append(voiced)
+        self._history.append((voiced, energy))
+        if voiced and sum(self._recent) >= self._onset_frames:
+            self._begin(boundaries)
+
+    def _begin(self, boundaries: list[Boundary]) -> None:
+        recent = list(self._recent)
+        first = self.position - (len(recent) - recent.index(True)) * self._frame
+        last = self.position - (recent[::-1].index(True)) * self._frame
+        first = max(first, self._floor)
+        self._start = max(first - self._pre_roll, self._floor)
+        self._voiced_end = last
+        self._paused = False
+        self.open = True
+        boundaries.append(Boundary(Mark.ONSET, self._start, first))
+
+    def _in_speech(self, voiced: bool, energy: float, boundaries: list[Boundary]) -> None:
+        self._history.append((voiced, energy))
+        if voiced:
+            if self._paused:
+                self._paused = False
+                resumed = self.position - self._frame
+                boundaries.append(Boundary(Mark.RESUME, resumed, resumed))
+            self._voiced_end = self.position
+        else:
+            silence = self.position - self._voiced_end
+            if self._endpoint is not None and silence >= self._endpoint:
+                boundaries.append(self._end(Mark.END, self._voiced_end + self._pause))
+                return
+            if not self._paused and silence >= self._pause:
+                self._paused = True
+                boundaries.append(Boundary(Mark.PAUSE, self._voiced_end + self._pause, self._voiced_end))
+        if self.position - self._start + self._frame > self._longest:
+            self._cut(boundaries)
+
+    def _end(self, mark: Mark, position: int) -> Boundary:
+        self.open = False
+        self._floor = position
+        self._recent.clear()
+        self._history.clear()
+        return Boundary(mark, position, min(position, self._voiced_end))
+
+    def _cut(self, boundaries: list[Boundary]) -> None:
+        """End the utterance at the best pause of its last seconds; what follows is the next one."""
+        cut = self._best_pause()
+        if self._voiced_end <= cut:
+            # Nothing voiced remains: an end like any other, and silence goes on from here.
+            boundaries.append(self._end(Mark.CUT, cut))
+            return
+        voiced_end = self._voiced_end
+        recent = [voiced for voiced, _ in self._history][-((self.position - cut) // self._frame) :]
+        heard = self.position - len(recent) * self._frame
+        first = heard + recent.index(True) * self._frame
+        boundaries.append(Boundary(Mark.CUT, cut, min(cut, voiced_end)))
+        self._floor = self._start = cut
+        self._paused = False
+        boundaries.append(Boundary(Mark.ONSET, cut, first))
+        self._history.clear()
+
+    def _best_pause(self) -> int:
+        """Frame boundary in the quietest spot of the last `CUT_SEARCH_S`; the later one where equal."""
+        voiced, energies = np.array(self._history, np.float64).T
+        levels = 10 * np.log10(np.maximum(energies, _SILENT)) - _UNVOICED_BONUS_DB * (1 - voiced)
+        span = min(len(levels), max(1, samples_of(_QUIET_SPAN_MS) // self._frame))
+        means = np.convolve(levels, np.ones(span) / span, mode="valid")
+        quietest = len(means) - 1 - int(np.argmin(means[::-1]))
+        frames_after = len(levels) - (quietest + span // 2)
+        return self.position - frames_after * self._frame

@@ -1,0 +1,281 @@
+"""One stream: wire audio in -> events out; decode jobs out, hypotheses in. No sockets, no clock, no event loop."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_asr.core.audio import AudioDecoder
+from streaming_asr.core.channel import Channel, Demand, ms_of
+from streaming_asr.core.events import Done, EndReason, Event, Warning
+from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
+from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, DecodeJob, Hypothesis
+from streaming_asr.voice.detectors import VoiceDetector, make_detector
+from streaming_asr.voice.silero import Asking, answered
+
+LIVE_SLACK_S = 2.0
+"""Audio that came this much faster than real time still counts as live: networks bunch it."""
+
+
+class SessionStopped(Exception):
+    """Audio or a command came after the stop."""
+
+
+def detector_for(options: SessionOptions) -> VoiceDetector:
+    """A fresh voice detector as the session asks."""
+    return make_detector(options.vad, threshold=options.vad_threshold)
+
+
+class Session:
+    """State of one stream, whatever its protocol.
+
+    Args:
+        key: unique within the process.
+        options: of this stream; refused when the recognizer can't do them.
+        capabilities: of the recognizer.
+        detector: makes a fresh voice detector for each channel.
+
+    Raises:
+        OptionError: the recognizer can't do what an option asks.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        options: SessionOptions,
+        capabilities: Capabilities,
+        detector: Callable[[SessionOptions], VoiceDetector] = detector_for,
+    ) -> None:
+        self.key = key
+        self.recorded = False
+        """Whether the audio is a recording: it never counts as live. Set before any audio comes."""
+        self._capabilities = capabilities
+        self._make_detector = detector
+        self.options = _fitted(options, capabilities)
+        self._decoder = AudioDecoder(options)
+        numbers = itertools.count(1)
+        self._channels = [
+            Channel(f"{key}.{index}", index, self.options, capabilities, detector(options), lambda: next(numbers))
+            for index in range(self._decoder.tracks)
+        ]
+        self._samples = 0
+        self._began: float | None = None
+        self._stopped = False
+        self._done = False
+        self._warned: set[str] = set()
+
+    @property
+    def bytes_per_second(self) -> int:
+        """Of the wire's audio."""
+        return self._decoder.bytes_per_second
+
+    @property
+    def tracks(self) -> int:
+        """Transcripts made side by side: one, or one a channel."""
+        return len(self._channels)
+
+    @property
+    def audio_ms(self) -> int:
+        """Length of the stream so far."""
+        return ms_of(self._samples)
+
+    def live(self, now: float) -> bool:
+        """Whether the audio comes as it is spoken, rather than faster, as from a file."""
+        if self.recorded:
+            return False
+        return self._began is None or self._samples / SAMPLE_RATE - (now - self._began) <= LIVE_SLACK_S
+
+    @property
+    def held_s(self) -> float:
+        """Seconds of audio kept because it still needs decoding, summed over the channels."""
+        return sum(channel.held_samples for channel in self._channels) / SAMPLE_RATE
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    @property
+    def done(self) -> bool:
+        """Whether `Done` has been given out: nothing is pending, nothing more will come."""
+        return self._done
+
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance is open."""
+        return any(channel.speaking for channel in self._channels)
+
+    @property
+    def pending(self) -> bool:
+        """Whether an utterance still waits for its final."""
+        return any(channel.pending for channel in self._channels)
+
+    def receive(self, data: bytes | memoryview, now: float) -> list[Event]:
+        """Take wire audio of any length; `now` in seconds.
+
+        Raises:
+            SessionStopped: after `stop`.
+        """
+        return answered(self.receiving(data, now))
+
+    def receiving(self, data: bytes | memoryview, now: float) -> Asking[list[Event]]:
+        """As `receive`, but what the voice detector asks is left to the caller, who may answer many sessions at once.
+        Until it is answered, results of decodes may be given to the session, and nothing else.
+        """
+        self._check_open()
+        if self._began is None:
+            self._began = now
+        events = yield from self._hearing(self._decoder.decode(data), now)
+        return events + self._flaw_warnings()
+
+    def finalize(self, now: float) -> list[Event]:
+        """End the open utterances now; `Finalized` follows, for each channel, once their finals are out.
+
+        Raises:
+            SessionStopped: after `stop`.
+        """
+        self._check_open()
+        events = self._hear(self._decoder.flush(), now)
+        for channel in self._channels:
+            events += channel.finalize(EndReason.FINALIZE, now)
+        return events
+
+    def stop(self, now: float) -> list[Event]:
+        """No more audio comes. Everything pending is still transcribed, then `Done` is given out."""
+        if self._stopped:
+            return []
+        self._stopped = True
+        events = self._hear(self._decoder.end(), now)
+        for channel in self._channels:
+            events += channel.finalize(EndReason.STOP, now)
+        return events + self._flaw_warnings() + self._finish()
+
+    def clear(self, now: float) -> list[Event]:
+        """Drop the open utterances: they get no final. Ended ones still do.
+
+        Raises:
+            SessionStopped: after `stop`.
+        """
+        self._check_open()
+        events = self._hear(self._decoder.flush(), now)
+        for channel in self._channels:
+            channel.clear()
+        return events
+
+    def configure(self, now: float, **changes: object) -> list[Event]:
+        """Change some options while audio flows; another `encoding` or `sample_rate` is that of the next audio.
+
+        Raises:
+            OptionError: a value is wrong, or the option can only be set before the first audio.
+            SessionStopped: after `stop`.
+        """
+        self._check_open()
+        for name in changes:
+            if name not in CHANGEABLE:
+                raise OptionError(name, f"can't change in mid-stream; these can: {', '.join(sorted(CHANGEABLE))}")
+        before, after = self.options, _fitted(self.options.changed(**changes), self._capabilities)
+        detects_otherwise = (before.vad, before.vad_threshold) != (after.vad, after.vad_threshold)
+        for channel in self._channels:
+            channel.reconfigure(after, self._make_detector(after) if detects_otherwise else None)
+        self.options = after
+        if (before.encoding, before.sample_rate) == (after.encoding, after.sample_rate):
+            return []
+        events = self._hear(self._decoder.end(), now) + self._flaw_warnings()
+        self._decoder = AudioDecoder(after)
+        return events
+
+    def demand(self) -> Demand | None:
+        """The most urgent decode wanted, or None."""
+        wanted = self._most_urgent()
+        return wanted[0] if wanted else None
+
+    def take_job(self, job: int, now: float) -> DecodeJob | None:
+        """Make the most urgent job, numbered `job`, from the audio of this moment."""
+        wanted = self._most_urgent()
+        return wanted[1].take_job(job, now) if wanted else None
+
+    def _most_urgent(self) -> tuple[Demand, Channel] | None:
+        most: tuple[Demand, Channel] | None = None
+        for channel in self._channels:
+            demand = channel.demand()
+            if demand is not None and (most is None or demand.urgency() < most[0].urgency()):
+                most = demand, channel
+        return most
+
+    def complete(self, job: int, hypothesis: Hypothesis, now: float) -> list[Event]:
+        """Take a job's result, in any order; one that no longer matters is passed over."""
+        events = [event for channel in self._channels for event in channel.complete(job, hypothesis, now)]
+        return events + self._finish()
+
+    def fail(self, job: int, error: DecodeFailed, now: float) -> list[Event]:
+        """Take a job's failure."""
+        events = [event for channel in self._channels for event in channel.fail(job, error, now)]
+        return events + self._finish()
+
+    def take_superseded(self) -> list[int]:
+        """Jobs in flight whose results no longer matter; they may be cancelled. Each is named once."""
+        return [job for channel in self._channels for job in channel.take_superseded()]
+
+    def take_released(self) -> list[str]:
+        """Utterances that no further job will be about. Each is named once."""
+        return [name for channel in self._channels for name in channel.take_released()]
+
+    def abandon(self) -> None:
+        """Nobody listens any more: give up what is pending, without events."""
+        self._stopped = self._done = True
+        for channel in self._channels:
+            channel.abandon()
+
+    def _check_open(self) -> None:
+        if self._stopped:
+            raise SessionStopped("the stream has been stopped; open a new session to send more audio")
+
+    def _hear(self, tracks: NDArray[np.float32], now: float) -> list[Event]:
+        return answered(self._hearing(tracks, now))
+
+    def _hearing(self, tracks: NDArray[np.float32], now: float) -> Asking[list[Event]]:
+        self._samples += tracks.shape[1]
+        events: list[Event] = []
+        for channel, samples in zip(self._channels, tracks, strict=True):
+            events += yield from channel.receiving(samples, now)
+        return events
+
+    def _finish(self) -> list[Event]:
+        if not self._stopped or self._done or self.pending:
+            return []
+        self._done = True
+        return [Done(self.audio_ms)]
+
+    def _flaw_warnings(self) -> list[Event]:
+        """Each kind of flaw in the audio is told once."""
+        flaws = self._decoder.flaws
+        if not flaws:
+            return []
+        warnings: list[Event] = []
+        for code, count, message in (
+            ("audio_not_finite", flaws.not_finite, "NaN or infinite samples were replaced by silence."),
+            (
+                "audio_clipped",
+                flaws.clipped,
+                "Samples outside -1..1 were clipped; f32le audio must be scaled to -1..1.",
+            ),
+            (
+                "audio_incomplete",
+                flaws.incomplete_bytes,
+                "The stream ended in mid-sample; check encoding and channels. The incomplete sample was dropped.",
+            ),
+        ):
+            if count and code not in self._warned:
+                self._warned.add(code)
+                warnings.append(Warning(code, message))
+        return warnings
+
+
+def _fitted(options: SessionOptions, capabilities: Capabilities) -> SessionOptions:
+    """The options as this recognizer can do them."""
+    if options.language is not None and options.language not in capabilities.languages:
+        known = ", ".join(capabilities.languages)
+        raise OptionError("language", f"{capabilities.model} does not know {options.language!r}; it knows {known}")
+    return options.changed(max_utterance_s=min(options.max_utterance_s, capabilities.max_audio_s))

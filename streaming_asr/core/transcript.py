@@ -1,0 +1,104 @@
+"""Successive hypotheses of one utterance -> stable text + tentative text.
+
+Two decodes that agree on a prefix make it stable, except its last tokens, which the coming audio may still change.
+(LocalAgreement-2, Macháček et al. 2023, arXiv 2307.14743, on token ids rather than words.) The stable tokens are
+what the next decode is forced to begin with, so they are decoded once and never contradicted by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streaming_asr.core.recognizer import Hypothesis
+
+ROLLBACK_TOKENS = 3
+"""Tokens at a hypothesis's end that are never made stable: they were decoded from audio cut in mid-word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What may be shown."""
+
+    stable: str
+    tentative: str
+
+
+class Transcript:
+    """The text of one open utterance."""
+
+    def __init__(self, rollback: int = ROLLBACK_TOKENS) -> None:
+        self._rollback = rollback
+        self._stable: tuple[int, ...] = ()
+        self._latest = Hypothesis()
+        self.text = Text("", "")
+        self.revision = 0
+        """How many times `text` has changed."""
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """Token ids that the next decode must begin with."""
+        return self._stable
+
+    @property
+    def language(self) -> str | None:
+        return self._latest.language
+
+    def update(self, hypothesis: Hypothesis, withheld: int = 0) -> bool:
+        """Take the next hypothesis; returns whether the text changed.
+
+        Args:
+            withheld: words at its end that are not shown, unless nothing else is there to show: the last one was cut by
+                the end of the audio.
+
+        One that contradicts the stable tokens is passed over: stable text can't be taken back, and the final,
+        which is decoded without a prefix, will have the last word.
+        """
+        tokens = hypothesis.tokens
+        if tokens[: len(self._stable)] != self._stable:
+            return False
+        agreed = _common_prefix(tokens, self._latest.tokens)
+        end = max(len(self._stable), min(agreed, len(tokens) - self._rollback))
+        while end > len(self._stable) and not _word_boundary(hypothesis.pieces, end):
+            end -= 1
+        self._stable = tokens[:end]
+        self._latest = hypothesis
+        shown = _before_last_words(hypothesis.pieces, withheld, end)
+        text = Text("".join(hypothesis.pieces[:end]), "".join(hypothesis.pieces[end:shown]).rstrip())
+        if not text.stable.startswith(self.text.stable):
+            # The same tokens with other text: only a recognizer that breaks its contract does this.
+            return False
+        changed = text != self.text
+        self.text = text
+        self.revision += changed
+        return changed
+
+
+def _before_last_words(pieces: tuple[str, ...], words: int, least: int) -> int:
+    """How many pieces there are before the last words, at least `least`; all if nothing at all were left."""
+    shown = len(pieces)
+    for _ in range(words):
+        end = shown
+        while shown > least:
+            shown -= 1
+            # Punctuation that follows a word goes with it.
+            if _word_boundary(pieces, shown) and any(char.isalnum() for char in "".join(pieces[shown:end])):
+                break
+    return shown if "".join(pieces[:shown]).strip() else len(pieces)
+
+
+def _common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    for index, (left, right) in enumerate(zip(a, b, strict=False)):
+        if left != right:
+            return index
+    return min(len(a), len(b))
+
+
+def _word_boundary(pieces: tuple[str, ...], end: int) -> bool:
+    """Whether a word (or a character, in scripts without spaces) may end before token `end`."""
+    if end == len(pieces):
+        return True
+    following = pieces[end]
+    if not pieces[end - 1]:
+        return False
+    # An empty piece begins a character that takes several tokens, so one outside ASCII.
+    return not following or not (following[0].isascii() and (following[0].isalnum() or following[0] in "'-"))

@@ -1,0 +1,1 @@
+"""Deepgram's two protocols: listen and Flux."""

@@ -1,0 +1,264 @@
+"""Deepgram's Flux, `/v2/listen`: one turn of a conversation after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from streaming_asr.core.events import (
+    Done,
+    EndReason,
+    Event,
+    Final,
+    Partial,
+    SpeechEnded,
+    SpeechResumed,
+    SpeechStarted,
+    Warning,
+)
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import Word
+from streaming_asr.protocols.base import (
+    NORMAL,
+    POLICY,
+    Audio,
+    BadRequest,
+    Close,
+    Command,
+    Configure,
+    Failure,
+    Finalize,
+    Open,
+    Opened,
+    Request,
+    Send,
+    Stop,
+)
+from streaming_asr.protocols.deepgram import flux_messages as wire
+from streaming_asr.protocols.deepgram.flux_turns import EAGER_RANGE, EOT_RANGE, TIMEOUT_RANGE, Turn, TurnRules
+from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_told, request_id_of
+from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
+from streaming_asr.protocols.json_messages import BadMessage
+from streaming_asr.text.timed_words import timed_words
+
+
+class FluxTranslator:
+    """One connection.
+
+    Args:
+        request: its query says all that is to say before the audio.
+        defaults: the server's, for what the client does not say.
+
+    Raises:
+        BadRequest: a parameter will not do.
+    """
+
+    def __init__(self, request: Request, defaults: SessionOptions) -> None:
+        query = Query(request.query)
+        query.check_model(request.models)
+        self._raw = query.text("encoding") is not None
+        """Whether audio need not be looked at any more."""
+        self._defaults = defaults
+        asked = wire.Thresholds(
+            query.number("eager_eot_threshold", *EAGER_RANGE),
+            query.number("eot_threshold", *EOT_RANGE),
+            query.number("eot_timeout_ms", *TIMEOUT_RANGE),
+        )
+        self._rules = TurnRules(defaults.endpoint_ms or 500).updated(asked)
+        self._hints = query.texts("language_hint")
+        self._options = changed(
+            defaults,
+            word_times=True,
+            **query.audio(),
+            **self._rules.options(defaults),
+            **({"keywords": query.key_terms()} if query.key_terms() else {}),
+            **({"language": _hinted(self._hints)} if self._hints else {}),
+        )
+        self._request_id = ""
+        self._sequence = 0
+        self._order = UtteranceOrder()
+        self._turn: Turn | None = None
+        self._turns = 0
+        self._reason = EndReason.ENDPOINT
+        self._configuring: tuple[TurnRules, list[str]] | None = None
+        self._stopped = False
+
+    def connected(self) -> list[Command]:
+        return [Open(self._options)]
+
+    def opened(self, opened: Opened) -> list[Command]:
+        self._request_id = request_id_of(opened.session)
+        return [_send(wire.Connected(self._request_id, self._next()))]
+
+    def received(self, message: str | bytes) -> list[Command]:
+        if self._stopped:
+            return []
+        if isinstance(message, bytes):
+            return self._heard(message)
+        try:
+            told = wire.READER.read(message)
+        except BadMessage as bad:
+            return [_send(wire.Warned(self._request_id, self._next(), "UNPARSABLE_CLIENT_MESSAGE", bad.message))]
+        if isinstance(told, wire.ForceEndTurn):
+            return [Finalize()]
+        if isinstance(told, wire.SetOptions):
+            return self._configure(told)
+        if isinstance(told, wire.KeepAlive):
+            return []
+        self._stopped = True
+        return [Stop()]
+
+    def _configure(self, asked: wire.SetOptions) -> list[Command]:
+        try:
+            rules = self._rules.updated(asked.thresholds or wire.Thresholds())
+        except BadRequest as error:
+            return [self._configure_failure("INVALID_THRESHOLDS", str(error))]
+        changes: dict[str, object] = dict(rules.options(self._defaults))
+        if asked.keyterms is not None:
+            changes["keywords"] = (asked.keyterms,) if isinstance(asked.keyterms, str) else tuple(asked.keyterms)
+        hints = self._hints
+        if asked.language_hints is not None:
+            hints = asked.language_hints
+            changes["language"] = _hinted(hints) if hints else self._defaults.language
+        self._configuring = (rules, hints)
+        return [Configure(changes)]
+
+    def configured(self, options: SessionOptions) -> list[Command]:
+        if self._configuring is None:
+            return []
+        (self._rules, self._hints), self._configuring = self._configuring, None
+        rules = self._rules
+        thresholds = wire.Thresholds(rules.eager, rules.eot, rules.timeout_ms)
+        keyterms = list(options.keywords)
+        return [_send(wire.ConfigureSuccess(self._request_id, self._next(), thresholds, keyterms, self._hints))]
+
+    def _heard(self, audio: bytes) -> list[Command]:
+        told = None if self._raw else container_told(audio)
+        self._raw = True
+        return [Audio(audio)] if told is None else self.failed(Failure("bad_audio", told, POLICY))
+
+    def happened(self, events: Sequence[Event]) -> list[Command]:
+        return [command for event in self._order.told(events) for command in self._told(event)]
+
+    def _told(self, event: Event) -> list[Command]:
+        if isinstance(event, SpeechStarted):
+            if self._turn is None:
+                self._turn = Turn(self._turns, event.start_ms, event.start_ms)
+        elif isinstance(event, SpeechEnded):
+            self._reason = event.reason
+        elif isinstance(event, Done):
+            return [Close(NORMAL)]
+        elif isinstance(event, Warning):
+            return [_send(wire.Warned(self._request_id, self._next(), event.code.upper(), event.message))]
+        elif self._turn is not None:
+            if isinstance(event, Partial):
+                return self._partial(self._turn, event)
+            if isinstance(event, Final):
+                return self._final(self._turn, event)
+            if isinstance(event, SpeechResumed):
+                return self._resumed(self._turn)
+        return []
+
+    def _partial(self, turn: Turn, partial: Partial) -> list[Command]:
+        text = (partial.stable + partial.tentative).strip()
+        if not text:
+            return []
+        turn.heard(text, _words(text, partial.start_ms, partial.end_ms), partial.end_ms, partial.language)
+        eager = partial.speculative and not turn.eager and self._rules.pause_ms is not None
+        commands = self._begin(turn)
+        if not eager:
+            return commands or [self._info(turn, "Update", replaces=partial.utterance)]
+        turn.eager = True
+        confidence = self._rules.confidence(self._rules.pause_ms or 0)
+        return [*commands, self._info(turn, "EagerEndOfTurn", confidence)]
+
+    def _begin(self, turn: Turn) -> list[Command]:
+        """A turn begins for the client with its first words."""
+        if turn.begun:
+            return []
+        turn.begun = True
+        return [self._info(turn, "StartOfTurn")]
+
+    def _resumed(self, turn: Turn) -> list[Command]:
+        if not turn.eager:
+            return []
+        turn.eager = False
+        return [self._info(turn, "TurnResumed")]
+
+    def _final(self, turn: Turn, final: Final) -> list[Command]:
+        words = _words(final.text, final.start_ms, final.end_ms, final.words, final.confidence)
+        turn.heard(final.text, words, final.end_ms, final.language)
+        turn.settle()
+        commands = self._begin(turn) if turn.text else []
+        if self._order.continues(final.utterance):
+            return [*commands, *self._resumed(turn)]
+        self._turn = None
+        if not turn.begun:
+            return []
+        self._turns += 1
+        trigger, confidence = "manual", 1.0
+        if self._reason in (EndReason.ENDPOINT, EndReason.LENGTH):
+            trigger = "timeout" if self._rules.times_out else "model"
+            confidence = self._rules.confidence(self._rules.endpoint_ms)
+        return [*commands, self._info(turn, "EndOfTurn", confidence, trigger)]
+
+    def _info(
+        self, turn: Turn, event: str, confidence: float = 0.0, trigger: str | None = None, replaces: int | None = None
+    ) -> Send:
+        info = wire.TurnInfo(
+            request_id=self._request_id,
+            sequence_id=self._next(),
+            event=event,
+            turn_index=turn.index,
+            audio_window_start=turn.start_ms / 1000,
+            audio_window_end=turn.end_ms / 1000,
+            transcript=turn.text,
+            words=turn.words,
+            end_of_turn_confidence=confidence,
+            trigger=trigger,
+            languages=None if turn.language is None else [turn.language],
+        )
+        return _send(info, replaces)
+
+    def failed(self, failure: Failure) -> list[Command]:
+        configuring, self._configuring = self._configuring, None
+        if failure.close is not None:
+            error = wire.FatalError(self._request_id, self._next(), failure.code.upper(), failure.message)
+            return [_send(error), Close(failure.close, failure.code)]
+        if configuring is not None:
+            return [self._configure_failure("INVALID_CONFIGURATION", failure.message)]
+        return [_send(wire.Warned(self._request_id, self._next(), failure.code.upper(), failure.message))]
+
+    def _configure_failure(self, code: str, description: str) -> Send:
+        return _send(wire.ConfigureFailure(self._request_id, self._next(), code, description))
+
+    def _next(self) -> int:
+        number = self._sequence
+        self._sequence += 1
+        return number
+
+
+def _hinted(hints: Sequence[str]) -> str | None:
+    """The language to force: one hint leaves no choice, several leave it to the recognizer."""
+    return base_language(hints[0]) if len(hints) == 1 else None
+
+
+def _words(
+    text: str, start_ms: int, end_ms: int, known: Sequence[Word] | None = None, confidence: float | None = None
+) -> list[wire.Word]:
+    """As they are told; the confidence is 1 where the recognizer says none."""
+    certain = 1.0 if confidence is None else confidence
+    return [
+        wire.Word(
+            word.text,
+            round(certain if word.confidence is None else word.confidence, 4),
+            word.start_ms / 1000,
+            word.end_ms / 1000,
+        )
+        for word in timed_words(text, start_ms, end_ms, known)
+    ]
+
+
+def _send(message: wire.ServerMessage, replaces: int | None = None) -> Send:
+    return Send(msgspec.json.encode(message).decode(), replaces)

@@ -1,0 +1,277 @@
+"""Deepgram's live transcription, `/v1/listen`."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+import msgspec
+
+from streaming_asr.core.events import Done, EndReason, Event, Final, Finalized, Partial, SpeechEnded, SpeechStarted
+from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions
+from streaming_asr.protocols.base import (
+    NORMAL,
+    POLICY,
+    Audio,
+    Close,
+    Command,
+    Configure,
+    Failure,
+    Finalize,
+    Open,
+    Opened,
+    Request,
+    Send,
+    Stop,
+)
+from streaming_asr.protocols.deepgram import listen_messages as wire
+from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_told, request_id_of
+from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
+from streaming_asr.protocols.json_messages import BadMessage
+from streaming_asr.text import timed_words
+from streaming_asr.text.timed_words import TimedWord
+
+LEAST_ENDPOINT_MS = 300
+"""Clients that find the ends of turns themselves ask for as little as 10 ms, which would cut speech to pieces."""
+MOST_ENDPOINT_MS = 10_000
+
+_SAMPLE_BYTES = {Encoding.S16LE: 2, Encoding.F32LE: 4, Encoding.MULAW: 1, Encoding.ALAW: 1}
+
+
+class DeepgramTranslator:
+    """One connection.
+
+    Args:
+        request: its query says all that is to say before the audio.
+        defaults: the server's, for what the client does not say.
+
+    Raises:
+        BadRequest: a parameter will not do.
+    """
+
+    def __init__(self, request: Request, defaults: SessionOptions) -> None:
+        query = Query(request.query)
+        query.check_model(request.models)
+        self._raw = query.text("encoding") is not None
+        self._interims = query.flag("interim_results") or False
+        self._vad_events = query.flag("vad_events") or False
+        self._punctuated = query.flag("punctuate") is not False or query.flag("smart_format") is True
+        self._pauses_end_speech = query.text("endpointing") not in ("false", "0")
+        gap = query.number("utterance_end_ms", 0, 60_000)
+        self._utterance_end_ms = None if gap is None else int(gap)
+        self._options = self._asked(query, defaults)
+        self._channels = self._options.channels if self._options.channel_mode is ChannelMode.SPLIT else 1
+        self._bytes_per_ms = (
+            _SAMPLE_BYTES[self._options.encoding] * self._options.channels * self._options.sample_rate / 1000
+        )
+        self._created = request.time
+        self._origin = wire.Origin("", wire.ModelInfo("", ""), "")
+        self._order = UtteranceOrder()
+        self._reasons: dict[int, EndReason] = {}
+        """Of the utterances that ended and have no final yet."""
+        self._answered: set[int] = set()
+        """Channels whose latest `Finalize` was answered by an utterance's final."""
+        self._last_words: dict[int, int] = {}
+        """Where the last word ended, ms, of channels whose `UtteranceEnd` is to come."""
+        self._received = 0
+        self._digest = hashlib.sha256()
+        self._configuring: wire.SetOptions | None = None
+        self._stopped = False
+
+    def _asked(self, query: Query, defaults: SessionOptions) -> SessionOptions:
+        options = query.audio()
+        channels = int(query.number("channels", 1, 2) or 1)
+        if channels == 2:
+            split = query.flag("multichannel")
+            options |= {"channels": 2, "channel_mode": ChannelMode.SPLIT if split else ChannelMode.MIX}
+        if query.text("endpointing") not in (None, "true", "false", "0"):
+            asked = int(query.number("endpointing", 0, 3_600_000) or 0)
+            options["endpoint_ms"] = min(max(asked, LEAST_ENDPOINT_MS), MOST_ENDPOINT_MS)
+        if query.text("language") is not None or query.flag("detect_language"):
+            options["language"] = None if query.flag("detect_language") else base_language(query.text("language"))
+        if keywords := query.key_terms():
+            options["keywords"] = keywords
+        return changed(defaults, partials=self._interims, word_times=True, **options)
+
+    def connected(self) -> list[Command]:
+        return [Open(self._options)]
+
+    def opened(self, opened: Opened) -> list[Command]:
+        can = opened.capabilities
+        model_id = str(uuid.uuid5(uuid.NAMESPACE_OID, can.model))
+        self._origin = wire.Origin(request_id_of(opened.session), wire.ModelInfo(can.model, can.name), model_id)
+        return []
+
+    def received(self, message: str | bytes) -> list[Command]:
+        if self._stopped:
+            return []
+        if isinstance(message, bytes):
+            return self._heard(message)
+        try:
+            told = wire.READER.read(message)
+        except BadMessage as bad:
+            return [_send(wire.Error("SchemaError", bad.message, message[:1000]))]
+        if isinstance(told, wire.FinalizeNow):
+            self._answered.clear()
+            return [Finalize()]
+        if isinstance(told, wire.CloseStream):
+            return self._stop()
+        if isinstance(told, wire.SetOptions):
+            self._configuring = told
+            return [Configure({} if told.keyterms is None else {"keywords": tuple(told.keyterms)})]
+        return []
+
+    def _heard(self, audio: bytes) -> list[Command]:
+        if not audio:
+            return self._stop()
+        if not self._raw and not self._received and (told := container_told(audio)):
+            return self.failed(Failure("bad_audio", told, POLICY))
+        self._received += len(audio)
+        self._digest.update(audio)
+        return [Audio(audio)]
+
+    def _stop(self) -> list[Command]:
+        self._stopped = True
+        return [Stop()]
+
+    def configured(self, options: SessionOptions) -> list[Command]:
+        asked, self._configuring = self._configuring, None
+        if asked is None:
+            return []
+        features = asked.features or {}
+        self._punctuated = features.get("punctuate", features.get("smart_format", self._punctuated))
+        keyterms = None if asked.keyterms is None else list(options.keywords)
+        return [_send(wire.ConfigureSuccess(self._origin.request_id, keyterms))]
+
+    def happened(self, events: Sequence[Event]) -> list[Command]:
+        commands = [command for event in self._order.told(events) for command in self._told(event)]
+        return commands + self._silences()
+
+    def _silences(self) -> list[Command]:
+        """`UtteranceEnd` of the channels that have been silent for long enough, as far as audio has come."""
+        silent = [channel for channel in self._last_words if not self._order.speaking(channel)]
+        heard_ms = int(self._received / self._bytes_per_ms)
+        return [command for channel in silent for command in self._utterance_end(channel, heard_ms)]
+
+    def _told(self, event: Event) -> list[Command]:
+        if isinstance(event, SpeechStarted):
+            ended = self._utterance_end(event.channel, event.start_ms)
+            self._last_words.pop(event.channel, None)
+            began = wire.SpeechBegan(self._index(event.channel), event.start_ms / 1000)
+            return [*ended, _send(began)] if self._vad_events else ended
+        if isinstance(event, Partial):
+            text = (event.stable + event.tentative).strip()
+            if not self._interims or not text:
+                return []
+            return [_send(self._interim(event, text), replaces=event.utterance)]
+        if isinstance(event, SpeechEnded):
+            self._reasons[event.utterance] = event.reason
+            return []
+        if isinstance(event, Final):
+            return self._final(event)
+        if isinstance(event, Finalized):
+            return self._finalized(event)
+        if isinstance(event, Done):
+            return [*self._silences(), _send(self._metadata(event)), Close(NORMAL)]
+        return []
+
+    def _final(self, final: Final) -> list[Command]:
+        reason = self._reasons.pop(final.utterance, EndReason.ENDPOINT)
+        from_finalize = reason is EndReason.FINALIZE
+        if from_finalize:
+            self._answered.add(final.channel)
+        words = timed_words.timed_words(final.text, final.start_ms, final.end_ms, final.words)
+        if words:
+            self._last_words[final.channel] = words[-1].end_ms
+        ended = not self._order.continues(final.utterance)
+        if reason is EndReason.ENDPOINT:
+            ended = ended and self._pauses_end_speech
+        results = self._results(
+            final.channel, final.text, words, final.start_ms, final.end_ms, final.language, final.confidence
+        )
+        results.is_final, results.speech_final, results.from_finalize = True, ended, from_finalize
+        return [_send(results)]
+
+    def _finalized(self, event: Finalized) -> list[Command]:
+        """A `Finalize` is always answered, with nothing if there was nothing to be said."""
+        if event.channel in self._answered:
+            self._answered.remove(event.channel)
+            return []
+        results = self._results(event.channel, "", [], event.time_ms, event.time_ms, None, None)
+        results.is_final = results.speech_final = results.from_finalize = True
+        return [_send(results)]
+
+    def _interim(self, partial: Partial, text: str) -> wire.Results:
+        words = timed_words.timed_words(text, partial.start_ms, partial.end_ms)
+        return self._results(partial.channel, text, words, partial.start_ms, partial.end_ms, partial.language, None)
+
+    def _results(
+        self,
+        channel: int,
+        text: str,
+        words: Sequence[TimedWord],
+        start_ms: int,
+        end_ms: int,
+        language: str | None,
+        confidence: float | None,
+    ) -> wire.Results:
+        """An interim; the confidence is 1 where the recognizer says none."""
+        certain = 1.0 if confidence is None else round(confidence, 4)
+        told = [
+            wire.Word(
+                timed_words.plain(word.text) or word.text,
+                word.start_ms / 1000,
+                word.end_ms / 1000,
+                certain if word.confidence is None else round(word.confidence, 4),
+                word.text if self._punctuated else None,
+            )
+            for word in words
+        ]
+        transcript = text if self._punctuated else timed_words.plain(text)
+        languages = None if language is None else [language]
+        return wire.Results(
+            channel_index=self._index(channel),
+            start=start_ms / 1000,
+            duration=(end_ms - start_ms) / 1000,
+            is_final=False,
+            speech_final=False,
+            from_finalize=False,
+            channel=wire.Alternatives([wire.Alternative(transcript, certain if text else 0.0, told, languages)]),
+            metadata=self._origin,
+        )
+
+    def _utterance_end(self, channel: int, silent_until_ms: int) -> list[Command]:
+        """`UtteranceEnd`, if it was asked for and the silence since the last word is long enough."""
+        last = self._last_words.get(channel)
+        if last is None or self._utterance_end_ms is None or silent_until_ms - last < self._utterance_end_ms:
+            return []
+        del self._last_words[channel]
+        return [_send(wire.UtteranceEnd(self._index(channel), last / 1000))]
+
+    def _metadata(self, done: Done) -> wire.Metadata:
+        created = datetime.fromtimestamp(self._created, timezone.utc).isoformat(timespec="milliseconds")
+        return wire.Metadata(
+            self._origin.request_id,
+            self._digest.hexdigest(),
+            created.replace("+00:00", "Z"),
+            done.audio_ms / 1000,
+            self._options.channels,
+        )
+
+    def failed(self, failure: Failure) -> list[Command]:
+        configuring, self._configuring = self._configuring, None
+        if configuring is not None and failure.close is None:
+            many = len(configuring.keyterms or ()) > MAX_KEYWORDS
+            code = "CONFIGURE_KEYTERM_LIMIT_EXCEEDED" if many else "CONFIGURE_INTERNAL_ERROR"
+            return [_send(wire.ConfigureFailure(self._origin.request_id, code, failure.message))]
+        error = _send(wire.Error(failure.code, failure.message))
+        return [error] if failure.close is None else [error, Close(failure.close, failure.code)]
+
+    def _index(self, channel: int) -> tuple[int, int]:
+        return channel, self._channels
+
+
+def _send(message: wire.ServerMessage, replaces: int | None = None) -> Send:
+    return Send(msgspec.json.encode(message).decode(), replaces)

@@ -1,0 +1,146 @@
+"""What both of Deepgram's protocols have in common as a client connects: the query, refusals, the request's id."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from streaming_asr.core.options import Encoding, OptionError, SessionOptions
+from streaming_asr.protocols.base import BadRequest, Refusal, RefusalAnswer
+from streaming_asr.protocols.model_names import ModelNames
+
+_ENCODINGS = {
+    "linear16": Encoding.S16LE,
+    "linear32": Encoding.F32LE,
+    "mulaw": Encoding.MULAW,
+    "alaw": Encoding.ALAW,
+}
+_WEIGHT = re.compile(r":-?\d+(\.\d+)?$")
+
+
+class Query:
+    """A connection's query, in Deepgram's spelling. Parameters that do not exist here are passed over."""
+
+    def __init__(self, query: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in query:
+            self._values.setdefault(name, []).append(value)
+
+    def text(self, name: str) -> str | None:
+        """A parameter's value; None where it is absent or empty."""
+        return self._values.get(name, [""])[-1] or None
+
+    def texts(self, name: str) -> list[str]:
+        """A parameter that may be repeated; the JavaScript client sends lists as JSON instead."""
+        texts: list[str] = []
+        for value in self._values.get(name, []):
+            if value.startswith("["):
+                try:
+                    listed = json.loads(value)
+                except ValueError:
+                    listed = None
+                if isinstance(listed, list) and all(isinstance(item, str) for item in listed):
+                    texts += listed
+                    continue
+            texts.append(value)
+        return [text.strip() for text in texts if text.strip()]
+
+    def flag(self, name: str) -> bool | None:
+        """
+        Raises:
+            BadRequest: it is neither true nor false.
+        """
+        value = self.text(name)
+        if value is None:
+            return None
+        if value.lower() not in ("true", "false"):
+            raise BadRequest(f"{name}: {value!r} is neither true nor false")
+        return value.lower() == "true"
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        """
+        Raises:
+            BadRequest: it is no number, or out of range.
+        """
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except ValueError:
+            raise BadRequest(f"{name}: {value!r} is no number") from None
+        if not low <= number <= high:
+            raise BadRequest(f"{name}: {value} is out of range; {low:g} to {high:g} is allowed")
+        return number
+
+    def check_model(self, models: ModelNames) -> None:
+        """
+        Raises:
+            BadRequest: there is no such model.
+        """
+        name = self.text("model")
+        if name is not None and not models.takes(name):
+            raise BadRequest(f"model: {models.unknown(name)}")
+
+    def audio(self) -> dict[str, Any]:
+        """Options for `encoding` and `sample_rate`.
+
+        Raises:
+            BadRequest: they will not do.
+        """
+        encoding = self.text("encoding") or "linear16"
+        if encoding not in _ENCODINGS:
+            raise BadRequest(f"encoding: {encoding!r} is not taken here; {', '.join(_ENCODINGS)} are")
+        usual = 8_000 if encoding in ("mulaw", "alaw") else 16_000
+        rate = self.number("sample_rate", 8_000, 48_000)
+        return {"encoding": _ENCODINGS[encoding], "sample_rate": int(rate or usual)}
+
+    def key_terms(self) -> tuple[str, ...]:
+        """`keyterm` and `keywords`, whose weights (`word:2`) have no meaning here."""
+        return tuple([*self.texts("keyterm"), *(_WEIGHT.sub("", word) for word in self.texts("keywords"))])
+
+
+def base_language(tag: str | None) -> str | None:
+    """ISO 639 code of a language tag such as en-US; None for `multi`, where the language is to be detected."""
+    if tag is None or tag.lower() == "multi":
+        return None
+    return re.split("[-_]", tag)[0].lower()
+
+
+def changed(defaults: SessionOptions, **options: Any) -> SessionOptions:
+    """The server's defaults with the query's options.
+
+    Raises:
+        BadRequest: a value is out of range.
+    """
+    try:
+        return defaults.changed(**options)
+    except OptionError as error:
+        raise BadRequest(str(error)) from None
+
+
+_CONTAINERS = {b"RIFF": "WAV", b"OggS": "Ogg", b"fLaC": "FLAC", b"\x1aE\xdf\xa3": "WebM", b"ID3": "MP3"}
+
+
+def container_told(audio: bytes) -> str | None:
+    """What to tell of audio that begins like a file, which is not taken; None if it looks raw."""
+    name = next((name for magic, name in _CONTAINERS.items() if audio.startswith(magic)), None)
+    if name is None:
+        return None
+    return f"This looks like a {name} file; send raw audio, and say its encoding and sample_rate in the query."
+
+
+def refused(refusal: Refusal) -> RefusalAnswer:
+    """A refused handshake; some clients read the header, others the body."""
+    code = {401: "INVALID_AUTH", 403: "INSUFFICIENT_PERMISSIONS"}.get(refusal.status, "INVALID_QUERY_PARAMETER")
+    request_id = str(uuid.uuid4())
+    headers = {"dg-error": refusal.message.encode("ascii", "replace").decode(), "dg-request-id": request_id}
+    return RefusalAnswer({"err_code": code, "err_msg": refusal.message, "request_id": request_id}, headers)
+
+
+def request_id_of(session: str) -> str:
+    """The id that Deepgram's clients know a session by, which must be a UUID."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, session))

@@ -1,0 +1,79 @@
+"""Events told so that a channel's utterances never interleave."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from streaming_asr.core.events import (
+    EndReason,
+    Event,
+    Final,
+    Partial,
+    SpeechEnded,
+    SpeechResumed,
+    SpeechStarted,
+)
+
+_OfUtterance = SpeechStarted | Partial | SpeechResumed | SpeechEnded | Final
+
+
+class UtteranceOrder:
+    """Holds back what is known of an utterance until the one before it, on the same channel, has its final.
+
+    Of the partials held back only the latest is kept: what is held is bounded by the utterances that wait for finals.
+    """
+
+    def __init__(self) -> None:
+        self._current: dict[int, int] = {}
+        """The utterance being told, by channel."""
+        self._held: dict[int, deque[_OfUtterance]] = {}
+        self._continued: set[int] = set()
+
+    def speaking(self, channel: int) -> bool:
+        """Whether an utterance of the channel has begun that has no final yet."""
+        return channel in self._current
+
+    def continues(self, utterance: int) -> bool:
+        """Whether an utterance was cut for its length, and speech goes on in the next one. Asked once, at its final."""
+        if utterance not in self._continued:
+            return False
+        self._continued.remove(utterance)
+        return True
+
+    def told(self, events: Sequence[Event]) -> Iterator[Event]:
+        """The session's events in this order.
+
+        Args:
+            events: that happened at once: a cut and the onset after it are among the same.
+        """
+        for position, event in enumerate(events):
+            if isinstance(event, SpeechEnded) and event.reason is EndReason.LENGTH:
+                later = (later for later in events[position + 1 :] if isinstance(later, SpeechStarted))
+                if any(started.channel == event.channel for started in later):
+                    self._continued.add(event.utterance)
+            if isinstance(event, _OfUtterance):
+                yield from self._of_utterance(event)
+            else:
+                yield event
+
+    def _of_utterance(self, event: _OfUtterance) -> Iterator[Event]:
+        channel = event.channel
+        if self._current.setdefault(channel, event.utterance) != event.utterance:
+            self._hold(event)
+            return
+        yield event
+        if isinstance(event, Final):
+            del self._current[channel]
+            # The next utterance's, and then, if its final is among them, those of the one after it.
+            held = self._held.pop(channel, deque())
+            while held:
+                yield from self._of_utterance(held.popleft())
+
+    def _hold(self, event: _OfUtterance) -> None:
+        held = self._held.setdefault(event.channel, deque())
+        if isinstance(event, Partial):
+            earlier = [past for past in held if isinstance(past, Partial) and past.utterance == event.utterance]
+            for past in earlier:
+                held.remove(past)
+        held.append(event)

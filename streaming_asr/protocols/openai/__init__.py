@@ -1,0 +1,1 @@
+"""OpenAI's realtime protocol, and those of vLLM and DashScope that derive from it."""

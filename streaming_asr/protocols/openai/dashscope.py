@@ -1,0 +1,288 @@
+"""The realtime protocol of Alibaba Cloud's DashScope, as its `OmniRealtimeConversation` speaks it to Qwen3-ASR.
+
+Much like OpenAI's beta. Other are the text while somebody speaks (`text` and `stash`, each message in place of the
+last), and an orderly end (`session.finish`). Read off the `dashscope` package 2.0.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from streaming_asr.core.events import Done, Event
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.protocols.base import (
+    NORMAL,
+    POLICY,
+    Audio,
+    Clear,
+    Close,
+    Command,
+    Configure,
+    Failure,
+    Finalize,
+    Last,
+    Open,
+    Opened,
+    Request,
+    Send,
+    Stop,
+)
+from streaming_asr.protocols.json_messages import BadMessage, Reader
+from streaming_asr.protocols.openai import items
+from streaming_asr.protocols.openai import messages as openai
+from streaming_asr.protocols.openai.items import Items
+from streaming_asr.protocols.openai.session import (
+    Format,
+    Transcription,
+    TurnDetection,
+    format_options,
+    merged,
+    transcription_options,
+    turn_options,
+)
+
+RATE = 16_000
+"""Hz, of audio whose rate is not named."""
+_THRESHOLD = 0.2
+"""Of its -1..1, where its default lies."""
+
+
+class Corpus(msgspec.Struct):
+    text: str | None = None
+
+
+class InputTranscription(msgspec.Struct):
+    language: str | UnsetType | None = UNSET
+    corpus: Corpus | UnsetType | None = UNSET
+
+
+class InputFormat(msgspec.Struct):
+    type: str | UnsetType = UNSET
+    sample_rate: int | UnsetType = UNSET
+
+
+class AudioInput(msgspec.Struct):
+    format: InputFormat | UnsetType = UNSET
+
+
+class SessionAudio(msgspec.Struct):
+    input: AudioInput | UnsetType = UNSET
+
+
+class Session(msgspec.Struct):
+    """What it does not name is ignored."""
+
+    input_audio_format: str | UnsetType | None = UNSET
+    sample_rate: int | UnsetType | None = UNSET
+    audio: SessionAudio | UnsetType = UNSET
+    input_audio_transcription: InputTranscription | UnsetType | None = UNSET
+    turn_detection: TurnDetection | UnsetType | None = UNSET
+
+
+class SessionUpdate(msgspec.Struct, tag="session.update"):
+    session: Session
+    event_id: str | None = None
+
+
+class SessionFinish(msgspec.Struct, tag="session.finish"):
+    event_id: str | None = None
+
+
+_READER: Reader[SessionUpdate | SessionFinish | openai.Append | openai.Commit | openai.Clear] = Reader(
+    SessionUpdate | SessionFinish | openai.Append | openai.Commit | openai.Clear
+)
+
+
+class SessionCreated(msgspec.Struct, tag="session.created"):
+    event_id: str
+    session: dict[str, Any]
+
+
+class SessionUpdated(msgspec.Struct, tag="session.updated"):
+    event_id: str
+    session: dict[str, Any]
+
+
+class SessionFinished(msgspec.Struct, tag="session.finished"):
+    event_id: str
+
+
+class Text(msgspec.Struct, tag="conversation.item.input_audio_transcription.text"):
+    """All of the item's text so far."""
+
+    event_id: str
+    item_id: str
+    text: str
+    """Stable."""
+    stash: str
+    """May still change."""
+    language: str | None
+    content_index: int = 0
+    emotion: str = "neutral"
+    """Not recognized; its clients expect the field."""
+
+
+class Completed(msgspec.Struct, tag="conversation.item.input_audio_transcription.completed"):
+    event_id: str
+    item_id: str
+    transcript: str
+    language: str | None
+    usage: openai.Usage
+    content_index: int = 0
+    emotion: str = "neutral"
+
+
+ServerMessage = openai.ServerMessage | SessionCreated | SessionUpdated | SessionFinished | Text | Completed
+
+
+class DashScopeTranslator:
+    """One connection.
+
+    Args:
+        request: its query may name a `model`.
+        defaults: the server's, for what the client does not say.
+    """
+
+    def __init__(self, request: Request, defaults: SessionOptions) -> None:
+        self._defaults = defaults
+        self._model = dict(request.query).get("model", "")
+        self._models = request.models
+        self._session = Session(
+            input_audio_format="pcm",
+            sample_rate=RATE,
+            input_audio_transcription=InputTranscription(),
+            turn_detection=_default_turn(defaults),
+        )
+        self._updating: tuple[SessionUpdate, Session] | None = None
+        self._items = Items(by_pauses=True)
+        self._teller = openai.Teller()
+
+    def connected(self) -> list[Command]:
+        if self._model and not self._models.takes(self._model):
+            return self.failed(Failure("model_not_found", self._models.unknown(self._model), POLICY))
+        return [
+            Last(openai.LIFE_S, openai.IDLE_S),
+            Open(self._defaults.changed(**_options(self._session, self._defaults))),
+        ]
+
+    def opened(self, opened: Opened) -> list[Command]:
+        self._teller.opened(opened.session)
+        self._model = self._model or opened.capabilities.model
+        return [_send(SessionCreated(self._teller.event(), self._shown()))]
+
+    def received(self, message: str | bytes) -> list[Command]:
+        try:
+            told = _READER.read(message)
+        except BadMessage as bad:
+            return [_send(self._teller.bad_message(bad))]
+        if isinstance(told, openai.Append):
+            return [Audio(told.audio)]
+        if isinstance(told, openai.Commit):
+            self._items.commit()
+            return [Finalize()]
+        if isinstance(told, openai.Clear):
+            self._items.clear()
+            return [Clear(), _send(openai.Cleared(self._teller.event()))]
+        if isinstance(told, SessionFinish):
+            return [Stop()]
+        return self._update(told)
+
+    def _update(self, told: SessionUpdate) -> list[Command]:
+        after = _updated(self._session, told.session, self._defaults)
+        if after.input_audio_format not in ("pcm", "pcm16"):
+            message = f"The audio must be pcm (16 bit, little-endian, mono), not {after.input_audio_format!r}."
+            bad = BadMessage("invalid_value", message, param="session.input_audio_format", event_id=told.event_id)
+            return [_send(self._teller.bad_message(bad))]
+        self._updating = (told, after)
+        return [Configure(_options(after, self._defaults))]
+
+    def configured(self, options: SessionOptions) -> list[Command]:
+        if self._updating is None:
+            return []
+        (_, self._session), self._updating = self._updating, None
+        self._items.by_pauses = isinstance(self._session.turn_detection, TurnDetection)
+        return [_send(SessionUpdated(self._teller.event(), self._shown()))]
+
+    def happened(self, events: Sequence[Event]) -> list[Command]:
+        commands = self._told(self._items.happened(events))
+        if any(isinstance(event, Done) for event in events):
+            commands += self._told(self._items.close())
+            commands += [_send(SessionFinished(self._teller.event())), Close(NORMAL, "finished")]
+        return commands
+
+    def failed(self, failure: Failure) -> list[Command]:
+        updating, self._updating = self._updating, None
+        error = _send(self._teller.error(failure, event_id=updating[0].event_id if updating else None))
+        if failure.close is None:
+            return [error]
+        return [*self._told(self._items.close()), error, Close(failure.close, failure.code)]
+
+    def _told(self, told: Sequence[items.ItemEvent]) -> list[Command]:
+        return [command for event in told for command in self._messages(event)]
+
+    def _messages(self, event: items.ItemEvent) -> list[Command]:
+        if isinstance(event, items.Started | items.Stopped):
+            return [_send(self._teller.speech(event))]
+        if isinstance(event, items.Committed):
+            return [_send(message) for message in self._teller.committed(event, beta=True)]
+        item = self._teller.item(event.item)
+        if isinstance(event, items.Grown):
+            told = Text(self._teller.event(), item, event.text, event.tentative, event.language)
+            return [_send(told, replaces=event.item)]
+        if event.failed:
+            return [_send(self._teller.failed_item(event))]
+        usage = openai.Usage(round(event.seconds, 3))
+        return [_send(Completed(self._teller.event(), item, event.text, event.language, usage))]
+
+    def _shown(self) -> dict[str, Any]:
+        shown: dict[str, Any] = msgspec.to_builtins(self._session)
+        return {
+            "id": self._teller.session_id,
+            "object": "realtime.session",
+            "model": self._model,
+            "modalities": ["text"],
+            **shown,
+        }
+
+
+def _send(message: ServerMessage, replaces: int | None = None) -> Send:
+    return Send(msgspec.json.encode(message).decode(), replaces)
+
+
+def _default_turn(defaults: SessionOptions) -> TurnDetection:
+    return TurnDetection("server_vad", _THRESHOLD, defaults.pre_roll_ms, defaults.endpoint_ms or 500)
+
+
+def _updated(held: Session, changes: Session, defaults: SessionOptions) -> Session:
+    """`held` with a client's changes; the newer form of the audio's format is read into the older."""
+    given = changes.audio.input.format if changes.audio is not UNSET and changes.audio.input is not UNSET else UNSET
+    if given is not UNSET:
+        changes.input_audio_format, changes.sample_rate = given.type, given.sample_rate
+    if isinstance(changes.turn_detection, TurnDetection) and held.turn_detection is None:
+        changes.turn_detection = merged(_default_turn(defaults), changes.turn_detection)
+    return merged(held, msgspec.structs.replace(changes, audio=UNSET))
+
+
+def _options(session: Session, defaults: SessionOptions) -> dict[str, Any]:
+    """The session options that this session asks for."""
+    transcription = session.input_audio_transcription or InputTranscription()
+    corpus = transcription.corpus or Corpus()
+    turn = session.turn_detection or None
+    if turn is not None and isinstance(turn.threshold, float | int):
+        turn = msgspec.structs.replace(turn, threshold=_our_threshold(turn.threshold))
+    return {
+        **format_options(Format("audio/pcm", session.sample_rate or RATE)),
+        **transcription_options(Transcription(language=transcription.language, prompt=corpus.text), defaults),
+        **turn_options(turn, defaults),
+    }
+
+
+def _our_threshold(theirs: float) -> float:
+    """-1..1 with 0.2 for the usual -> 0..1 with 0.5 for the usual."""
+    if theirs <= _THRESHOLD:
+        return 0.5 * (theirs + 1) / (_THRESHOLD + 1)
+    return 0.5 + 0.5 * (theirs - _THRESHOLD) / (1 - _THRESHOLD)

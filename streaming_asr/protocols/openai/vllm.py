@@ -1,0 +1,143 @@
+"""The realtime dialect of vLLM: one commit starts the audio, a final one ends it, and all of it is one text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from streaming_asr.core.events import Event
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.protocols.base import Audio, Close, Command, Configure, Failure, Finalize, Opened, Send
+from streaming_asr.protocols.json_messages import BadMessage, Reader
+from streaming_asr.protocols.model_names import ModelNames
+from streaming_asr.protocols.openai import items
+from streaming_asr.protocols.openai.items import Items
+from streaming_asr.protocols.openai.session import Format, Transcription, format_options, transcription_options
+
+RATE = 16_000
+"""Hz, of this dialect's audio."""
+
+
+class SessionUpdate(msgspec.Struct, tag="session.update"):
+    model: str | None = None
+    language: str | None = None
+    prompt: str | None = None
+
+
+class Append(msgspec.Struct, tag="input_audio_buffer.append"):
+    audio: bytes
+    """base64 on the wire."""
+
+
+class Commit(msgspec.Struct, tag="input_audio_buffer.commit"):
+    final: bool = False
+    """Whether it ends the audio; else it starts it."""
+
+
+_READER: Reader[SessionUpdate | Append | Commit] = Reader(SessionUpdate | Append | Commit)
+
+
+class Delta(msgspec.Struct, tag="transcription.delta"):
+    delta: str
+
+
+class Usage(msgspec.Struct):
+    completion_tokens: int
+    """0 where the recognizer does not say."""
+    total_tokens: int
+    prompt_tokens: int = 0
+
+
+class Done(msgspec.Struct, tag="transcription.done"):
+    text: str
+    usage: Usage
+
+
+class Error(msgspec.Struct, tag="error"):
+    error: str
+    code: str
+
+
+class _Glance(msgspec.Struct):
+    """As much of a first message as tells the dialect."""
+
+    type: str = ""
+    session: object = None
+    model: object = None
+
+
+def speaks_vllm(first: str | bytes, *, named: bool) -> bool:
+    """Whether a connection's first message is of this dialect.
+
+    Args:
+        named: whether the query names a model or an intent, as no client of vLLM does.
+    """
+    try:
+        glance = msgspec.json.decode(first, type=_Glance)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    if glance.type == "session.update":
+        return glance.session is None and glance.model is not None
+    return glance.type == "input_audio_buffer.commit" and not named
+
+
+class VllmTranslator:
+    """Takes over a connection whose session is open, at its first message."""
+
+    def __init__(self, defaults: SessionOptions, models: ModelNames) -> None:
+        self._defaults = defaults
+        self._models = models
+        self._items = Items(by_pauses=False)
+
+    def connected(self) -> list[Command]:
+        return [Configure({**format_options(Format("audio/pcm", RATE)), "endpoint_ms": self._defaults.endpoint_ms})]
+
+    def received(self, message: str | bytes) -> list[Command]:
+        try:
+            told = _READER.read(message)
+        except BadMessage as bad:
+            return [_send(Error(bad.message, bad.code))]
+        if isinstance(told, Append):
+            return [Audio(told.audio)]
+        if isinstance(told, SessionUpdate):
+            return self._update(told)
+        if not told.final:
+            return []
+        self._items.commit()
+        return [Finalize()]
+
+    def _update(self, told: SessionUpdate) -> list[Command]:
+        if told.model is not None and not self._models.serves(told.model):
+            return [_send(Error(self._models.unknown(told.model), "model_not_found"))]
+        given = Transcription(language=told.language, prompt=told.prompt)
+        return [Configure(transcription_options(given, self._defaults))]
+
+    def opened(self, opened: Opened) -> list[Command]:
+        return []
+
+    def configured(self, options: SessionOptions) -> list[Command]:
+        return []
+
+    def happened(self, events: Sequence[Event]) -> list[Command]:
+        return self._told(self._items.happened(events))
+
+    def failed(self, failure: Failure) -> list[Command]:
+        error = _send(Error(failure.message, failure.code))
+        if failure.close is None:
+            return [error]
+        return [*self._told(self._items.close()), error, Close(failure.close, failure.code)]
+
+    def _told(self, told: Sequence[items.ItemEvent]) -> list[Command]:
+        commands: list[Command] = []
+        for event in told:
+            if isinstance(event, items.Grown) and event.delta:
+                commands.append(_send(Delta(event.delta)))
+            elif isinstance(event, items.Settled):
+                tokens = len(event.logprobs or ())
+                commands.append(_send(Done(event.text, Usage(tokens, tokens))))
+        return commands
+
+
+def _send(message: Delta | Done | Error) -> Send:
+    return Send(msgspec.json.encode(message).decode())

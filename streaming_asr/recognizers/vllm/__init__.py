@@ -1,0 +1,1 @@
+"""Qwen3-ASR and Whisper on vLLM's engine."""

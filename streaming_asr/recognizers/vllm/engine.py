@@ -1,0 +1,253 @@
+"""vLLM's AsyncLLM, kept alive: started off the event loop, watched, and started again when its processes die.
+
+stopped --start--> starting --> ready --engine dies--> restarting --> ready
+                      |                                    |--too often--> failed
+                      '--RecognizerUnavailable             any --close--> closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import itertools
+import logging
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from streaming_asr.core.recognizer import DecodeFailed, RecognizerDown
+from streaming_asr.recognizers.vllm.models.base import Completion, Request
+
+logger = logging.getLogger(__name__)
+
+WATCH_S = 0.2
+"""How often an idle engine is asked whether it lives. A busy one tells by itself."""
+LONGEST_DECODE_S = 120.0
+"""A request that takes longer is given up; an engine that hangs would otherwise hold its jobs for ever."""
+SHUTDOWN_S = 10.0
+"""How long the engine's processes have to end by themselves."""
+
+
+class State(enum.Enum):
+    """Of an engine."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """How often, and after which waits, a dead engine is started again."""
+
+    most: int = 5
+    """Starts within `within_s` after which the engine is given up."""
+    within_s: float = 900.0
+    first_wait_s: float = 0.5
+    """Before the first start; doubled each time."""
+    longest_wait_s: float = 30.0
+
+
+class SupervisedEngine:
+    """An engine that requests can be sent to.
+
+    Args:
+        build: makes an ``AsyncLLM``; blocks, and is called in a thread.
+        changed: is told of each new state, on the event loop. Must not block.
+    """
+
+    def __init__(
+        self, build: Callable[[], Any], policy: RestartPolicy, changed: Callable[[State], None] = lambda state: None
+    ) -> None:
+        self._build = build
+        self._policy = policy
+        self._changed = changed
+        self._llm: Any = None
+        self._others = frozenset(multiprocessing.active_children())
+        self._state = State.STARTING
+        self._settled = asyncio.Event()
+        """Set while a request need not wait: the engine is ready, or will never be."""
+        self._died = asyncio.Event()
+        self._starts: deque[float] = deque()
+        self._watcher: asyncio.Task[None] | None = None
+        self._ids = itertools.count(1)
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def llm(self) -> Any:
+        """The ``AsyncLLM`` of now."""
+        return self._llm
+
+    async def start(self) -> None:
+        """Start the engine. Raises what `build` raises."""
+        self._llm = await asyncio.to_thread(self._build)
+        self._become(State.READY)
+        self._watcher = asyncio.create_task(self._watch(), name="vLLM watch")
+
+    async def run(self, request: Request, priority: int) -> Completion:
+        """Do one request; waits while the engine is started again.
+
+        Args:
+            priority: lower goes first.
+
+        Raises:
+            RecognizerDown: the engine died under the request.
+            DecodeFailed: the engine refuses this request, took too long, or is gone for good.
+        """
+        await self._settled.wait()
+        if self._state is not State.READY:
+            raise DecodeFailed(f"The engine is {self._state.value}.")
+        llm = self._llm
+        try:
+            return await asyncio.wait_for(self._generate(llm, request, priority), LONGEST_DECODE_S)
+        except EngineDeadError as error:
+            self._lost(llm)
+            raise RecognizerDown("The engine died during the decode.") from error
+        except asyncio.TimeoutError as error:
+            raise DecodeFailed(f"The engine did not finish within {LONGEST_DECODE_S:.0f} s.") from error
+        except Exception as error:  # Refusals have many classes, some of them internal to vLLM.
+            if llm.errored:
+                self._lost(llm)
+                raise RecognizerDown("The engine died during the decode.") from error
+            reason = error.__cause__ or error
+            raise DecodeFailed(f"The engine refused the request: {reason or type(reason).__name__}") from error
+
+    async def close(self) -> None:
+        """End the engine and its processes, also one that is only starting."""
+        if self._state is State.CLOSED:
+            return
+        self._become(State.CLOSED)
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        llm, self._llm = self._llm, None
+        if llm is not None and llm.output_handler is not None:
+            # It would take the end for a death, and say so.
+            llm.output_handler.cancel()
+        await asyncio.to_thread(_end, llm, self._others)
+
+    async def _generate(self, llm: Any, request: Request, priority: int) -> Completion:
+        # Rendered first: vLLM 0.23 would process a raw prompt on the event loop.
+        (prompt,) = await llm.renderer.render_cmpl_async([request.prompt])
+        parameters = SamplingParams(
+            temperature=0.0,
+            max_tokens=request.max_tokens,
+            logprobs=0,
+            allowed_token_ids=None if request.choices is None else list(request.choices),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        outputs = llm.generate(prompt, parameters, f"asr-{next(self._ids)}", priority=priority)
+        return _completion([output async for output in outputs][-1])
+
+    def _lost(self, llm: Any) -> None:
+        """An engine was found dead; of several who find it, the first counts."""
+        if llm is self._llm and self._state is State.READY:
+            logger.error("The engine died.")
+            self._become(State.RESTARTING)
+            self._died.set()
+
+    async def _watch(self) -> None:
+        while self._state is State.READY:
+            try:
+                await asyncio.wait_for(self._died.wait(), WATCH_S)
+            except asyncio.TimeoutError:
+                if not self._llm.errored:
+                    continue
+                self._lost(self._llm)
+            self._died.clear()
+            if await self._restart():
+                self._become(State.READY)
+            else:
+                logger.critical("The engine died too often; it is given up.")
+                self._become(State.FAILED)
+
+    async def _restart(self) -> bool:
+        """Start again until it works; False when that was tried too often."""
+        policy = self._policy
+        wait = policy.first_wait_s
+        await asyncio.to_thread(_end, self._llm, self._others)
+        while True:
+            now = time.monotonic()
+            while self._starts and self._starts[0] < now - policy.within_s:
+                self._starts.popleft()
+            if len(self._starts) >= policy.most:
+                return False
+            self._starts.append(now)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, policy.longest_wait_s)
+            try:
+                self._llm = await asyncio.to_thread(self._build)
+            except Exception:  # Whatever it was may pass: the device is still busy, memory is short.
+                logger.exception("The engine did not start again.")
+                await asyncio.to_thread(_end, None, self._others)
+                continue
+            logger.warning("The engine has started again.")
+            return True
+
+    def _become(self, state: State) -> None:
+        if self._state is State.CLOSED:
+            return
+        self._state = state
+        if state in (State.STARTING, State.RESTARTING):
+            self._settled.clear()
+        else:
+            self._settled.set()
+        self._changed(state)
+
+
+def _completion(output: Any) -> Completion:
+    generated = output.outputs[0]
+    tokens = list(generated.token_ids)
+    logprobs = [step[token].logprob for step, token in zip(generated.logprobs, tokens, strict=True)]
+    complete = generated.finish_reason == "stop"
+    if complete and tokens:  # The end token is the last.
+        del tokens[-1], logprobs[-1]
+    times = output.metrics
+    return Completion(
+        tokens=tuple(tokens),
+        logprobs=tuple(logprobs),
+        complete=complete,
+        prompt_tokens=len(output.prompt_token_ids or ()),
+        cached_tokens=output.num_cached_tokens or 0,
+        prefill_s=times.first_token_ts - times.scheduled_ts if times else 0.0,
+        decode_s=times.last_token_ts - times.first_token_ts if times else 0.0,
+    )
+
+
+def _end(llm: Any, others: frozenset[Any]) -> None:
+    """Shut an engine down and see to it that its processes are gone, those of one only half started too.
+
+    Args:
+        others: children of this process that were there before.
+    """
+    if llm is not None:
+        try:
+            llm.shutdown()
+        except Exception:  # A dead engine may break its own shutdown.
+            logger.exception("The engine did not shut down cleanly.")
+    children = [
+        child
+        for child in multiprocessing.active_children()
+        if child not in others and child.name.startswith(("EngineCore", "VLLM"))
+    ]
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + SHUTDOWN_S
+    for child in children:
+        child.join(max(0.0, deadline - time.monotonic()))
+        if child.is_alive():
+            child.kill()
+            child.join()

@@ -1,0 +1,63 @@
+"""Between an engine and a model: requests go down, completions come back, and the model makes hypotheses of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from streaming_asr.core.recognizer import DecodeJob, Hypothesis
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation, as the engine wants it."""
+
+    prompt: Mapping[str, Any]
+    """vLLM's dictionary of token ids and multi-modal data."""
+    max_tokens: int
+    choices: tuple[int, ...] | None = None
+    """The only ids that may be generated, or None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the engine generated."""
+
+    tokens: tuple[int, ...]
+    """Without the end token."""
+    logprobs: tuple[float, ...]
+    """Natural log-probability of each of `tokens`."""
+    complete: bool
+    """False when `Request.max_tokens` ended it."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt, those whose keys and values were still there."""
+    prefill_s: float = 0.0
+    """Seconds of encoder and prefill, without the wait before."""
+    decode_s: float = 0.0
+
+
+Run = Callable[[Request], Awaitable[Completion]]
+"""Has the engine do one request. Raises what `Recognizer.decode` may raise."""
+
+
+class SpeechModel(Protocol):
+    """A model, as far as it differs from others under the same engine."""
+
+    languages: tuple[str, ...]
+    """ISO 639-1 codes it can be forced to."""
+    max_audio_s: float
+
+    async def decode(self, job: DecodeJob, run: Run) -> Hypothesis:
+        """Make requests of a job, and a hypothesis of their completions.
+
+        Raises:
+            DecodeFailed: the job is not one for this model; also all that `run` raises.
+        """
+
+    def release(self, utterance: str) -> None:
+        """Drop what is held for an utterance."""
+
+    def close(self) -> None:
+        """Stop what it runs itself."""

@@ -1,0 +1,215 @@
+"""Qwen3-ASR (arXiv 2601.21337) under vLLM: from a decode job to requests, and from their answers to a hypothesis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streaming_asr.core.recognizer import SAMPLE_RATE, Context, Cost, DecodeFailed, DecodeJob, Hypothesis, Kind
+from streaming_asr.recognizers.common.repetition import collapse, find_loop
+from streaming_asr.recognizers.common.token_text import TokenText
+from streaming_asr.recognizers.vllm.models.base import Request, Run
+from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S
+from streaming_asr.recognizers.vllm.models.qwen3_audio import (
+    AudioInput,
+    Form,
+    Geometry,
+    UtteranceAudio,
+    audio_tokens,
+    choose_form,
+    prompt_of,
+)
+from streaming_asr.recognizers.vllm.models.qwen3_languages import NAME_OF
+from streaming_asr.recognizers.vllm.models.qwen3_prompt import Qwen3Prompt
+
+logger = logging.getLogger(__name__)
+
+SHORTEST_SAMPLES = SAMPLE_RATE // 2
+"""Shorter audio is padded with silence, as Qwen's own package does."""
+MAX_ITEMS = 32
+"""Audio items of one request; what the engine is told as its limit."""
+MAX_UTTERANCES = 4096
+"""Utterances that are remembered. The oldest go, should `release` be forgotten."""
+TOKENS_PER_S = 25
+"""More than anybody speaks, in any script; what is longer is a loop."""
+SPARE_TOKENS = 32
+"""For ``language English<asr_text>`` and very short audio."""
+TEXT_SHARE = 0.5
+"""Of the engine's positions, what the longest utterance leaves to context and text."""
+MAX_CONTEXT = 1024
+"""Tokens of context at most, a quarter of the positions where these are few."""
+MEL_THREADS = 2
+
+
+@dataclass(slots=True)
+class _Utterance:
+    audio: UtteranceAudio
+    language: str | None = None
+    """As the model heard it last: what a forced prefix needs before it."""
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] | None = ()
+    """Of the latest hypothesis; a forced prefix has its log-probabilities from here."""
+
+
+class Qwen3ASR:
+    """The model's side of a recognizer.
+
+    Args:
+        geometry: of the checkpoint's encoder.
+        max_model_len: positions of the engine.
+        form: how audio is handed over; all but `Form.WHOLE` need a geometry with a window.
+        max_items: audio items of one request that the engine takes.
+    """
+
+    def __init__(
+        self, prompt: Qwen3Prompt, geometry: Geometry, *, max_model_len: int, form: Form, max_items: int = MAX_ITEMS
+    ) -> None:
+        self.form = form
+        self.languages = tuple(NAME_OF)
+        seconds = TEXT_SHARE * max_model_len / audio_tokens(FRAMES_PER_S)
+        if form is not Form.WHOLE:
+            seconds = min(seconds, max_items * geometry.window / FRAMES_PER_S)
+        self.max_audio_s = float(math.floor(seconds))
+        self._prompt = prompt
+        self._geometry = geometry
+        self._max_model_len = max_model_len
+        self._text = TokenText(prompt.symbol)
+        self._utterances: OrderedDict[str, _Utterance] = OrderedDict()
+        self._threads = ThreadPoolExecutor(MEL_THREADS, thread_name_prefix="mel")
+
+    async def decode(self, job: DecodeJob, run: Run) -> Hypothesis:
+        seconds = len(job.audio) / SAMPLE_RATE
+        if seconds > self.max_audio_s:
+            raise DecodeFailed(
+                f"The engine takes at most {self.max_audio_s:.0f} s of audio; the utterance has {seconds:.1f} s."
+            )
+        if job.language is not None and job.language not in NAME_OF:
+            raise DecodeFailed(f"The model does not know the language {job.language!r}, only {', '.join(NAME_OF)}.")
+        if not job.audio.any():
+            return Hypothesis(language=job.language, no_speech=1.0, cost=Cost(decodes=0))
+        utterance = self._utterance(job.utterance)
+        samples = np.pad(job.audio, (0, max(0, SHORTEST_SAMPLES - len(job.audio))))
+        exact = job.kind is not Kind.PARTIAL
+        audio = await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: utterance.audio.input(samples, exact=exact)
+        )
+        language = job.language or utterance.language
+        if job.prefix and language is not None:
+            hypothesis = await self._generate(job, utterance, audio, language, job.prefix, 1, run)
+            if hypothesis.complete and not find_loop(hypothesis.tokens):
+                return hypothesis
+            # It led into a loop.
+            return await self._generate(job, utterance, audio, job.language, (), 2, run)
+        # Without a language before it, a prefix would be read as one.
+        return await self._generate(job, utterance, audio, job.language, (), 1, run)
+
+    def release(self, utterance: str) -> None:
+        self._utterances.pop(utterance, None)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _generate(
+        self,
+        job: DecodeJob,
+        utterance: _Utterance,
+        audio: AudioInput,
+        language: str | None,
+        prefix: tuple[int, ...],
+        decodes: int,
+        run: Run,
+    ) -> Hypothesis:
+        ids = self._prompt.ids(len(audio.frames), job.context, language, prefix)
+        positions = len(ids) - len(audio.frames) + audio.tokens
+        speech = math.ceil(TOKENS_PER_S * sum(audio.frames) / FRAMES_PER_S)
+        room = self._max_model_len - positions
+        if room <= 0:
+            raise DecodeFailed(
+                f"The prompt has {positions} positions; --max-model-len {self._max_model_len} leaves none for the text."
+            )
+        completion = await run(Request(prompt_of(ids, audio), min(room, SPARE_TOKENS + max(0, speech - len(prefix)))))
+        answer = self._prompt.read(completion.tokens, forced=language is not None)
+        said = [n for n, token in enumerate(completion.tokens) if n >= answer.start and self._prompt.is_text(token)]
+        tokens = [*prefix, *(completion.tokens[n] for n in said)]
+        logprobs = self._logprobs_of(utterance, prefix)
+        if logprobs is not None:
+            logprobs += [completion.logprobs[n] for n in said]
+        kept = collapse(tokens)
+        # How sure the model was of the language, or of there being none.
+        sure = None if language is not None else math.exp(min(0.0, math.fsum(completion.logprobs[: answer.start])))
+        hypothesis = Hypothesis(
+            tokens=tuple(tokens[n] for n in kept),
+            pieces=self._text.pieces(tokens[n] for n in kept),
+            language=language or answer.language,
+            language_probability=sure if answer.language is not None else None,
+            complete=completion.complete,
+            confidence=_mean_probability([completion.logprobs[n] for n in said]),
+            logprobs=None if logprobs is None else tuple(logprobs[n] for n in kept),
+            no_speech=sure if answer.silent else None,
+            cost=Cost(
+                encode_s=completion.prefill_s,
+                decode_s=completion.decode_s,
+                audio_s=sum(audio.frames) / FRAMES_PER_S,
+                prompt_tokens=completion.prompt_tokens,
+                cached_tokens=completion.cached_tokens,
+                generated_tokens=len(completion.tokens),
+                decodes=decodes,
+            ),
+        )
+        utterance.language = hypothesis.language
+        utterance.tokens, utterance.logprobs = hypothesis.tokens, hypothesis.logprobs
+        return hypothesis
+
+    def _utterance(self, name: str) -> _Utterance:
+        if name not in self._utterances:
+            if len(self._utterances) >= MAX_UTTERANCES:
+                self._utterances.popitem(last=False)
+            self._utterances[name] = _Utterance(UtteranceAudio(name, self._geometry, self.form))
+        return self._utterances[name]
+
+    def _logprobs_of(self, utterance: _Utterance, prefix: Sequence[int]) -> list[float] | None:
+        if utterance.logprobs is None or utterance.tokens[: len(prefix)] != tuple(prefix):
+            return None
+        return list(utterance.logprobs[: len(prefix)])
+
+
+async def load_qwen3_asr(config: Mapping[str, Any], llm: Any) -> Qwen3ASR:
+    """Fit the model's side to a running engine.
+
+    Args:
+        config: the checkpoint's ``config.json``.
+        llm: vLLM's ``AsyncLLM``.
+
+    Raises:
+        ValueError: the checkpoint is not understood; the message says why.
+    """
+    renderer = llm.renderer
+    processor = renderer.get_mm_processor().info.get_hf_processor()
+    template = getattr(processor, "chat_template", None) or renderer.tokenizer.chat_template
+    if not template:
+        raise ValueError("it has no chat template")
+    max_model_len = llm.model_config.max_model_len
+    prompt = Qwen3Prompt(renderer.tokenizer, template, max_context=min(MAX_CONTEXT, max_model_len // 4))
+    geometry = Geometry.of(config)
+
+    async def render(raw: dict[str, Any]) -> Any:
+        (rendered,) = await renderer.render_cmpl_async([raw])
+        return rendered
+
+    form, reason = await choose_form(geometry, lambda items: prompt.ids(items, Context(), None), render)
+    logger.info("Audio goes to the engine as %s%s.", form.value, f" ({reason})" if reason else "")
+    max_items = llm.model_config.multimodal_config.get_limit_per_prompt("audio")
+    return Qwen3ASR(prompt, geometry, max_model_len=max_model_len, form=form, max_items=max_items)
+
+
+def _mean_probability(logprobs: Sequence[float]) -> float | None:
+    return math.fsum(map(math.exp, logprobs)) / len(logprobs) if logprobs else None

@@ -1,0 +1,1 @@
+"""OpenAI's HTTP interface: transcription of recordings, and client secrets."""

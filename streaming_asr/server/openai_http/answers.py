@@ -1,0 +1,159 @@
+"""What is told of a whole recording, in the forms of OpenAI's API."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from streaming_asr.core.events import Done, Event, Final
+from streaming_asr.core.scripts import following, joined
+from streaming_asr.text.subtitles import written
+from streaming_asr.text.timed_words import timed_words
+
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+WORDY_FORMATS = ("srt", "vtt")
+"""Those that are better for knowing when each word was said."""
+
+
+class ApiError(Exception):
+    """Told to the client in OpenAI's form."""
+
+    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+
+    def told(self) -> dict[str, Any]:
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> Response:
+        return JSONResponse(self.told(), status_code=self.status)
+
+
+@dataclass(slots=True)
+class Transcription:
+    """What is known of a recording so far."""
+
+    finals: list[Final] = field(default_factory=list)
+    """Those that say something."""
+    audio_ms: int = 0
+
+    def take(self, event: Event) -> str:
+        """Take an event of its session; returns the text that it adds, with the space before it."""
+        if isinstance(event, Done):
+            self.audio_ms = event.audio_ms
+        if not isinstance(event, Final) or not event.text:
+            return ""
+        added = following(self.finals[-1].text if self.finals else "", event.text)
+        self.finals.append(event)
+        return added
+
+    @property
+    def text(self) -> str:
+        return joined(final.text for final in self.finals)
+
+    @property
+    def language(self) -> str | None:
+        """Of most of the speech."""
+        spoken: dict[str, int] = {}
+        for final in self.finals:
+            if final.language is not None:
+                spoken[final.language] = spoken.get(final.language, 0) + final.end_ms - final.start_ms
+        return max(spoken, key=spoken.__getitem__, default=None)
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        return {"type": "duration", "seconds": math.ceil(self.audio_ms / 1000)}
+
+
+def answer(transcription: Transcription, style: str, *, by_word: bool) -> Response:
+    """In one of `FORMATS`; `by_word` adds the words to `verbose_json`."""
+    if style == "text":
+        return PlainTextResponse(transcription.text + "\n")
+    if style in ("srt", "vtt"):
+        return PlainTextResponse(written(transcription.finals, style))
+    told: dict[str, Any] = {"text": transcription.text, "usage": transcription.usage}
+    if style == "verbose_json":
+        told |= {
+            "task": "transcribe",
+            "language": transcription.language,
+            "duration": transcription.audio_ms / 1000,
+            "segments": [_segment(number, final) for number, final in enumerate(transcription.finals)],
+        }
+        if by_word:
+            told["words"] = [word for final in transcription.finals for word in _words(final)]
+    return JSONResponse(told)
+
+
+def _segment(number: int, final: Final) -> dict[str, Any]:
+    """As Whisper tells its segments, which has numbers that only Whisper knows."""
+    raw = final.text.encode()
+    return {
+        "id": number,
+        "seek": 0,
+        "start": final.start_ms / 1000,
+        "end": final.end_ms / 1000,
+        "text": final.text,
+        "tokens": [],
+        "temperature": 0.0,
+        "avg_logprob": math.log(final.confidence) if final.confidence else 0.0,
+        "compression_ratio": len(raw) / len(zlib.compress(raw)),
+        "no_speech_prob": 0.0,
+    }
+
+
+def _words(final: Final) -> list[dict[str, Any]]:
+    return [
+        {"word": word.text, "start": word.start_ms / 1000, "end": word.end_ms / 1000}
+        for word in timed_words(final.text, final.start_ms, final.end_ms, final.words)
+    ]
+
+
+class EventStream:
+    """A transcription as server-sent events, which OpenAI's clients read by `type`, vLLM's by `choices`."""
+
+    def __init__(self, model: str) -> None:
+        self._chunk = {
+            "id": f"transcribe-{uuid.uuid4().hex}",
+            "object": "transcription.chunk",
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def delta(self, text: str) -> str:
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+        return _event({"type": "transcript.text.delta", "delta": text, **self._chunk, "choices": [choice]})
+
+    def done(self, transcription: Transcription) -> str:
+        told = {"type": "transcript.text.done", "text": transcription.text, "usage": transcription.usage}
+        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
+        return _event({**told, **self._chunk, "choices": [choice]}) + "data: [DONE]\n\n"
+
+    def failed(self, error: ApiError) -> str:
+        return _event({"type": "error", **error.told()})
+
+
+def chat_answer(model: str, content: str) -> Response:
+    return JSONResponse(
+        {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": model,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        }
+    )
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"

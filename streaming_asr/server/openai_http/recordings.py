@@ -1,0 +1,330 @@
+"""Whole recordings over HTTP, in the words of OpenAI's API, through the pipeline of live streams.
+
+A recording is a session that sends faster than real time, so live sessions go before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from streaming_asr.core.events import Event
+from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
+from streaming_asr.engine.file_stream import stream_file
+from streaming_asr.engine.media import UnreadableMedia, read_audio
+from streaming_asr.server.auth import key_fits, offered_key
+from streaming_asr.server.openai_http.answers import (
+    FORMATS,
+    WORDY_FORMATS,
+    ApiError,
+    EventStream,
+    Transcription,
+    answer,
+    chat_answer,
+)
+from streaming_asr.server.openai_http.fetch import FetchRefused, fetch
+from streaming_asr.server.service import Refused, Service
+
+MAX_CHAT_BYTES = 64 * 2**20
+"""Of a chat request, whose audio may be inside; longer recordings are uploaded or named by URL."""
+
+
+class AudioPart(msgspec.Struct):
+    """Audio inside a chat request, base64."""
+
+    data: str
+    format: str = "wav"
+
+
+class AudioUrl(msgspec.Struct):
+    url: str
+
+
+class Part(msgspec.Struct):
+    """Part of a message's content; of those that are no audio, text is context."""
+
+    type: str
+    text: str = ""
+    audio_url: AudioUrl | None = None
+    input_audio: AudioPart | None = None
+
+
+class Message(msgspec.Struct):
+    role: str
+    content: str | list[Part]
+
+
+class Chat(msgspec.Struct):
+    """A chat request, as far as it matters here; the rest is ignored."""
+
+    messages: list[Message]
+    model: str = ""
+    stream: bool = False
+    language: str | None = None
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+MAX_WAITING = 64
+"""Requests that may wait until others are done; they are not read meanwhile."""
+
+
+class Turns:
+    """Lets in so many recordings at once; the others wait, in the order they came.
+
+    What waits has not been read, so only what has been let in is on disk.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._free = asyncio.Semaphore(at_once)
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """
+        Raises:
+            ApiError: too many wait.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise ApiError(503, "Too many recordings wait to be transcribed; try again later.", code="busy")
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+class Batch:
+    """The routes for whole recordings."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._turns = Turns(service.options.max_recordings)
+        self.routes = [
+            Route("/v1/models", self._guarded(self._models)),
+            Route("/v1/audio/transcriptions", self._guarded(self._transcriptions), methods=["POST"]),
+            Route("/v1/audio/translations", self._guarded(self._translations), methods=["POST"]),
+            Route("/v1/chat/completions", self._guarded(self._chat), methods=["POST"]),
+        ]
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """With the key checked, and every refusal in OpenAI's form."""
+
+        async def guarded(request: Request) -> Response:
+            try:
+                if not key_fits(offered_key(request.headers, request.query_params), self._service.options.api_keys):
+                    raise ApiError(401, "The API key is missing or wrong.", code="invalid_api_key")
+                return await handler(request)
+            except ApiError as error:
+                self._service.metrics.errors.labels(error.code or "bad_request").inc()
+                return error.response()
+
+        return guarded
+
+    async def _models(self, request: Request) -> Response:
+        self._check_ready()
+        model = {"id": self._model, "object": "model", "created": 0, "owned_by": "streaming-asr"}
+        return JSONResponse({"object": "list", "data": [model]})
+
+    async def _translations(self, request: Request) -> Response:
+        raise ApiError(400, f"{self._model} transcribes; it does not translate.", code="unsupported")
+
+    async def _transcriptions(self, request: Request) -> Response:
+        self._check_ready()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._turns.turn())
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streaming-asr-"))) / "recording"
+            form = await self._form(request)
+            try:
+                upload = form.get("file")
+                if not isinstance(upload, UploadFile):
+                    raise ApiError(400, "The form must hold the recording as `file`.", param="file")
+                await asyncio.to_thread(_save, upload, path)
+            finally:
+                await form.close()
+            self._check_model(_text(form, "model"))
+            style = _text(form, "response_format") or "json"
+            if style not in FORMATS:
+                raise ApiError(400, f"response_format must be one of {', '.join(FORMATS)}.", param="response_format")
+            by_word = "word" in form.getlist("timestamp_granularities[]")
+            word_times = by_word or style in WORDY_FORMATS
+            options = self._options(_text(form, "language"), _text(form, "prompt") or "", word_times)
+            if (_text(form, "stream") or "").lower() in ("true", "1"):
+                return StreamingResponse(self._stream(stack.pop_all(), path, options), media_type="text/event-stream")
+            transcription = await self._transcribed(path, options, request)
+        return answer(transcription, style, by_word=by_word)
+
+    async def _stream(self, held: AsyncExitStack, path: Path, options: SessionOptions) -> AsyncIterator[str]:
+        """Server-sent events: a delta for each utterance as it is decoded, then the whole.
+
+        Args:
+            held: what is let go of at the end.
+        """
+        transcription, stream = Transcription(), EventStream(self._model)
+        async with held:
+            try:
+                async for event in self._events(path, options):
+                    if delta := transcription.take(event):
+                        yield stream.delta(delta)
+            except ApiError as error:
+                yield stream.failed(error)
+                return
+        yield stream.done(transcription)
+
+    async def _chat(self, request: Request) -> Response:
+        self._check_ready()
+        chat = await self._chat_request(request)
+        self._check_model(chat.model)
+        parts = [part for message in chat.messages if isinstance(message.content, list) for part in message.content]
+        texts = [message.content for message in chat.messages if isinstance(message.content, str)]
+        audio = [part for part in parts if part.audio_url or part.input_audio]
+        if len(audio) != 1:
+            raise ApiError(400, f"The messages hold {len(audio)} recordings; send one, as audio_url or input_audio.")
+        if chat.stream:
+            raise ApiError(400, "Streaming is not offered here; /v1/audio/transcriptions streams.", param="stream")
+        context = " ".join([*texts, *(part.text for part in parts if part.type == "text")])
+        options = self._options(chat.language, context, False)
+        async with self._turns.turn():
+            with tempfile.TemporaryDirectory(prefix="streaming-asr-") as folder:
+                path = Path(folder) / "recording"
+                await asyncio.to_thread(self._bring, audio[0], path)
+                transcription = await self._transcribed(path, options, request)
+        return chat_answer(self._model, self._raw(transcription))
+
+    @property
+    def _model(self) -> str:
+        return self._service.recognizer.capabilities.model
+
+    def _check_ready(self) -> None:
+        if not self._service.ready:
+            raise ApiError(503, f"The recognizer is {self._service.status}; try again shortly.", code="not_ready")
+
+    def _check_model(self, name: str | None) -> None:
+        models = self._service.models
+        if name and not models.takes(name):
+            raise ApiError(404, models.unknown(name), code="model_not_found", param="model")
+
+    def _options(self, language: str | None, context: str, word_times: bool) -> SessionOptions:
+        defaults = self._service.options.session
+        try:
+            return defaults.changed(
+                language=language or defaults.language,
+                endpoint_ms=None if defaults.endpoint_ms is None else max(defaults.endpoint_ms, RECORDED_ENDPOINT_MS),
+                context=context[:MAX_CONTEXT_CHARS],
+                word_times=word_times,
+            )
+        except OptionError as error:
+            raise ApiError(400, f"{error}.", param=error.option) from None
+
+    async def _form(self, request: Request) -> FormData:
+        """The form; its file goes to disk as it comes."""
+        limit = self._service.options.max_upload_bytes
+        try:
+            return await Request(request.scope, _limited(request, limit)).form(max_files=1, max_fields=50)
+        except ClientDisconnect:
+            raise ApiError(400, "The upload broke off.") from None
+        except HTTPException as error:
+            raise ApiError(400, f"The form can't be read: {error.detail}") from None
+
+    async def _chat_request(self, request: Request) -> Chat:
+        limited = Request(request.scope, _limited(request, MAX_CHAT_BYTES))
+        try:
+            return msgspec.json.decode(await limited.body(), type=Chat)
+        except msgspec.DecodeError as error:
+            raise ApiError(400, f"The request can't be read: {error}.") from None
+        except ClientDisconnect:
+            raise ApiError(400, "The request broke off.") from None
+
+    def _bring(self, part: Part, path: Path) -> None:
+        """Write the audio of a chat's part to disk. Blocks."""
+        options = self._service.options
+        with path.open("wb") as into:
+            if part.input_audio is not None:
+                try:
+                    into.write(base64.b64decode(part.input_audio.data, validate=True))
+                except binascii.Error:
+                    raise ApiError(400, "input_audio.data is not valid base64.", param="input_audio") from None
+            elif part.audio_url is not None:
+                try:
+                    fetch(
+                        part.audio_url.url,
+                        into,
+                        allow_private=options.allow_private_urls,
+                        max_bytes=options.max_upload_bytes,
+                        timeout_s=options.fetch_timeout_s,
+                    )
+                except FetchRefused as refused:
+                    raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
+
+    async def _transcribed(self, path: Path, options: SessionOptions, request: Request) -> Transcription:
+        """The whole; given up when the client hangs up."""
+        transcription = Transcription()
+        async for event in self._events(path, options):
+            transcription.take(event)
+            if await request.is_disconnected():
+                raise ApiError(400, "The client is gone.")
+        return transcription
+
+    async def _events(self, path: Path, options: SessionOptions) -> AsyncIterator[Event]:
+        try:
+            async for event in stream_file(self._service, read_audio(path), options):
+                yield event
+        except UnreadableMedia as error:
+            raise ApiError(
+                400, f"The recording can't be read: {error}".replace(str(path), "it"), param="file"
+            ) from None
+        except Refused as refused:
+            failure = refused.failure
+            status = 400 if failure.code == "bad_option" else 503
+            raise ApiError(status, failure.message, code=failure.code) from None
+
+    def _raw(self, transcription: Transcription) -> str:
+        """As the model itself would write it: Qwen3-ASR names the language before the text."""
+        if "qwen3-asr" not in self._model.lower():
+            return transcription.text
+        from streaming_asr.recognizers.vllm.models.qwen3_languages import NAME_OF
+
+        return f"language {NAME_OF.get(transcription.language or '', 'None')}<asr_text>{transcription.text}"
+
+
+def _limited(request: Request, limit: int) -> Callable[[], Awaitable[Any]]:
+    """The request's `receive`, which refuses a body that grows too large."""
+    taken = 0
+
+    async def receive() -> Any:
+        nonlocal taken
+        message = await request.receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            raise ApiError(413, f"The request is larger than the {limit} bytes allowed.", code="too_large")
+        return message
+
+    return receive
+
+
+def _text(form: FormData, name: str) -> str | None:
+    value = form.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _save(upload: UploadFile, path: Path) -> None:
+    with path.open("wb") as into:
+        while chunk := upload.file.read(1 << 20):
+            into.write(chunk)

@@ -1,0 +1,1 @@
+"""Final texts as timed words and as subtitles."""

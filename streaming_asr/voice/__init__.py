@@ -1,0 +1,1 @@
+"""Voice activity detection: which frames of the audio are speech."""

@@ -1,0 +1,225 @@
+"""Voice detectors: frames of 16 kHz audio -> voiced or not.
+
+Each detector is a deterministic function of the sample stream, however the stream is split into calls. Which one
+is the default, and why, is in docs/vad.md.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+import numpy as np
+import webrtcvad
+from numpy.typing import NDArray
+
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
+from streaming_asr.voice.silero import CONTEXT, FRAME, Ask, Asking, Memory, answered
+
+_SILERO_HYSTERESIS = 0.15
+"""Once voiced, a frame stays voiced down to this much below the threshold."""
+WEBRTC_FRAME = 480
+"""Samples of one of WebRTC's decisions, 30 ms: the longest it takes, the cheapest per second."""
+_WARM_UP_FRAMES = 16
+"""Frames before the gate opened that Silero is shown, half a second. After a shorter gap its memory has no hole."""
+_SURE_FRAMES = 8
+"""How often Silero is asked while it is sure: each quarter second, which the pre-roll still reaches back over."""
+_SURE_SHOWN = 4
+"""Frames that it is then shown; its memory bridges the others."""
+_SURELY_VOICED, _SURELY_UNVOICED = 0.9, 0.01
+
+
+Deciding = Asking[NDArray[np.bool_]]
+"""Returns whether each frame is voiced."""
+
+
+class VoiceDetector(Protocol):
+    """Hears one channel; keeps what it must remember of the stream."""
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples of one decision."""
+
+    def deciding(self, frames: Audio) -> Deciding:
+        """Decide on the next frames, asking Silero.
+
+        Args:
+            frames: shape ``[k, frame_samples]``, finite. They must not change later.
+
+        Returns:
+            Shape ``[k]``.
+        """
+
+    def reset(self) -> None:
+        """Forget the stream."""
+
+
+def decide(detector: VoiceDetector, frames: Audio) -> NDArray[np.bool_]:
+    """As `VoiceDetector.deciding`, with Silero's answers at once."""
+    return answered(detector.deciding(frames))
+
+
+class WebRtcDetector:
+    """The GMM detector of WebRTC: hardly misses speech, at hardly any cost, but takes most sounds for speech.
+
+    Args:
+        mode: 0 to 3; higher calls fewer frames voiced.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+
+    frame_samples = WEBRTC_FRAME
+
+    def __init__(self, mode: int = 3) -> None:
+        if mode not in (0, 1, 2, 3):
+            raise ValueError(f"WebRTC's mode is {mode}; it must be 0, 1, 2 or 3")
+        self._mode = mode
+        self.reset()
+
+    def reset(self) -> None:
+        self._vad = webrtcvad.Vad(self._mode)
+
+    def deciding(self, frames: Audio) -> Deciding:
+        yield from ()
+        return np.array(self.passed(frames), bool)
+
+    def passed(self, frames: Audio) -> list[bool]:
+        """What it decides, which asks nobody."""
+        scaled = frames * np.float32(32767)
+        # A resampler may overshoot; unclipped, the loudest samples would change their sign.
+        np.minimum(scaled, 32767, out=scaled)
+        np.maximum(scaled, -32767, out=scaled)
+        data = scaled.astype("<i2").tobytes()
+        size = 2 * frames.shape[1]
+        is_speech = self._vad.is_speech
+        return [is_speech(data[start : start + size], SAMPLE_RATE) for start in range(0, len(data), size)]
+
+
+class SileroDetector:
+    """Silero's recurrent network: tells speech from music and noise.
+
+    Args:
+        threshold: probability of speech from which a frame is voiced, 0 to 1.
+
+    Raises:
+        ValueError: the threshold is out of range.
+    """
+
+    frame_samples = FRAME
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        self._threshold = _Threshold(threshold)
+        self.reset()
+
+    def reset(self) -> None:
+        self._memory = Memory()
+        self._before = np.zeros(CONTEXT, np.float32)
+        self._voiced = False
+
+    def deciding(self, frames: Audio) -> Deciding:
+        decisions = np.empty(len(frames), bool)
+        if len(frames):
+            for index, probability in enumerate((yield Ask(self._before, frames, self._memory))):
+                decisions[index] = self._voiced = self._threshold.reached(probability, self._voiced)
+            self._before = frames[-1, -CONTEXT:].copy()
+        return decisions
+
+
+class CascadeDetector:
+    """WebRTC as the gate, Silero asked only about what passes it, and rarely while it is sure.
+
+    A quiet room, the larger part of most streams, then costs no network; music and noise still do not become speech.
+    Silero is shown all of what it missed in a short gap; while it is sure, only the latest part.
+
+    Args:
+        threshold: Silero's, 0 to 1.
+        mode: WebRTC's, 0 to 3.
+
+    Raises:
+        ValueError: the threshold or the mode is out of range.
+    """
+
+    frame_samples = FRAME
+
+    def __init__(self, threshold: float = 0.5, mode: int = 3) -> None:
+        self._gate = WebRtcDetector(mode)
+        self._threshold = _Threshold(threshold)
+        self.reset()
+
+    def reset(self) -> None:
+        self._gate.reset()
+        self._memory = Memory()
+        nothing = [np.zeros(FRAME, np.float32)] * (_WARM_UP_FRAMES + 1)
+        self._latest: deque[Audio] = deque(nothing, maxlen=len(nothing))
+        """What Silero may still be shown, and the frame before it."""
+        self._unseen = 0
+        """Frames since Silero was last asked."""
+        self._sure = self._voiced = False
+
+    def deciding(self, frames: Audio) -> Deciding:
+        decisions = np.zeros(len(frames), bool)
+        gate = self._gate.passed(frames[:, :WEBRTC_FRAME])
+        if gate and not any(gate):
+            self._latest.extend(frames)
+            self._unseen += len(frames)
+            self._sure = False
+            return decisions
+        for index, passed in enumerate(gate):
+            self._latest.append(frames[index])
+            self._unseen += 1
+            if not passed:
+                self._sure = False
+                continue
+            if not self._sure or self._unseen >= _SURE_FRAMES:
+                yield from self._ask()
+            decisions[index] = self._voiced
+        return decisions
+
+    def _ask(self) -> Asking[None]:
+        """Ask Silero about the latest frame."""
+        if self._unseen > _WARM_UP_FRAMES:
+            self._memory = Memory()
+            self._voiced = False
+        shown = min(self._unseen, _SURE_SHOWN if self._sure else _WARM_UP_FRAMES)
+        before, *heard = list(self._latest)[-shown - 1 :]
+        probability = (yield Ask(before[-CONTEXT:], np.array(heard), self._memory))[-1]
+        self._voiced = self._threshold.reached(probability, self._voiced)
+        self._sure = self._threshold.sure(probability)
+        self._unseen = 0
+
+
+def make_detector(name: str, *, threshold: float = 0.5, mode: int = 3) -> VoiceDetector:
+    """A fresh detector: `cascade`, `silero` or `webrtc`.
+
+    Args:
+        threshold: probability of speech; has no part in `webrtc`.
+        mode: WebRTC's; has no part in `silero`.
+
+    Raises:
+        ValueError: there is no detector of that name, or an option is out of range.
+    """
+    if name == "cascade":
+        return CascadeDetector(threshold, mode)
+    if name == "silero":
+        return SileroDetector(threshold)
+    if name == "webrtc":
+        return WebRtcDetector(mode)
+    raise ValueError(f"there is no voice detector {name!r}; there are cascade, silero and webrtc")
+
+
+class _Threshold:
+    """When a probability of speech means voiced."""
+
+    def __init__(self, on: float) -> None:
+        if not 0 < on < 1:
+            raise ValueError(f"Silero's threshold is {on}; it must be between 0 and 1")
+        self._on, self._off = on, max(_SURELY_UNVOICED, on - _SILERO_HYSTERESIS)
+
+    def reached(self, probability: float, voiced: bool) -> bool:
+        """Whether a frame is voiced, given whether the one before was."""
+        return probability >= (self._off if voiced else self._on)
+
+    def sure(self, probability: float) -> bool:
+        """Whether the next frames hardly can be decided otherwise."""
+        return probability < _SURELY_UNVOICED or probability >= max(self._on, _SURELY_VOICED)
