@@ -16,13 +16,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.core.recognizer import Capabilities, DecodeJob, Hypothesis
 from streaming_asr.protocols.openai import realtime as openai_realtime
 from streaming_asr.server.app import Application
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, TooManySecrets
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.serve import serve
-from tests.fakes import CAPABILITIES, read
+from tests.support.fake_recognizer import FakeRecognizer
 from tests.wire import run
 
 KEY = {"Authorization": "Bearer real"}
@@ -45,26 +44,6 @@ def test_only_so_many_live_at_once() -> None:
         store.issue({}, 10, now=9)
     store.issue({}, 10, now=10)
     assert store.session_of(kept, 10) == {}
-
-
-class FakeRecognizer:
-    """Reads as the fake recognizer does."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return CAPABILITIES
-
-    async def start(self) -> None:
-        pass
-
-    async def decode(self, job: DecodeJob) -> Hypothesis:
-        return read(job)
-
-    def release(self, utterance: str) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute
 from starlette.websockets import WebSocket
 
 from streaming_asr import __version__
@@ -18,15 +18,13 @@ from streaming_asr.core.events import Warning
 from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.protocols.base import BadRequest, Failure, Refusal, Request, WireProtocol, plain_refusal
 from streaming_asr.protocols.registry import PROTOCOLS
-from streaming_asr.server.auth import chosen_subprotocol, key_fits, offered_key, origin_fits
+from streaming_asr.server.auth import Endpoint, Guard, chosen_subprotocol, key_of
 from streaming_asr.server.live.connection import SHUTDOWN, Connection
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, issue_client_secret
 from streaming_asr.server.openai_http.recordings import Batch
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.pages import page_routes
 from streaming_asr.server.service import Service
-
-_UNAUTHORIZED = Refusal(401, "unauthorized", "The API key is missing or wrong; send `Authorization: Bearer KEY`.")
 
 
 class Application:
@@ -38,16 +36,18 @@ class Application:
         self.connections: set[Connection] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
+        guard = Guard(options.api_keys, options.allowed_origins, self._issued, self._denied)
         routes: list[BaseRoute] = [
-            Route("/healthz", self._healthy),
-            Route("/readyz", self._ready),
-            Route("/metrics", self._metrics),
-            *Batch(self.service).routes,
-            *page_routes(self.service),
-            Route("/v1/realtime/client_secrets", self._client_secret, methods=["POST"]),
+            guard.route("/healthz", self._healthy, open=True),
+            guard.route("/readyz", self._ready, open=True),
+            guard.route("/metrics", self._metrics, open=True),
+            *Batch(self.service).routes(guard),
+            *page_routes(self.service, guard),
+            guard.route("/v1/realtime/client_secrets", self._client_secret, methods=["POST"]),
         ]
         for path, protocol in PROTOCOLS.items():
-            routes.append(WebSocketRoute(path, self._endpoint(path, protocol)))
+            deny = partial(self._denied, protocol=protocol)
+            routes.append(guard.websocket(path, self._endpoint(path, protocol), deny=deny))
         self.asgi = Starlette(routes=routes)
 
     def end_all(self, failure: Failure = SHUTDOWN) -> None:
@@ -80,23 +80,18 @@ class Application:
 
     async def _client_secret(self, request: HttpRequest) -> Response:
         options = self.service.options
-        if not key_fits(offered_key(request.headers, request.query_params), options.api_keys):
-            return self._denied(_UNAUTHORIZED)
         return await issue_client_secret(request, self.client_secrets, options.session, self.service.models)
 
-    def _endpoint(self, path: str, protocol: WireProtocol) -> Callable[[WebSocket], object]:
+    def _endpoint(self, path: str, protocol: WireProtocol) -> Endpoint:
         async def endpoint(websocket: WebSocket) -> None:
             subprotocols = tuple(websocket.scope["subprotocols"])
-            if refusal := self._refusal(websocket, subprotocols):
-                await websocket.send_denial_response(self._denied(refusal, protocol))
-                return
             request = Request(
                 path=path,
                 query=tuple(websocket.query_params.multi_items()),
                 headers=dict(websocket.headers),
                 subprotocols=subprotocols,
                 time=time.time(),
-                session=self.client_secrets.session_of(_key(websocket, subprotocols), time.time()) or {},
+                session=self.client_secrets.session_of(key_of(websocket), time.time()) or {},
                 models=self.service.models,
             )
             try:
@@ -118,24 +113,11 @@ class Application:
 
         return endpoint
 
-    def _refusal(self, websocket: WebSocket, subprotocols: tuple[str, ...]) -> Refusal | None:
-        """Why a handshake is refused; None if it is not."""
-        options = self.service.options
-        headers = websocket.headers
-        if not origin_fits(headers.get("origin"), headers.get("host"), options.allowed_origins):
-            return Refusal(403, "forbidden_origin", f"Pages of {headers['origin']} may not connect here.")
-        key = _key(websocket, subprotocols)
-        short_lived = self.client_secrets.session_of(key, time.time()) is not None
-        if not short_lived and not key_fits(key, options.api_keys):
-            return _UNAUTHORIZED
-        return None
+    def _issued(self, key: str | None) -> bool:
+        return self.client_secrets.session_of(key, time.time()) is not None
 
     def _denied(self, refusal: Refusal, protocol: WireProtocol | None = None) -> Response:
         self.service.metrics.refusals.labels(refusal.code).inc()
         answer = (protocol.refused if protocol else plain_refusal)(refusal)
         headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
         return JSONResponse(answer.body, status_code=refusal.status, headers={**headers, **answer.headers})
-
-
-def _key(websocket: WebSocket, subprotocols: tuple[str, ...]) -> str | None:
-    return offered_key(websocket.headers, websocket.query_params, subprotocols)

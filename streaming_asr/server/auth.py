@@ -1,13 +1,27 @@
-"""Who may come in: API keys from wherever a client can put one, and origins of browser pages."""
+"""Who may come in: API keys from wherever a client can put one, origins of browser pages, and the routes they guard."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from streaming_asr.protocols.base import Refusal
 
 _KEY_PREFIXES = ("key.", "openai-insecure-api-key.")
 """Subprotocols that carry a key in themselves, for browsers, which can set no header."""
+
+UNAUTHORIZED = Refusal(401, "unauthorized", "The API key is missing or wrong; send `Authorization: Bearer KEY`.")
+
+Handler = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[WebSocket], Awaitable[None]]
+Deny = Callable[[Refusal], Response]
+"""Makes the response to a refused request, in the form that its clients read."""
 
 
 def offered_key(headers: Mapping[str, str], query: Mapping[str, str], subprotocols: Iterable[str] = ()) -> str | None:
@@ -52,3 +66,78 @@ def origin_fits(origin: str | None, host: str | None, allowed: Iterable[str]) ->
     if origin is None or "*" in allowed or origin in allowed:
         return True
     return host is not None and urlsplit(origin).netloc.lower() == host.lower()
+
+
+class Guard:
+    """Makes the server's routes. Each of them checks the API key, unless it is made with `open=True`.
+
+    Args:
+        keys: the server's API keys; without any, every request is admitted.
+        origins: browser origins that may open WebSockets, besides the server's own.
+        issued: whether a key is one of those that the server issued, which open WebSockets only.
+        deny: the response to a refused request, for routes that name no other.
+    """
+
+    def __init__(
+        self, keys: Sequence[str], origins: Sequence[str], issued: Callable[[str | None], bool], deny: Deny
+    ) -> None:
+        self._keys = keys
+        self._origins = origins
+        self._issued = issued
+        self._deny = deny
+
+    def admits(self, connection: HTTPConnection) -> bool:
+        """Whether a request or handshake offers one of the server's API keys, or the server has none."""
+        return key_fits(key_of(connection), self._keys)
+
+    def route(
+        self,
+        path: str,
+        handler: Handler,
+        *,
+        methods: Sequence[str] = ("GET",),
+        deny: Deny | None = None,
+        open: bool = False,
+    ) -> Route:
+        """A route over HTTP.
+
+        Args:
+            deny: the response to a request without the key.
+            open: whether the key is not needed.
+        """
+
+        async def guarded(request: Request) -> Response:
+            if not self.admits(request):
+                return (deny or self._deny)(UNAUTHORIZED)
+            return await handler(request)
+
+        return Route(path, handler if open else guarded, methods=methods)
+
+    def websocket(self, path: str, endpoint: Endpoint, *, deny: Deny | None = None) -> WebSocketRoute:
+        """A route of WebSockets, which checks the page's origin too.
+
+        Args:
+            deny: the response to a refused handshake.
+        """
+
+        async def guarded(websocket: WebSocket) -> None:
+            if refusal := self._refusal(websocket):
+                await websocket.send_denial_response((deny or self._deny)(refusal))
+            else:
+                await endpoint(websocket)
+
+        return WebSocketRoute(path, guarded)
+
+    def _refusal(self, websocket: WebSocket) -> Refusal | None:
+        """Why a handshake is refused; None if it is not."""
+        origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
+        if not origin_fits(origin, host, self._origins):
+            return Refusal(403, "forbidden_origin", f"Pages of {origin} may not connect here.")
+        if not self._issued(key_of(websocket)) and not self.admits(websocket):
+            return UNAUTHORIZED
+        return None
+
+
+def key_of(connection: HTTPConnection) -> str | None:
+    """The key that a request or handshake offers; see `offered_key`."""
+    return offered_key(connection.headers, connection.query_params, connection.scope.get("subprotocols", ()))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from streaming_asr import __version__
-from streaming_asr.server.auth import key_fits, offered_key
+from streaming_asr.server.auth import Guard
 from streaming_asr.server.service import Service
 
 _PACKAGE = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ class _Files(StaticFiles):
         return response
 
 
-def page_routes(service: Service) -> list[BaseRoute]:
+def page_routes(service: Service, guard: Guard) -> list[BaseRoute]:
     """`/` and `/captions` with what they load, and `/v1/about`."""
     files = _Files(directory=WEB)
 
@@ -58,21 +58,20 @@ def page_routes(service: Service) -> list[BaseRoute]:
 
     async def about(request: Request) -> Response:
         """Browsers hide from a page why a handshake failed, so here it may ask whether its key is right."""
-        keys = service.options.api_keys
         told: dict[str, object] = {"status": service.status, "version": __version__}
-        if not key_fits(offered_key(request.headers, request.query_params), keys):
+        if not guard.admits(request):
             told["key"] = "wanted"
         else:
-            told["key"] = "fits" if keys else "unneeded"
+            told["key"] = "fits" if service.options.api_keys else "unneeded"
             if service.ready:
                 can = service.recognizer.capabilities
                 told |= {"recognizer": can.name, "model": can.model, "languages": can.languages}
         return JSONResponse(told, headers={"Cache-Control": "no-store"})
 
     return [
-        Route("/", index),
-        Route("/captions", captions),
-        Route("/v1/about", about),
+        guard.route("/", index, open=True),
+        guard.route("/captions", captions, open=True),
+        guard.route("/v1/about", about, open=True),
         Mount("/web", files),
         Mount("/client", _Files(directory=CLIENT)),
     ]

@@ -25,7 +25,8 @@ from streaming_asr.core.events import Event
 from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media import UnreadableMedia, read_audio
-from streaming_asr.server.auth import key_fits, offered_key
+from streaming_asr.protocols.base import Refusal
+from streaming_asr.server.auth import Guard, Handler
 from streaming_asr.server.openai_http.answers import (
     FORMATS,
     WORDY_FORMATS,
@@ -76,8 +77,6 @@ class Chat(msgspec.Struct):
     language: str | None = None
 
 
-Handler = Callable[[Request], Awaitable[Response]]
-
 MAX_WAITING = 64
 """Requests that may wait until others are done; they are not read meanwhile."""
 
@@ -117,26 +116,37 @@ class Batch:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._turns = Turns(service.options.max_recordings)
-        self.routes = [
-            Route("/v1/models", self._guarded(self._models)),
-            Route("/v1/audio/transcriptions", self._guarded(self._transcriptions), methods=["POST"]),
-            Route("/v1/audio/translations", self._guarded(self._translations), methods=["POST"]),
-            Route("/v1/chat/completions", self._guarded(self._chat), methods=["POST"]),
+
+    def routes(self, guard: Guard) -> list[Route]:
+        """The routes, made by the guard, with every error in OpenAI's form."""
+
+        def route(path: str, handler: Handler, *methods: str) -> Route:
+            return guard.route(path, self._with_errors(handler), methods=methods, deny=self._denied)
+
+        return [
+            route("/v1/models", self._models, "GET"),
+            route("/v1/audio/transcriptions", self._transcriptions, "POST"),
+            route("/v1/audio/translations", self._translations, "POST"),
+            route("/v1/chat/completions", self._chat, "POST"),
         ]
 
-    def _guarded(self, handler: Handler) -> Handler:
-        """With the key checked, and every refusal in OpenAI's form."""
+    def _with_errors(self, handler: Handler) -> Handler:
+        """The handler, with its `ApiError`s as responses."""
 
-        async def guarded(request: Request) -> Response:
+        async def with_errors(request: Request) -> Response:
             try:
-                if not key_fits(offered_key(request.headers, request.query_params), self._service.options.api_keys):
-                    raise ApiError(401, "The API key is missing or wrong.", code="invalid_api_key")
                 return await handler(request)
             except ApiError as error:
-                self._service.metrics.errors.labels(error.code or "bad_request").inc()
-                return error.response()
+                return self._failed(error)
 
-        return guarded
+        return with_errors
+
+    def _denied(self, refusal: Refusal) -> Response:
+        return self._failed(ApiError(refusal.status, "The API key is missing or wrong.", code="invalid_api_key"))
+
+    def _failed(self, error: ApiError) -> Response:
+        self._service.metrics.errors.labels(error.code or "bad_request").inc()
+        return error.response()
 
     async def _models(self, request: Request) -> Response:
         self._check_ready()

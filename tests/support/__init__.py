@@ -1,0 +1,1 @@
+"""Helpers of the tests: fakes, a plain client, live servers."""

@@ -1,0 +1,26 @@
+"""A recognizer for tests of the server that need no speech."""
+
+from __future__ import annotations
+
+from streaming_asr.core.recognizer import Capabilities, DecodeJob, Hypothesis
+from tests.fakes import CAPABILITIES, read
+
+
+class FakeRecognizer:
+    """Reads as the fake recognizer of the core's tests does, at once."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES
+
+    async def start(self) -> None:
+        pass
+
+    async def decode(self, job: DecodeJob) -> Hypothesis:
+        return read(job)
+
+    def release(self, utterance: str) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
