@@ -11,8 +11,7 @@ import binascii
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 from starlette.datastructures import FormData, UploadFile
@@ -160,15 +159,12 @@ class Batch:
         self._check_ready()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._turns.turn())
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streaming-asr-"))) / "recording"
             form = await self._form(request)
-            try:
-                upload = form.get("file")
-                if not isinstance(upload, UploadFile):
-                    raise ApiError(400, "The form must hold the recording as `file`.", param="file")
-                await asyncio.to_thread(_save, upload, path)
-            finally:
-                await form.close()
+            stack.push_async_callback(form.close)
+            upload = form.get("file")
+            if not isinstance(upload, UploadFile):
+                raise ApiError(400, "The form must hold the recording as `file`.", param="file")
+            recording = upload.file
             self._check_model(_text(form, "model"))
             style = _text(form, "response_format") or "json"
             if style not in FORMATS:
@@ -177,11 +173,13 @@ class Batch:
             word_times = by_word or style in WORDY_FORMATS
             options = self._options(_text(form, "language"), _text(form, "prompt") or "", word_times)
             if (_text(form, "stream") or "").lower() in ("true", "1"):
-                return StreamingResponse(self._stream(stack.pop_all(), path, options), media_type="text/event-stream")
-            transcription = await self._transcribed(path, options, request)
+                return StreamingResponse(
+                    self._stream(stack.pop_all(), recording, options), media_type="text/event-stream"
+                )
+            transcription = await self._transcribed(recording, options, request)
         return answer(transcription, style, by_word=by_word)
 
-    async def _stream(self, held: AsyncExitStack, path: Path, options: SessionOptions) -> AsyncIterator[str]:
+    async def _stream(self, held: AsyncExitStack, recording: IO[bytes], options: SessionOptions) -> AsyncIterator[str]:
         """Server-sent events: a delta for each utterance as it is decoded, then the whole.
 
         Args:
@@ -190,7 +188,7 @@ class Batch:
         transcription, stream = Transcription(), EventStream(self._model)
         async with held:
             try:
-                async for event in self._events(path, options):
+                async for event in self._events(recording, options):
                     if delta := transcription.take(event):
                         yield stream.delta(delta)
             except ApiError as error:
@@ -212,10 +210,10 @@ class Batch:
         context = " ".join([*texts, *(part.text for part in parts if part.type == "text")])
         options = self._options(chat.language, context, False)
         async with self._turns.turn():
-            with tempfile.TemporaryDirectory(prefix="streaming-asr-") as folder:
-                path = Path(folder) / "recording"
-                await asyncio.to_thread(self._bring, audio[0], path)
-                transcription = await self._transcribed(path, options, request)
+            with tempfile.TemporaryFile() as recording:
+                await asyncio.to_thread(self._bring, audio[0], recording)
+                recording.seek(0)
+                transcription = await self._transcribed(recording, options, request)
         return chat_answer(self._model, self._raw(transcription))
 
     @property
@@ -262,44 +260,41 @@ class Batch:
         except ClientDisconnect:
             raise ApiError(400, "The request broke off.") from None
 
-    def _bring(self, part: Part, path: Path) -> None:
-        """Write the audio of a chat's part to disk. Blocks."""
+    def _bring(self, part: Part, into: IO[bytes]) -> None:
+        """Write the audio of a chat's part to a file. Blocks."""
         options = self._service.options
-        with path.open("wb") as into:
-            if part.input_audio is not None:
-                try:
-                    into.write(base64.b64decode(part.input_audio.data, validate=True))
-                except binascii.Error:
-                    raise ApiError(400, "input_audio.data is not valid base64.", param="input_audio") from None
-            elif part.audio_url is not None:
-                try:
-                    fetch(
-                        part.audio_url.url,
-                        into,
-                        allow_private=options.allow_private_urls,
-                        max_bytes=options.max_upload_bytes,
-                        timeout_s=options.fetch_timeout_s,
-                    )
-                except FetchRefused as refused:
-                    raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
+        if part.input_audio is not None:
+            try:
+                into.write(base64.b64decode(part.input_audio.data, validate=True))
+            except binascii.Error:
+                raise ApiError(400, "input_audio.data is not valid base64.", param="input_audio") from None
+        elif part.audio_url is not None:
+            try:
+                fetch(
+                    part.audio_url.url,
+                    into,
+                    allow_private=options.allow_private_urls,
+                    max_bytes=options.max_upload_bytes,
+                    timeout_s=options.fetch_timeout_s,
+                )
+            except FetchRefused as refused:
+                raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
 
-    async def _transcribed(self, path: Path, options: SessionOptions, request: Request) -> Transcription:
+    async def _transcribed(self, recording: IO[bytes], options: SessionOptions, request: Request) -> Transcription:
         """The whole; given up when the client hangs up."""
         transcription = Transcription()
-        async for event in self._events(path, options):
+        async for event in self._events(recording, options):
             transcription.take(event)
             if await request.is_disconnected():
                 raise ApiError(400, "The client is gone.")
         return transcription
 
-    async def _events(self, path: Path, options: SessionOptions) -> AsyncIterator[Event]:
+    async def _events(self, recording: IO[bytes], options: SessionOptions) -> AsyncIterator[Event]:
         try:
-            async for event in stream_file(self._service, read_audio(path), options):
+            async for event in stream_file(self._service, read_audio(recording), options):
                 yield event
         except UnreadableMedia as error:
-            raise ApiError(
-                400, f"The recording can't be read: {error}".replace(str(path), "it"), param="file"
-            ) from None
+            raise ApiError(400, f"The recording can't be read: {error}", param="file") from None
         except Refused as refused:
             failure = refused.failure
             status = 400 if failure.code == "bad_option" else 503
@@ -332,9 +327,3 @@ def _limited(request: Request, limit: int) -> Callable[[], Awaitable[Any]]:
 def _text(form: FormData, name: str) -> str | None:
     value = form.get(name)
     return value if isinstance(value, str) and value else None
-
-
-def _save(upload: UploadFile, path: Path) -> None:
-    with path.open("wb") as into:
-        while chunk := upload.file.read(1 << 20):
-            into.write(chunk)
