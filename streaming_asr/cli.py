@@ -8,17 +8,29 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Coroutine, Sequence
+import typing
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from streaming_asr import __version__
-from streaming_asr.core.options import RECORDED_ENDPOINT_MS, OptionError, SessionOptions
+from streaming_asr.core.options import (
+    AUDIO,
+    PARTIALS,
+    RECORDED_ENDPOINT_MS,
+    Option,
+    OptionError,
+    SessionOptions,
+    options_of,
+    plain,
+)
 from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.recognizers.choose import RECOGNIZERS, recognizer_for
 
 FAILED = 1
 INTERRUPTED = 130
+
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model_options(serve)
     _server_options(serve)
-    _session_options(serve, "what clients that do not say otherwise get")
+    _add_options(serve, SessionOptions(), title="{} (defaults for sessions)")
     _log_options(serve)
 
     transcribe = commands.add_parser(
@@ -74,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
     transcribe.add_argument("--output", type=Path, help="file to write instead of the terminal")
     _whisper_options(transcribe)
-    _session_options(transcribe, "how the audio is heard", endpoint_ms=RECORDED_ENDPOINT_MS)
+    # The files say how their audio is encoded, and nobody sees partials.
+    recorded = SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS)
+    _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS)
     _log_options(transcribe, default="warning")
 
     commands.add_parser("doctor", help="say what this machine can run, and what is missing", add_help=False)
@@ -85,8 +99,10 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults where there are any."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, (), []):
+        if action.default in (None, False, "", []):
             return action.help
+        if isinstance(action.default, float):
+            return f"{action.help} (default: {plain(action.default)})"
         return super()._get_help_string(action)
 
 
@@ -127,95 +143,81 @@ def _engine_help(model: str | None) -> int:
 
 
 def _server_options(parser: argparse.ArgumentParser) -> None:
-    from streaming_asr.server.options import ServerOptions
+    from streaming_asr.server.options import SERVER, ServerOptions
 
-    server = ServerOptions()
-    group = parser.add_argument_group("server")
-    group.add_argument("--host", default=server.host, help="address to listen on; 0.0.0.0 is all of them")
-    group.add_argument("--port", type=int, default=server.port, help="0 takes a free one")
-    group.add_argument("--api-key", action="append", default=[], dest="api_keys", metavar="KEY", help="may be repeated")
-    group.add_argument("--api-key-file", type=Path, metavar="FILE", help="one key a line")
-    group.add_argument(
-        "--allowed-origin", action="append", default=[], dest="allowed_origins", metavar="ORIGIN", help="or *"
-    )
-    group.add_argument(
-        "--model-alias",
-        action="append",
-        default=[],
-        dest="model_aliases",
-        metavar="NAME",
-        help="that clients may give to the model; * takes any",
-    )
-    group.add_argument("--certificate", type=Path, metavar="PEM", help="for https and wss")
-    group.add_argument("--private-key", type=Path, metavar="PEM")
-    limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-sessions", type=int, default=server.max_sessions)
-    limits.add_argument("--max-message-bytes", type=int, default=server.max_message_bytes)
-    limits.add_argument(
-        "--max-held-s", type=float, default=server.max_held_s, help="audio kept per channel before reading stops"
-    )
-    limits.add_argument("--max-session-s", type=float, default=server.max_session_s, help="audio in one session")
-    limits.add_argument("--idle-timeout-s", type=float, default=server.idle_timeout_s)
-    limits.add_argument(
-        "--max-unread-events", type=int, default=server.max_unread_events, help="messages a client may leave unread"
-    )
-    limits.add_argument(
-        "--final-objective-s",
-        type=float,
-        default=server.final_objective_s,
-        help="new sessions are refused while finals wait longer",
-    )
-    limits.add_argument(
-        "--drain-timeout-s", type=float, default=server.drain_timeout_s, help="at shutdown, for the last finals"
-    )
-    uploads = parser.add_argument_group("recordings over HTTP")
-    uploads.add_argument("--max-upload-bytes", type=int, default=server.max_upload_bytes)
-    uploads.add_argument("--max-recordings", type=int, default=server.max_recordings, help="at once; others wait")
-    uploads.add_argument("--allow-private-urls", action="store_true", help="fetch from addresses that are not public")
-    uploads.add_argument("--fetch-timeout-s", type=float, default=server.fetch_timeout_s)
+    groups = _add_options(parser, ServerOptions())
+    groups[SERVER].add_argument("--api-key-file", type=Path, metavar="FILE", help="file with one API key a line")
 
 
-def _session_options(parser: argparse.ArgumentParser, title: str, **defaults: int) -> None:
-    session = SessionOptions().changed(**defaults)
-    group = parser.add_argument_group(title)
-    group.add_argument("--language", help="ISO 639 code to force; default: detect")
-    group.add_argument(
-        "--keyword", action="append", default=[], dest="keywords", metavar="WORD", help="may be repeated"
-    )
-    group.add_argument("--context", default="", help="background for the recognizer")
-    group.add_argument("--vad", choices=("cascade", "silero", "webrtc"), default=session.vad)
-    group.add_argument("--vad-threshold", type=float, default=session.vad_threshold)
-    group.add_argument("--endpoint-ms", type=int, default=session.endpoint_ms, help="silence that ends an utterance")
-    group.add_argument("--pause-ms", type=int, default=session.pause_ms, help="silence that starts its final early")
-    group.add_argument("--max-utterance-s", type=float, default=session.max_utterance_s)
-    group.add_argument("--partial-interval-ms", type=int, default=session.partial_interval_ms)
-    group.add_argument(
-        "--withheld-words",
-        type=int,
-        default=session.withheld_words,
-        help="at the end of partials, which the audio cuts",
-    )
-    group.add_argument("--word-times", action="store_true", help="give finals the times of their words")
+def _add_options(
+    parser: argparse.ArgumentParser, defaults: Any, *, title: str = "{}", without: str = "", hidden: str = ""
+) -> dict[str, argparse._ArgumentGroup]:
+    """Add a flag for each option that a dataclass declares; returns the groups of flags by name.
+
+    Args:
+        defaults: an instance of the dataclass.
+        title: of a group, with ``{}`` for its name.
+        without: a group whose options get no flag.
+        hidden: a group whose flags `--help` does not show.
+    """
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    types = typing.get_type_hints(type(defaults))
+    for name, declared in options_of(type(defaults)).items():
+        if declared.group == without:
+            continue
+        if declared.group not in groups:
+            groups[declared.group] = parser.add_argument_group(title.format(declared.group))
+        flag = declared.flag or f"--{name.replace('_', '-')}"
+        arguments = _value_arguments(declared, types[name], getattr(defaults, name))
+        action = groups[declared.group].add_argument(flag, dest=name, **arguments)
+        text = declared.help.replace("`", "") + ("; may be repeated" if action.default == [] else "")
+        # Not given to `add_argument`: Python 3.10 would add the default of a boolean to it.
+        action.help = argparse.SUPPRESS if declared.group == hidden else text
+    return groups
+
+
+def _value_arguments(declared: Option, kind: Any, default: Any) -> dict[str, Any]:
+    """How `add_argument` takes the value of an option of this type."""
+    if typing.get_origin(kind) is tuple:
+        return {"action": "append", "default": list(default), "metavar": declared.metavar}
+    optional = type(None) in typing.get_args(kind)
+    kind = typing.get_args(kind)[0] if optional else kind
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction, "default": default}
+    if declared.choices:
+        return {"choices": declared.choices, "default": getattr(default, "value", default)}
+    return {
+        "type": _number_or_null(kind) if optional and kind in (int, float) else kind,
+        "default": default,
+        "metavar": declared.metavar,
+    }
+
+
+def _number_or_null(kind: type) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        return None if text == "null" else kind(text)
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def _options_from(parsed: argparse.Namespace, cls: type[T], **others: Any) -> T:
+    """The dataclass's instance that the flags give; an option without a flag has its default.
+
+    Raises:
+        OptionError: a value is not allowed.
+    """
+    types = typing.get_type_hints(cls)
+    for name in options_of(cls):
+        if name not in others and hasattr(parsed, name):
+            value = getattr(parsed, name)
+            convert = tuple if isinstance(value, list) else types[name]
+            others[name] = convert(value) if isinstance(convert, type) and value is not None else value
+    return cls(**others)
 
 
 def _log_options(parser: argparse.ArgumentParser, default: str = "info") -> None:
     parser.add_argument("--log-level", default=default, choices=("debug", "info", "warning", "error"))
-
-
-def _session(options: argparse.Namespace) -> SessionOptions:
-    return SessionOptions(
-        language=options.language,
-        keywords=tuple(options.keywords),
-        context=options.context,
-        vad=options.vad,
-        vad_threshold=options.vad_threshold,
-        endpoint_ms=options.endpoint_ms,
-        pause_ms=options.pause_ms,
-        max_utterance_s=options.max_utterance_s,
-        partial_interval_ms=options.partial_interval_ms,
-        withheld_words=options.withheld_words,
-        word_times=options.word_times,
-    )
 
 
 def _recognizer(options: argparse.Namespace) -> Recognizer:
@@ -243,28 +245,8 @@ async def _serve(options: argparse.Namespace) -> int:
     keys = [*options.api_keys, *filter(None, os.environ.get("STREAMING_ASR_API_KEYS", "").split(","))]
     if options.api_key_file is not None:
         keys += _keys_in(options.api_key_file)
-    server = ServerOptions(
-        host=options.host,
-        port=options.port,
-        api_keys=tuple(keys),
-        allowed_origins=tuple(options.allowed_origins),
-        model_aliases=tuple(options.model_aliases),
-        certificate=options.certificate,
-        private_key=options.private_key,
-        max_sessions=options.max_sessions,
-        max_message_bytes=options.max_message_bytes,
-        max_held_s=options.max_held_s,
-        max_session_s=options.max_session_s,
-        idle_timeout_s=options.idle_timeout_s,
-        max_unread_events=options.max_unread_events,
-        final_objective_s=options.final_objective_s,
-        drain_timeout_s=options.drain_timeout_s,
-        max_upload_bytes=options.max_upload_bytes,
-        max_recordings=options.max_recordings,
-        allow_private_urls=options.allow_private_urls,
-        fetch_timeout_s=options.fetch_timeout_s,
-        session=_session(options),
-    )
+    session = _options_from(options, SessionOptions)
+    server = _options_from(options, ServerOptions, api_keys=tuple(keys), session=session)
     try:
         await serve(_recognizer(options), server)
     except AddressTaken as error:
@@ -276,8 +258,9 @@ async def _serve(options: argparse.Namespace) -> int:
 async def _transcribe(options: argparse.Namespace) -> int:
     from streaming_asr.transcribe import transcribe_files
 
+    session = _options_from(options, SessionOptions)
     return await transcribe_files(
-        _recognizer(options), options.files, _session(options), style=options.format, output=options.output
+        _recognizer(options), options.files, session, style=options.format, output=options.output
     )
 
 

@@ -1,6 +1,8 @@
-"""Options of one session, validated once, at the edge.
+"""Options of one session, validated once, at the edge, and how any option is declared.
 
-Every option says its unit in its name. The defaults of the voice detector and the onset rule come from docs/vad.md.
+An option is one dataclass field made by `option`: its ranges, its command-line flag and its row in the docs' tables
+follow from it. Every option says its unit in its name. The defaults of the voice detector and the onset rule come
+from docs/vad.md.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import dataclasses
 import enum
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 
 class OptionError(ValueError):
@@ -18,6 +20,65 @@ class OptionError(ValueError):
     def __init__(self, option: str, message: str) -> None:
         super().__init__(f"{option}: {message}")
         self.option = option
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of an option besides its name, its type and its default."""
+
+    help: str
+    """A phrase for `--help` and for the docs, with code in backticks."""
+    group: str
+    """The heading that it is listed under."""
+    range: tuple[float, float] | None = None
+    """Smallest and largest value allowed, in the unit that the name says."""
+    choices: tuple[str, ...] = ()
+    changeable: bool = False
+    """Whether it may change while audio flows."""
+    flag: str | None = None
+    """The command-line flag; None: the option's name, with dashes."""
+    metavar: str | None = None
+    """What stands for the value in `--help`."""
+
+
+def option(default: T, help: str, *, group: str, **more: Any) -> T:
+    """Declare an option: a dataclass field with this default, and the other fields of `Option` where they differ."""
+    return dataclasses.field(default=default, metadata={"option": Option(help, group, **more)})
+
+
+def options_of(cls: type) -> dict[str, Option]:
+    """The options that a dataclass declares, by name, in order."""
+    declared = {field.name: field.metadata["option"] for field in dataclasses.fields(cls) if "option" in field.metadata}
+    return {name: dataclasses.replace(one, metavar=one.metavar or _unit(name)) for name, one in declared.items()}
+
+
+def _unit(name: str) -> str:
+    unit = name.rpartition("_")[2]
+    return unit.upper() if unit in ("ms", "s", "bytes") else "N"
+
+
+def check_options(given: Any) -> None:
+    """Check the options of a dataclass's instance against their ranges and choices.
+
+    Raises:
+        OptionError: a value is not allowed.
+    """
+    for name, declared in options_of(type(given)).items():
+        value = getattr(given, name)
+        if declared.range is not None and value is not None:
+            low, high = declared.range
+            if not low <= value <= high:
+                raise OptionError(name, f"{plain(value)} is out of range; {plain(low)} to {plain(high)} is allowed")
+        if declared.choices and value not in declared.choices:
+            raise OptionError(name, f"{value!r} is not one of {', '.join(declared.choices)}")
+
+
+def plain(value: float) -> str:
+    """A number as people write it: `30`, not `30.0`, and `1000000`, not `1e+06`."""
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else f"{value:g}"
 
 
 class Encoding(str, enum.Enum):
@@ -45,75 +106,138 @@ MAX_KEYWORDS = 200
 MAX_KEYWORD_CHARS = 100
 MAX_CONTEXT_CHARS = 4_000
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "sample_rate": (MIN_RATE, MAX_RATE),
-    "channels": (1, 2),
-    "vad_threshold": (0.05, 0.95),
-    "endpoint_ms": (100, 10_000),
-    "pause_ms": (60, 2_000),
-    "onset_ms": (0, 1_000),
-    "pre_roll_ms": (0, 2_000),
-    "max_utterance_s": (5, 600),
-    "partial_interval_ms": (100, 60_000),
-    "withheld_words": (0, 10),
-    "first_partial_ms": (100, 60_000),
-}
+AUDIO, RECOGNITION, UTTERANCES, PARTIALS = "audio", "recognition", "utterances", "partials"
+"""Groups of the options of a session."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """How one stream is heard and what is said of it.
+    """How one stream is segmented and recognized, and which events it yields.
 
     Raises:
         OptionError: a value is out of range.
     """
 
-    encoding: Encoding = Encoding.S16LE
-    sample_rate: int = 16_000
-    """Hz, of the audio on the wire."""
-    channels: int = 1
-    """Interleaved in each frame."""
-    channel_mode: ChannelMode = ChannelMode.MIX
+    encoding: Encoding = option(
+        Encoding.S16LE,
+        "format of the samples sent; `f32le` is scaled to -1..1",
+        group=AUDIO,
+        choices=tuple(encoding.value for encoding in Encoding),
+        changeable=True,
+    )
+    sample_rate: int = option(
+        16_000,
+        "sample rate of the audio sent",
+        group=AUDIO,
+        range=(MIN_RATE, MAX_RATE),
+        changeable=True,
+        metavar="HZ",
+    )
+    channels: int = option(1, "channels sent, interleaved", group=AUDIO, range=(1, 2))
+    channel_mode: ChannelMode = option(
+        ChannelMode.MIX,
+        "`mix` averages two channels into one transcript; `split` gives each its own",
+        group=AUDIO,
+        choices=tuple(mode.value for mode in ChannelMode),
+    )
 
-    language: str | None = None
-    """ISO 639 code to force, or None to detect and then keep."""
-    keywords: tuple[str, ...] = ()
-    context: str = ""
-    """Background for the recognizer: names, topic."""
-    rolling_context: bool | None = None
-    """Whether earlier finals are given to the recognizer; None leaves it to the recognizer's own preference."""
+    language: str | None = option(
+        None,
+        "ISO 639 code to force; without one, the language is detected and kept after two confident finals",
+        group=RECOGNITION,
+        changeable=True,
+        metavar="CODE",
+    )
+    keywords: tuple[str, ...] = option(
+        (),
+        f"words likely to be said, at most {MAX_KEYWORDS} of {MAX_KEYWORD_CHARS} characters",
+        group=RECOGNITION,
+        changeable=True,
+        flag="--keyword",
+        metavar="WORD",
+    )
+    context: str = option(
+        "",
+        f"background for the recognizer, such as names and topic; at most {MAX_CONTEXT_CHARS} characters",
+        group=RECOGNITION,
+        changeable=True,
+        metavar="TEXT",
+    )
+    rolling_context: bool | None = option(
+        None,
+        "whether the recognizer is given earlier finals; by default only one that gains from them is",
+        group=RECOGNITION,
+        changeable=True,
+    )
 
-    vad: str = "cascade"
-    """`cascade`, `silero` or `webrtc`."""
-    vad_threshold: float = 0.5
-    """Silero's probability of speech; has no part in `webrtc`."""
-    onset_ms: int = 96
-    """Voiced time, within twice as long, that opens an utterance; shorter sounds are no speech."""
-    pre_roll_ms: int = 300
-    """Audio before the first voiced frame that still belongs to the utterance."""
-    pause_ms: int = 200
-    """Silence after which a speculative final is made; also the silence kept at an utterance's end."""
-    endpoint_ms: int | None = 500
-    """Silence that ends an utterance; None: only the client, the length limit and the end of the stream do."""
-    max_utterance_s: float = 30.0
-    """Longer speech is cut at its best pause."""
+    vad: str = option(
+        "cascade", "voice detector", group=UTTERANCES, choices=("cascade", "silero", "webrtc"), changeable=True
+    )
+    vad_threshold: float = option(
+        0.5,
+        "Silero's probability of speech from which a frame is voiced; `webrtc` does not use it",
+        group=UTTERANCES,
+        range=(0.05, 0.95),
+        changeable=True,
+    )
+    onset_ms: int = option(
+        96,
+        "voiced time, within twice as long, that opens an utterance; shorter sounds are ignored",
+        group=UTTERANCES,
+        range=(0, 1_000),
+    )
+    pre_roll_ms: int = option(
+        300,
+        "audio before the first voiced frame that belongs to the utterance",
+        group=UTTERANCES,
+        range=(0, 2_000),
+        changeable=True,
+    )
+    pause_ms: int = option(
+        200,
+        "silence after which the final is decoded ahead of time; also the silence kept at an utterance's end",
+        group=UTTERANCES,
+        range=(60, 2_000),
+        changeable=True,
+    )
+    endpoint_ms: int | None = option(
+        500,
+        "silence that ends an utterance; `null`: only the client, the length limit and the end of the stream do",
+        group=UTTERANCES,
+        range=(100, 10_000),
+        changeable=True,
+    )
+    max_utterance_s: float = option(
+        30.0,
+        "longer speech is cut at its best pause; a recognizer may allow less",
+        group=UTTERANCES,
+        range=(5, 600),
+    )
 
-    partials: bool = True
-    first_partial_ms: int = 300
-    """Speech before the first partial."""
-    partial_interval_ms: int = 500
-    withheld_words: int = 1
-    """Words at the end of a partial that are not shown while speech goes on: the end of the audio cut the last one."""
-    """Stream time between partials when the recognizer keeps up."""
-    word_times: bool = False
+    partials: bool = option(True, "whether partials are sent", group=PARTIALS, changeable=True)
+    first_partial_ms: int = option(
+        300, "speech before the first partial", group=PARTIALS, range=(100, 60_000), changeable=True
+    )
+    partial_interval_ms: int = option(
+        500,
+        "stream time between partials while the recognizer keeps up",
+        group=PARTIALS,
+        range=(100, 60_000),
+        changeable=True,
+    )
+    withheld_words: int = option(
+        1,
+        "words left out at the end of partials during speech: the end of the audio cuts the last one",
+        group=PARTIALS,
+        range=(0, 10),
+        changeable=True,
+    )
+    word_times: bool = option(False, "whether finals have the times of their words", group=RECOGNITION, changeable=True)
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(name, f"{value} is out of range; {low:g} to {high:g} is allowed")
+        check_options(self)
         if self.language is not None and not _LANGUAGE.fullmatch(self.language):
             raise OptionError("language", f"{self.language!r} is not an ISO 639 code such as 'en' or 'zh'")
         if len(self.keywords) > MAX_KEYWORDS:
@@ -122,32 +246,11 @@ class SessionOptions:
             raise OptionError("keywords", f"one is longer than {MAX_KEYWORD_CHARS} characters")
         if len(self.context) > MAX_CONTEXT_CHARS:
             raise OptionError("context", f"{len(self.context)} characters; at most {MAX_CONTEXT_CHARS} are allowed")
-        if self.vad not in ("cascade", "silero", "webrtc"):
-            raise OptionError("vad", f"{self.vad!r} is not one of cascade, silero, webrtc")
 
     def changed(self, **changes: Any) -> SessionOptions:
         """These options with some replaced, validated again."""
         return dataclasses.replace(self, **changes)
 
 
-CHANGEABLE = frozenset(
-    {
-        "encoding",
-        "sample_rate",
-        "language",
-        "keywords",
-        "context",
-        "rolling_context",
-        "vad",
-        "vad_threshold",
-        "pre_roll_ms",
-        "endpoint_ms",
-        "pause_ms",
-        "partials",
-        "first_partial_ms",
-        "partial_interval_ms",
-        "withheld_words",
-        "word_times",
-    }
-)
+CHANGEABLE = frozenset(name for name, declared in options_of(SessionOptions).items() if declared.changeable)
 """Options that may change while audio flows; the others describe the stream itself."""

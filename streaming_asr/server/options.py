@@ -7,82 +7,94 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.core.options import OptionError, SessionOptions, check_options, option
+
+SERVER, LIMITS, RECORDINGS = "server", "limits", "recordings over HTTP"
+"""Groups of the options."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """How the server listens, whom it lets in, and how much it takes from each.
+    """How the server listens, which clients it accepts, and how much it accepts from each.
 
     Raises:
-        OptionError: a value will not do.
+        OptionError: a value is not allowed.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    """0 takes a free one; the log says which."""
-    api_keys: tuple[str, ...] = ()
-    """Any of them opens the door; none: no key is asked for."""
-    allowed_origins: tuple[str, ...] = ()
-    """Browser origins besides the server's own, such as ``https://app.example``; ``*`` is any."""
-    model_aliases: tuple[str, ...] = ()
-    """Names that clients may give to the model, besides its own and those of services that they were written for."""
-    certificate: Path | None = None
-    private_key: Path | None = None
+    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 is all of them", group=SERVER, metavar="ADDRESS")
+    port: int = option(8000, "port to listen on; 0 takes a free one", group=SERVER, range=(0, 65535), metavar="PORT")
+    api_keys: tuple[str, ...] = option(
+        (),
+        "key that lets clients in; without any, no key is asked for",
+        group=SERVER,
+        flag="--api-key",
+        metavar="KEY",
+    )
+    allowed_origins: tuple[str, ...] = option(
+        (),
+        "browser origin allowed besides the server's own, such as https://app.example; `*` is any",
+        group=SERVER,
+        flag="--allowed-origin",
+        metavar="ORIGIN",
+    )
+    model_aliases: tuple[str, ...] = option(
+        (),
+        "another name that clients may give to the model; `*` is any",
+        group=SERVER,
+        flag="--model-alias",
+        metavar="NAME",
+    )
+    certificate: Path | None = option(None, "certificate, for https and wss", group=SERVER, metavar="PEM")
+    private_key: Path | None = option(None, "private key of the certificate", group=SERVER, metavar="PEM")
 
-    max_sessions: int = 256
-    max_message_bytes: int = 4 * 2**20
-    """Of one WebSocket message."""
-    max_held_s: float = 60.0
-    """Seconds of audio a channel may hold that still need decoding; past it the server stops reading."""
-    max_session_s: float = 4 * 3600.0
-    """Seconds of audio in one session."""
-    idle_timeout_s: float = 60.0
-    """Seconds without any message from the client."""
-    max_unread_events: int = 1000
-    """Messages a slow client may leave unread."""
-    final_objective_s: float = 2.0
-    """New sessions are refused while finals wait longer than this."""
-    drain_timeout_s: float = 15.0
-    """At shutdown, seconds for sessions to get their last finals."""
+    max_sessions: int = option(256, "sessions at once; more are refused as `busy`", group=LIMITS, range=(1, 100_000))
+    max_message_bytes: int = option(4 * 2**20, "size of one WebSocket message", group=LIMITS, range=(1_000, 2**30))
+    max_held_s: float = option(
+        60.0,
+        "audio held per channel until it is decoded; beyond it the server stops reading",
+        group=LIMITS,
+        range=(10, 3_600),
+    )
+    max_session_s: float = option(4 * 3600.0, "audio in one session", group=LIMITS, range=(1, 7 * 86_400))
+    idle_timeout_s: float = option(60.0, "time without any message from the client", group=LIMITS, range=(1, 86_400))
+    max_unread_events: int = option(
+        1000, "messages that a client may leave unread", group=LIMITS, range=(10, 1_000_000)
+    )
+    final_objective_s: float = option(
+        2.0,
+        "new sessions are refused as `busy` while a tenth of the last finals waited longer for the recognizer",
+        group=LIMITS,
+        range=(0.1, 600),
+    )
+    drain_timeout_s: float = option(
+        15.0, "time at shutdown for sessions to get their last finals", group=LIMITS, range=(0, 3_600)
+    )
 
-    max_upload_bytes: int = 2**30
-    """Of a recording sent or fetched over HTTP; it is kept on disk while it is transcribed."""
-    max_recordings: int = 4
-    """Recordings transcribed at once; others wait their turn."""
-    allow_private_urls: bool = False
-    """Whether recordings may be fetched from addresses that are not public."""
-    fetch_timeout_s: float = 60.0
-    """For a recording that is named by its URL."""
+    max_upload_bytes: int = option(
+        2**30, "size of a recording, sent or fetched", group=RECORDINGS, range=(1_000, 2**40)
+    )
+    max_recordings: int = option(
+        4, "recordings transcribed at once; others wait their turn", group=RECORDINGS, range=(1, 1_000)
+    )
+    allow_private_urls: bool = option(
+        False, "whether recordings may be fetched from addresses that are not public", group=RECORDINGS
+    )
+    fetch_timeout_s: float = option(
+        60.0, "time to fetch a recording that is named by its URL", group=RECORDINGS, range=(1, 3_600)
+    )
 
     session: SessionOptions = field(default_factory=SessionOptions)
-    """Defaults for what clients do not say."""
+    """Defaults for what clients do not set."""
 
     def __post_init__(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {
-            "port": (0, 65535),
-            "max_sessions": (1, 100_000),
-            "max_message_bytes": (1_000, 2**30),
-            "max_held_s": (10, 3_600),
-            "max_session_s": (1, 7 * 86_400),
-            "idle_timeout_s": (1, 86_400),
-            "max_unread_events": (10, 1_000_000),
-            "final_objective_s": (0.1, 600),
-            "drain_timeout_s": (0, 3_600),
-            "max_upload_bytes": (1_000, 2**40),
-            "max_recordings": (1, 1_000),
-            "fetch_timeout_s": (1, 3_600),
-        }
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise OptionError(name, f"{getattr(self, name):g} is out of range; {low:g} to {high:g} is allowed")
+        check_options(self)
         if any(not key.strip() for key in self.api_keys):
             raise OptionError("api_keys", "a key is empty")
         for origin in self.allowed_origins:
             if origin != "*" and ("://" not in origin or origin.count("/") != 2):
                 raise OptionError("allowed_origins", f"{origin!r} is not an origin such as https://app.example")
         if (self.certificate is None) != (self.private_key is None):
-            raise OptionError("certificate", "TLS wants both a certificate and its private key")
+            raise OptionError("certificate", "TLS needs both a certificate and its private key")
 
     def tls(self) -> ssl.SSLContext | None:
         """The TLS context, or None without TLS.
