@@ -15,24 +15,21 @@ from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import ChannelMode, Encoding, SessionOptions
 from streaming_asr.core.recognizer import Word
 from streaming_asr.protocols.base import (
-    NORMAL,
-    POLICY,
     Audio,
     BadRequest,
     Close,
     Command,
     Configure,
-    Failure,
     Finalize,
     Open,
     Opened,
-    Refusal,
     Request,
     Send,
     Stop,
 )
 from streaming_asr.protocols.deepgram.listen import LEAST_ENDPOINT_MS, DeepgramTranslator
 from streaming_asr.protocols.deepgram.query import refused
+from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from tests.fakes import CAPABILITIES
 
 
@@ -165,9 +162,12 @@ def test_a_bad_parameter_refuses_the_handshake(name: str, value: str, says: str)
         Talk((name, value))
 
 
-@pytest.mark.parametrize(("status", "code"), [(401, "INVALID_AUTH"), (400, "INVALID_QUERY_PARAMETER")])
-def test_a_refusal_is_in_its_own_words(status: int, code: str) -> None:
-    answer = refused(Refusal(status, "any", "That’s wrong."))
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(FailureKind.UNAUTHORIZED, "INVALID_AUTH"), (FailureKind.BAD_OPTION, "INVALID_QUERY_PARAMETER")],
+)
+def test_a_refusal_is_in_its_own_words(kind: FailureKind, code: str) -> None:
+    answer = refused(Failure(kind, "That’s wrong."))
     assert (answer.body["err_code"], answer.body["err_msg"]) == (code, "That’s wrong.")
     assert answer.headers["dg-error"] == "That?s wrong."
     assert uuid.UUID(answer.body["request_id"])
@@ -301,7 +301,7 @@ def test_the_end(closing: str | bytes) -> None:
     assert talk.receive(closing) == [Stop()]
     assert talk.send("KeepAlive") == talk.receive(b"\0\0") == talk.receive("{") == []
     commands = talk.translator.happened([events.Done(1500)])
-    assert commands[-1] == Close(NORMAL)
+    assert commands[-1] == Close()
     (metadata,) = said(commands)
     assert metadata.pop("request_id")
     assert metadata == {
@@ -336,18 +336,18 @@ def test_key_terms_change_in_mid_stream() -> None:
     assert "keyterms" not in told
     assert talk.options.keywords == ("Elinor",)
     talk.translator.received(json.dumps({"type": "Configure", "keyterms": ["x"] * 201}))
-    (told,) = said(talk.translator.failed(Failure("bad_option", "keywords: too many")))
+    (told,) = said(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "keywords: too many", goes_on=True)))
     assert (told["type"], told["code"]) == ("ConfigureFailure", "CONFIGURE_KEYTERM_LIMIT_EXCEEDED")
 
 
 def test_a_file_is_told_from_raw_audio() -> None:
     commands = Talk().receive(b"RIFF....WAVE")
     assert "WAV file" in said(commands)[0]["description"]
-    assert commands[-1] == Close(POLICY, "bad_audio")
+    assert commands[-1] == Close(CloseCode.POLICY, "bad_audio")
     assert Talk(("encoding", "linear16")).receive(b"RIFF") == [Audio(b"RIFF")]
 
 
 def test_a_failure_that_ends_the_session() -> None:
-    commands = Talk().translator.failed(Failure("busy", "Try later.", 1013))
+    commands = Talk().translator.failed(Failure(FailureKind.BUSY, "Try later."))
     assert said(commands) == [{"type": "Error", "variant": "busy", "description": "Try later."}]
     assert commands[-1] == Close(1013, "busy")

@@ -9,8 +9,9 @@ import pytest
 from streaming_asr.core import events
 from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import NORMAL, Audio, BadRequest, Close, Failure, Finalize, Request, Stop
+from streaming_asr.protocols.base import Audio, BadRequest, Close, Finalize, Request, Stop
 from streaming_asr.protocols.deepgram.flux import FluxTranslator
+from streaming_asr.protocols.failures import Failure, FailureKind
 from tests.test_deepgram import Talk, ended, final, partial, said, started
 
 
@@ -133,7 +134,7 @@ def test_the_end() -> None:
     assert talk.receive(b"\0\0") == [Audio(b"\0\0")]
     assert talk.send("CloseStream") == [Stop()]
     assert talk.send("CloseStream") == talk.receive(b"\0\0") == []
-    assert talk.translator.happened([events.Done(1500)]) == [Close(NORMAL)]
+    assert talk.translator.happened([events.Done(1500)]) == [Close()]
 
 
 def test_configure() -> None:
@@ -147,7 +148,7 @@ def test_configure() -> None:
     (told,) = said(talk.send("Configure", thresholds={"eot_threshold": 2.0}, keyterms=["x"]))
     assert (told["type"], talk.options.keywords) == ("ConfigureFailure", ("Norland",))
     talk.translator.received('{"type":"Configure","language_hints":["xx"]}')
-    (told,) = said(talk.translator.failed(Failure("bad_option", "language: not known")))
+    (told,) = said(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "language: not known", goes_on=True)))
     assert told["type"] == "ConfigureFailure"
     (told,) = said(talk.send("Configure", keyterms=["Elinor"]))
     assert (told["keyterms"], told["language_hints"]) == (["Elinor"], ["en", "de"])
@@ -165,7 +166,7 @@ def test_failures_and_warnings() -> None:
     (told,) = talk.hear(events.Warning("audio_clipped", "Too loud."))
     assert (told["type"], told["code"]) == ("Warning", "AUDIO_CLIPPED")
     assert "WAV" in said(talk.receive(b"RIFF...."))[0]["description"]
-    commands = talk.translator.failed(Failure("idle", "Nothing came.", 1008))
+    commands = talk.translator.failed(Failure(FailureKind.IDLE, "Nothing came."))
     (error,) = said(commands)
     assert (error["type"], error["code"], error["description"]) == ("Error", "IDLE", "Nothing came.")
     assert commands[-1] == Close(1008, "idle")

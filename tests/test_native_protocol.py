@@ -17,12 +17,10 @@ from streaming_asr.core.options import Encoding, SessionOptions
 from streaming_asr.core.recognizer import Word
 from streaming_asr.protocols import native
 from streaming_asr.protocols.base import (
-    POLICY,
     Audio,
     Close,
     Command,
     Configure,
-    Failure,
     Finalize,
     Open,
     Opened,
@@ -30,6 +28,7 @@ from streaming_asr.protocols.base import (
     Send,
     Stop,
 )
+from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.protocols.native import NativeTranslator
 from tests.fakes import CAPABILITIES
 
@@ -113,17 +112,17 @@ def test_only_partials_may_be_replaced() -> None:
 
 def test_a_fatal_failure_closes_and_another_does_not() -> None:
     talk = _connect()
-    commands = talk.failed(Failure("busy", "later", 1013))
+    commands = talk.failed(Failure(FailureKind.BUSY, "later"))
     assert _said(commands) == [{"type": "error", "code": "busy", "message": "later", "fatal": True}]
     assert commands[-1] == Close(1013, "busy")
-    assert _said(talk.failed(Failure("bad_option", "no"))) == [
+    assert _said(talk.failed(Failure(FailureKind.BAD_OPTION, "no", goes_on=True))) == [
         {"type": "error", "code": "bad_option", "message": "no", "fatal": False}
     ]
 
 
 def test_a_bad_first_message_is_fatal_and_a_later_one_is_not() -> None:
     talk = _connect()
-    assert talk.received('{"type":"start","sampel_rate":1}')[-1] == Close(POLICY, "bad_option")
+    assert talk.received('{"type":"start","sampel_rate":1}')[-1] == Close(CloseCode.POLICY, "bad_option")
     talk.received(b"\0\0")
     assert not any(isinstance(command, Close) for command in talk.received('{"type":"configure","sampel_rate":1}'))
 

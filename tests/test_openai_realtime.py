@@ -15,13 +15,11 @@ from streaming_asr.core import events
 from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import Encoding, SessionOptions
 from streaming_asr.protocols.base import (
-    POLICY,
     Audio,
     Clear,
     Close,
     Command,
     Configure,
-    Failure,
     Finalize,
     Last,
     Open,
@@ -29,6 +27,7 @@ from streaming_asr.protocols.base import (
     Request,
     Send,
 )
+from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.openai.dialects import RealtimeTranslator
 from streaming_asr.protocols.openai.session import COMMIT_ENDPOINT_MS, EAGER_ENDPOINTS, LOGPROBS, PARTIALS
@@ -326,7 +325,7 @@ def test_a_query_that_will_not_do_is_refused() -> None:
     request = Request("/v1/realtime", (("input_audio_format", "pcm_s16le_96000"),))
     error, close = RealtimeTranslator(request, SessionOptions()).connected()
     assert "8000 to 48000" in _said([error])[0]["error"]["message"]
-    assert close == Close(POLICY, "bad_option")
+    assert close == Close(CloseCode.POLICY, "bad_option")
 
 
 @pytest.mark.parametrize(
@@ -369,7 +368,7 @@ def test_options_that_the_server_refuses_change_nothing() -> None:
     update = {"type": "session.update", "event_id": "e7", "session": {"turn_detection": None}}
     (configure,) = talk.translator.received(json.dumps(update))
     assert isinstance(configure, Configure)
-    error = _said(talk.translator.failed(Failure("bad_option", "language: no")))[0]["error"]
+    error = _said(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "language: no", goes_on=True)))[0]["error"]
     assert error == {
         "type": "invalid_request_error",
         "code": "invalid_value",
@@ -385,11 +384,11 @@ def test_the_end_of_a_session_completes_what_was_heard() -> None:
     talk = Talk()
     talk.update(turn_detection=None)
     talk.speak("so far")
-    commands = talk.translator.failed(Failure("session_expired", "over", 1001))
+    commands = talk.translator.failed(Failure(FailureKind.SESSION_EXPIRED, "over"))
     assert _kinds(_said(commands))[-2:] == [f"{TRANSCRIPTION}.completed", "error"]
     assert _said(commands)[-1]["error"]["code"] == "session_expired"
     assert commands[-1] == Close(1001, "session_expired")
-    busy = _said(Talk().translator.failed(Failure("busy", "later", 1013)))[0]["error"]
+    busy = _said(Talk().translator.failed(Failure(FailureKind.BUSY, "later")))[0]["error"]
     assert busy["type"] == "server_error"
 
 
@@ -449,6 +448,6 @@ def test_vllm_s_errors_are_strings() -> None:
         (error,) = _said(talk.receive(bad))
         assert error["type"] == "error"
         assert isinstance(error["error"], str)
-    commands = talk.translator.failed(Failure("busy", "later", 1013))
+    commands = talk.translator.failed(Failure(FailureKind.BUSY, "later"))
     assert _said(commands)[-1] == {"type": "error", "error": "later", "code": "busy"}
     assert commands[-1] == Close(1013, "busy")

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Capabilities
+from streaming_asr.protocols.failures import CloseCode, Failure
 from streaming_asr.protocols.model_names import ModelNames
 
 
@@ -38,17 +39,6 @@ class BadRequest(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A handshake is refused."""
-
-    status: int
-    """Of HTTP."""
-    code: str
-    message: str
-    """What was wrong, and what would be right."""
-
-
-@dataclass(frozen=True, slots=True)
 class RefusalAnswer:
     """The HTTP answer to a refused handshake."""
 
@@ -65,17 +55,6 @@ class Opened:
     options: SessionOptions
     """As they are in force, which may be less than was asked."""
     capabilities: Capabilities
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A command could not be carried out, or the server must end the session."""
-
-    code: str
-    message: str
-    """What was wrong, and what would be right."""
-    close: int | None = None
-    """WebSocket close code if the session is over, None if it goes on."""
 
 
 # Commands: what a translator has the connection do, in this order.
@@ -140,21 +119,11 @@ class Send:
 class Close:
     """Close the WebSocket; nothing more is sent."""
 
-    code: int = 1000
+    code: CloseCode = CloseCode.NORMAL
     reason: str = ""
 
 
 Command = Open | Audio | Configure | Finalize | Clear | Stop | Last | Send | Close
-
-# Close codes, RFC 6455 section 7.4.1 and the registry it founds.
-NORMAL = 1000
-GOING_AWAY = 1001
-BAD_DATA = 1007
-POLICY = 1008
-TOO_BIG = 1009
-INTERNAL = 1011
-RESTART = 1012
-TRY_LATER = 1013
 
 
 class Translator(Protocol):
@@ -177,7 +146,7 @@ class Translator(Protocol):
         """Tell the client in the protocol's own words; close when `failure.close` says so."""
 
 
-def plain_refusal(refusal: Refusal) -> RefusalAnswer:
+def plain_refusal(refusal: Failure) -> RefusalAnswer:
     """A refused handshake in the words of most protocols, which are OpenAI's."""
     error = {"code": refusal.code, "message": refusal.message, "type": "invalid_request_error", "param": None}
     return RefusalAnswer({"error": error})
@@ -189,4 +158,4 @@ class WireProtocol:
 
     translator: Callable[[Request, SessionOptions], Translator]
     """Makes a connection's; the options are the server's defaults. May raise `BadRequest`."""
-    refused: Callable[[Refusal], RefusalAnswer] = plain_refusal
+    refused: Callable[[Failure], RefusalAnswer] = plain_refusal

@@ -8,15 +8,19 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from streaming_asr.protocols.failures import FailureKind
+
 M = TypeVar("M")
 
 
 class BadMessage(ValueError):
     """A client's message can't be read."""
 
-    def __init__(self, code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> None:
+    def __init__(
+        self, kind: FailureKind, message: str, *, param: str | None = None, event_id: str | None = None
+    ) -> None:
         super().__init__(message)
-        self.code = code
+        self.kind = kind
         self.message = message
         """What was wrong, and what would be right."""
         self.param = param
@@ -55,7 +59,7 @@ class Reader(Generic[M]):
         """
         if isinstance(message, bytes):
             told = "Messages must be text, with audio as base64 in `input_audio_buffer.append`; this one is binary."
-            raise BadMessage("invalid_message", told)
+            raise BadMessage(FailureKind.INVALID_MESSAGE, told)
         try:
             return self._decoder.decode(message)
         except msgspec.ValidationError as error:
@@ -67,20 +71,20 @@ class Reader(Generic[M]):
         try:
             envelope = _ENVELOPES.decode(message)
         except msgspec.ValidationError:
-            return BadMessage("invalid_message", "Messages must be JSON objects with a `type`.")
+            return BadMessage(FailureKind.INVALID_MESSAGE, "Messages must be JSON objects with a `type`.")
         except (msgspec.DecodeError, UnicodeError, RecursionError) as worse:
             return _no_json(worse)
         event_id = envelope.event_id if isinstance(envelope.event_id, str) else None
         if envelope.type not in self._types:
             told = f"There is no message type {envelope.type!r} here; there are {', '.join(self._types)}."
-            return BadMessage("unknown_type", told, param="type", event_id=event_id)
+            return BadMessage(FailureKind.UNKNOWN_TYPE, told, param="type", event_id=event_id)
         path = _PATH.search(error)
         if path is None:
-            return BadMessage("invalid_value", f"{error}.", event_id=event_id)
-        code = "invalid_audio" if "base64" in error else "invalid_value"
+            return BadMessage(FailureKind.INVALID_VALUE, f"{error}.", event_id=event_id)
+        kind = FailureKind.INVALID_AUDIO if "base64" in error else FailureKind.INVALID_VALUE
         told = f"{error[: path.start()]}, in `{path.group(1)}`."
-        return BadMessage(code, told, param=path.group(1), event_id=event_id)
+        return BadMessage(kind, told, param=path.group(1), event_id=event_id)
 
 
 def _no_json(error: Exception) -> BadMessage:
-    return BadMessage("invalid_json", f"Messages must be JSON objects; this one is not: {error}.")
+    return BadMessage(FailureKind.INVALID_JSON, f"Messages must be JSON objects; this one is not: {error}.")

@@ -16,13 +16,10 @@ from streaming_asr.core import events as happenings
 from streaming_asr.core.events import EndReason, Event
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.protocols.base import (
-    NORMAL,
-    POLICY,
     Audio,
     Close,
     Command,
     Configure,
-    Failure,
     Finalize,
     Open,
     Opened,
@@ -30,6 +27,7 @@ from streaming_asr.protocols.base import (
     Send,
     Stop,
 )
+from streaming_asr.protocols.failures import Failure, FailureKind
 
 # What the client sends, besides audio as binary messages.
 
@@ -251,7 +249,7 @@ class NativeTranslator:
         try:
             return [Open(self._defaults.changed(**parse_options(given, strict=strict)))]
         except OptionError as error:
-            return self.failed(Failure("bad_option", str(error), POLICY))
+            return self.failed(Failure(FailureKind.BAD_OPTION, str(error)))
 
     def opened(self, opened: Opened) -> list[Command]:
         can = opened.capabilities
@@ -265,7 +263,7 @@ class NativeTranslator:
         for event in events:
             commands.append(_told(event))
             if isinstance(event, happenings.Done):
-                commands.append(Close(NORMAL, "done"))
+                commands.append(Close(reason="done"))
         return commands
 
     def failed(self, failure: Failure) -> list[Command]:

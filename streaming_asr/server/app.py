@@ -16,7 +16,8 @@ from starlette.websockets import WebSocket
 from streaming_asr import __version__
 from streaming_asr.core.events import Warning
 from streaming_asr.core.recognizer import Recognizer
-from streaming_asr.protocols.base import BadRequest, Failure, Refusal, Request, WireProtocol, plain_refusal
+from streaming_asr.protocols.base import BadRequest, Request, WireProtocol, plain_refusal
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.auth import Endpoint, Guard, chosen_subprotocol, key_of
 from streaming_asr.server.live.connection import SHUTDOWN, Connection
@@ -97,7 +98,7 @@ class Application:
             try:
                 translator = protocol.translator(request, self.service.options.session)
             except BadRequest as error:
-                refusal = Refusal(400, "bad_option", str(error))
+                refusal = Failure(FailureKind.BAD_OPTION, str(error))
                 await websocket.send_denial_response(self._denied(refusal, protocol))
                 return
             await websocket.accept(subprotocol=chosen_subprotocol(subprotocols))
@@ -116,8 +117,8 @@ class Application:
     def _issued(self, key: str | None) -> bool:
         return self.client_secrets.session_of(key, time.time()) is not None
 
-    def _denied(self, refusal: Refusal, protocol: WireProtocol | None = None) -> Response:
+    def _denied(self, refusal: Failure, protocol: WireProtocol | None = None) -> Response:
         self.service.metrics.refusals.labels(refusal.code).inc()
         answer = (protocol.refused if protocol else plain_refusal)(refusal)
-        headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
-        return JSONResponse(answer.body, status_code=refusal.status, headers={**headers, **answer.headers})
+        headers = {"WWW-Authenticate": "Bearer"} if refusal.kind.status == 401 else {}
+        return JSONResponse(answer.body, status_code=refusal.kind.status, headers={**headers, **answer.headers})

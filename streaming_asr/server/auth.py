@@ -11,16 +11,16 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from streaming_asr.protocols.base import Refusal
+from streaming_asr.protocols.failures import Failure, FailureKind
 
 _KEY_PREFIXES = ("key.", "openai-insecure-api-key.")
 """Subprotocols that carry a key in themselves, for browsers, which can set no header."""
 
-UNAUTHORIZED = Refusal(401, "unauthorized", "The API key is missing or wrong; send `Authorization: Bearer KEY`.")
+UNAUTHORIZED = Failure(FailureKind.UNAUTHORIZED, "The API key is missing or wrong; send `Authorization: Bearer KEY`.")
 
 Handler = Callable[[Request], Awaitable[Response]]
 Endpoint = Callable[[WebSocket], Awaitable[None]]
-Deny = Callable[[Refusal], Response]
+Deny = Callable[[Failure], Response]
 """Makes the response to a refused request, in the form that its clients read."""
 
 
@@ -128,11 +128,11 @@ class Guard:
 
         return WebSocketRoute(path, guarded)
 
-    def _refusal(self, websocket: WebSocket) -> Refusal | None:
+    def _refusal(self, websocket: WebSocket) -> Failure | None:
         """Why a handshake is refused; None if it is not."""
         origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
         if not origin_fits(origin, host, self._origins):
-            return Refusal(403, "forbidden_origin", f"Pages of {origin} may not connect here.")
+            return Failure(FailureKind.FORBIDDEN_ORIGIN, f"Pages of {origin} may not connect here.")
         if not self._issued(key_of(websocket)) and not self.admits(websocket):
             return UNAUTHORIZED
         return None

@@ -12,7 +12,7 @@ from types import FrameType
 import uvicorn
 
 from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
-from streaming_asr.protocols.base import INTERNAL, Failure
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
 from streaming_asr.server.live.websocket import DirectWebSocket
 from streaming_asr.server.options import ServerOptions
@@ -97,7 +97,7 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
 async def _leave_when_failed(application: Application, signalled: asyncio.Event) -> None:
     await application.service.failed.wait()
     application.end_all(
-        Failure("recognizer_failed", "The recognizer can't be restarted; connect again later.", INTERNAL)
+        Failure(FailureKind.RECOGNIZER_FAILED, "The recognizer can't be restarted; connect again later.")
     )
     signalled.set()
 

@@ -16,7 +16,7 @@ from streaming_asr.core.recognizer import Health, Recognizer, Supervised
 from streaming_asr.core.scheduler import Busy, Limits, Scheduler
 from streaming_asr.core.session import Session, detector_for
 from streaming_asr.engine.runner import Listener, Runner
-from streaming_asr.protocols.base import RESTART, TRY_LATER, Failure
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.server.live.fair_loop import Turns
 from streaming_asr.server.live.voice_batches import Ears
@@ -115,17 +115,17 @@ class Service:
             Refused: it can't come now, or not with these options.
         """
         if self.draining:
-            raise Refused(Failure("restarting", "The server is shutting down; connect again shortly.", RESTART))
+            raise Refused(Failure(FailureKind.RESTARTING, "The server is shutting down; connect again shortly."))
         if self._runner is None or self._health is not Health.READY:
-            raise Refused(Failure("not_ready", f"The recognizer is {self.status}; try again shortly.", TRY_LATER))
+            raise Refused(Failure(FailureKind.NOT_READY, f"The recognizer is {self.status}; try again shortly."))
         key = f"{self._instance}-{next(self._numbers)}"
         try:
             session = Session(key, options, self.recognizer.capabilities)
             self._runner.add(session, listener)
         except OptionError as error:
-            raise Refused(Failure("bad_option", str(error))) from None
+            raise Refused(Failure(FailureKind.BAD_OPTION, str(error))) from None
         except Busy as error:
-            raise Refused(Failure("busy", f"The server is busy: {error}.", TRY_LATER)) from None
+            raise Refused(Failure(FailureKind.BUSY, f"The server is busy: {error}.")) from None
         return session
 
     def update(self, session: Session) -> None:

@@ -20,14 +20,11 @@ from streaming_asr.core.events import (
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Word
 from streaming_asr.protocols.base import (
-    NORMAL,
-    POLICY,
     Audio,
     BadRequest,
     Close,
     Command,
     Configure,
-    Failure,
     Finalize,
     Open,
     Opened,
@@ -39,6 +36,7 @@ from streaming_asr.protocols.deepgram import flux_messages as wire
 from streaming_asr.protocols.deepgram.flux_turns import EAGER_RANGE, EOT_RANGE, TIMEOUT_RANGE, Turn, TurnRules
 from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_told, request_id_of
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.text.timed_words import timed_words
 
@@ -136,7 +134,7 @@ class FluxTranslator:
     def _heard(self, audio: bytes) -> list[Command]:
         told = None if self._raw else container_told(audio)
         self._raw = True
-        return [Audio(audio)] if told is None else self.failed(Failure("bad_audio", told, POLICY))
+        return [Audio(audio)] if told is None else self.failed(Failure(FailureKind.BAD_AUDIO, told))
 
     def happened(self, events: Sequence[Event]) -> list[Command]:
         return [command for event in self._order.told(events) for command in self._told(event)]
@@ -148,7 +146,7 @@ class FluxTranslator:
         elif isinstance(event, SpeechEnded):
             self._reason = event.reason
         elif isinstance(event, Done):
-            return [Close(NORMAL)]
+            return [Close()]
         elif isinstance(event, Warning):
             return [_send(wire.Warned(self._request_id, self._next(), event.code.upper(), event.message))]
         elif self._turn is not None:

@@ -12,13 +12,10 @@ import msgspec
 from streaming_asr.core.events import Done, EndReason, Event, Final, Finalized, Partial, SpeechEnded, SpeechStarted
 from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions
 from streaming_asr.protocols.base import (
-    NORMAL,
-    POLICY,
     Audio,
     Close,
     Command,
     Configure,
-    Failure,
     Finalize,
     Open,
     Opened,
@@ -29,6 +26,7 @@ from streaming_asr.protocols.base import (
 from streaming_asr.protocols.deepgram import listen_messages as wire
 from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_told, request_id_of
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.text import timed_words
 from streaming_asr.text.timed_words import TimedWord
@@ -127,7 +125,7 @@ class DeepgramTranslator:
         if not audio:
             return self._stop()
         if not self._raw and not self._received and (told := container_told(audio)):
-            return self.failed(Failure("bad_audio", told, POLICY))
+            return self.failed(Failure(FailureKind.BAD_AUDIO, told))
         self._received += len(audio)
         self._digest.update(audio)
         return [Audio(audio)]
@@ -174,7 +172,7 @@ class DeepgramTranslator:
         if isinstance(event, Finalized):
             return self._finalized(event)
         if isinstance(event, Done):
-            return [*self._silences(), _send(self._metadata(event)), Close(NORMAL)]
+            return [*self._silences(), _send(self._metadata(event)), Close()]
         return []
 
     def _final(self, final: Final) -> list[Command]:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from streaming_asr.core.options import Encoding, OptionError, SessionOptions
-from streaming_asr.protocols.base import BadRequest, Refusal, RefusalAnswer
+from streaming_asr.protocols.base import BadRequest, RefusalAnswer
+from streaming_asr.protocols.failures import Failure
 from streaming_asr.protocols.model_names import ModelNames
 
 _ENCODINGS = {
@@ -133,9 +134,9 @@ def container_told(audio: bytes) -> str | None:
     return f"This looks like a {name} file; send raw audio, and say its encoding and sample_rate in the query."
 
 
-def refused(refusal: Refusal) -> RefusalAnswer:
+def refused(refusal: Failure) -> RefusalAnswer:
     """A refused handshake; some clients read the header, others the body."""
-    code = {401: "INVALID_AUTH", 403: "INSUFFICIENT_PERMISSIONS"}.get(refusal.status, "INVALID_QUERY_PARAMETER")
+    code = {401: "INVALID_AUTH", 403: "INSUFFICIENT_PERMISSIONS"}.get(refusal.kind.status, "INVALID_QUERY_PARAMETER")
     request_id = str(uuid.uuid4())
     headers = {"dg-error": refusal.message.encode("ascii", "replace").decode(), "dg-request-id": request_id}
     return RefusalAnswer({"err_code": code, "err_msg": refusal.message, "request_id": request_id}, headers)

@@ -15,14 +15,11 @@ from msgspec import UNSET, UnsetType
 from streaming_asr.core.events import Done, Event
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import (
-    NORMAL,
-    POLICY,
     Audio,
     Clear,
     Close,
     Command,
     Configure,
-    Failure,
     Finalize,
     Last,
     Open,
@@ -31,6 +28,7 @@ from streaming_asr.protocols.base import (
     Send,
     Stop,
 )
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.openai import items
 from streaming_asr.protocols.openai import messages as openai
@@ -163,7 +161,7 @@ class DashScopeTranslator:
 
     def connected(self) -> list[Command]:
         if self._model and not self._models.takes(self._model):
-            return self.failed(Failure("model_not_found", self._models.unknown(self._model), POLICY))
+            return self.failed(Failure(FailureKind.MODEL_NOT_FOUND, self._models.unknown(self._model)))
         return [
             Last(openai.LIFE_S, openai.IDLE_S),
             Open(self._defaults.changed(**_options(self._session, self._defaults))),
@@ -195,7 +193,9 @@ class DashScopeTranslator:
         after = _updated(self._session, told.session, self._defaults)
         if after.input_audio_format not in ("pcm", "pcm16"):
             message = f"The audio must be pcm (16 bit, little-endian, mono), not {after.input_audio_format!r}."
-            bad = BadMessage("invalid_value", message, param="session.input_audio_format", event_id=told.event_id)
+            bad = BadMessage(
+                FailureKind.INVALID_VALUE, message, param="session.input_audio_format", event_id=told.event_id
+            )
             return [_send(self._teller.bad_message(bad))]
         self._updating = (told, after)
         return [Configure(_options(after, self._defaults))]
@@ -211,7 +211,7 @@ class DashScopeTranslator:
         commands = self._told(self._items.happened(events))
         if any(isinstance(event, Done) for event in events):
             commands += self._told(self._items.close())
-            commands += [_send(SessionFinished(self._teller.event())), Close(NORMAL, "finished")]
+            commands += [_send(SessionFinished(self._teller.event())), Close(reason="finished")]
         return commands
 
     def failed(self, failure: Failure) -> list[Command]:

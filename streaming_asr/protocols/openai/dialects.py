@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Command, Failure, Opened, Request, Translator
+from streaming_asr.protocols.base import Command, Opened, Request, Translator
+from streaming_asr.protocols.failures import Failure
 from streaming_asr.protocols.openai.realtime import OpenAITranslator
 from streaming_asr.protocols.openai.vllm import VllmTranslator, speaks_vllm
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from streaming_asr.protocols.base import Failure
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.openai import items
 from streaming_asr.protocols.openai.session import Session
@@ -203,9 +203,6 @@ LIFE_S = 3600
 IDLE_S = 900
 """Some clients keep a pool of connections, silent for minutes."""
 
-SERVER_ERRORS = frozenset({"busy", "not_ready", "restarting", "recognizer_failed", "internal"})
-"""Failures that are none of the client's doing."""
-
 
 class Teller:
     """Names the events, items and session of one connection, and words what its dialects have in common."""
@@ -243,13 +240,17 @@ class Teller:
         return [*told, ItemAdded(self.event(), previous, shown), ItemDone(self.event(), previous, shown)]
 
     def failed_item(self, event: items.Settled) -> Failed:
-        details = ErrorDetails("server_error", "decode_failed", "The recognizer failed on this item.")
-        return Failed(self.event(), self.item(event.item), details)
+        failure = Failure(FailureKind.DECODE_FAILED, "The recognizer failed on this item.")
+        return Failed(self.event(), self.item(event.item), _details(failure))
 
     def bad_message(self, bad: BadMessage) -> Error:
-        return self.error(Failure(bad.code, bad.message), param=bad.param, event_id=bad.event_id)
+        return self.error(Failure(bad.kind, bad.message), param=bad.param, event_id=bad.event_id)
 
     def error(self, failure: Failure, *, param: str | None = None, event_id: str | None = None) -> Error:
-        kind = "server_error" if failure.code in SERVER_ERRORS else "invalid_request_error"
-        code = "invalid_value" if failure.code == "bad_option" else failure.code
-        return Error(self.event(), ErrorDetails(kind, code, failure.message, param, event_id))
+        return Error(self.event(), _details(failure, param, event_id))
+
+
+def _details(failure: Failure, param: str | None = None, event_id: str | None = None) -> ErrorDetails:
+    kind = "server_error" if failure.kind.server_error else "invalid_request_error"
+    named = FailureKind.INVALID_VALUE if failure.kind is FailureKind.BAD_OPTION else failure.kind
+    return ErrorDetails(kind, named.code, failure.message, param, event_id)

@@ -10,13 +10,11 @@ import msgspec
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.protocols.base import (
-    POLICY,
     Audio,
     Clear,
     Close,
     Command,
     Configure,
-    Failure,
     Finalize,
     Last,
     Open,
@@ -24,6 +22,7 @@ from streaming_asr.protocols.base import (
     Request,
     Send,
 )
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.protocols.openai import items
 from streaming_asr.protocols.openai import messages as wire
@@ -64,11 +63,11 @@ class OpenAITranslator:
     def connected(self) -> list[Command]:
         model = self._configuration.model
         if model and not self._models.takes(model):
-            return self.failed(Failure("model_not_found", self._models.unknown(model), POLICY))
+            return self.failed(Failure(FailureKind.MODEL_NOT_FOUND, self._models.unknown(model)))
         try:
             options = self._defaults.changed(**self._configuration.options())
         except OptionError as error:
-            return self.failed(Failure("bad_option", str(error), POLICY))
+            return self.failed(Failure(FailureKind.BAD_OPTION, str(error)))
         return [Last(LIFE_S, IDLE_S), Open(options)]
 
     def opened(self, opened: Opened) -> list[Command]:
@@ -92,7 +91,7 @@ class OpenAITranslator:
         self._beta = self._beta or isinstance(told, wire.TranscriptionSessionUpdate)
         after = self._configuration.updated(told.session)
         if after.model and not self._models.takes(after.model):
-            missing = Failure("model_not_found", self._models.unknown(after.model))
+            missing = Failure(FailureKind.MODEL_NOT_FOUND, self._models.unknown(after.model), goes_on=True)
             param = "session.audio.input.transcription.model"
             return [_send(self._teller.error(missing, param=param, event_id=told.event_id))]
         self._updating = (told, after)

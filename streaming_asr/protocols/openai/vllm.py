@@ -8,7 +8,8 @@ import msgspec
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Audio, Close, Command, Configure, Failure, Finalize, Opened, Send
+from streaming_asr.protocols.base import Audio, Close, Command, Configure, Finalize, Opened, Send
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.openai import items
@@ -97,7 +98,7 @@ class VllmTranslator:
         try:
             told = _READER.read(message)
         except BadMessage as bad:
-            return [_send(Error(bad.message, bad.code))]
+            return [_send(Error(bad.message, bad.kind.code))]
         if isinstance(told, Append):
             return [Audio(told.audio)]
         if isinstance(told, SessionUpdate):
@@ -109,7 +110,7 @@ class VllmTranslator:
 
     def _update(self, told: SessionUpdate) -> list[Command]:
         if told.model is not None and not self._models.serves(told.model):
-            return [_send(Error(self._models.unknown(told.model), "model_not_found"))]
+            return [_send(Error(self._models.unknown(told.model), FailureKind.MODEL_NOT_FOUND.code))]
         given = Transcription(language=told.language, prompt=told.prompt)
         return [Configure(transcription_options(given, self._defaults))]
 

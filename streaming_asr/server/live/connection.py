@@ -14,17 +14,11 @@ from streaming_asr.core.events import Done, Event, Final, Warning
 from streaming_asr.core.options import OptionError
 from streaming_asr.core.session import Session, SessionStopped
 from streaming_asr.protocols.base import (
-    GOING_AWAY,
-    INTERNAL,
-    POLICY,
-    RESTART,
-    TOO_BIG,
     Audio,
     Clear,
     Close,
     Command,
     Configure,
-    Failure,
     Finalize,
     Last,
     Open,
@@ -33,6 +27,7 @@ from streaming_asr.protocols.base import (
     Stop,
     Translator,
 )
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.live.outbox import Outbox, SlowReader
 from streaming_asr.server.live.websocket import direct_socket
 from streaming_asr.server.metrics import SessionClock
@@ -201,7 +196,7 @@ class Connection:
                     self._todo.extend(self._asked())
         except Exception:
             logger.exception("A connection broke")
-            self._fail(Failure("internal", "The server failed; its log says more.", INTERNAL))
+            self._fail(Failure(FailureKind.INTERNAL, "The server failed; its log says more."))
         self._silent_since = None if self._waiting else time.monotonic()
         if not self._inbox and not self._caught_up.is_set():
             self._caught_up.set()
@@ -214,7 +209,7 @@ class Connection:
         message = self._inbox.popleft()
         if len(message) > most:
             told = f"A message of {len(message)} bytes; send at most {most} at once."
-            self.end(Failure("message_too_big", told, TOO_BIG))
+            self.end(Failure(FailureKind.MESSAGE_TOO_BIG, told))
             return []
         commands = self._translator.received(message)
         if isinstance(message, str) or not self._inbox:
@@ -236,7 +231,7 @@ class Connection:
             waited = time.monotonic() - self._silent_since if self._silent_since is not None else 0.0
             if waited >= timeout:
                 told = f"Nothing came for {timeout:g} s; send audio, silence or pings to keep a session open."
-                self.end(Failure("idle", told, POLICY))
+                self.end(Failure(FailureKind.IDLE, told))
                 return
             await asyncio.sleep(timeout - waited)
 
@@ -274,7 +269,7 @@ class Connection:
     def _last(self, command: Last) -> None:
         self._idle_timeout_s = max(self._idle_timeout_s, command.idle_s)
         minutes = command.life_s / 60
-        failure = Failure("session_expired", f"A session lasts {minutes:g} minutes; open a new one.", GOING_AWAY)
+        failure = Failure(FailureKind.SESSION_EXPIRED, f"A session lasts {minutes:g} minutes; open a new one.")
         self._expiry = self._loop.call_later(command.life_s, self.end, failure)
 
     def _open(self, command: Open) -> list[Command]:
@@ -284,7 +279,7 @@ class Connection:
         except Refused as refused:
             failure = refused.failure
             self._service.metrics.refusals.labels(failure.code).inc()
-            return self._failed(Failure(failure.code, failure.message, failure.close or POLICY))
+            return self._failed(failure)
         self._session = session
         self._service.metrics.sessions.labels(self._protocol).inc()
         self._service.metrics.sessions_total.labels(self._protocol).inc()
@@ -303,13 +298,13 @@ class Connection:
             elif isinstance(command, Stop):
                 self._happened(session.stop(now))
         except OptionError as error:
-            self._tell(self._failed(Failure("bad_option", str(error))))
+            self._tell(self._failed(Failure(FailureKind.BAD_OPTION, str(error), goes_on=True)))
         except SessionStopped as error:
             self._stopped(error)
         self._service.update(session)
 
     def _stopped(self, error: SessionStopped) -> None:
-        self._tell(self._failed(Failure("stopped", f"{error}.")))
+        self._tell(self._failed(Failure(FailureKind.STOPPED, f"{error}.")))
 
     def _hear(self, session: Session, data: bytes | memoryview) -> None:
         """Feed audio, no faster than decoding frees the audio held."""
@@ -371,7 +366,7 @@ class Connection:
         longest = self._service.options.max_session_s
         if session.audio_ms > longest * 1000:
             told = f"The stream has reached {longest:g} s, the longest allowed; open a new session to go on."
-            self.end(Failure("session_too_long", told, POLICY))
+            self.end(Failure(FailureKind.SESSION_TOO_LONG, told))
 
     def _held_bound(self, session: Session) -> float:
         longest = session.options.max_utterance_s + HELD_MARGIN_S
@@ -413,7 +408,8 @@ class Connection:
         except SlowReader:
             self._outbox.clear()
             unread = self._service.options.max_unread_events
-            self._fail(Failure("slow_reader", f"{unread} messages are unread; read events while you send.", POLICY))
+            told = f"{unread} messages are unread; read events while you send."
+            self._fail(Failure(FailureKind.SLOW_READER, told))
 
     def _send(self, message: Send) -> None:
         """At once if that can be, or when what is before it has gone.
@@ -436,4 +432,4 @@ class Connection:
             self._service.metrics.sessions.labels(self._protocol).dec()
 
 
-SHUTDOWN = Failure("restarting", "The server is shutting down; connect again shortly.", RESTART)
+SHUTDOWN = Failure(FailureKind.RESTARTING, "The server is shutting down; connect again shortly.")

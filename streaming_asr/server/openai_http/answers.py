@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from streaming_asr.core.events import Done, Event, Final
 from streaming_asr.core.scripts import following, joined
+from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.text.subtitles import written
 from streaming_asr.text.timed_words import timed_words
 
@@ -30,6 +31,11 @@ class ApiError(Exception):
         self.status = status
         self.code = code
         self.param = param
+
+    @classmethod
+    def of(cls, kind: FailureKind, message: str, *, param: str | None = None) -> ApiError:
+        """Of one of the kinds that the protocols share."""
+        return cls(kind.status, message, code=kind.code, param=param)
 
     def told(self) -> dict[str, Any]:
         kind = "invalid_request_error" if self.status < 500 else "server_error"

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.openai.session import Configuration, Session
 from streaming_asr.server.openai_http.answers import ApiError
@@ -89,16 +90,16 @@ async def issue_client_secret(
         wanted, configuration = _read(await _body(request), defaults)
         if configuration.model and not models.takes(configuration.model):
             param = "session.audio.input.transcription.model"
-            raise ApiError(404, models.unknown(configuration.model), code="model_not_found", param=param)
+            raise ApiError.of(FailureKind.MODEL_NOT_FOUND, models.unknown(configuration.model), param=param)
         ttl_s = (wanted.expires_after or ExpiresAfter()).seconds
         if not _MIN_TTL_S <= ttl_s <= _MAX_TTL_S:
             told = f"expires_after.seconds is {ttl_s}; {_MIN_TTL_S} to {_MAX_TTL_S} is allowed."
-            raise ApiError(400, told, code="invalid_value", param="expires_after.seconds")
+            raise ApiError.of(FailureKind.INVALID_VALUE, told, param="expires_after.seconds")
         now = time.time()
         value = store.issue(wanted.session or {}, ttl_s, now)
     except TooManySecrets:
         told = f"{MAX_SECRETS} client secrets live; wait until some expire."
-        return ApiError(429, told, code="too_many_client_secrets").response()
+        return ApiError.of(FailureKind.TOO_MANY_CLIENT_SECRETS, told).response()
     except ApiError as error:
         return error.response()
     shown = {
@@ -115,7 +116,7 @@ async def _body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise ApiError(413, f"The body is longer than {MAX_BODY_BYTES} bytes.", code="request_too_large")
+            raise ApiError.of(FailureKind.REQUEST_TOO_LARGE, f"The body is longer than {MAX_BODY_BYTES} bytes.")
     return body
 
 
@@ -125,5 +126,5 @@ def _read(body: bytes, defaults: SessionOptions) -> tuple[Wanted, Configuration]
         configuration = Configuration(defaults).updated(msgspec.convert(wanted.session or {}, Session))
         defaults.changed(**configuration.options())
     except (msgspec.DecodeError, UnicodeError, RecursionError, OptionError) as error:
-        raise ApiError(400, f"The body must be JSON that fits: {error}.", code="invalid_value") from None
+        raise ApiError.of(FailureKind.INVALID_VALUE, f"The body must be JSON that fits: {error}.") from None
     return wanted, configuration

@@ -24,7 +24,7 @@ from streaming_asr.core.events import Event
 from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media import UnreadableMedia, read_audio
-from streaming_asr.protocols.base import Refusal
+from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.auth import Guard, Handler
 from streaming_asr.server.openai_http.answers import (
     FORMATS,
@@ -97,7 +97,7 @@ class Turns:
             ApiError: too many wait.
         """
         if self._waiting >= MAX_WAITING:
-            raise ApiError(503, "Too many recordings wait to be transcribed; try again later.", code="busy")
+            raise ApiError.of(FailureKind.BUSY, "Too many recordings wait to be transcribed; try again later.")
         self._waiting += 1
         try:
             await self._free.acquire()
@@ -140,8 +140,8 @@ class Batch:
 
         return with_errors
 
-    def _denied(self, refusal: Refusal) -> Response:
-        return self._failed(ApiError(refusal.status, "The API key is missing or wrong.", code="invalid_api_key"))
+    def _denied(self, refusal: Failure) -> Response:
+        return self._failed(ApiError.of(FailureKind.INVALID_API_KEY, "The API key is missing or wrong."))
 
     def _failed(self, error: ApiError) -> Response:
         self._service.metrics.errors.labels(error.code or "bad_request").inc()
@@ -153,7 +153,7 @@ class Batch:
         return JSONResponse({"object": "list", "data": [model]})
 
     async def _translations(self, request: Request) -> Response:
-        raise ApiError(400, f"{self._model} transcribes; it does not translate.", code="unsupported")
+        raise ApiError.of(FailureKind.UNSUPPORTED, f"{self._model} transcribes; it does not translate.")
 
     async def _transcriptions(self, request: Request) -> Response:
         self._check_ready()
@@ -222,12 +222,12 @@ class Batch:
 
     def _check_ready(self) -> None:
         if not self._service.ready:
-            raise ApiError(503, f"The recognizer is {self._service.status}; try again shortly.", code="not_ready")
+            raise ApiError.of(FailureKind.NOT_READY, f"The recognizer is {self._service.status}; try again shortly.")
 
     def _check_model(self, name: str | None) -> None:
         models = self._service.models
         if name and not models.takes(name):
-            raise ApiError(404, models.unknown(name), code="model_not_found", param="model")
+            raise ApiError.of(FailureKind.MODEL_NOT_FOUND, models.unknown(name), param="model")
 
     def _options(self, language: str | None, context: str, word_times: bool) -> SessionOptions:
         defaults = self._service.options.session
@@ -297,8 +297,7 @@ class Batch:
             raise ApiError(400, f"The recording can't be read: {error}", param="file") from None
         except Refused as refused:
             failure = refused.failure
-            status = 400 if failure.code == "bad_option" else 503
-            raise ApiError(status, failure.message, code=failure.code) from None
+            raise ApiError.of(failure.kind, failure.message) from None
 
     def _raw(self, transcription: Transcription) -> str:
         """As the model itself would write it: Qwen3-ASR names the language before the text."""
@@ -318,7 +317,7 @@ def _limited(request: Request, limit: int) -> Callable[[], Awaitable[Any]]:
         message = await request.receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise ApiError(413, f"The request is larger than the {limit} bytes allowed.", code="too_large")
+            raise ApiError.of(FailureKind.TOO_LARGE, f"The request is larger than the {limit} bytes allowed.")
         return message
 
     return receive
