@@ -31,6 +31,8 @@ OPTIONS = (
     "--enable-logging-iteration-details",
 )
 WAIT_S = 120.0
+SAME = 1e-4
+"""Requests that mean the same are no further apart than this; see `far_apart`."""
 
 T = TypeVar("T")
 
@@ -131,6 +133,17 @@ async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
 def whole(audio: Audio) -> AudioInput:
     """An utterance as any client of vLLM would give it: one waveform, no name, nothing of ours."""
     return AudioInput([(audio, SAMPLE_RATE)], (None,), (len(audio) // 160,))  # type: ignore[arg-type]
+
+
+def far_apart(one: Completion, other: Completion) -> float:
+    """How far two greedy decodes are apart: the largest difference of a token's log-probability, or infinity where
+    tokens differ.
+
+    Requests that mean the same differ by about 1e-6, as sums are rounded differently in batches of different shapes.
+    """
+    if (one.tokens, one.complete) != (other.tokens, other.complete):
+        return float("inf")
+    return max((abs(a - b) for a, b in zip(one.logprobs, other.logprobs, strict=True)), default=0.0)
 
 
 def speech(folder: Path, seconds: float) -> Audio:

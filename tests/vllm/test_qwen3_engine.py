@@ -1,7 +1,7 @@
 """Qwen3-ASR on the real engine: windows change what decoding costs, and nothing of what it says.
 
 The checkpoint is small and random, so that every weight, position and frame shows in its tokens and their
-log-probabilities. Both are compared exactly, in float32.
+log-probabilities. Decodes are in float32; tokens must be equal, and log-probabilities up to the rounding of sums.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import pytest
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, DecodeFailed, DecodeJob, Hypothesis, Kind
 from streaming_asr.recognizers.vllm import engine as vllm_engine
 from streaming_asr.recognizers.vllm.models import qwen3_asr
-from streaming_asr.recognizers.vllm.models.base import Completion
 from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, UtteranceAudio
-from tests.vllm.engine import LiveEngine, speech, until, whole
+from tests.vllm.engine import SAME, LiveEngine, far_apart, speech, until, whole
 
 FRAME = 160
 _ids = itertools.count(1)
@@ -26,10 +25,6 @@ _ids = itertools.count(1)
 
 def job(audio: Audio, utterance: str, kind: Kind = Kind.PARTIAL, **more: object) -> DecodeJob:
     return DecodeJob(id=next(_ids), kind=kind, utterance=utterance, audio=audio, **more)  # type: ignore[arg-type]
-
-
-def said(completion: Completion) -> tuple[tuple[int, ...], tuple[float, ...], bool]:
-    return completion.tokens, completion.logprobs, completion.complete
 
 
 def falling(folder: Path, seconds: float) -> Audio:
@@ -62,26 +57,26 @@ def test_this_vllm_takes_features(engine: LiveEngine) -> None:
 def test_windows_say_what_the_whole_says(engine: LiveEngine, librivox: Path, samples: int) -> None:
     audio = speech(librivox, 34)[:samples]
     windows = engine.windows(audio, name=f"length {samples}")
-    assert said(engine.run(engine.request(windows))) == said(engine.run(engine.request(whole(audio))))
+    assert far_apart(engine.run(engine.request(windows)), engine.run(engine.request(whole(audio)))) < SAME
 
 
 def test_the_comparison_notices_a_single_frame(engine: LiveEngine, librivox: Path) -> None:
     audio = speech(librivox, 20)
     cut = UtteranceAudio("cut", engine.geometry, Form.WAVEFORM_WINDOWS).input(audio, exact=True)
-    assert said(engine.run(engine.request(cut))) != said(engine.run(engine.request(whole(audio))))
+    assert far_apart(engine.run(engine.request(cut)), engine.run(engine.request(whole(audio)))) > 10 * SAME
 
 
 def test_a_loud_burst_after_a_quiet_start(engine: LiveEngine, librivox: Path) -> None:
     audio = np.concatenate((0.002 * speech(librivox, 19), speech(librivox, 6))).astype(np.float32)
-    reference = said(engine.run(engine.request(whole(audio))))
+    reference = engine.run(engine.request(whole(audio)))
     utterance = UtteranceAudio("burst", engine.geometry, Form.FEATURES)
     for seconds in (10, 18.5, 21):
         engine.run(engine.request(utterance.input(audio[: int(seconds * SAMPLE_RATE)], exact=False)))
     partial = utterance.input(audio, exact=False)
     final = utterance.input(audio, exact=True)
     assert partial.names[:2] != final.names[:2]
-    assert said(engine.run(engine.request(partial))) != reference
-    assert said(engine.run(engine.request(final))) == reference
+    assert far_apart(engine.run(engine.request(partial)), reference) > 10 * SAME
+    assert far_apart(engine.run(engine.request(final)), reference) < SAME
 
 
 @pytest.mark.parametrize("language", [None, "fr"])
@@ -93,7 +88,7 @@ def test_forced_prefixes_and_contexts(engine: LiveEngine, librivox: Path, langua
     forced = engine.request(engine.windows(audio, name="prefix"), context, language, prefix)
     reference = engine.request(whole(audio), context, language, prefix)
     completion = engine.run(forced)
-    assert said(completion) == said(engine.run(reference))
+    assert far_apart(completion, engine.run(reference)) < SAME
     assert completion.tokens != free.tokens
     if free.tokens[6:]:
         assert completion.tokens[: len(free.tokens) - 6] == free.tokens[6:]
@@ -127,7 +122,8 @@ def test_a_final_after_partials_is_the_request_that_offline_decoding_makes(engin
         decode(engine, audio[: int((seconds + 1) * SAMPLE_RATE)], "live", prefix=latest.tokens[:-5])
     final = decode(engine, audio, "live", Kind.FINAL)
     offline = decode(engine, audio, "offline", Kind.FINAL)
-    assert (final.tokens, final.logprobs, final.language) == (offline.tokens, offline.logprobs, offline.language)
+    assert (final.tokens, final.language) == (offline.tokens, offline.language)
+    assert final.logprobs == pytest.approx(offline.logprobs, rel=0, abs=SAME)
     assert final.cost.cached_tokens > offline.cost.cached_tokens + 150
 
 

@@ -1,7 +1,9 @@
-"""Log-mel spectrogram of audio that grows: the same float32 numbers as of the whole, each frame computed once.
+"""Log-mel spectrogram of growing audio: the same float32 numbers as of the whole, each full block computed once.
 
-The algorithm and the order of its operations are those of Transformers' `WhisperFeatureExtractor`, so that the
-result is equal bit for bit: a Hann window of 400 samples each 160 samples, centred, the audio mirrored at both ends.
+The algorithm is that of Transformers' `WhisperFeatureExtractor`: a Hann window of 400 samples every 160 samples,
+centred, the audio mirrored at both ends. Frames are computed in blocks of a fixed length that begin at fixed frames,
+so on every processor a frame's numbers are the same however much audio there is. Transformers computes all frames in
+one product; on some processors that changes a few values by a unit in the last place.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ MARGIN = N_FFT // 2
 """Samples around a frame's first that it needs, and that are mirrored at the audio's ends."""
 FRAMES_PER_S = SAMPLE_RATE // HOP
 LEAST_POWER = 1e-10
-LEAST_FRAMES = 8
-"""Frames that are computed together at least: the matrix product sums a few columns in another order."""
+BLOCK = 32
+"""Frames that are computed together, always: libraries sum a matrix product of another width in another order."""
 DYNAMIC_RANGE = 8.0
 """Decades below the loudest value at which the spectrogram is cut off."""
 
@@ -43,7 +45,7 @@ class LogMel:
         self._filters = _filters(bins)
         self._window = torch.hann_window(N_FFT)
         self._settled = np.empty((bins, 0), np.float32)
-        """The frames that no further sample can change."""
+        """Whole blocks of frames that no further sample can change."""
 
     def __call__(self, audio: Audio) -> LogPower:
         """Spectrogram of the utterance so far.
@@ -58,6 +60,7 @@ class LogMel:
         frames = len(audio) // HOP
         # The last frame sees the mirrored end unless 200 samples follow its first.
         settled = max(0, min(frames, (len(audio) - MARGIN) // HOP + 1))
+        settled -= settled % BLOCK
         have = self._settled.shape[1]
         if settled > have:
             self._settled = np.concatenate((self._settled, self._frames(audio, have, settled)), axis=1)
@@ -66,14 +69,23 @@ class LogMel:
         return np.concatenate((self._settled[:, :settled], self._frames(audio, settled, frames)), axis=1)
 
     def _frames(self, audio: Audio, first: int, end: int) -> LogPower:
-        begin = max(0, min(first, end - LEAST_FRAMES))
-        places = np.abs(np.arange(begin * HOP - MARGIN, (end - 1) * HOP + MARGIN))
+        """Frames ``[first, end)``; `first` begins a block."""
+        places = np.abs(np.arange(first * HOP - MARGIN, (end - 1) * HOP + MARGIN))
         last = len(audio) - 1
-        samples = torch.from_numpy(audio[np.minimum(places, 2 * last - places)])
-        spectrum = torch.stft(samples, N_FFT, HOP, window=self._window, center=False, return_complex=True)
+        blocks = -(-(end - first) // BLOCK)
+        # Silence fills the last block.
+        samples = np.zeros((blocks * BLOCK - 1) * HOP + N_FFT, np.float32)
+        samples[: len(places)] = audio[np.minimum(places, 2 * last - places)]
+        computed = [self._block(samples[n * BLOCK * HOP :][: (BLOCK - 1) * HOP + N_FFT]) for n in range(blocks)]
+        return np.concatenate(computed, axis=1)[:, : end - first]
+
+    def _block(self, samples: Audio) -> LogPower:
+        spectrum = torch.stft(
+            torch.from_numpy(samples), N_FFT, HOP, window=self._window, center=False, return_complex=True
+        )
         power = self._filters @ (spectrum.abs() ** 2).contiguous()
         log_power: LogPower = torch.clamp(power, min=LEAST_POWER).log10().numpy()
-        return np.ascontiguousarray(log_power[:, first - begin :])
+        return log_power
 
 
 def floor_of(log_power: LogPower) -> np.float32:
