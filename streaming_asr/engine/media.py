@@ -10,6 +10,14 @@ import numpy as np
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
+FORMATS = (
+    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dts", "eac3", "flac", "flv", "loas", "matroska",
+    "mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "mxf", "nistsphere", "nut", "ogg", "rm", "tak", "tta", "voc", "w64",
+    "wav", "wv",
+)  # fmt: skip
+"""FFmpeg's names of the containers that are read. None of them opens another file or address, as playlists and
+FFmpeg's own concatenation format do: an upload of 36 bytes that names itself would take all file descriptors."""
+
 
 class UnreadableMedia(Exception):
     """The file is missing, or holds no audio that can be decoded. The message is for the user."""
@@ -58,10 +66,15 @@ def _opened(source: Path | IO[bytes]) -> av.container.InputContainer:  # type: i
         import av
     except ImportError:
         raise UnreadableMedia("reading audio files needs PyAV: pip install 'streaming-asr[local]'") from None
+    # A name such as "concat:a|b" would otherwise be opened by the protocol that it seems to name.
+    url = f"file:{source}" if isinstance(source, Path) else source
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
     try:
-        container = av.open(str(source) if isinstance(source, Path) else source, mode="r")
+        container = av.open(url, mode="r", options=options)
     except (av.FFmpegError, OSError) as error:
-        raise UnreadableMedia(f"{_name(source)}: not an audio file that can be read ({error})") from None
+        # A missing file or permission has a name; of a wrong format FFmpeg says "invalid argument".
+        reason = error.strerror if isinstance(error, OSError) else "not a recording in a format that is read"
+        raise UnreadableMedia(f"{_name(source)}: {reason}") from None
     if not container.streams.audio:
         container.close()
         raise UnreadableMedia(f"{_name(source)}: it holds no audio")
