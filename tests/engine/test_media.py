@@ -12,8 +12,8 @@ import av
 import pytest
 
 from clients import audio_file
-from streaming_asr import media
-from streaming_asr.media import UnreadableMedia, duration_s, read_audio
+from streaming_asr.engine import media
+from streaming_asr.engine.media import UnreadableMedia, duration_s, read_audio
 
 SELF_NAMING = {
     "ffconcat": b"ffconcat version 1.0\nfile recording\n",
@@ -39,7 +39,7 @@ except {error} as error:
 """
 READERS = {
     "server": OPEN_IT.format(
-        imports="from streaming_asr.media import UnreadableMedia, read_audio",
+        imports="from streaming_asr.engine.media import UnreadableMedia, read_audio",
         read="list(read_audio(Path(sys.argv[2])))",
         error="UnreadableMedia",
     ),
@@ -56,7 +56,7 @@ READERS = {
 def test_a_playlist_is_refused_within_few_descriptors_and_little_memory(tmp_path: Path, kind: str, reader: str) -> None:
     recording = tmp_path / "recording"
     recording.write_bytes(SELF_NAMING[kind])
-    root = Path(media.__file__).parents[1]
+    root = Path(media.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", READERS[reader], root, recording], capture_output=True, text=True, timeout=60
     )
