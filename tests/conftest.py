@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live_server import LiveServer
 from tests.sdks.clips import KEY, Clips
+from tests.support.live_server import LiveServer
 
 HERE = Path(__file__).parent
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import jiwer
 import numpy as np
 
-from tests.test_server_stream import _encoded
-from tests.wire import speech as samples_of
-from tests.wire import words
+from tests.server.test_stream import _encoded
+from tests.support.wire import speech as samples_of
+from tests.support.wire import words
 
 KEY = "sk-for-tests"
 """That the server asks these clients for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streaming_asr.core.recognizer import Capabilities, DecodeJob, Hypothesis
-from tests.fakes import CAPABILITIES, read
+from tests.support.fakes import CAPABILITIES, read
 
 
 class FakeRecognizer:

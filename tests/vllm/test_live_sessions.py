@@ -14,7 +14,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, DecodeFailed, DecodeJob, 
 from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.engine.runner import Runner
-from tests.fakes import check_invariants
+from tests.support.fakes import check_invariants
 from tests.vllm.engine import LiveEngine, speech, until
 
 SESSIONS = 8

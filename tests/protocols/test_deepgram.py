@@ -1,0 +1,353 @@
+"""Deepgram's live protocol as a conversation, without a socket."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from streaming_asr.core import events
+from streaming_asr.core.events import EndReason
+from streaming_asr.core.options import ChannelMode, Encoding, SessionOptions
+from streaming_asr.core.recognizer import Word
+from streaming_asr.protocols.base import (
+    Audio,
+    BadRequest,
+    Close,
+    Command,
+    Configure,
+    Finalize,
+    Open,
+    Opened,
+    Request,
+    Send,
+    Stop,
+)
+from streaming_asr.protocols.deepgram.listen import LEAST_ENDPOINT_MS, DeepgramTranslator
+from streaming_asr.protocols.deepgram.query import refused
+from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from tests.support.fakes import CAPABILITIES
+
+
+def said(commands: Sequence[Command]) -> list[dict[str, Any]]:
+    return [json.loads(command.message) for command in commands if isinstance(command, Send)]
+
+
+class Talk:
+    """A conversation whose session does all it is asked."""
+
+    def __init__(self, *query: tuple[str, str], defaults: SessionOptions | None = None) -> None:
+        request = Request("/v1/listen", query, time=1000.0)
+        self.translator = self.make(request, defaults or SessionOptions())
+        (opening,) = self.translator.connected()
+        assert isinstance(opening, Open)
+        self.options = opening.options
+        self.greeting = said(self.translator.opened(Opened("s1", self.options, CAPABILITIES)))
+
+    def make(self, request: Request, defaults: SessionOptions) -> Any:
+        return DeepgramTranslator(request, defaults)
+
+    def send(self, kind: str, **fields: Any) -> list[Command]:
+        return self.receive(json.dumps({"type": kind, **fields}))
+
+    def receive(self, message: str | bytes) -> list[Command]:
+        """Give a message in; `Configure` is done as a session would."""
+        done: list[Command] = []
+        for command in self.translator.received(message):
+            done.append(command)
+            if isinstance(command, Configure):
+                self.options = self.options.changed(**command.changes)
+                done += self.translator.configured(self.options)
+        return done
+
+    def hear(self, *happened: events.Event) -> list[dict[str, Any]]:
+        return said(self.translator.happened(happened))
+
+
+def started(utterance: int, at_ms: int, channel: int = 0) -> events.Event:
+    return events.SpeechStarted(utterance, channel, at_ms)
+
+
+def partial(utterance: int, text: str, at_ms: int, *, speculative: bool = False, channel: int = 0) -> events.Event:
+    return events.Partial(utterance, channel, 1, "", f" {text}", "en", 100, at_ms, speculative)
+
+
+def ended(utterance: int, at_ms: int, reason: EndReason = EndReason.ENDPOINT, channel: int = 0) -> events.Event:
+    return events.SpeechEnded(utterance, channel, 100, at_ms, reason)
+
+
+def final(utterance: int, text: str, at_ms: int, channel: int = 0, words: Sequence[Word] | None = None) -> events.Event:
+    known = None if words is None else tuple(words)
+    return events.Final(utterance, channel, text, "en" if text else None, 100, at_ms, 0.9 if text else None, known)
+
+
+def _text(results: dict[str, Any]) -> str:
+    text: str = results["channel"]["alternatives"][0]["transcript"]
+    return text
+
+
+def _flags(results: dict[str, Any]) -> tuple[bool, bool, bool]:
+    return results["is_final"], results["speech_final"], results["from_finalize"]
+
+
+def test_what_the_query_asks_for() -> None:
+    talk = Talk(
+        ("encoding", "mulaw"),
+        ("sample_rate", "8000"),
+        ("channels", "2"),
+        ("multichannel", "true"),
+        ("language", "en-US"),
+        ("endpointing", "800"),
+        ("keyterm", "Norland"),
+        ("keyterm", '["Dashwood", "Elinor"]'),
+        ("keywords", "Sussex:2.5"),
+        ("interim_results", "true"),
+        ("no_such_parameter", "whatever"),
+        ("model", "no such model"),
+    )
+    options = talk.options
+    assert (options.encoding, options.sample_rate) == (Encoding.MULAW, 8000)
+    assert (options.channels, options.channel_mode) == (2, ChannelMode.SPLIT)
+    assert (options.language, options.endpoint_ms) == ("en", 800)
+    assert options.keywords == ("Norland", "Dashwood", "Elinor", "Sussex")
+    assert (options.partials, options.word_times) == (True, True)
+
+
+def test_what_it_does_not_say_is_the_server_s() -> None:
+    options = Talk(defaults=SessionOptions(endpoint_ms=700, keywords=("a",), language="de")).options
+    assert (options.endpoint_ms, options.keywords, options.language) == (700, ("a",), "de")
+    assert (options.sample_rate, options.channels, options.partials) == (16_000, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "endpoint_ms"),
+    [
+        ("10", LEAST_ENDPOINT_MS),
+        ("25", LEAST_ENDPOINT_MS),
+        ("500000", 10_000),
+        ("false", 500),
+        ("0", 500),
+        ("true", 500),
+    ],
+)
+def test_endpointing_is_clamped(asked: str, endpoint_ms: int) -> None:
+    assert Talk(("endpointing", asked)).options.endpoint_ms == endpoint_ms
+
+
+@pytest.mark.parametrize(("language", "code"), [("multi", None), ("zh-CN", "zh"), ("EN", "en"), ("pt_BR", "pt")])
+def test_languages_are_codes(language: str, code: str | None) -> None:
+    assert Talk(("language", language), defaults=SessionOptions(language="de")).options.language == code
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("encoding", "opus", "linear16, linear32, mulaw, alaw"),
+        ("sample_rate", "7", "8000 to 48000"),
+        ("sample_rate", "fast", "no number"),
+        ("sample_rate", "nan", "out of range"),
+        ("channels", "3", "1 to 2"),
+        ("interim_results", "perhaps", "neither true nor false"),
+        ("endpointing", "soon", "no number"),
+        ("language", "klingon", "ISO 639"),
+        ("keyterm", "x" * 101, "longer than 100"),
+    ],
+)
+def test_a_bad_parameter_refuses_the_handshake(name: str, value: str, says: str) -> None:
+    with pytest.raises(BadRequest, match=says):
+        Talk((name, value))
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(FailureKind.UNAUTHORIZED, "INVALID_AUTH"), (FailureKind.BAD_OPTION, "INVALID_QUERY_PARAMETER")],
+)
+def test_a_refusal_is_in_its_own_words(kind: FailureKind, code: str) -> None:
+    answer = refused(Failure(kind, "That’s wrong."))
+    assert (answer.body["err_code"], answer.body["err_msg"]) == (code, "That’s wrong.")
+    assert answer.headers["dg-error"] == "That?s wrong."
+    assert uuid.UUID(answer.body["request_id"])
+
+
+def test_interims_then_a_final() -> None:
+    talk = Talk(("interim_results", "true"), ("vad_events", "true"))
+    told = talk.hear(started(1, 100), partial(1, "to be", 900), ended(1, 1100), final(1, "To be, or not.", 1100))
+    assert [message["type"] for message in told] == ["SpeechStarted", "Results", "Results"]
+    assert told[0] == {"type": "SpeechStarted", "channel": [0, 1], "timestamp": 0.1}
+    interim, last = told[1:]
+    assert (_text(interim), _flags(interim)) == ("to be", (False, False, False))
+    assert (_text(last), _flags(last)) == ("To be, or not.", (True, True, False))
+    assert (last["start"], last["duration"]) == (0.1, 1.0)
+    assert uuid.UUID(last["metadata"]["request_id"])
+    assert last["metadata"]["model_info"]["name"] == CAPABILITIES.model
+    alternative = last["channel"]["alternatives"][0]
+    assert (alternative["confidence"], alternative["languages"]) == (0.9, ["en"])
+    assert alternative["words"][1] == {
+        "word": "be",
+        "start": 0.281,
+        "end": 0.554,
+        "confidence": 0.9,
+        "punctuated_word": "be,",
+    }
+
+
+def test_nothing_is_told_that_was_not_asked_for() -> None:
+    talk = Talk()
+    assert talk.hear(started(1, 100), partial(1, "to be", 900)) == []
+    assert len(talk.hear(ended(1, 1100), final(1, "To be.", 1100))) == 1
+
+
+def test_the_recognizer_s_words_keep_their_times_within_the_speech() -> None:
+    words = [Word("To", 0, 400, 0.5), Word("be.", 400, 1300, 0.7)]
+    (told,) = Talk().hear(started(1, 100), ended(1, 1100), final(1, "To be.", 1100, words=words))
+    heard = [
+        (word["word"], word["start"], word["end"], word["confidence"])
+        for word in told["channel"]["alternatives"][0]["words"]
+    ]
+    assert heard == [("to", 0.1, 0.4, 0.5), ("be", 0.4, 1.1, 0.7)]
+
+
+def test_punctuation_may_be_left_out() -> None:
+    (told,) = Talk(("punctuate", "false")).hear(started(1, 100), ended(1, 1100), final(1, "Don't—3.5, “Yes”!", 1100))
+    assert _text(told) == "don't—3.5 yes"
+    assert "punctuated_word" not in told["channel"]["alternatives"][0]["words"][0]
+
+
+def test_speech_cut_for_its_length_is_not_over() -> None:
+    talk = Talk()
+    cut = talk.hear(started(1, 100), ended(1, 30_000, EndReason.LENGTH), started(2, 30_000))
+    cut += talk.hear(final(1, "and so", 30_000), ended(2, 31_000), final(2, "on", 31_000))
+    assert [(_text(results), *_flags(results)) for results in cut] == [
+        ("and so", True, False, False),
+        ("on", True, True, False),
+    ]
+    silence_followed = talk.hear(started(3, 40_000), ended(3, 70_000, EndReason.LENGTH), final(3, "the end", 70_000))
+    assert _flags(silence_followed[0]) == (True, True, False)
+
+
+def test_without_endpointing_a_pause_ends_no_speech() -> None:
+    talk = Talk(("endpointing", "false"))
+    assert _flags(talk.hear(started(1, 100), ended(1, 900), final(1, "so", 900))[0]) == (True, False, False)
+    talk.send("Finalize")
+    told = talk.hear(started(2, 2000), ended(2, 2900, EndReason.FINALIZE), final(2, "so", 2900))
+    assert _flags(told[0]) == (True, True, True)
+
+
+def test_the_next_utterance_waits_for_the_final_of_the_one_before() -> None:
+    talk = Talk(("interim_results", "true"), ("vad_events", "true"))
+    talk.hear(started(1, 100), ended(1, 900))
+    assert talk.hear(started(2, 1500), partial(2, "or", 1800), partial(2, "or not", 2000)) == []
+    told = talk.hear(final(1, "To be", 900))
+    assert [message["type"] for message in told] == ["Results", "SpeechStarted", "Results"]
+    assert [_text(message) for message in told if message["type"] == "Results"] == ["To be", "or not"]
+
+
+def test_every_finalize_is_answered() -> None:
+    talk = Talk()
+    assert talk.send("Finalize") == [Finalize()]
+    (empty,) = talk.hear(events.Finalized(0, 0))
+    assert (_text(empty), _flags(empty)) == ("", (True, True, True))
+    talk.hear(started(1, 100))
+    talk.send("Finalize")
+    told = talk.hear(ended(1, 900, EndReason.FINALIZE), final(1, "so", 900), events.Finalized(0, 900))
+    assert [(_text(results), *_flags(results)) for results in told] == [("so", True, True, True)]
+    # A pause ended the speech before the client did: its text comes as ever, then the answer.
+    talk.hear(started(2, 1000), ended(2, 1900))
+    talk.send("Finalize")
+    told = talk.hear(final(2, "on", 1900), events.Finalized(0, 2000))
+    assert [(_text(results), *_flags(results)) for results in told] == [
+        ("on", True, True, False),
+        ("", True, True, True),
+    ]
+
+
+def test_each_channel_is_told_by_itself() -> None:
+    talk = Talk(("channels", "2"), ("multichannel", "true"), ("vad_events", "true"))
+    told = talk.hear(started(1, 100, 0), started(2, 200, 1), ended(2, 900, channel=1), final(2, "you", 900, 1))
+    assert [message.get("channel_index", message["channel"]) for message in told] == [[0, 2], [1, 2], [1, 2]]
+
+
+def test_utterance_end_follows_a_long_enough_silence() -> None:
+    talk = Talk(("utterance_end_ms", "1000"))
+    second = bytes(32_000)
+    talk.receive(second)
+    assert len(talk.hear(started(1, 100), ended(1, 900), final(1, "so", 900))) == 1
+    assert talk.hear() == []
+    talk.receive(second)
+    assert talk.hear() == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 0.9}]
+    assert talk.hear() == []
+    # Speech goes on before the silence is long enough.
+    talk.hear(started(2, 2000), ended(2, 2500), final(2, "and", 2500))
+    talk.hear(started(3, 3000))
+    talk.receive(second * 4)
+    assert talk.hear() == []
+    # What was said while the final was awaited counts too.
+    assert [m["type"] for m in talk.hear(ended(3, 3400), final(3, "on", 3400), started(4, 5000))] == [
+        "Results",
+        "UtteranceEnd",
+    ]
+    # Nothing was said: nothing has ended.
+    assert [m["type"] for m in talk.hear(ended(4, 5100), final(4, "", 5100))] == ["Results"]
+
+
+@pytest.mark.parametrize("closing", ['{"type":"CloseStream"}', b""])
+def test_the_end(closing: str | bytes) -> None:
+    talk = Talk(("encoding", "linear16"))
+    assert talk.receive(b"\1\2") == [Audio(b"\1\2")]
+    assert talk.receive(closing) == [Stop()]
+    assert talk.send("KeepAlive") == talk.receive(b"\0\0") == talk.receive("{") == []
+    commands = talk.translator.happened([events.Done(1500)])
+    assert commands[-1] == Close()
+    (metadata,) = said(commands)
+    assert metadata.pop("request_id")
+    assert metadata == {
+        "type": "Metadata",
+        "transaction_key": "deprecated",
+        "sha256": hashlib.sha256(b"\1\2").hexdigest(),
+        "created": "1970-01-01T00:16:40.000Z",
+        "duration": 1.5,
+        "channels": 1,
+    }
+
+
+@pytest.mark.parametrize("message", ["{no", '{"type":"Dance"}', '{"type":"Configure","keyterms":"x"}', "[1]", "\ud800"])
+def test_a_message_that_can_t_be_read_is_told_and_the_session_goes_on(message: str) -> None:
+    talk = Talk()
+    (error,) = said(talk.receive(message.encode("utf-8", "replace").decode()))
+    assert (error["type"], error["variant"]) == ("Error", "SchemaError")
+    assert error["description"]
+    assert talk.receive(b"\0\0") == [Audio(b"\0\0")]
+
+
+def test_keep_alive_asks_for_nothing() -> None:
+    assert Talk().send("KeepAlive") == []
+
+
+def test_key_terms_change_in_mid_stream() -> None:
+    talk = Talk(("keyterm", "Norland"))
+    (told,) = said(talk.send("Configure", keyterms=["Elinor"], features={"punctuate": False}))
+    assert (told["type"], told["keyterms"], talk.options.keywords) == ("ConfigureSuccess", ["Elinor"], ("Elinor",))
+    assert _text(talk.hear(started(1, 100), ended(1, 900), final(1, "So.", 900))[0]) == "so"
+    (told,) = said(talk.send("Configure", features={"numerals": True}))
+    assert "keyterms" not in told
+    assert talk.options.keywords == ("Elinor",)
+    talk.translator.received(json.dumps({"type": "Configure", "keyterms": ["x"] * 201}))
+    (told,) = said(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "keywords: too many", goes_on=True)))
+    assert (told["type"], told["code"]) == ("ConfigureFailure", "CONFIGURE_KEYTERM_LIMIT_EXCEEDED")
+
+
+def test_a_file_is_told_from_raw_audio() -> None:
+    commands = Talk().receive(b"RIFF....WAVE")
+    assert "WAV file" in said(commands)[0]["description"]
+    assert commands[-1] == Close(CloseCode.POLICY, "bad_audio")
+    assert Talk(("encoding", "linear16")).receive(b"RIFF") == [Audio(b"RIFF")]
+
+
+def test_a_failure_that_ends_the_session() -> None:
+    commands = Talk().translator.failed(Failure(FailureKind.BUSY, "Try later."))
+    assert said(commands) == [{"type": "Error", "variant": "busy", "description": "Try later."}]
+    assert commands[-1] == Close(1013, "busy")

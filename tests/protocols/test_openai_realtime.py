@@ -1,0 +1,453 @@
+"""OpenAI's realtime protocol and its dialects as conversations, without a socket."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_asr.core import events
+from streaming_asr.core.events import EndReason
+from streaming_asr.core.options import Encoding, SessionOptions
+from streaming_asr.protocols.base import (
+    Audio,
+    Clear,
+    Close,
+    Command,
+    Configure,
+    Finalize,
+    Last,
+    Open,
+    Opened,
+    Request,
+    Send,
+)
+from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from streaming_asr.protocols.model_names import ModelNames
+from streaming_asr.protocols.openai.dialects import RealtimeTranslator
+from streaming_asr.protocols.openai.session import COMMIT_ENDPOINT_MS, EAGER_ENDPOINTS, LOGPROBS, PARTIALS
+from tests.support.fakes import CAPABILITIES
+
+ITEM = "item_s1_1"
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+
+def _said(commands: Sequence[Command]) -> list[dict[str, Any]]:
+    return [json.loads(command.message) for command in commands if isinstance(command, Send)]
+
+
+class Talk:
+    """A conversation whose session does all it is asked."""
+
+    def __init__(
+        self,
+        *query: tuple[str, str],
+        headers: Mapping[str, str] | None = None,
+        session: Mapping[str, Any] | None = None,
+        defaults: SessionOptions | None = None,
+        path: str = "/v1/realtime",
+    ) -> None:
+        models = ModelNames(CAPABILITIES.model)
+        request = Request(path, query, headers or {}, time=1000.0, session=session or {}, models=models)
+        self.defaults = defaults or SessionOptions()
+        self.translator = self.make(request)
+        self.first = self.translator.connected()
+        (opening,) = [command for command in self.first if isinstance(command, Open)]
+        self.options = opening.options
+        self.created = _said(self.translator.opened(Opened("s1", self.options, CAPABILITIES)))[0]
+
+    def make(self, request: Request) -> Any:
+        return RealtimeTranslator(request, self.defaults)
+
+    def send(self, kind: str, **fields: Any) -> list[Command]:
+        return self.receive(json.dumps({"type": kind, **fields}))
+
+    def receive(self, message: str | bytes) -> list[Command]:
+        """Give a message in; `Configure` is done as a session would."""
+        done: list[Command] = []
+        for command in self.translator.received(message):
+            done.append(command)
+            if isinstance(command, Configure):
+                self.options = self.options.changed(**command.changes)
+                done += self.translator.configured(self.options)
+        return done
+
+    def update(self, **audio_input: Any) -> dict[str, Any]:
+        """`session.update`; returns the answer."""
+        session = {"type": "transcription", "audio": {"input": audio_input}}
+        return _said(self.send("session.update", session=session))[-1]
+
+    def hear(self, *happened: events.Event) -> list[dict[str, Any]]:
+        return _said(self.translator.happened(happened))
+
+    def speak(self, text: str, utterance: int = 1, **final: Any) -> list[dict[str, Any]]:
+        """An utterance from its onset to its final."""
+        return self.hear(
+            events.SpeechStarted(utterance, 0, 100),
+            events.SpeechEnded(utterance, 0, 100, 1100, EndReason.ENDPOINT),
+            events.Final(utterance, 0, text, "en", 100, 1100, 0.9, None, **final),
+        )
+
+
+def _kinds(told: Sequence[dict[str, Any]]) -> list[str]:
+    return [event["type"] for event in told]
+
+
+def test_a_session_is_created_at_once() -> None:
+    talk = Talk(("intent", "transcription"))
+    assert talk.first[0] == Last(3600, 900)
+    assert talk.options.sample_rate == 24_000
+    created = talk.created
+    assert (created["type"], created["id"], created["created"]) == ("session.created", "sess_s1", 1000)
+    session = created["session"]
+    assert (session["id"], session["type"], session["expires_at"]) == ("sess_s1", "transcription", 4600)
+    assert session["object"] == "realtime.transcription_session"
+    assert session["audio"]["input"]["turn_detection"] == {
+        "type": "server_vad",
+        "threshold": 0.5,
+        "prefix_padding_ms": 300,
+        "silence_duration_ms": 500,
+    }
+
+
+def test_speech_from_its_start_to_its_text() -> None:
+    talk = Talk()
+    told = talk.hear(events.SpeechStarted(1, 0, 900), events.Partial(1, 0, 1, " two", " b", "en", 900, 1500))
+    told += talk.hear(events.SpeechEnded(1, 0, 900, 3200, EndReason.ENDPOINT))
+    told += talk.hear(events.Final(1, 0, "two bees", "en", 900, 3200, 0.9, None))
+    assert _kinds(told) == [
+        "input_audio_buffer.speech_started",
+        f"{TRANSCRIPTION}.delta",
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+        "conversation.item.added",
+        "conversation.item.done",
+        f"{TRANSCRIPTION}.delta",
+        f"{TRANSCRIPTION}.completed",
+    ]
+    assert {event.get("item_id", event.get("item", {}).get("id")) for event in told} == {ITEM}
+    assert told[0]["audio_start_ms"] == 900
+    assert told[2]["audio_end_ms"] == 3200
+    assert told[3]["previous_item_id"] is None
+    assert told[4]["item"]["content"] == [{"type": "input_audio", "transcript": None}]
+    assert told[1]["delta"] + told[6]["delta"] == told[7]["transcript"] == "two bees"
+    assert told[7]["usage"] == {"type": "duration", "seconds": 2.3}
+    assert told[7]["languages"] == [{"code": "en"}]
+    assert "logprobs" not in told[7]
+    assert len({event["event_id"] for event in told}) == len(told)
+    assert talk.speak("more", 2)[2]["previous_item_id"] == ITEM
+
+
+def test_the_whole_configuration_comes_back() -> None:
+    talk = Talk()
+    answer = talk.update(
+        format={"type": "audio/pcm", "rate": 16_000},
+        transcription={
+            "model": "gpt-4o-transcribe",
+            "language": "EN-us",
+            "prompt": "p",
+            "keywords": ["Qwen"],
+            "delay": "low",
+        },
+        noise_reduction={"type": "near_field"},
+        turn_detection={"type": "server_vad", "threshold": 0.6, "prefix_padding_ms": 600, "silence_duration_ms": 350},
+    )
+    assert answer["type"] == "session.updated"
+    shown = answer["session"]["audio"]["input"]
+    assert shown["format"] == {"type": "audio/pcm", "rate": 16_000}
+    assert shown["transcription"]["keywords"] == ["Qwen"]
+    assert shown["noise_reduction"] == {"type": "near_field"}
+    assert shown["turn_detection"]["threshold"] == 0.6
+    assert talk.options == SessionOptions(
+        sample_rate=16_000,
+        language="en",
+        context="p",
+        keywords=("Qwen",),
+        vad_threshold=0.6,
+        pre_roll_ms=600,
+        endpoint_ms=350,
+        first_partial_ms=300,
+        partial_interval_ms=500,
+    )
+
+
+def test_what_is_absent_stays_and_null_turns_off() -> None:
+    talk = Talk()
+    talk.update(
+        transcription={"language": "de", "prompt": "p"}, turn_detection={"type": "server_vad", "threshold": 0.7}
+    )
+    shown = talk.update(transcription={"prompt": "q"})["session"]["audio"]["input"]
+    assert shown["transcription"] == {"language": "de", "prompt": "q"}
+    assert (talk.options.language, talk.options.context, talk.options.vad_threshold) == ("de", "q", 0.7)
+    talk.update(transcription={"language": None}, turn_detection=None)
+    assert (talk.options.language, talk.options.endpoint_ms, talk.options.vad) == (None, COMMIT_ENDPOINT_MS, "silero")
+    shown = talk.update(turn_detection={"type": "server_vad"})["session"]["audio"]["input"]
+    assert shown["turn_detection"]["silence_duration_ms"] == 500
+    assert (talk.options.endpoint_ms, talk.options.vad) == (500, "cascade")
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({"format": {"type": "audio/pcmu"}}, {"encoding": Encoding.MULAW, "sample_rate": 8000}),
+        ({"format": {"type": "audio/pcma"}}, {"encoding": Encoding.ALAW, "sample_rate": 8000}),
+        ({"format": {"type": "audio/pcm", "rate": 48_000}}, {"encoding": Encoding.S16LE, "sample_rate": 48_000}),
+        ({"format": {"type": "audio/pcm"}}, {"sample_rate": 24_000}),
+        ({"transcription": {"languages": ["en-GB", "en"]}}, {"language": "en"}),
+        ({"transcription": {"languages": ["en", "zh"]}}, {"language": None}),
+        *(
+            ({"transcription": {"delay": delay}}, {"first_partial_ms": first, "partial_interval_ms": interval})
+            for delay, (first, interval) in PARTIALS.items()
+        ),
+        *(
+            ({"turn_detection": {"type": "semantic_vad", "eagerness": eagerness}}, {"endpoint_ms": endpoint})
+            for eagerness, endpoint in EAGER_ENDPOINTS.items()
+        ),
+        ({"turn_detection": {"type": "semantic_vad"}}, {"endpoint_ms": EAGER_ENDPOINTS["auto"]}),
+        (
+            {"turn_detection": {"type": "server_vad", "threshold": 1, "silence_duration_ms": 25.0}},
+            {"vad_threshold": 0.95, "endpoint_ms": 100},
+        ),
+        ({"turn_detection": {"type": "server_vad", "prefix_padding_ms": 9000}}, {"pre_roll_ms": 2000}),
+    ],
+)
+def test_what_a_field_means(given: dict[str, Any], options: dict[str, Any]) -> None:
+    talk = Talk()
+    assert talk.update(**given)["type"] == "session.updated"
+    assert {name: getattr(talk.options, name) for name in options} == options
+
+
+def test_the_server_s_defaults_hold_where_the_client_says_nothing() -> None:
+    defaults = SessionOptions(endpoint_ms=700, language="de", keywords=("k",), vad_threshold=0.4, vad="webrtc")
+    talk = Talk(defaults=defaults)
+    assert talk.options == defaults.changed(sample_rate=24_000)
+    talk.update(turn_detection=None)
+    assert talk.options.vad == "webrtc"
+
+
+def test_a_client_s_commit_ends_an_item() -> None:
+    talk = Talk()
+    talk.update(turn_detection=None)
+    assert talk.send("input_audio_buffer.append", audio=base64.b64encode(b"\1\2").decode()) == [Audio(b"\1\2")]
+    told = talk.speak("one.") + talk.speak("Two.", 2)
+    assert set(_kinds(told)) == {f"{TRANSCRIPTION}.delta"}
+    assert talk.send("input_audio_buffer.commit") == [Finalize()]
+    told += talk.hear(events.Finalized(0, 2000))
+    assert _kinds(told)[-4:] == [
+        "input_audio_buffer.committed",
+        "conversation.item.added",
+        "conversation.item.done",
+        f"{TRANSCRIPTION}.completed",
+    ]
+    deltas = "".join(event["delta"] for event in told if event["type"] == f"{TRANSCRIPTION}.delta")
+    assert deltas == told[-1]["transcript"] == "one. Two."
+    talk.send("input_audio_buffer.commit")
+    empty = talk.hear()
+    assert (empty[-1]["transcript"], empty[0]["previous_item_id"]) == ("", ITEM)
+
+
+def test_clear_is_answered() -> None:
+    clear, answer = Talk().send("input_audio_buffer.clear")
+    assert clear == Clear()
+    assert _said([answer])[0]["type"] == "input_audio_buffer.cleared"
+
+
+def test_logprobs_come_when_asked_and_known() -> None:
+    talk = Talk()
+    logprobs = ((" hé", -0.1), ("llo", -0.2))
+    assert "logprobs" not in talk.speak("héllo", logprobs=logprobs)[-1]
+    talk.send("session.update", session={"include": [LOGPROBS]})
+    assert talk.speak("héllo", 2, logprobs=logprobs)[-1]["logprobs"] == [
+        {"token": " hé", "bytes": [32, 104, 195, 169], "logprob": -0.1},
+        {"token": "llo", "bytes": [108, 108, 111], "logprob": -0.2},
+    ]
+    assert "logprobs" not in talk.speak("hello", 3)[-1]
+
+
+def test_without_transcription_only_speech_is_told() -> None:
+    talk = Talk()
+    talk.update(transcription=None)
+    assert _kinds(talk.speak("hello"))[-1] == "conversation.item.done"
+
+
+def test_a_failed_item_says_so_without_an_error() -> None:
+    talk = Talk()
+    talk.hear(events.SpeechStarted(1, 0, 0), events.SpeechEnded(1, 0, 0, 500, EndReason.ENDPOINT))
+    final = events.Final(1, 0, "", None, 0, 500, None, None)
+    (failed,) = talk.hear(events.Warning("decode_failed", "no", 0, 1), final)
+    assert (failed["type"], failed["item_id"]) == (f"{TRANSCRIPTION}.failed", ITEM)
+    assert set(failed["error"]) >= {"type", "code", "message"}
+
+
+def test_the_beta_s_flat_form() -> None:
+    talk = Talk(headers={"openai-beta": "realtime=v1"})
+    assert talk.created["session"]["input_audio_format"] == "pcm16"
+    session = {
+        "input_audio_format": "g711_ulaw",
+        "input_audio_transcription": {"model": "whisper-1", "language": "en"},
+        "input_audio_noise_reduction": {"type": "far_field"},
+        "turn_detection": {"type": "server_vad", "silence_duration_ms": 800},
+    }
+    updated = _said(talk.send("transcription_session.update", session=session))[0]
+    assert updated["type"] == "transcription_session.updated"
+    assert updated["session"]["input_audio_format"] == "g711_ulaw"
+    assert updated["session"]["turn_detection"]["silence_duration_ms"] == 800
+    assert (talk.options.encoding, talk.options.endpoint_ms) == (Encoding.MULAW, 800)
+    assert _kinds(talk.speak("hi"))[2:4] == ["input_audio_buffer.committed", "conversation.item.created"]
+    assert _kinds(_said(talk.send("session.update", session={}))) == ["session.updated"]
+
+
+def test_together_s_query_and_cumulative_transcripts() -> None:
+    talk = Talk(
+        *[("intent", "transcription"), ("model", "openai/whisper-large-v3"), ("turn_detection", "none")],
+        ("input_audio_format", "pcm_s16le_16000"),
+        headers={"openai-beta": "realtime=v1"},
+    )
+    assert (talk.options.sample_rate, talk.options.endpoint_ms) == (16_000, COMMIT_ENDPOINT_MS)
+    told = talk.hear(events.SpeechStarted(1, 0, 0), events.Partial(1, 0, 1, " to", " b", "en", 0, 1))
+    told += talk.hear(events.Partial(1, 0, 2, " to", " be", "en", 0, 1))
+    assert [(event["delta"], event["transcript"]) for event in told] == [("to", "to b"), ("", "to be")]
+
+
+def test_a_short_lived_key_s_session_is_what_it_begins_with() -> None:
+    session = {"audio": {"input": {"transcription": {"language": "de"}, "turn_detection": None}}}
+    talk = Talk(session=session)
+    assert (talk.options.language, talk.options.endpoint_ms) == ("de", COMMIT_ENDPOINT_MS)
+    assert talk.created["session"]["audio"]["input"]["turn_detection"] is None
+
+
+def test_a_query_that_will_not_do_is_refused() -> None:
+    request = Request("/v1/realtime", (("input_audio_format", "pcm_s16le_96000"),))
+    error, close = RealtimeTranslator(request, SessionOptions()).connected()
+    assert "8000 to 48000" in _said([error])[0]["error"]["message"]
+    assert close == Close(CloseCode.POLICY, "bad_option")
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "param", "says"),
+    [
+        ("{", "invalid_json", None, "JSON"),
+        ("[1]", "invalid_message", None, "type"),
+        ('"text"', "invalid_message", None, "type"),
+        (b"\0\0", "invalid_message", None, "base64"),
+        ('{"type":"sing","event_id":"mine"}', "unknown_type", "type", "input_audio_buffer.append"),
+        ('{"type":"response.create"}', "unknown_type", "type", "session.update"),
+        ('{"event_id":"mine"}', "unknown_type", "type", "session.update"),
+        ('{"type":"input_audio_buffer.append","audio":"%%%"}', "invalid_audio", "audio", "base64"),
+        ('{"type":"input_audio_buffer.append"}', "invalid_value", None, "audio"),
+        ('{"type":"session.update"}', "invalid_value", None, "session"),
+        (
+            '{"type":"session.update","event_id":"mine","session":{"audio":{"input":{"format":{"type":"mp3"}}}}}',
+            "invalid_value",
+            "session.audio.input.format.type",
+            "mp3",
+        ),
+    ],
+)
+def test_a_bad_message_is_told_and_the_session_goes_on(
+    message: str | bytes, code: str, param: str | None, says: str
+) -> None:
+    talk = Talk(("intent", "transcription"))
+    (command,) = talk.receive(message)
+    error = _said([command])[0]
+    assert error["type"] == "error"
+    assert (error["error"]["type"], error["error"]["code"]) == ("invalid_request_error", code)
+    assert error["error"]["param"] == param
+    assert says in error["error"]["message"]
+    assert error["error"]["event_id"] == ("mine" if "mine" in str(message) else None)
+    assert talk.speak("still here")[-1]["transcript"] == "still here"
+
+
+def test_options_that_the_server_refuses_change_nothing() -> None:
+    talk = Talk()
+    update = {"type": "session.update", "event_id": "e7", "session": {"turn_detection": None}}
+    (configure,) = talk.translator.received(json.dumps(update))
+    assert isinstance(configure, Configure)
+    error = _said(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "language: no", goes_on=True)))[0]["error"]
+    assert error == {
+        "type": "invalid_request_error",
+        "code": "invalid_value",
+        "message": "language: no",
+        "param": None,
+        "event_id": "e7",
+    }
+    assert _kinds(talk.speak("hi"))[0] == "input_audio_buffer.speech_started"
+    assert talk.update()["session"]["audio"]["input"]["turn_detection"] is not None
+
+
+def test_the_end_of_a_session_completes_what_was_heard() -> None:
+    talk = Talk()
+    talk.update(turn_detection=None)
+    talk.speak("so far")
+    commands = talk.translator.failed(Failure(FailureKind.SESSION_EXPIRED, "over"))
+    assert _kinds(_said(commands))[-2:] == [f"{TRANSCRIPTION}.completed", "error"]
+    assert _said(commands)[-1]["error"]["code"] == "session_expired"
+    assert commands[-1] == Close(1001, "session_expired")
+    busy = _said(Talk().translator.failed(Failure(FailureKind.BUSY, "later")))[0]["error"]
+    assert busy["type"] == "server_error"
+
+
+@given(st.one_of(st.text(max_size=200), st.binary(max_size=50), st.from_regex(r'\{"type":"\w+".*\}', fullmatch=True)))
+def test_no_message_breaks_it(message: str | bytes) -> None:
+    for event in _said(Talk().receive(message)):
+        assert event["type"] == "error"
+
+
+# vLLM's dialect.
+
+
+def test_vllm_s_conversation() -> None:
+    talk = Talk()
+    assert talk.created["id"] == "sess_s1"
+    assert _said(talk.send("session.update", model="fake", language="en")) == []
+    assert (talk.options.sample_rate, talk.options.language) == (16_000, "en")
+    assert talk.send("input_audio_buffer.commit") == []
+    assert talk.send("input_audio_buffer.append", audio="AAA=") == [Audio(b"\0\0")]
+    told = talk.speak("One.") + talk.speak("Two.", 2, logprobs=((" Two", 0.0),))
+    assert talk.send("input_audio_buffer.commit", final=True) == [Finalize()]
+    told += talk.hear()
+    assert "".join(event["delta"] for event in told[:-1]) == told[-1]["text"] == "One. Two."
+    assert set(_kinds(told[:-1])) == {"transcription.delta"}
+    assert told[-1]["type"] == "transcription.done"
+    assert set(told[-1]["usage"]) == {"prompt_tokens", "completion_tokens", "total_tokens"}
+
+
+def test_vllm_s_older_clients_begin_with_a_commit() -> None:
+    talk = Talk()
+    talk.send("input_audio_buffer.commit")
+    assert talk.options.sample_rate == 16_000
+    talk.send("input_audio_buffer.commit", final=True)
+    assert talk.hear() == [
+        {
+            "type": "transcription.done",
+            "text": "",
+            "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        }
+    ]
+
+
+@pytest.mark.parametrize("query", [("intent", "transcription"), ("model", "gpt-4o-transcribe")])
+def test_a_first_commit_of_who_names_an_intent_or_a_model_is_openai_s(query: tuple[str, str]) -> None:
+    talk = Talk(query)
+    assert talk.send("input_audio_buffer.commit") == [Finalize()]
+    assert _kinds(talk.hear())[0] == "input_audio_buffer.committed"
+
+
+def test_vllm_s_errors_are_strings() -> None:
+    talk = Talk()
+    (error,) = _said(talk.send("session.update", model="another"))
+    assert (error["type"], error["code"]) == ("error", "model_not_found")
+    assert "'fake'" in error["error"]
+    assert talk.send("session.update", model="/models/Fake")
+    for bad in ("{", b"\0", '{"type":"sing"}', '{"type":"input_audio_buffer.append","audio":"%"}'):
+        (error,) = _said(talk.receive(bad))
+        assert error["type"] == "error"
+        assert isinstance(error["error"], str)
+    commands = talk.translator.failed(Failure(FailureKind.BUSY, "later"))
+    assert _said(commands)[-1] == {"type": "error", "error": "later", "code": "busy"}
+    assert commands[-1] == Close(1013, "busy")

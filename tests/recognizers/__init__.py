@@ -1,0 +1,1 @@
+"""Tests of the embedded recognizer and of what recognizers share."""

@@ -1,0 +1,228 @@
+"""Clients that other people wrote, unmodified, each in a process of its own: Deepgram's live protocol and its Flux.
+
+Their scripts are in tests/sdks/clients. Real speech goes to the real server, at real time where interims matter.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.sdks.clips import KEY, Clips, said, telephone
+from tests.sdks.environments import run_node, run_python
+from tests.support.live_server import LiveServer
+
+# The first of them installs their environment.
+pytestmark = pytest.mark.timeout(900)
+
+MID_WORD_MS = 1480
+"""In the middle of a word of the first clip."""
+
+Heard = list[dict[str, Any]]
+
+
+def _of(heard: Heard, scenario: str) -> Heard:
+    return [message for message in heard if message["scenario"] == scenario]
+
+
+def _kinds(heard: Heard) -> list[str]:
+    return [message["type"] for message in heard]
+
+
+def _results(heard: Heard, *, final: bool = True) -> Heard:
+    return [message for message in heard if message["type"] == "Results" and message["is_final"] is final]
+
+
+def _text(results: dict[str, Any]) -> str:
+    text: str = results["channel"]["alternatives"][0]["transcript"]
+    return text
+
+
+def _texts(heard: Heard) -> str:
+    return " ".join(filter(None, map(_text, _results(heard))))
+
+
+def _sdk(guarded: LiveServer, clips: Clips, *run: str, **asked: Any) -> Heard:
+    paths = [clips.raw(index, 16_000) for index in (0, 1)]
+    told = {"url": guarded.http_url, "key": KEY, "run": run, "clips": paths, **asked}
+    return run_python("clients", "deepgram_python.py", told)
+
+
+def test_the_sdk_hears_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
+    told = _sdk(guarded, clips, "live", "blocking")
+    for index, reference in enumerate(clips.texts()):
+        heard = _of(told, f"live {index}")
+        kinds = _kinds(heard)
+        assert kinds[0] == "SpeechStarted"
+        interims, (final,) = _results(heard, final=False), _results(heard)
+        assert heard.index(interims[0]) < kinds.index("spoken") < heard.index(final)
+        assert kinds[-3:] == ["UtteranceEnd", "Metadata", "closed"]
+        assert not any(interim["speech_final"] for interim in interims)
+        assert (final["speech_final"], final["channel_index"]) == (True, [0, 1])
+        said(_text(final), reference)
+        alternative = final["channel"]["alternatives"][0]
+        assert alternative["languages"] == ["en"]
+        assert [word["punctuated_word"] for word in alternative["words"]] == alternative["transcript"].split()
+        for results in (*interims, final):
+            times = [t for word in results["channel"]["alternatives"][0]["words"] for t in (word["start"], word["end"])]
+            assert all(earlier <= later for earlier, later in pairwise(times))
+            assert results["start"] <= times[0]
+            assert times[-1] <= results["start"] + results["duration"] + 0.001
+        assert heard[-3]["last_word_end"] == alternative["words"][-1]["end"]
+        assert heard[-2]["request_id"] == final["metadata"]["request_id"]
+        seconds = Path(clips.raw(index, 16_000)).stat().st_size / 32_000
+        assert heard[-2]["duration"] == pytest.approx(seconds + 2, abs=0.1)
+    blocking = _of(told, "blocking")
+    assert _kinds(blocking) == ["Results", "Metadata"]
+    said(_texts(blocking), clips.texts()[0])
+
+
+def test_words_lie_where_they_were_spoken(guarded: LiveServer, clips: Clips) -> None:
+    told = _sdk(guarded, clips, "blocking")
+    words = _results(told)[0]["channel"]["alternatives"][0]["words"]
+    true = clips.words(0)
+    assert [word["word"] for word in words] == [word for word, _, _ in true]
+    apart = [abs(word["start"] - start) for word, (_, start, _) in zip(words, true, strict=True)]
+    assert np.median(apart) < 0.1
+
+
+def test_the_sdk_finalizes_configures_and_is_told_what_is_wrong(guarded: LiveServer, clips: Clips) -> None:
+    heard = _sdk(guarded, clips, "finalize", mid_word_ms=MID_WORD_MS)
+    assert _kinds(heard)[:5] == ["Results", "Error", "Error", "ConfigureSuccess", "ConfigureFailure"]
+    wrong = [message for message in heard if message["type"] == "Error"]
+    assert {message["variant"] for message in wrong} == {"SchemaError"}
+    assert wrong[0]["message"] == "{no JSON"
+    assert "Dance" in wrong[1]["description"]
+    assert heard[3]["keyterms"] == ["Dashwood", "Norland"]
+    assert "longer than 100" in heard[4]["description"]
+    finals = _results(heard)
+    assert (finals[0]["from_finalize"], _text(finals[0])) == (True, ""), "an empty one is answered too"
+    assert sum(final["from_finalize"] for final in finals) == 3
+    texts = [_text(final) for final in finals if _text(final)]
+    said(texts[0], clips.texts()[0])
+    assert texts[0] == texts[0].lower().replace(".", ""), "punctuation was not wanted"
+    # The word that was cut, and what stands beside it, may be lost.
+    said(" ".join(texts[1:]), clips.texts()[0], 0.5)
+    assert _kinds(heard)[-2:] == ["Metadata", "closed"]
+
+
+def _form(name: str, path: str, rate: int, encoding: str = "linear16", chunk_ms: int = 100, **query: str) -> Any:
+    width = {"linear16": 2, "linear32": 4}.get(encoding, 1)
+    return {
+        "name": name,
+        "path": path,
+        "bytes_per_second": rate * width * int(query.get("channels", "1")),
+        "chunk_ms": chunk_ms,
+        "query": {"encoding": encoding, "sample_rate": str(rate), **query},
+    }
+
+
+def test_the_sdk_sends_any_form_of_audio(
+    guarded: LiveServer, clips: Clips, speech: Path | None, tmp_path: Path
+) -> None:
+    forms = [
+        *(_form(f"{rate}", clips.raw(0, rate), rate, chunk_ms=ms) for rate, ms in ((8_000, 10), (24_000, 500))),
+        _form("48000", clips.raw(0, 48_000), 48_000, chunk_ms=500),
+        _form("mulaw", clips.raw(0, 8_000, "mulaw"), 8_000, "mulaw", 20),
+        _form("alaw", clips.raw(0, 8_000, "alaw"), 8_000, "alaw", 500),
+        _form("floats", clips.raw(0, 16_000, "f32le"), 16_000, "linear32"),
+        _form("two", clips.side_by_side(), 16_000, channels="2", multichannel="true"),
+        _form("silence", clips.silence(2), 16_000, interim_results="true", vad_events="true"),
+    ]
+    calls = [*telephone(speech, tmp_path)]
+    forms += [_form(path, path, 8_000, "mulaw", 20) for path, _ in calls]
+    told = _sdk(guarded, clips, "forms", forms=forms)
+    if calls:
+        heard, spoken = zip(*((_texts(_of(told, path)), text) for path, text in calls), strict=True)
+        said(" ".join(heard), " ".join(spoken), 0.15)
+    for name in ("8000", "24000", "48000", "mulaw", "alaw", "floats"):
+        said(_texts(_of(told, name)), clips.texts()[0], 0.35)
+    two = _of(told, "two")
+    for channel, reference in enumerate(clips.texts()):
+        assert {tuple(results["channel_index"]) for results in _results(two)} == {(0, 2), (1, 2)}
+        said(_texts([results for results in _results(two) if results["channel_index"] == [channel, 2]]), reference)
+    assert two[-2]["channels"] == 2
+    assert _kinds(_of(told, "silence")) == ["Metadata", "closed"]
+
+
+def test_the_sdk_is_refused(guarded: LiveServer, clips: Clips) -> None:
+    told = _sdk(guarded, clips, "refusals")
+    for scenario, status in (("wrong key", 401), ("bad rate", 400), ("bad encoding", 400)):
+        refused = _of(told, scenario)
+        assert [(message["version"], message["status"]) for message in refused] == [("v1", status), ("v2", status)]
+    assert "it knows en" in _of(told, "language")[0]["description"]
+    assert "WAV" in _of(told, "container")[0]["description"]
+
+
+def test_the_sdk_hears_turns(guarded: LiveServer, clips: Clips) -> None:
+    heard = _sdk(guarded, clips, "flux", pausing=clips.both(0.6), silence=clips.silence(2.5))
+    assert heard[0]["type"] == "Connected"
+    numbered = [message["sequence_id"] for message in heard if "sequence_id" in message]
+    assert numbered == list(range(len(numbered)))
+    turns = [[info for info in heard if info.get("turn_index") == index] for index in (0, 1)]
+    events = [[info["event"] for info in turn] for turn in turns]
+    for told in events:
+        assert told[0] == "StartOfTurn"
+        assert told[1] == "Update"
+        assert told[-1] == "EndOfTurn"
+    assert heard.index(turns[0][1]) < _kinds(heard).index("spoken")
+    eager = [told for told in events[0] if told in ("EagerEndOfTurn", "TurnResumed", "EndOfTurn")]
+    assert eager == ["EagerEndOfTurn", "TurnResumed", "EagerEndOfTurn", "EndOfTurn"]
+    assert turns[0][-1]["transcript"] == turns[0][-2]["transcript"], "the eager end foretold it"
+    said(turns[0][-1]["transcript"], " ".join(clips.texts()))
+    said(turns[1][-1]["transcript"], clips.texts()[0])
+    assert [turn[-1]["trigger"] for turn in turns] == ["model", "manual"]
+    assert all(info["words"] for turn in turns for info in turn)
+    configured = [message for message in heard if message["type"].startswith("Configure")]
+    assert _kinds(configured) == ["ConfigureSuccess", "ConfigureFailure"]
+    assert configured[0]["thresholds"]["eot_threshold"] == 0.6
+    assert "0.5 to 1" in configured[1]["description"]
+    assert [message["code"] for message in heard if message["type"] == "Warning"] == ["UNPARSABLE_CLIENT_MESSAGE"]
+    assert heard[-1]["type"] == "closed"
+
+
+def test_livekit(guarded: LiveServer, clips: Clips) -> None:
+    told = run_python(
+        "clients", "deepgram_livekit.py", {"url": guarded.http_url, "key": KEY, "clip": clips.raw(0, 16_000)}
+    )
+    for scenario in ("live 0", "live 1", "flux"):
+        heard = _of(told, scenario)
+        kinds = _kinds(heard)
+        assert kinds[:2] == ["start_of_speech", "interim_transcript"]
+        assert kinds.index("final_transcript") < kinds.index("end_of_speech") < kinds.index("spoken")
+        assert kinds.count("final_transcript") == 1
+        final = heard[kinds.index("final_transcript")]
+        said(final["text"], clips.texts()[0])
+        assert " ".join(word for word, _ in final["words"]) == final["text"]
+    assert "preflight_transcript" in _kinds(_of(told, "flux"))
+
+
+def test_pipecat(guarded: LiveServer, clips: Clips) -> None:
+    paths = [clips.raw(0, 16_000), clips.raw(0, 16_000)]
+    told = run_python("clients", "deepgram_pipecat.py", {"url": guarded.http_url, "key": KEY, "clips": paths})
+    for scenario in ("live", "flux"):
+        heard = _of(told, scenario)
+        kinds = _kinds(heard)
+        assert "error" not in kinds
+        assert kinds.index("InterimTranscriptionFrame") < kinds.index("spoken") < kinds.index("TranscriptionFrame")
+        finals = [frame["text"] for frame in heard if frame["type"] == "TranscriptionFrame"]
+        assert len(finals) == 2
+        for final in finals:
+            said(final, clips.texts()[0])
+    assert _kinds(_of(told, "flux")).count("ProposedUserStoppedSpeakingFrame") == 2
+
+
+@pytest.mark.parametrize(("rate", "chunk_ms"), [(16_000, 100), (8_000, 500), (48_000, 10)])
+def test_the_sdk_for_javascript(guarded: LiveServer, clips: Clips, rate: int, chunk_ms: int) -> None:
+    asked = {"url": guarded.http_url, "key": KEY, "clip": clips.raw(0, rate), "rate": rate, "chunkMs": chunk_ms}
+    told = run_node("clients", "deepgram_node.mjs", asked)
+    live, flux = _of(told, "live"), _of(told, "flux")
+    said(_texts(live), clips.texts()[0], 0.35)
+    assert live.index(_results(live, final=False)[0]) < _kinds(live).index("spoken")
+    assert _kinds(live)[-2:] == ["Metadata", "closed"]
+    said(" ".join(info["transcript"] for info in flux if info.get("event") == "EndOfTurn"), clips.texts()[0], 0.35)
+    assert (live[-1]["code"], flux[-1]["code"]) == (1000, 1000)

@@ -1,0 +1,262 @@
+"""Recordings over HTTP: what is bounded, what comes back in pieces, and how well a whole chapter does."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import json
+import re
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import openai
+import pytest
+import soundfile
+from whisper_normalizer.english import EnglishTextNormalizer
+
+from streaming_asr.core.events import Done
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.session import Session
+from streaming_asr.engine.file_stream import stream_file
+from streaming_asr.server.openai_http.fetch import FetchRefused, fetch, is_public
+from streaming_asr.server.openai_http.recordings import MAX_WAITING, ApiError, Turns
+from tests.support.fakes import CAPABILITIES
+from tests.support.live_server import LiveServer
+from tests.support.wire import words
+
+
+def test_recordings_take_turns_and_too_many_are_refused() -> None:
+    async def scenario() -> None:
+        turns = Turns(1)
+        release = asyncio.Event()
+        order: list[int] = []
+
+        async def come(number: int) -> None:
+            async with turns.turn():
+                order.append(number)
+                await release.wait()
+
+        tasks = [asyncio.create_task(come(number)) for number in range(1 + MAX_WAITING)]
+        await _settled()
+        with pytest.raises(ApiError, match="Too many recordings wait") as refused:
+            await come(-1)
+        assert refused.value.status == 503
+        assert order == [0]
+        release.set()
+        await asyncio.gather(*tasks)
+        assert order == list(range(1 + MAX_WAITING))
+
+    asyncio.run(scenario())
+
+
+def test_one_who_gives_up_waiting_leaves_the_queue() -> None:
+    async def scenario() -> None:
+        turns = Turns(1)
+
+        async def come() -> None:
+            async with turns.turn():
+                pass
+
+        async with turns.turn():
+            waiting = asyncio.create_task(come())
+            await _settled()
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        await asyncio.wait_for(come(), 1)
+
+    asyncio.run(scenario())
+
+
+async def _settled() -> None:
+    """Every task has gone as far as it can."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_a_recording_is_never_live_however_slowly_it_is_decoded() -> None:
+    opened: list[Session] = []
+
+    class FakeHost:
+        def open(self, options: SessionOptions, listener: Any) -> Session:
+            opened.append(Session("k", options, CAPABILITIES))
+            return opened[0]
+
+        def update(self, session: Session) -> None:
+            assert not session.live(time.monotonic() + 3600)
+
+        def remove(self, session: Session) -> None:
+            pass
+
+    async def scenario() -> None:
+        silence = itertools.repeat(np.zeros(16_000, np.float32), 5)
+        kinds = [type(event) async for event in stream_file(FakeHost(), silence, SessionOptions())]
+        assert kinds == [Done]
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert opened
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:4700::1111", True),
+        ("127.0.0.1", False),
+        ("192.168.1.1", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b::5db8:d822", True),
+        ("2002:7f00:1::", False),
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
+
+
+@contextmanager
+def _dripping_host() -> Iterator[str]:
+    """A host that promises much and sends a byte now and then."""
+    over = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        connected, _ = listening.accept()
+        with connected:
+            connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while not over.wait(0.05):
+                try:
+                    connected.sendall(b"x")
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/a.wav"
+        over.set()
+        thread.join(5)
+
+
+def test_a_host_that_drips_is_given_up_in_time() -> None:
+    with _dripping_host() as url, pytest.raises(FetchRefused):
+        fetch(url, io.BytesIO(), allow_private=True, max_bytes=10_000, timeout_s=0.5)
+
+
+def _two_sentences(librivox: Path) -> bytes:
+    samples = [soundfile.read(path, dtype="int16")[0] for path in sorted(librivox.glob("*.wav"))[:2]]
+    both = io.BytesIO()
+    soundfile.write(both, np.concatenate([samples[0], np.zeros(24_000, np.int16), samples[1]]), 16_000, format="FLAC")
+    return both.getvalue()
+
+
+def test_vllm_s_clients_read_the_stream(server: LiveServer, librivox: Path) -> None:
+    """By OpenAI's SDK as vLLM's example does, and line by line as its example without the SDK."""
+    client = openai.OpenAI(base_url=f"{server.http_url}/v1", api_key="none", max_retries=0)
+    recording = _two_sentences(librivox)
+    told: list[str] = []
+    arguments: Any = {"file": ("two.flac", recording), "model": "whisper-1", "response_format": "text", "stream": True}
+    for chunk in client.audio.transcriptions.create(**arguments):
+        choices = getattr(chunk, "choices", None)
+        if choices:
+            told.append(choices[0].get("delta", {}).get("content") or "")
+    whole = client.audio.transcriptions.create(file=("two.flac", recording), model="whisper-1").text
+    assert "".join(told) == whole
+    assert sum(map(bool, told)) == 2, "a delta for each sentence"
+
+    boundary = "part"
+    fields = {"model": "whisper-1", "stream": "true"}
+    body = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    )
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="two.flac"\r\n\r\n'
+    body += head.encode() + recording + f"\r\n--{boundary}--\r\n".encode()
+    request = urllib.request.Request(
+        f"{server.http_url}/v1/audio/transcriptions",
+        body,
+        {"Content-Type": f"multipart/form-data; boundary={boundary}"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        lines = [line.decode().strip() for line in answer]
+    data = [line.removeprefix("data: ") for line in lines if line]
+    assert data[-1] == "[DONE]"
+    assert "".join(json.loads(line)["choices"][0]["delta"]["content"] for line in data[:-1]) == whole
+
+
+_TIMES = re.compile(r"(\d+):(\d+):(\d+),(\d+) --> (\d+):(\d+):(\d+),(\d+)")
+
+
+def _cues(srt: str) -> list[tuple[float, float, str]]:
+    cues = []
+    for block in srt.strip().split("\n\n"):
+        _, times, *text = block.split("\n")
+        match = _TIMES.fullmatch(times)
+        assert match is not None, times
+        h1, m1, s1, f1, h2, m2, s2, f2 = map(int, match.groups())
+        cues.append((h1 * 3600 + m1 * 60 + s1 + f1 / 1000, h2 * 3600 + m2 * 60 + s2 + f2 / 1000, " ".join(text)))
+    return cues
+
+
+def test_a_chapter_is_heard_as_well_as_by_the_model_alone_with_subtitles_in_time(
+    server: LiveServer, speech: Path | None
+) -> None:
+    """Eight minutes, where the machine has them; faster-whisper on the same weights is what it is held against."""
+    if speech is None:
+        pytest.skip("the folder of larger speech sets is not here")
+    folder = speech / "long_form"
+    entry = json.loads((folder / "manifest.jsonl").read_text().splitlines()[0])
+    client = openai.OpenAI(base_url=f"{server.http_url}/v1", api_key="none", max_retries=0, timeout=300)
+
+    def transcribed(**wanted: Any) -> Any:
+        return client.audio.transcriptions.create(file=folder / entry["path"], model="whisper-1", **wanted)
+
+    told = transcribed(response_format="verbose_json", timestamp_granularities=["word"])
+    offline = _offline(folder / entry["path"])
+    normalize = EnglishTextNormalizer()
+    reference = normalize(entry["text"])
+    alone = jiwer.wer(reference, normalize(" ".join(word for word, _ in offline)))
+    assert jiwer.wer(reference, normalize(told.text)) <= alone + 0.005
+
+    ours = [(spoken, word.start) for word in told.words for spoken in words(word.word)]
+    aligned = jiwer.process_words(" ".join(word for word, _ in offline), " ".join(word for word, _ in ours))
+    apart = [
+        abs(offline[chunk.ref_start_idx + n][1] - ours[chunk.hyp_start_idx + n][1])
+        for chunk in aligned.alignments[0]
+        if chunk.type == "equal"
+        for n in range(chunk.ref_end_idx - chunk.ref_start_idx)
+    ]
+    assert np.median(apart) < 0.1
+    assert np.percentile(apart, 95) < 0.5
+
+    cues = _cues(transcribed(response_format="srt"))
+    assert words(" ".join(text for _, _, text in cues)) == words(told.text)
+    assert all(start < end for start, end, _ in cues)
+    assert all(before[1] <= after[0] + 0.001 for before, after in itertools.pairwise(cues))
+    assert cues[-1][1] <= entry["duration_s"] + 0.05
+    starts = np.array([start for _, start in ours])
+    assert all(np.abs(starts - start).min() < 0.002 for start, _, _ in cues)
+
+
+def _offline(path: Path) -> list[tuple[str, float]]:
+    """The words of the model's own offline run, beam search over windows of 30 s, and where each begins, seconds."""
+    from faster_whisper import WhisperModel
+
+    from streaming_asr.recognizers.whisper.weights import find_weights
+
+    model = WhisperModel(str(find_weights(None)), device="cpu", compute_type="int8")
+    segments, _ = model.transcribe(str(path), language="en", beam_size=5, word_timestamps=True)
+    heard = [word for segment in segments for word in segment.words or ()]
+    return [(spoken, word.start) for word in heard for spoken in words(word.word)]

@@ -1,0 +1,205 @@
+"""uvicorn's WebSocket, made to give its messages directly: by real connections to a small application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+
+from streaming_asr.server.live.fair_loop import Turns
+from streaming_asr.server.live.websocket import DirectWebSocket, direct_socket
+from tests.support.wire import run
+
+MESSAGES = [b"%d" % number if number % 3 else str(number) for number in range(500)]
+
+
+class Listener:
+    """The server's side of one connection: what it was given, and how."""
+
+    def __init__(self) -> None:
+        self.taken: list[list[str | bytes]] = []
+        """By `_take`, call by call."""
+        self.received: list[str | bytes] = []
+        """By ASGI."""
+        self.may_go_on = True
+        self.directly = asyncio.Event()
+        """Set it to have messages taken directly."""
+        self.socket: DirectWebSocket | None = None
+        self.gone = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    @property
+    def heard(self) -> list[str | bytes]:
+        return [*self.received, *(message for messages in self.taken for message in messages)]
+
+    async def serve(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        self.socket = direct_socket(websocket)
+        assert self.socket is not None
+        await self.directly.wait()
+        self.socket.direct(self._take, Turns(lambda _: None))
+        while (message := await websocket.receive())["type"] != "websocket.disconnect":
+            text: str | None = message.get("text")
+            self.received.append(text if text is not None else message["bytes"])
+            self._changed.set()
+        self.gone.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _take(self, messages: Sequence[str | bytes]) -> bool:
+        self.taken.append(list(messages))
+        self._changed.set()
+        return self.may_go_on
+
+
+@contextlib.asynccontextmanager
+async def listening(listener: Listener) -> AsyncIterator[str]:
+    """A real server on a real port; gives its URL."""
+    application = Starlette(routes=[WebSocketRoute("/", listener.serve)])
+    config = uvicorn.Config(application, port=0, ws=DirectWebSocket, log_level="critical", ws_max_size=100_000_000)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - it has no event for that
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"ws://127.0.0.1:{port}/"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def conversing(script: Callable[[Listener, ClientConnection], Awaitable[None]], *, directly: bool = True) -> None:
+    """Connect and run the script."""
+
+    async def going() -> None:
+        listener = Listener()
+        if directly:
+            listener.directly.set()
+        async with listening(listener) as url, connect(url, compression=None, ping_interval=None) as socket:
+            await script(listener, socket)
+
+    run(going())
+
+
+def test_messages_come_in_order_and_many_at_once() -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        for message in MESSAGES:
+            await socket.send(message)
+        await listener.until(lambda: len(listener.heard) == len(MESSAGES))
+        assert listener.heard == MESSAGES
+        assert len(listener.taken) < len(MESSAGES) / 2
+
+    conversing(script)
+
+
+def test_what_came_before_is_still_received() -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        for message in MESSAGES[:250]:
+            await socket.send(message)
+        listener.directly.set()
+        for message in MESSAGES[250:]:
+            await socket.send(message)
+        await listener.until(lambda: len(listener.heard) == len(MESSAGES))
+        assert listener.heard == MESSAGES
+
+    conversing(script, directly=False)
+
+
+def test_a_message_in_many_frames_is_one() -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        await socket.send(["a", "bc", "ä"])
+        await socket.send([bytes(100_000)] * 10)
+        await listener.until(lambda: len(listener.heard) == 2)
+        assert listener.heard == ["abcä", bytes(1_000_000)]
+
+    conversing(script)
+
+
+def test_a_socket_is_not_read_until_more_may_come() -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        listener.may_go_on = False
+        message, count = bytes(100_000), 400
+        sending = asyncio.create_task(_send_all(socket, [message] * count))
+        await listener.until(lambda: bool(listener.taken))
+        # The sender gets stuck when the buffers between are full.
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(sending), 0.5)
+        assert not sending.done()
+        assert len(listener.taken) == 1
+        assert len(listener.taken[0]) < 10
+        listener.may_go_on = True
+        assert listener.socket is not None
+        listener.socket.resume()
+        await sending
+        await listener.until(lambda: len(listener.heard) == count)
+
+    conversing(script)
+
+
+async def _send_all(socket: ClientConnection, messages: Sequence[str | bytes]) -> None:
+    for message in messages:
+        await socket.send(message)
+
+
+def test_what_comes_just_before_the_end_is_taken() -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        await socket.send("hello")
+        await listener.until(lambda: bool(listener.taken))
+        # In one piece, and the connection is lost at once.
+        socket.transport.write(b"".join(_frame(Opcode.BINARY, b"last words") for _ in range(3)))
+        socket.transport.close()
+        await listener.gone.wait()
+        assert listener.heard == ["hello", b"last words", b"last words", b"last words"]
+
+    conversing(script)
+
+
+def test_text_that_is_no_utf_8_ends_the_connection_after_what_came_before_it() -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        socket.transport.write(_frame(Opcode.BINARY, b"fine") + _frame(Opcode.TEXT, b"\xff\xfe"))
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 1007
+        await listener.gone.wait()
+        assert listener.heard == [b"fine"]
+
+    conversing(script)
+
+
+def _frame(opcode: Opcode, data: bytes) -> bytes:
+    return Frame(opcode, data).serialize(mask=True)
+
+
+def test_what_can_not_be_sent_at_once_is_refused() -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        await socket.send("hello")
+        await listener.until(lambda: bool(listener.taken))
+        assert listener.socket is not None
+        sent = 0
+        # The client does not read, so the way there fills up.
+        while listener.socket.send_now(bytes(100_000)):
+            sent += 1
+            assert sent < 1000
+        for _ in range(sent):
+            assert await socket.recv() == bytes(100_000)
+        await listener.socket.writable.wait()
+        assert listener.socket.send_now("there is room again")
+        assert await socket.recv() == "there is room again"
+        await socket.close()
+        await listener.gone.wait()
+        assert not listener.socket.send_now("nobody is there")
+
+    conversing(script)

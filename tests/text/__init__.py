@@ -1,0 +1,1 @@
+"""Tests of timed words and subtitles."""
