@@ -181,13 +181,12 @@ class _Simulation:
             self._running = [entry for entry in self._running if entry[1] not in superseded]
             heapq.heapify(self._running)
         self._release()
-        while len(self._running) < _SLOTS and self._session.demand() is not None:
-            await self._begin()
+        while len(self._running) < _SLOTS and (demand := self._session.demand()) is not None:
+            job = demand.take(next(_numbers), self._now)
+            assert job is not None
+            await self._begin(job)
 
-    async def _begin(self) -> None:
-        job = self._session.take_job(next(_numbers), self._now)
-        if job is None:
-            return
+    async def _begin(self, job: DecodeJob) -> None:
         if self._decode_s is not None:
             # Decoded when it is due: what is superseded before costs nothing.
             heapq.heappush(self._running, (self._now + self._decode_s, job.id, job, None))

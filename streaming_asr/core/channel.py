@@ -47,10 +47,15 @@ class Demand:
     since: float
     """Seconds; when it became wanted, for partials when the last one began."""
     utterance: Utterance
+    channel: Channel
 
     def urgency(self) -> tuple[Kind, float]:
         """Sorts the most urgent first."""
         return self.kind, self.since
+
+    def take(self, job: int, now: float) -> DecodeJob | None:
+        """Make the job, numbered `job`, from the audio of this moment; None if it is no longer wanted."""
+        return self.channel.take_job(self, job, now)
 
 
 def ms_of(samples: int) -> int:
@@ -164,10 +169,11 @@ class Channel:
             return None
         return min(self._demands(), default=None, key=Demand.urgency)
 
-    def take_job(self, job: int, now: float) -> DecodeJob:
-        """Make the most urgent job, from the audio of this moment. Only while `demand` is not None."""
-        demand = min(self._demands(), key=Demand.urgency)
+    def take_job(self, demand: Demand, job: int, now: float) -> DecodeJob | None:
+        """As `Demand.take`, for a demand of this channel."""
         utterance = demand.utterance
+        if utterance not in self._utterances or utterance.wants(self._tape.end, self._options) is not demand.kind:
+            return None
         flight = utterance.begin(job, demand.kind, self._tape.end, self._context.build(), now)
         return DecodeJob(
             id=job,
@@ -186,7 +192,7 @@ class Channel:
             if kind is None or (index and self._context.rolling and kind is not Kind.PARTIAL):
                 # With rolling context a final is told the one before, so it waits for it.
                 continue
-            yield Demand(kind, utterance.wanted_since, utterance)
+            yield Demand(kind, utterance.wanted_since, utterance, self)
 
     def complete(self, job: int, hypothesis: Hypothesis, now: float) -> list[Event]:
         """Take a job's result. A job that is not in flight (any more) is passed over."""

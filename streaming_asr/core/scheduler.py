@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from streaming_asr.core.channel import Demand
 from streaming_asr.core.recognizer import DecodeJob, Kind
 from streaming_asr.core.session import Session
 
@@ -87,7 +88,7 @@ class _Wish(NamedTuple):
     since: float
     order: int
     session: Session
-    kind: Kind
+    demand: Demand
 
 
 @dataclass(slots=True)
@@ -161,9 +162,9 @@ class Scheduler:
             return
         turn = demand.kind if session.live(now) else Kind.PARTIAL
         held = self._wanting.get(session.key)
-        if held is not None and (held.turn, held.since, held.kind) == (turn, demand.since, demand.kind):
+        if held is not None and (held.turn, held.demand) == (turn, demand):
             return
-        wish = _Wish(turn, demand.since, next(self._orders), session, demand.kind)
+        wish = _Wish(turn, demand.since, next(self._orders), session, demand)
         self._wanting[session.key] = wish
         heapq.heappush(self._heap, wish)
         if len(self._heap) > 2 * len(self._sessions) + SPARE_WISHES:
@@ -184,11 +185,11 @@ class Scheduler:
             if self._wanting.get(session.key) is not wish:
                 heapq.heappop(self._heap)
                 continue
-            if wish.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
+            if wish.demand.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
                 return None
             heapq.heappop(self._heap)
             del self._wanting[session.key]
-            job = session.take_job(next(self._ids), now)
+            job = wish.demand.take(next(self._ids), now)
             self.update(session, now)
             if job is None:
                 continue

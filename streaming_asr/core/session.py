@@ -12,7 +12,7 @@ from streaming_asr.core.audio import AudioDecoder
 from streaming_asr.core.channel import Channel, Demand, ms_of
 from streaming_asr.core.events import Done, EndReason, Event, Warning
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
-from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, DecodeJob, Hypothesis
+from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, Hypothesis
 from streaming_asr.voice.detectors import VoiceDetector, make_detector
 from streaming_asr.voice.silero import Asking, answered
 
@@ -188,21 +188,8 @@ class Session:
 
     def demand(self) -> Demand | None:
         """The most urgent decode wanted, or None."""
-        wanted = self._most_urgent()
-        return wanted[0] if wanted else None
-
-    def take_job(self, job: int, now: float) -> DecodeJob | None:
-        """Make the most urgent job, numbered `job`, from the audio of this moment."""
-        wanted = self._most_urgent()
-        return wanted[1].take_job(job, now) if wanted else None
-
-    def _most_urgent(self) -> tuple[Demand, Channel] | None:
-        most: tuple[Demand, Channel] | None = None
-        for channel in self._channels:
-            demand = channel.demand()
-            if demand is not None and (most is None or demand.urgency() < most[0].urgency()):
-                most = demand, channel
-        return most
+        demands = [demand for channel in self._channels if (demand := channel.demand()) is not None]
+        return min(demands, default=None, key=Demand.urgency)
 
     def complete(self, job: int, hypothesis: Hypothesis, now: float) -> list[Event]:
         """Take a job's result, in any order; one that no longer matters is passed over."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import statistics
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
 from streaming_asr.core.channel import Demand
 from streaming_asr.core.events import Final, Partial, SpeechEnded
-from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.options import ChannelMode, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Kind
 from streaming_asr.core.scheduler import SPARE_WISHES, Busy, Limits, PartialLimit, Scheduler
 from streaming_asr.core.session import Session
+from streaming_asr.core.utterance import Utterance
 from tests.support.fakes import Simulation, make_session, silence, speech
 
 
@@ -203,6 +205,27 @@ def test_choosing_costs_the_same_however_many_sessions_wait(monkeypatch: pytest.
 
     monkeypatch.setattr(Session, "demand", counted)
     assert served(20) == served(200)
+
+
+def test_a_job_costs_one_look_at_each_utterance_and_one_at_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job is made from the demand that was chosen; only what is wanted next is looked up anew."""
+    looks = 0
+    wants = Utterance.wants
+
+    def counted(*arguments: Any) -> Kind | None:
+        nonlocal looks
+        looks += 1
+        return wants(*arguments)
+
+    scheduler = Scheduler(1)
+    session = make_session(SessionOptions(partials=False, channels=2, channel_mode=ChannelMode.SPLIT))
+    scheduler.add(session, 0.0)
+    audio = np.concatenate([np.concatenate([speech(0.5, seed=seed), silence(0.8)]) for seed in range(10)])
+    session.receive(np.repeat(audio, 2).tobytes(), 0.0)
+    scheduler.update(session, 0.0)
+    monkeypatch.setattr(Utterance, "wants", counted)
+    assert scheduler.next_job(0.0) is not None
+    assert looks == 20 + 1
 
 
 def test_wishes_that_no_longer_hold_are_cleared_away() -> None:

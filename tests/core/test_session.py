@@ -56,7 +56,9 @@ def _receive(session: Session, audio: Audio, now: float = 0.0) -> list[Event]:
 
 
 def _job(session: Session, number: int, now: float = 0.0) -> DecodeJob:
-    job = session.take_job(number, now)
+    demand = session.demand()
+    assert demand is not None
+    job = demand.take(number, now)
     assert job is not None
     return job
 
@@ -138,6 +140,32 @@ def test_a_final_is_decoded_whole_and_without_prefix() -> None:
     finals = [job for _, job in simulation.jobs if job.kind is not Kind.PARTIAL]
     assert [job.prefix for job in finals] == [()]
     assert len(finals[0].audio) == round(4.2 * SAMPLE_RATE)
+
+
+def test_a_demand_that_no_longer_holds_yields_no_job() -> None:
+    session = make_session()
+    _receive(session, speech(0.5))
+    partial = session.demand()
+    assert partial is not None
+    session.finalize(0.5)
+    assert partial.take(1, 0.5) is None, "a final is wanted now"
+    final = session.demand()
+    assert final is not None
+    assert final.take(2, 0.5) is not None
+    assert final.take(3, 0.5) is None, "it is under way"
+    session.abandon()
+    assert final.take(4, 0.5) is None
+
+
+def test_a_job_is_made_from_the_audio_of_the_moment_it_is_taken() -> None:
+    session = make_session()
+    _receive(session, speech(0.5))
+    demand = session.demand()
+    assert demand is not None
+    _receive(session, speech(0.5))
+    job = demand.take(1, 1.0)
+    assert job is not None
+    assert len(job.audio) == SAMPLE_RATE
 
 
 def test_a_partial_of_an_ended_utterance_is_superseded_and_its_result_ignored() -> None:
