@@ -26,7 +26,8 @@ import soxr
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, DecodeJob, Hypothesis, Kind
-from streaming_asr.recognizers.whisper.decoding import WINDOW_S, Options, Padding
+from streaming_asr.recognizers.whisper.decoding import Options, Padding
+from streaming_asr.recognizers.whisper.prompt import WINDOW_S
 from streaming_asr.recognizers.whisper.recognizer import FasterWhisperRecognizer
 from streaming_asr.recognizers.whisper.weights import find_weights
 

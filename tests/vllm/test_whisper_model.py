@@ -34,28 +34,35 @@ class FakeTokenizer:
         return {1: "\u0120bon", 2: "\u0120jour"}[token]
 
     def encode(self, text: str, **_: Any) -> list[int]:
-        return [7] * len(text.split())
+        return [8 if "Qwen" in word else 7 for word in text.split()]
 
 
 class FakeEngine:
-    """Hears French, and says two words."""
+    """Detects French, and answers two words; behind a prompt that `loops_behind` names, the first over and over."""
 
-    def __init__(self) -> None:
+    def __init__(self, *loops_behind: int, text: tuple[int, ...] = (1, 2)) -> None:
         self.requests: list[Request] = []
+        self._loops_behind = loops_behind
+        self._text = text
 
     async def run(self, request: Request) -> Completion:
         self.requests.append(request)
         if request.choices is not None:
             assert set(request.choices) == {ENGLISH, FRENCH}
             return Completion((FRENCH,), (-0.1,), False)
-        return Completion((1, 2), (-0.2, -0.3), True)
+        text = self._text
+        if set(self._loops_behind) & set(request.prompt["decoder_prompt"]["prompt_token_ids"]):
+            text = (1,) * 30
+        return Completion(text, (-0.2, -0.3) * (len(text) // 2), True)
 
     def prompts(self) -> list[list[int]]:
         return [request.prompt["decoder_prompt"]["prompt_token_ids"] for request in self.requests]
 
 
-def decode(model: Whisper, engine: FakeEngine, kind: Kind, utterance: str = "one", **more: Any) -> Hypothesis:
-    job = DecodeJob(id=1, kind=kind, utterance=utterance, audio=np.ones(16_000, np.float32), **more)
+def decode(
+    model: Whisper, engine: FakeEngine, kind: Kind, utterance: str = "one", seconds: float = 1, **more: Any
+) -> Hypothesis:
+    job = DecodeJob(id=1, kind=kind, utterance=utterance, audio=np.ones(int(16_000 * seconds), np.float32), **more)
     return asyncio.run(model.decode(job, engine.run))
 
 
@@ -85,12 +92,39 @@ def test_context_and_prefix_stand_where_whisper_expects_them() -> None:
     assert hypothesis.tokens == (2, 1, 2)
 
 
+def test_keywords_stay_where_earlier_finals_need_all_the_context() -> None:
+    model, engine = Whisper(FakeTokenizer()), FakeEngine()
+    context = Context(keywords=("Qwen",), previous="word " * 1000)
+    decode(model, engine, Kind.PARTIAL, language="fr", context=context)
+    (prompt,) = engine.prompts()
+    assert 8 in prompt
+    assert prompt.index(START) == 1 + 223
+
+
+def test_a_word_said_over_and_over_is_kept_where_there_was_time_to_say_it() -> None:
+    model, engine = Whisper(FakeTokenizer()), FakeEngine(text=(1,) * 12)
+    assert decode(model, engine, Kind.FINAL, language="fr", seconds=4).text == " ".join(["bon"] * 12)
+    assert decode(model, engine, Kind.FINAL, language="fr", seconds=1).text == "bon"
+
+
+def test_a_loop_behind_a_prefix_is_decoded_again_without_it() -> None:
+    model, engine = Whisper(FakeTokenizer()), FakeEngine(2)
+    hypothesis = decode(model, engine, Kind.PARTIAL, language="fr", prefix=(2,))
+    assert (hypothesis.text, hypothesis.cost.decodes) == ("bon jour", 2)
+
+
+def test_a_loop_behind_a_context_is_decoded_again_without_it() -> None:
+    model, engine = Whisper(FakeTokenizer()), FakeEngine(7)
+    hypothesis = decode(model, engine, Kind.PARTIAL, language="fr", prefix=(2,), context=Context(text="a"))
+    assert (hypothesis.text, hypothesis.cost.decodes) == ("bon jour", 3)
+
+
 def test_languages_of_forgotten_utterances_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UTTERANCES", 3)
     model, engine = Whisper(FakeTokenizer()), FakeEngine()
     for n in range(5):
         decode(model, engine, Kind.PARTIAL, f"utterance {n}")
-    assert len(model._heard) == 3
+    assert len(model._detected) == 3
     assert decode(model, engine, Kind.PARTIAL, "utterance 4").cost.decodes == 1
 
 

@@ -8,27 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streaming_asr.core.recognizer import SAMPLE_RATE, Cost, DecodeFailed, DecodeJob, Hypothesis, Kind, Word
-from streaming_asr.recognizers.common.repetition import collapse, find_loop
+from streaming_asr.core.recognizer import SAMPLE_RATE, Cost, DecodeJob, Hypothesis, Kind, Word
+from streaming_asr.recognizers.common import guards
+from streaming_asr.recognizers.whisper.prompt import GUARDS, SHORTEST_S, WINDOW_S, check, longest_text
 from streaming_asr.recognizers.whisper.word_times import token_starts, words_of
 
-if TYPE_CHECKING:  # It needs CTranslate2, whose absence is told when a recognizer starts.
+if TYPE_CHECKING:  # It needs CTranslate2, whose absence is reported when a recognizer starts.
     from streaming_asr.recognizers.whisper.model import CTranslate2Whisper, Draft, Encoding
-
-WINDOW_S = 30.0
-"""Audio that Whisper was trained on, and the most that it takes."""
-SHORTEST_S = 0.1
-"""Audio below this holds no word; it is not decoded."""
-SILENCE_NO_SPEECH = 0.6
-SILENCE_LOGPROB = -1.0
-"""Whisper's rule: a higher probability of no speech with a lower mean log-probability makes an empty text."""
-TOKENS_PER_S = 10
-"""More English than anybody speaks; what is longer is a loop."""
-TOKENS_PER_S_ANY_LANGUAGE = 20
-"""Scripts that the vocabulary spells byte by byte need more."""
-SPARE_TOKENS = 16
-PLAUSIBLE_TOKENS_PER_S = 6
-"""Fast speech. A text that still repeats itself after the last attempt is believed up to here."""
 
 
 class Cancelled(Exception):
@@ -71,13 +57,8 @@ def decode(
         DecodeFailed: the audio is too long, or the language unknown.
         Cancelled: `cancelled` said so.
     """
-    seconds = len(job.audio) / SAMPLE_RATE
-    if seconds > WINDOW_S:
-        raise DecodeFailed(f"Whisper takes at most {WINDOW_S:.0f} s of audio; the utterance has {seconds:.1f} s.")
-    if job.language is not None and job.language not in whisper.languages:
-        known = ", ".join(whisper.languages)
-        raise DecodeFailed(f"The model does not know the language {job.language!r}, only {known}.")
-    if seconds < SHORTEST_S or not job.audio.any():
+    check(job, whisper.languages)
+    if guards.is_silent(job.audio, SHORTEST_S):
         return Hypothesis(language=job.language, no_speech=1.0, cost=Cost(decodes=0))
     return _Decoding(whisper, options, job, cancelled).run()
 
@@ -134,7 +115,7 @@ class _Decoding:
 
     def _draft(self) -> Draft:
         """Decode; as long as the text loops, once more without the prefix, then as Whisper was trained to."""
-        context = self._whisper.context_tokens(self._job.context)
+        context = self._whisper.prompt.context(self._job.context)
         draft = self._generate(context, self._job.prefix)
         if _loops(draft) and self._job.prefix:
             draft = self._generate(context)
@@ -145,13 +126,10 @@ class _Decoding:
         return draft
 
     def _kept(self, draft: Draft) -> list[int]:
-        """Indices of the tokens that are an answer: none where there was no speech, each loop once."""
-        if draft.no_speech > SILENCE_NO_SPEECH and draft.mean_logprob < SILENCE_LOGPROB:
-            return []
-        # Who does say the same word a dozen times takes a while for it.
-        if draft.complete and len(draft.tokens) <= PLAUSIBLE_TOKENS_PER_S * self._seconds:
-            return list(range(len(draft.tokens)))
-        return collapse(draft.tokens)
+        """Indices of the tokens that are an answer."""
+        return guards.kept(
+            guards.Draft(draft.tokens, draft.complete, self._seconds, draft.mean_logprob, draft.no_speech), GUARDS
+        )
 
     def _encode(self, seconds: float) -> Encoding:
         self._check()
@@ -163,13 +141,12 @@ class _Decoding:
 
     def _generate(self, context: Sequence[int] = (), prefix: Sequence[int] = ()) -> Draft:
         self._check()
-        rate = TOKENS_PER_S if self._language == "en" else TOKENS_PER_S_ANY_LANGUAGE
         draft = self._whisper.generate(
             self._encoding,
             language=self._language,
             context=context,
             prefix=prefix,
-            max_tokens=max(len(prefix), math.ceil(rate * self._seconds)) + SPARE_TOKENS,
+            max_tokens=longest_text(self._language, self._seconds, len(prefix)),
             beam_size=self._beam_size,
         )
         self._decodes += 1
@@ -197,4 +174,4 @@ class _Decoding:
 
 
 def _loops(draft: Draft) -> bool:
-    return not draft.complete or find_loop(draft.tokens) is not None
+    return guards.loops(draft.tokens, draft.complete)

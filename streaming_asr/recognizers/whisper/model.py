@@ -12,19 +12,14 @@ import numpy as np
 from faster_whisper import WhisperModel
 from numpy.typing import NDArray
 
-from streaming_asr.core.recognizer import Audio, Context
+from streaming_asr.core.recognizer import Audio
 from streaming_asr.recognizers.common.token_text import TokenText
+from streaming_asr.recognizers.whisper.prompt import POSITIONS, WhisperPrompt
 
 FRAMES_PER_S = 100
 """Frames of the spectrogram; the encoder halves them."""
-POSITIONS = 448
-"""Decoder positions: prompt, text and end together."""
 LONGEST_TEXT = POSITIONS // 2
 """Tokens of text that CTranslate2 generates at most, the forced prefix included."""
-LONGEST_CONTEXT = POSITIONS // 2 - 1
-"""Tokens of context before the transcript. The limit is Whisper's own."""
-LONGEST_BACKGROUND = LONGEST_CONTEXT // 2
-"""Tokens of these for text and keywords where earlier finals need the rest."""
 
 Features = NDArray[np.float32]
 """Log-mel spectrogram, shape ``[mel bins, frames]``."""
@@ -68,18 +63,19 @@ class CTranslate2Whisper:
             local_files_only=True,
         )
         self._model: Any = whisper.model
-        self._tokenizer = whisper.hf_tokenizer
         self._features = whisper.feature_extractor
-        self._end = self._special("<|endoftext|>")
-        self._transcript = self._special("<|startoftranscript|>")
-        self._earlier = self._special("<|startofprev|>")
-        self._no_timestamps = self._special("<|notimestamps|>")
-        self.languages: tuple[str, ...] = ("en",)
+        tokenizer = whisper.hf_tokenizer
+        self.prompt = WhisperPrompt(
+            tokenizer.token_to_id,
+            lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+            whisper.supported_languages,
+        )
+        self.text = TokenText(tokenizer.id_to_token)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
         """ISO 639-1 codes that the model knows."""
-        if self._model.is_multilingual:
-            known = whisper.supported_languages
-            self.languages = tuple(code for code in known if self._tokenizer.token_to_id(f"<|{code}|>") is not None)
-        self.text = TokenText(self._tokenizer.id_to_token)
+        return self.prompt.languages
 
     def close(self) -> None:
         """Free the weights. No call may be running."""
@@ -109,14 +105,6 @@ class CTranslate2Whisper:
         token, probability = self._model.detect_language(encoding)[0][0]
         return token.strip("<|>"), float(probability)
 
-    def context_tokens(self, context: Context) -> list[int]:
-        """What is put before the transcript, most recent last; keywords stay where earlier finals are too long."""
-        background = self._encode_text(f"{_sentence(context.text)} {_sentence(', '.join(context.keywords))}")
-        previous = self._encode_text(context.previous)
-        background = background[: max(LONGEST_BACKGROUND, LONGEST_CONTEXT - len(previous))]
-        room = LONGEST_CONTEXT - len(background)
-        return background + previous[max(0, len(previous) - room) :]
-
     def generate(
         self,
         encoding: Encoding,
@@ -130,12 +118,11 @@ class CTranslate2Whisper:
         """Decode text.
 
         Args:
-            context: tokens before the transcript, at most `LONGEST_CONTEXT`.
+            context: from `WhisperPrompt.context`.
             prefix: tokens that the text starts with.
             max_tokens: of the text, `prefix` included.
         """
-        start = [self._earlier, *context] if context else []
-        start += [*self._start_of(language), self._no_timestamps]
+        start = self.prompt.start(language, context)
         max_tokens = min(max_tokens, LONGEST_TEXT, POSITIONS - len(start))
         result = self._model.generate(
             encoding,
@@ -148,7 +135,7 @@ class CTranslate2Whisper:
             return_logits_vocab=beam_size == 1,
         )[0]
         generated = result.sequences_ids[0]
-        kept = [n for n, token in enumerate(generated) if token < self._end]
+        kept = [n for n, token in enumerate(generated) if self.prompt.is_text(token)]
         logprobs = None
         if beam_size == 1:
             logprobs = tuple(_logprob(np.asarray(result.logits[0][n]), generated[n]) for n in kept)
@@ -172,32 +159,8 @@ class CTranslate2Whisper:
         Returns:
             The path of (token, encoder frame) pairs, whose last token stands for the end; each token's probability.
         """
-        result = self._model.align(encoding, self._start_of(language), [list(tokens)], frames)[0]
+        result = self._model.align(encoding, self.prompt.head(language), [list(tokens)], frames)[0]
         return result.alignments, result.text_token_probs
-
-    def _start_of(self, language: str) -> list[int]:
-        # English-only models know neither language nor task, and read their tokens as noise.
-        if len(self.languages) == 1:
-            return [self._transcript]
-        return [self._transcript, self._special(f"<|{language}|>"), self._special("<|transcribe|>")]
-
-    def _encode_text(self, text: str) -> list[int]:
-        text = text.strip()
-        ids: list[int] = self._tokenizer.encode(f" {text}", add_special_tokens=False).ids if text else []
-        # The text may spell a special token.
-        return [token for token in ids if token < self._end]
-
-    def _special(self, token: str) -> int:
-        found = self._tokenizer.token_to_id(token)
-        if found is None:
-            raise ValueError(f"its tokenizer has no {token}")
-        return int(found)
-
-
-def _sentence(text: str) -> str:
-    """`text` with an end: after an open one the transcript would go on in lower case."""
-    text = text.strip()
-    return f"{text}." if text and text[-1].isalnum() else text
 
 
 def _logprob(logits: NDArray[np.float32], token: int) -> float:

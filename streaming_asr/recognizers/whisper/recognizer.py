@@ -20,7 +20,8 @@ from streaming_asr.core.recognizer import (
     RecognizerUnavailable,
 )
 from streaming_asr.recognizers.common.cores import usable_cores
-from streaming_asr.recognizers.whisper.decoding import WINDOW_S, Cancelled, Options, decode
+from streaming_asr.recognizers.whisper.decoding import Cancelled, Options, decode
+from streaming_asr.recognizers.whisper.prompt import WINDOW_S
 from streaming_asr.recognizers.whisper.weights import BUILT_IN, INSTALL, find_weights
 
 if TYPE_CHECKING:

@@ -39,15 +39,19 @@ class Completion:
 
 
 Run = Callable[[Request], Awaitable[Completion]]
-"""Has the engine do one request. Raises what `Recognizer.decode` may raise."""
+"""Runs one request on the engine. Raises what `Recognizer.decode` may raise."""
 
 
 class SpeechModel(Protocol):
     """A model, as far as it differs from others under the same engine."""
 
-    languages: tuple[str, ...]
-    """ISO 639-1 codes it can be forced to."""
-    max_audio_s: float
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes it can be forced to."""
+
+    @property
+    def max_audio_s(self) -> float:
+        """Longest utterance it takes whole, seconds."""
 
     async def decode(self, job: DecodeJob, run: Run) -> Hypothesis:
         """Make requests of a job, and a hypothesis of their completions.

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Context, Cost, DecodeFailed, DecodeJob, Hypothesis, Kind
-from streaming_asr.recognizers.common.repetition import collapse, find_loop
+from streaming_asr.recognizers.common import guards
 from streaming_asr.recognizers.common.token_text import TokenText
-from streaming_asr.recognizers.vllm.models.base import Request, Run
+from streaming_asr.recognizers.vllm.models.base import Completion, Request, Run
 from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S
 from streaming_asr.recognizers.vllm.models.qwen3_audio import (
     AudioInput,
@@ -28,7 +28,7 @@ from streaming_asr.recognizers.vllm.models.qwen3_audio import (
     prompt_of,
 )
 from streaming_asr.recognizers.vllm.models.qwen3_languages import NAME_OF
-from streaming_asr.recognizers.vllm.models.qwen3_prompt import Qwen3Prompt
+from streaming_asr.recognizers.vllm.models.qwen3_prompt import Answer, Qwen3Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +48,33 @@ MAX_CONTEXT = 1024
 """Tokens of context at most, a quarter of the positions where these are few."""
 MEL_THREADS = 2
 
+GUARDS = (guards.Repetition(),)
+
 
 @dataclass(slots=True)
 class _Utterance:
     audio: UtteranceAudio
     language: str | None = None
-    """As the model heard it last: what a forced prefix needs before it."""
+    """As the model detected it last: what a forced prefix needs before it."""
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] | None = ()
     """Of the latest hypothesis; a forced prefix has its log-probabilities from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """The text of one request."""
+
+    language: str | None
+    """That was forced."""
+    prefix: tuple[int, ...]
+    """That was forced."""
+    text: tuple[int, ...]
+    """Tokens of text after the prefix."""
+    logprobs: tuple[float, ...]
+    """Of `text`."""
+    answer: Answer
+    completion: Completion
 
 
 class Qwen3ASR:
@@ -93,7 +111,7 @@ class Qwen3ASR:
             )
         if job.language is not None and job.language not in NAME_OF:
             raise DecodeFailed(f"The model does not know the language {job.language!r}, only {', '.join(NAME_OF)}.")
-        if not job.audio.any():
+        if guards.is_silent(job.audio):
             return Hypothesis(language=job.language, no_speech=1.0, cost=Cost(decodes=0))
         utterance = self._utterance(job.utterance)
         samples = np.pad(job.audio, (0, max(0, SHORTEST_SAMPLES - len(job.audio))))
@@ -102,14 +120,17 @@ class Qwen3ASR:
             self._threads, lambda: utterance.audio.input(samples, exact=exact)
         )
         language = job.language or utterance.language
-        if job.prefix and language is not None:
-            hypothesis = await self._generate(job, utterance, audio, language, job.prefix, 1, run)
-            if hypothesis.complete and not find_loop(hypothesis.tokens):
-                return hypothesis
-            # It led into a loop.
-            return await self._generate(job, utterance, audio, job.language, (), 2, run)
         # Without a language before it, a prefix would be read as one.
-        return await self._generate(job, utterance, audio, job.language, (), 1, run)
+        prefix = job.prefix if language is not None else ()
+        draft = await self._generate(job, audio, language if prefix else job.language, prefix, run)
+        decodes = 1
+        if prefix and guards.loops((*prefix, *draft.text), draft.completion.complete):
+            draft = await self._generate(job, audio, job.language, (), run)
+            decodes = 2
+        hypothesis = self._hypothesis(utterance, audio, draft, decodes)
+        utterance.language = hypothesis.language
+        utterance.tokens, utterance.logprobs = hypothesis.tokens, hypothesis.logprobs
+        return hypothesis
 
     def release(self, utterance: str) -> None:
         self._utterances.pop(utterance, None)
@@ -119,15 +140,8 @@ class Qwen3ASR:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _generate(
-        self,
-        job: DecodeJob,
-        utterance: _Utterance,
-        audio: AudioInput,
-        language: str | None,
-        prefix: tuple[int, ...],
-        decodes: int,
-        run: Run,
-    ) -> Hypothesis:
+        self, job: DecodeJob, audio: AudioInput, language: str | None, prefix: tuple[int, ...], run: Run
+    ) -> _Draft:
         ids = self._prompt.ids(len(audio.frames), job.context, language, prefix)
         positions = len(ids) - len(audio.frames) + audio.tokens
         speech = math.ceil(TOKENS_PER_S * sum(audio.frames) / FRAMES_PER_S)
@@ -138,36 +152,44 @@ class Qwen3ASR:
             )
         completion = await run(Request(prompt_of(ids, audio), min(room, SPARE_TOKENS + max(0, speech - len(prefix)))))
         answer = self._prompt.read(completion.tokens, forced=language is not None)
-        said = [n for n, token in enumerate(completion.tokens) if n >= answer.start and self._prompt.is_text(token)]
-        tokens = [*prefix, *(completion.tokens[n] for n in said)]
-        logprobs = self._logprobs_of(utterance, prefix)
-        if logprobs is not None:
-            logprobs += [completion.logprobs[n] for n in said]
-        kept = collapse(tokens)
+        text = [n for n, token in enumerate(completion.tokens) if n >= answer.start and self._prompt.is_text(token)]
+        return _Draft(
+            language=language,
+            prefix=prefix,
+            text=tuple(completion.tokens[n] for n in text),
+            logprobs=tuple(completion.logprobs[n] for n in text),
+            answer=answer,
+            completion=completion,
+        )
+
+    def _hypothesis(self, utterance: _Utterance, audio: AudioInput, draft: _Draft, decodes: int) -> Hypothesis:
+        completion, answer = draft.completion, draft.answer
+        audio_s = sum(audio.frames) / FRAMES_PER_S
+        tokens = (*draft.prefix, *draft.text)
+        of_prefix = self._logprobs_of(utterance, draft.prefix)
+        logprobs = None if of_prefix is None else [*of_prefix, *draft.logprobs]
+        kept = guards.kept(guards.Draft(tokens, completion.complete, audio_s), GUARDS)
         # How sure the model was of the language, or of there being none.
-        sure = None if language is not None else math.exp(min(0.0, math.fsum(completion.logprobs[: answer.start])))
-        hypothesis = Hypothesis(
+        sure = math.exp(min(0.0, math.fsum(completion.logprobs[: answer.start]))) if draft.language is None else None
+        return Hypothesis(
             tokens=tuple(tokens[n] for n in kept),
             pieces=self._text.pieces(tokens[n] for n in kept),
-            language=language or answer.language,
+            language=draft.language or answer.language,
             language_probability=sure if answer.language is not None else None,
             complete=completion.complete,
-            confidence=_mean_probability([completion.logprobs[n] for n in said]),
+            confidence=_mean_probability(draft.logprobs),
             logprobs=None if logprobs is None else tuple(logprobs[n] for n in kept),
             no_speech=sure if answer.silent else None,
             cost=Cost(
                 encode_s=completion.prefill_s,
                 decode_s=completion.decode_s,
-                audio_s=sum(audio.frames) / FRAMES_PER_S,
+                audio_s=audio_s,
                 prompt_tokens=completion.prompt_tokens,
                 cached_tokens=completion.cached_tokens,
                 generated_tokens=len(completion.tokens),
                 decodes=decodes,
             ),
         )
-        utterance.language = hypothesis.language
-        utterance.tokens, utterance.logprobs = hypothesis.tokens, hypothesis.logprobs
-        return hypothesis
 
     def _utterance(self, name: str) -> _Utterance:
         if name not in self._utterances:
