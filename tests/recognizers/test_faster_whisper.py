@@ -27,8 +27,9 @@ from streaming_asr.core.recognizer import (
     RecognizerUnavailable,
 )
 from streaming_asr.recognizers.common.repetition import LEAST_TOKENS, find_loop
-from streaming_asr.recognizers.whisper.decoding import WINDOW_S, Options, Padding
+from streaming_asr.recognizers.whisper.decoding import Options, Padding
 from streaming_asr.recognizers.whisper.model import FRAMES_PER_S, Draft, Encoding
+from streaming_asr.recognizers.whisper.prompt import WINDOW_S
 from streaming_asr.recognizers.whisper.recognizer import WAITING_PER_WORKER, FasterWhisperRecognizer
 
 T = TypeVar("T")
