@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-TRANSIENT_CODES = frozenset({"busy", "not_ready", "restarting", "internal"})
-"""The server's error codes that may pass if one tries again later."""
+TRANSIENT_CODES = frozenset(
+    {
+        "busy",
+        "not_ready",
+        "restarting",
+        "session_too_long",
+        "idle",
+        "slow_reader",
+        "recognizer_failed",
+        "internal",
+    }
+)
+"""The server's error codes after which a new connection can go on; docs/protocol.md has the reasons."""
 PERMANENT_CLOSES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
 """Close codes that say that the client did something it would only do again."""
 

@@ -15,14 +15,16 @@ const UNSENT_BYTES = 256 * 1024;
 /** Options too long for an address; they follow in a message. */
 const WORDY = ["keywords", "context"];
 
-/** Errors of the server that a new connection may get over. */
+/** Errors of the server after which a new connection can go on; docs/protocol.md has the reasons. */
 const TRANSIENT_CODES = new Set([
   "busy",
   "not_ready",
   "restarting",
-  "internal",
-  "recognizer_failed",
   "session_too_long",
+  "idle",
+  "slow_reader",
+  "recognizer_failed",
+  "internal",
 ]);
 /** Close codes that say that the client did something it would only do again. */
 const PERMANENT_CLOSES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);

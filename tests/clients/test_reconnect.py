@@ -127,13 +127,33 @@ def test_a_restart_makes_the_utterance_it_cut_anew() -> None:
     run(client())
 
 
+@pytest.mark.parametrize(
+    ("code", "close"), [("idle", 1008), ("slow_reader", 1008), ("session_too_long", 1008), ("recognizer_failed", 1011)]
+)
+def test_a_session_that_a_limit_or_a_fault_ended_is_followed_by_another(code: str, close: int) -> None:
+    async def ends(server: FakeConnection) -> None:
+        await server.ready()
+        await server.hear_audio(len(SECOND))
+        await server.fail(code, close)
+
+    async def client() -> None:
+        async with FakeServer(ends, goes_on) as server, stream_to(server) as stream:
+            await stream.send(SECOND)
+            await stream.stop()
+            events = await all_of(stream)
+        assert [event.text for event in events if isinstance(event, Final)] == ["two"]
+        assert bytes(server.connections[1].audio) == SECOND
+
+    run(client())
+
+
 def test_a_cut_utterance_is_better_than_none_when_the_server_stays_away() -> None:
     async def ends(server: FakeConnection) -> None:
         await server.ready()
         await server.hear_audio(len(SECOND))
         await server.say("speech_ended", utterance=1, start_ms=100, time_ms=1000, reason="stop")
         await server.final(1, "tw", 100, 1000)
-        await server.fail("session_too_long", 1008)
+        await server.fail("message_too_big", 1009)
 
     async def client() -> None:
         async with FakeServer(ends) as server, stream_to(server) as stream:
@@ -141,12 +161,12 @@ def test_a_cut_utterance_is_better_than_none_when_the_server_stays_away() -> Non
             while not isinstance(event := await anext(stream), Final):
                 pass
             assert event.text == "tw"
-            with pytest.raises(ServerRefused, match="session_too_long"):
+            with pytest.raises(ServerRefused, match="message_too_big"):
                 await all_of(stream)
             assert len(server.connections) == 1
-            with pytest.raises(ServerRefused, match="session_too_long"):
+            with pytest.raises(ServerRefused, match="message_too_big"):
                 await stream.send(SECOND)
-            with pytest.raises(ServerRefused, match="session_too_long"):
+            with pytest.raises(ServerRefused, match="message_too_big"):
                 await stream.finalize()
 
     run(client())

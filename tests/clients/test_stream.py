@@ -171,7 +171,7 @@ def test_another_http_answer_is_told(status: int, told: str, transient: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("code", "close", "transient"), [("busy", 1013, True), ("not_ready", 1013, True), ("bad_option", 1008, False)]
+    ("code", "close", "transient"), [("busy", 1013, True), ("idle", 1008, True), ("bad_option", 1008, False)]
 )
 def test_a_session_that_is_refused_tells_the_servers_reason(code: str, close: int, transient: bool) -> None:
     async def script(server: FakeConnection) -> None:
