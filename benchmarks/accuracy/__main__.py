@@ -40,9 +40,9 @@ from benchmarks.accuracy.options import (
     spread,
 )
 from benchmarks.accuracy.working import finished
-from benchmarks.interruption import INTERRUPTED
-from benchmarks.setting import setting
-from benchmarks.speech import Clip, NoSpeech
+from benchmarks.common.interruption import INTERRUPTED
+from benchmarks.common.setting import setting
+from benchmarks.common.speech import Clip, NoSpeech
 
 COMMANDS = ("compare", "hallucination", "long", "guide")
 FAILED = 1

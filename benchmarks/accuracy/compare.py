@@ -11,8 +11,8 @@ from benchmarks.accuracy.hearing import NotHeard, Source
 from benchmarks.accuracy.side_by_side import Column, columns_of
 from benchmarks.accuracy.word_errors import Errors, count_errors, difference_interval, interval, pooled
 from benchmarks.accuracy.working import work_through
-from benchmarks.normalization import measure_of, units
-from benchmarks.speech import Clip, NoSpeech
+from benchmarks.common.normalization import measure_of, units
+from benchmarks.common.speech import Clip, NoSpeech
 
 
 class Way(str, Enum):

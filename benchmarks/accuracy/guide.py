@@ -16,8 +16,8 @@ from benchmarks.accuracy.openai_server import OpenAIServer, Request, RequestFail
 from benchmarks.accuracy.served import wav
 from benchmarks.accuracy.word_errors import Errors, count_errors, interval, pooled
 from benchmarks.accuracy.working import work_through
-from benchmarks.normalization import measure_of, plain_words, units
-from benchmarks.speech import Clip, NoSpeech
+from benchmarks.common.normalization import measure_of, plain_words, units
+from benchmarks.common.speech import Clip, NoSpeech
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
 GUIDE_ACCURACY = ("500", "500", "0", "0.035")

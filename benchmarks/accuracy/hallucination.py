@@ -11,8 +11,8 @@ from rich.table import Table
 
 from benchmarks.accuracy.hearing import NotHeard, Source
 from benchmarks.accuracy.working import work_through
-from benchmarks.normalization import plain_words
-from benchmarks.speech import Clip, NoSpeech
+from benchmarks.common.normalization import plain_words
+from benchmarks.common.speech import Clip, NoSpeech
 from streaming_asr.core.recognizer import SAMPLE_RATE
 
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from benchmarks.accuracy.hearing import Hearing, NotHeard, Source
 from benchmarks.accuracy.side_by_side import Column, columns_of
 from benchmarks.accuracy.word_errors import Errors, count_errors
-from benchmarks.normalization import measure_of, units
-from benchmarks.speech import Clip, NoSpeech
+from benchmarks.common.normalization import measure_of, units
+from benchmarks.common.speech import Clip, NoSpeech
 from streaming_asr.core.recognizer import SAMPLE_RATE
 
 LOST_UNITS = 4

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.accuracy.hearing import Source, SourceUnavailable
 from benchmarks.accuracy.in_process import InProcess
 from benchmarks.accuracy.served import Served
-from benchmarks.speech import Clip, NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
 from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.recognizers.choose import recognizer_for
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks.interruption import heed_sigterm
+from benchmarks.common.interruption import heed_sigterm
 
 T = TypeVar("T")
 

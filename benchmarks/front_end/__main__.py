@@ -23,14 +23,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.common.interruption import INTERRUPTED, heed_sigterm
+from benchmarks.common.speech import NoSpeech, add_speech_option, clips
 from benchmarks.front_end.crowding import Crowding, measure_crowding
 from benchmarks.front_end.material import Material, speech_loop, wire_material
 from benchmarks.front_end.process import ChildFailed
 from benchmarks.front_end.stages import Minute, Stages, measure_length, measure_stages
 from benchmarks.front_end.tables import crowding_table, minutes_table, stages_table, steps_table
 from benchmarks.front_end.trial import Farewell, Setting, Step, Trial
-from benchmarks.interruption import INTERRUPTED, heed_sigterm
-from benchmarks.speech import NoSpeech, add_speech_option, clips
 from streaming_asr.core.options import OptionError, SessionOptions
 
 SEARCH = (100, 250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2500, 3000, 4000, 5000)

@@ -6,8 +6,8 @@ import heapq
 import time
 from dataclasses import dataclass
 
+from benchmarks.common.null_recognizer import NullRecognizer, null_hypothesis
 from benchmarks.front_end.material import Material
-from benchmarks.null_recognizer import NullRecognizer, null_hypothesis
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import DecodeJob
 from streaming_asr.core.scheduler import Limits, Scheduler

@@ -9,9 +9,9 @@ import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from benchmarks.common.null_recognizer import NullRecognizer
 from benchmarks.front_end.lag import LagProbe, Spread
 from benchmarks.front_end.process import answer, core_busy_s, cpu_clock, resident_bytes, run, settle_on
-from benchmarks.null_recognizer import NullRecognizer
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.serve import serve
 

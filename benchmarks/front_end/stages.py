@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.common.null_recognizer import NullRecognizer, null_hypothesis
 from benchmarks.front_end.material import Material
-from benchmarks.null_recognizer import NullRecognizer, null_hypothesis
 from streaming_asr.core.audio import AudioDecoder
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions

@@ -17,8 +17,12 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from benchmarks.adapters import Adapter, SessionRefused
-from benchmarks.interruption import INTERRUPTED, heed_sigterm
+from benchmarks.common.adapters import Adapter, SessionRefused
+from benchmarks.common.interruption import INTERRUPTED, heed_sigterm
+from benchmarks.common.protocols.registry import BadTarget, make_adapter
+from benchmarks.common.setting import setting
+from benchmarks.common.speech import Clip, NoSpeech, clips
+from benchmarks.common.word_times import timed_words
 from benchmarks.load import options as given
 from benchmarks.load.packets import write_packets
 from benchmarks.load.results import as_json, held
@@ -27,10 +31,6 @@ from benchmarks.load.server_side import metrics_url
 from benchmarks.load.tables import shown
 from benchmarks.load.trial import Trial, Trials
 from benchmarks.load.utterances import Utterance, cut
-from benchmarks.protocols.registry import BadTarget, make_adapter
-from benchmarks.setting import setting
-from benchmarks.speech import Clip, NoSpeech, clips
-from benchmarks.word_times import timed_words
 
 SETTLE_S = 2.0
 """Between the runs of a search, for what an overloaded server has still to do."""

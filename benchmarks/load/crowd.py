@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.adapters import Adapter
+from benchmarks.common.adapters import Adapter
+from benchmarks.common.session_log import Outcome, SessionLog
 from benchmarks.load.pacing import Clock, WallClock
 from benchmarks.load.speaking import Manner, Take, speak
 from benchmarks.load.utterances import Utterance
-from benchmarks.session_log import Outcome, SessionLog
 
 AFTER_FAILURE_S = 1.0
 """Before a stream whose session was refused or failed tries again: a person would not hammer either."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import jiwer
 import numpy as np
 
+from benchmarks.common.measures.emission import lagging, word_delays
+from benchmarks.common.measures.readings import readings
+from benchmarks.common.measures.stability import Stability, pooled, stability
+from benchmarks.common.normalization import plain_words, units
+from benchmarks.common.session_log import Outcome
 from benchmarks.load.speaking import Take
 from benchmarks.load.utterances import Utterance
-from benchmarks.measures.emission import lagging, word_delays
-from benchmarks.measures.readings import readings
-from benchmarks.measures.stability import Stability, pooled, stability
-from benchmarks.normalization import plain_words, units
-from benchmarks.session_log import Outcome
 
 WORD_SHOWN = "word shown after it was said"
 _QUIET = 0.02

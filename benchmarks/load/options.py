@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.protocols.registry import PROTOCOLS, Target
+from benchmarks.common.speech import add_speech_option
 from benchmarks.load.crowd import Plan
 from benchmarks.load.speaking import Manner
-from benchmarks.protocols.registry import PROTOCOLS, Target
-from benchmarks.speech import add_speech_option
 
 API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
 DEFAULT_URL = "ws://localhost:8000"

@@ -1,7 +1,7 @@
 """The packet log: every chunk and every change of text with its time, so that any figure can be computed anew.
 
 A file of JSON lines. `begin` opens a session and says all that is known of it beforehand; then come `sent`, `shown` and
-`end`, which all name the session by its number. Times are those of `benchmarks.session_log`.
+`end`, which all name the session by its number. Times are those of `benchmarks.common.session_log`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.session_log import Outcome, Sent, SessionLog, Shown
 from benchmarks.load.speaking import Take
-from benchmarks.session_log import Outcome, Sent, SessionLog, Shown
 
 
 def write_packets(file: Path, runs: Iterable[tuple[int, Iterable[Take]]]) -> None:

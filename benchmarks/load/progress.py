@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.common.session_log import Outcome
 from benchmarks.load.crowd import Run
-from benchmarks.session_log import Outcome
 
 _EVERY_S = 0.5
 _RECENT = 200

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common.session_log import Outcome
 from benchmarks.load.figures import figures, steadiness, without_final, word_errors
 from benchmarks.load.search import Search
 from benchmarks.load.speaking import Take
 from benchmarks.load.symptoms import symptoms
 from benchmarks.load.trial import Trial
-from benchmarks.session_log import Outcome
 
 FORMAT = 1
 """Of the JSON; grows when a field changes its meaning."""

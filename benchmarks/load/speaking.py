@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from benchmarks.adapters import Adapter, LiveSession, Reading, SessionFailed, SessionRefused
+from benchmarks.common.adapters import Adapter, LiveSession, Reading, SessionFailed, SessionRefused
+from benchmarks.common.session_log import Outcome, Sent, SessionLog, Shown
 from benchmarks.load.pacing import Clock, Departures, WallClock
 from benchmarks.load.utterances import Utterance
-from benchmarks.session_log import Outcome, Sent, SessionLog, Shown
 
 _REASON_WAIT_S = 1.0
 """When sending fails, the reason may be among the messages that are not read yet."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import jiwer
 
+from benchmarks.common.normalization import units
+from benchmarks.common.session_log import Outcome, Shown
 from benchmarks.load.speaking import Take
-from benchmarks.normalization import units
-from benchmarks.session_log import Outcome, Shown
 
 SHARE = 0.3
 """Of a session's words: so many that are missing, or too many, or in another place, were not just misheard."""

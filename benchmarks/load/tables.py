@@ -9,11 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.common.session_log import Outcome
 from benchmarks.load.figures import figures, steadiness, without_final, word_errors
 from benchmarks.load.results import generator, spread
 from benchmarks.load.symptoms import symptoms
 from benchmarks.load.trial import Trial
-from benchmarks.session_log import Outcome
 
 _HEADS = ("p50", "p90", "p95", "p99", "max", "n")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from benchmarks.measures.emission import TimedWord
-from benchmarks.speech import Clip
-from benchmarks.word_times import Timed
+from benchmarks.common.measures.emission import TimedWord
+from benchmarks.common.speech import Clip
+from benchmarks.common.word_times import Timed
 from streaming_asr.core.recognizer import SAMPLE_RATE
 
 

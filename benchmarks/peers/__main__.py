@@ -13,7 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.interruption import INTERRUPTED, heed_sigterm
+from benchmarks.common.interruption import INTERRUPTED, heed_sigterm
+from benchmarks.common.setting import setting
+from benchmarks.common.speech import OWN, Clip, NoSpeech, add_speech_option, clips
+from benchmarks.common.word_times import timed_words
 from benchmarks.load.utterances import cut
 from benchmarks.peers.environments import python_of, versions_in
 from benchmarks.peers.measure import Course, Standing, measure
@@ -21,9 +24,6 @@ from benchmarks.peers.peer import Peer, PeerUnavailable, Place
 from benchmarks.peers.registry import PEERS
 from benchmarks.peers.report import as_html, as_json, as_png
 from benchmarks.peers.table import as_markdown, as_table, remarks
-from benchmarks.setting import setting
-from benchmarks.speech import OWN, Clip, NoSpeech, add_speech_option, clips
-from benchmarks.word_times import timed_words
 from streaming_asr.core.recognizer import SAMPLE_RATE, RecognizerUnavailable
 from streaming_asr.recognizers.whisper.weights import find_weights
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from benchmarks.common.session_log import Outcome
 from benchmarks.load.figures import WORD_SHOWN, Figure, WordErrors, figures, is_whole, steadiness, word_errors
 from benchmarks.load.speaking import Take
-from benchmarks.session_log import Outcome
 
 FIRST, FINAL, WORDS = "first text", "time to final", WORD_SHOWN
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.common.protocols.connection import WebSocketAdapter
+from benchmarks.common.protocols.registry import Target, make_adapter
+from benchmarks.common.session_log import Outcome
 from benchmarks.load.crowd import Plan
 from benchmarks.load.results import held
 from benchmarks.load.search import Search
@@ -19,9 +22,6 @@ from benchmarks.load.utterances import Utterance
 from benchmarks.peers.figures import Result
 from benchmarks.peers.peer import Peer, PeerUnavailable, Place
 from benchmarks.peers.server import READY_WITHIN_S, free_port, running
-from benchmarks.protocols.connection import WebSocketAdapter
-from benchmarks.protocols.registry import Target, make_adapter
-from benchmarks.session_log import Outcome
 
 SETTLE_S = 2.0
 """Between the runs with one server, for what an overloaded one has still to do."""

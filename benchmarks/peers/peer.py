@@ -31,7 +31,7 @@ class Peer:
     title: str
     """In tables and plots."""
     protocol: str
-    """Of `benchmarks.protocols.registry`."""
+    """Of `benchmarks.common.protocols.registry`."""
     command: Callable[[Place], Sequence[str | Path]]
     """What starts it in the foreground, listening on 127.0.0.1."""
     settings: str

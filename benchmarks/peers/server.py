@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.adapters import Adapter, SessionFailed, SessionRefused
+from benchmarks.common.adapters import Adapter, SessionFailed, SessionRefused
 from benchmarks.peers.environments import last_lines
 from benchmarks.peers.peer import PeerUnavailable
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from benchmarks.normalization import units
+from benchmarks.common.normalization import units
 
 
 @dataclass(frozen=True, slots=True)

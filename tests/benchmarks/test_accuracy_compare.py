@@ -18,7 +18,7 @@ from benchmarks.accuracy.compare import Comparison, Way
 from benchmarks.accuracy.compare_page import page
 from benchmarks.accuracy.hearing import Hearing, NotHeard, Told
 from benchmarks.accuracy.long_session import LongSessions
-from benchmarks.speech import Clip
+from benchmarks.common.speech import Clip
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from tests.support.live_server import LiveServer
 

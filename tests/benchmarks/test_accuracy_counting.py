@@ -7,7 +7,7 @@ import pytest
 from benchmarks.accuracy.long_session import doubled_passages, lost_passages
 from benchmarks.accuracy.side_by_side import Column, columns_of, excerpts
 from benchmarks.accuracy.word_errors import Errors, count_errors, difference_interval, interval, pooled
-from benchmarks.normalization import measure_of, plain_words, units
+from benchmarks.common.normalization import measure_of, plain_words, units
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.common.speech import OWN, clips
 from benchmarks.front_end.__main__ import main
 from benchmarks.front_end.crowding import DECODE_S, SLOTS, measure_crowding
 from benchmarks.front_end.lag import PROBE_S, LagProbe, Spread, spread
@@ -25,7 +26,6 @@ from benchmarks.front_end.material import Material, speech_loop, wire_material
 from benchmarks.front_end.process import Child, ChildFailed, answer, run
 from benchmarks.front_end.stages import drive, measure_length, measure_stages
 from benchmarks.front_end.trial import CROWD_LATE_MS, LAG_OBJECTIVE_MS, WAIT_OBJECTIVE_MS, Setting, Step, Trial
-from benchmarks.speech import OWN, clips
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE
 

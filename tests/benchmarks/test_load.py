@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.adapters import LiveSession, Reading, SessionRefused
+from benchmarks.common.adapters import LiveSession, Reading, SessionRefused
+from benchmarks.common.session_log import Outcome
+from benchmarks.common.speech import Clip
 from benchmarks.load import accelerator
 from benchmarks.load.accelerator import AcceleratorWatch
 from benchmarks.load.crowd import Crowd, Plan, Run
@@ -26,8 +28,6 @@ from benchmarks.load.server_side import ProcessWatch, difference, metrics_url, r
 from benchmarks.load.speaking import Manner
 from benchmarks.load.trial import Trial, Trials
 from benchmarks.load.utterances import Utterance, cut
-from benchmarks.session_log import Outcome
-from benchmarks.speech import Clip
 from tests.support.npu_smi import A2_TABLE
 from tests.support.wire import run
 

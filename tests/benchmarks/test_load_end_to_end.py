@@ -16,14 +16,14 @@ import jiwer
 import pytest
 from whisper_normalizer.english import EnglishTextNormalizer
 
+from benchmarks.common.protocols.registry import Target, make_adapter
+from benchmarks.common.session_log import Outcome
+from benchmarks.common.speech import OWN, clips
 from benchmarks.load import pacing
 from benchmarks.load.__main__ import main
 from benchmarks.load.crowd import Crowd, Plan, Run
 from benchmarks.load.packets import read_packets
 from benchmarks.load.utterances import cut
-from benchmarks.protocols.registry import Target, make_adapter
-from benchmarks.session_log import Outcome
-from benchmarks.speech import OWN, clips
 from tests.support.live_server import LiveServer
 from tests.support.wire import run
 

@@ -13,16 +13,16 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Response
 
-from benchmarks.adapters import Reading, SessionFailed, SessionRefused
-from benchmarks.protocols.connection import WebSocketAdapter, with_query
-from benchmarks.protocols.deepgram import DeepgramTalk
-from benchmarks.protocols.native import NativeTalk
-from benchmarks.protocols.openai_realtime import OpenAiTalk
-from benchmarks.protocols.registry import PROTOCOLS, BadTarget, Target, make_adapter
-from benchmarks.protocols.talk import Talk, whole
-from benchmarks.protocols.vllm_realtime import VllmTalk
-from benchmarks.protocols.whisper_live import WhisperLiveTalk
-from benchmarks.protocols.whisper_live_kit import WhisperLiveKitTalk
+from benchmarks.common.adapters import Reading, SessionFailed, SessionRefused
+from benchmarks.common.protocols.connection import WebSocketAdapter, with_query
+from benchmarks.common.protocols.deepgram import DeepgramTalk
+from benchmarks.common.protocols.native import NativeTalk
+from benchmarks.common.protocols.openai_realtime import OpenAiTalk
+from benchmarks.common.protocols.registry import PROTOCOLS, BadTarget, Target, make_adapter
+from benchmarks.common.protocols.talk import Talk, whole
+from benchmarks.common.protocols.vllm_realtime import VllmTalk
+from benchmarks.common.protocols.whisper_live import WhisperLiveTalk
+from benchmarks.common.protocols.whisper_live_kit import WhisperLiveKitTalk
 from tests.support.wire import run
 
 PCM = np.array([0, 16384, -32768], "<i2").tobytes()

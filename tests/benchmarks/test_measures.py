@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import word_times
-from benchmarks.measures.emission import first_shown, lagging, word_delays
-from benchmarks.measures.readings import Reading, readings
-from benchmarks.measures.stability import pooled, stability
-from benchmarks.normalization import plain_words
-from benchmarks.session_log import Sent, Shown
-from benchmarks.speech import Clip
-from benchmarks.word_times import placed, timed_words
+from benchmarks.common import word_times
+from benchmarks.common.measures.emission import first_shown, lagging, word_delays
+from benchmarks.common.measures.readings import Reading, readings
+from benchmarks.common.measures.stability import pooled, stability
+from benchmarks.common.normalization import plain_words
+from benchmarks.common.session_log import Sent, Shown
+from benchmarks.common.speech import Clip
+from benchmarks.common.word_times import placed, timed_words
 
 SAID = [("one", 0.0, 0.5), ("two", 0.5, 1.0), ("three", 1.0, 1.5), ("four", 1.5, 2.0)]
 

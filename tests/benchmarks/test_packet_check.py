@@ -13,12 +13,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from benchmarks.common.session_log import Outcome, SessionLog, Shown
+from benchmarks.common.speech import Clip
 from benchmarks.load.figures import figures, steadiness, word_errors
 from benchmarks.load.packets import write_packets
 from benchmarks.load.speaking import Take
 from benchmarks.load.utterances import Chunk, Utterance
-from benchmarks.session_log import Outcome, SessionLog, Shown
-from benchmarks.speech import Clip
 
 _WORDS = st.lists(st.sampled_from(["alpha", "bravo", "delta", "golf"]), max_size=5)
 _SHOWN = st.tuples(st.integers(0, 900), _WORDS, _WORDS)

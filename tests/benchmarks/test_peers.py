@@ -18,6 +18,9 @@ import pytest
 import soundfile
 from rich.console import Console
 
+from benchmarks.common.protocols.registry import PROTOCOLS, Target, make_adapter
+from benchmarks.common.session_log import Outcome, SessionLog, Shown
+from benchmarks.common.speech import Clip
 from benchmarks.load import pacing
 from benchmarks.load.speaking import Take
 from benchmarks.load.utterances import cut
@@ -32,9 +35,6 @@ from benchmarks.peers.registry import PEERS
 from benchmarks.peers.report import as_html, as_json, as_png
 from benchmarks.peers.server import free_port, running
 from benchmarks.peers.table import HEADS, as_markdown, remarks, rows
-from benchmarks.protocols.registry import PROTOCOLS, Target, make_adapter
-from benchmarks.session_log import Outcome, SessionLog, Shown
-from benchmarks.speech import Clip
 
 ROOT = Path(__file__).parents[2]
 FAKE = (sys.executable, "-m", "tests.support.fake_sink", "--port")

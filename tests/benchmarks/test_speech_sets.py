@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.speech import OWN, Clip, NoSpeech, clips, sets
+from benchmarks.common.speech import OWN, Clip, NoSpeech, clips, sets
 from streaming_asr.core.recognizer import SAMPLE_RATE
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.speech import OWN, clips
+from benchmarks.common.speech import OWN, clips
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.voice.detectors import VoiceDetector, decide, make_detector
 from streaming_asr.voice.silero import CONTEXT, FRAME, WIDTH, Ask, Memory, Network, network

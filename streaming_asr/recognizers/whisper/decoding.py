@@ -37,7 +37,7 @@ class Padding:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to decode. The paddings are chosen by ``benchmarks/encoder_floor.py``; docs/embedded.md has its table."""
+    """How to decode. ``benchmarks/studies/encoder_floor.py`` chose the paddings; docs/embedded.md has its table."""
 
     partial: Padding = Padding(floor_s=12, tail_s=3)
     final: Padding = Padding(floor_s=15, tail_s=6)

@@ -20,7 +20,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.engine.media import UnreadableMedia, read_audio
 
 ENVIRONMENT = "STREAMING_ASR_SPEECH"
-OWN = Path(__file__).parent.parent / "tests" / "speech"
+OWN = Path(__file__).parents[2] / "tests" / "speech"
 """The few clips that the repository carries."""
 
 

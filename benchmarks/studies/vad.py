@@ -1,6 +1,6 @@
 """What each voice detector misses, mistakes for speech, and costs: the table of docs/vad.md.
 
-    python -m benchmarks.vad --speech DIR
+    python -m benchmarks.studies.vad --speech DIR
 
 Where speech surely is, is told by level alone, independently of the detectors: runs of at least 50 ms within 20 dB of
 the clip's loudest tenth. That leaves out soft sounds at the edges of words; the pre-roll is there for them.
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.speech import NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import NoSpeech, add_speech_option, clips
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.segmenter import Boundary, Mark, Segmenter
@@ -297,7 +297,7 @@ def as_table(rows: Sequence[Row], title: str) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.vad", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.vad", description=__doc__.splitlines()[0])
     add_speech_option(parser)
     parser.add_argument("--sets", nargs="+", default=["librispeech", "ljspeech", "telephone_8k"], metavar="SET")
     parser.add_argument("--nonspeech", default="nonspeech", metavar="SET")

@@ -1,6 +1,6 @@
 """What a partial costs as its utterance grows, on the real engine: our way beside the two that are in use elsewhere.
 
-    python -m benchmarks.partial_cost [--seconds 120] [--repeats 3] [--output results/partial_cost]
+    python -m benchmarks.studies.partial_cost [--seconds 120] [--repeats 3] [--output results/partial_cost]
 
 Ways:
     ours        the utterance in encoder windows, with the text so far as a forced prefix

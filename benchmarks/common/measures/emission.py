@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from rapidfuzz.distance import Levenshtein
 
-from benchmarks.measures.readings import Reading, in_common
-from benchmarks.normalization import plain_words
-from benchmarks.session_log import Sent
+from benchmarks.common.measures.readings import Reading, in_common
+from benchmarks.common.normalization import plain_words
+from benchmarks.common.session_log import Sent
 
 TimedWord = tuple[str, float, float]
 """A word of the reference, and where it begins and ends in the audio, seconds."""

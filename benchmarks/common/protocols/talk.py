@@ -1,6 +1,6 @@
 """What a client of a protocol says and understands in one session; no socket here.
 
-A new protocol is one file with a `Talk` and one entry in `benchmarks/protocols/registry.py`.
+A new protocol is one file with a `Talk` and one entry in `benchmarks/common/protocols/registry.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from benchmarks.adapters import Reading, SessionFailed
+from benchmarks.common.adapters import Reading, SessionFailed
 from streaming_asr.core.scripts import joined
 
 Message = str | bytes

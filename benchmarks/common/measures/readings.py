@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from benchmarks.normalization import plain_words
-from benchmarks.session_log import Shown
+from benchmarks.common.normalization import plain_words
+from benchmarks.common.session_log import Shown
 
 
 class Reading(NamedTuple):

@@ -1,6 +1,7 @@
 """What the embedded recognizer pays and gains by giving Whisper's encoder less than 30 s.
 
-    python -m benchmarks.encoder_floor --speech DIR [--sets NAME ...] [--only finals partials speed context plain]
+    python -m benchmarks.studies.encoder_floor --speech DIR [--sets NAME ...]
+        [--only finals partials speed context plain]
 
 DIR holds folders of speech, each with a ``manifest.jsonl`` whose lines have ``path``, ``text`` and ``language``; those
 that end in ``long_form`` also have ``segments``. Prints Markdown tables. Word errors are counted after Whisper's own

@@ -16,7 +16,7 @@ _PACKAGES = (
     *("streaming-asr", "websockets", "uvloop", "msgspec", "numpy", "soxr", "soundfile", "jiwer"),
     *("whisper-normalizer", "faster-whisper", "ctranslate2", "vllm", "torch"),
 )
-_REPOSITORY = Path(__file__).parent.parent
+_REPOSITORY = Path(__file__).parents[2]
 
 
 def setting() -> dict[str, Any]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.adapters import Reading, SessionFailed, SessionRefused
-from benchmarks.protocols.talk import Message, Talk, decoded, whole
+from benchmarks.common.adapters import Reading, SessionFailed, SessionRefused
+from benchmarks.common.protocols.talk import Message, Talk, decoded, whole
 
 
 class _Told(msgspec.Struct):

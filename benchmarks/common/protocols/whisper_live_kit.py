@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.adapters import Reading, SessionFailed, SessionRefused
-from benchmarks.protocols.talk import Message, Talk, broken, decoded, whole
+from benchmarks.common.adapters import Reading, SessionFailed, SessionRefused
+from benchmarks.common.protocols.talk import Message, Talk, broken, decoded, whole
 
 _REFUSALS = range(4400, 4500)
 """Close codes of a wrong token and of bad parameters."""

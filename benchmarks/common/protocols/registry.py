@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
-from benchmarks.protocols import deepgram, openai_realtime, whisper_live
-from benchmarks.protocols.connection import WebSocketAdapter, with_query
-from benchmarks.protocols.deepgram import DeepgramTalk
-from benchmarks.protocols.native import NativeTalk
-from benchmarks.protocols.openai_realtime import OpenAiTalk
-from benchmarks.protocols.vllm_realtime import VllmTalk
-from benchmarks.protocols.whisper_live import WhisperLiveTalk
-from benchmarks.protocols.whisper_live_kit import WhisperLiveKitTalk
+from benchmarks.common.protocols import deepgram, openai_realtime, whisper_live
+from benchmarks.common.protocols.connection import WebSocketAdapter, with_query
+from benchmarks.common.protocols.deepgram import DeepgramTalk
+from benchmarks.common.protocols.native import NativeTalk
+from benchmarks.common.protocols.openai_realtime import OpenAiTalk
+from benchmarks.common.protocols.vllm_realtime import VllmTalk
+from benchmarks.common.protocols.whisper_live import WhisperLiveTalk
+from benchmarks.common.protocols.whisper_live_kit import WhisperLiveKitTalk
 
 _RATE = 16_000
 

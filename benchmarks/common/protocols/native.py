@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.adapters import Reading, SessionFailed, SessionRefused
-from benchmarks.protocols.talk import Message, Talk, whole
+from benchmarks.common.adapters import Reading, SessionFailed, SessionRefused
+from benchmarks.common.protocols.talk import Message, Talk, whole
 from clients.errors import StreamError
 from clients.events import Done, Final, Partial, Ready, ServerError, decode_event
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from benchmarks.adapters import Reading, SessionFailed, SessionRefused
-from benchmarks.protocols.talk import Message, Talk, broken, decoded, whole
+from benchmarks.common.adapters import Reading, SessionFailed, SessionRefused
+from benchmarks.common.protocols.talk import Message, Talk, broken, decoded, whole
 
 MODEL = "tiny.en"
 QUIET_S = 5.0

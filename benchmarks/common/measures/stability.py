@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from benchmarks.measures.readings import Reading, in_common
+from benchmarks.common.measures.readings import Reading, in_common
 
 
 @dataclass(frozen=True, slots=True)

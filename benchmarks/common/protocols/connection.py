@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from benchmarks.adapters import LiveSession, Reading, SessionFailed, SessionRefused
-from benchmarks.protocols.talk import Message, Talk, broken
+from benchmarks.common.adapters import LiveSession, Reading, SessionFailed, SessionRefused
+from benchmarks.common.protocols.talk import Message, Talk, broken
 
 OPEN_TIMEOUT_S = 20.0
 """For the handshake, and again until the server takes audio: some load their model for each client."""

@@ -1,4 +1,4 @@
-"""What the load generator needs of a protocol. Each adapter in `benchmarks/protocols/` is one implementation."""
+"""What the load generator needs of a protocol. Each adapter in `benchmarks/common/protocols/` is one implementation."""
 
 from __future__ import annotations
 

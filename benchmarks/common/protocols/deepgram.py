@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.adapters import Reading, SessionFailed
-from benchmarks.protocols.talk import Message, Talk, broken, decoded, whole
+from benchmarks.common.adapters import Reading, SessionFailed
+from benchmarks.common.protocols.talk import Message, Talk, broken, decoded, whole
 
 MODEL = "nova-3"
 _NORMAL = 1000

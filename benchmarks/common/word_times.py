@@ -17,9 +17,9 @@ from rapidfuzz.distance import Levenshtein
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.measures.emission import TimedWord
-from benchmarks.normalization import plain_words
-from benchmarks.speech import Clip
+from benchmarks.common.measures.emission import TimedWord
+from benchmarks.common.normalization import plain_words
+from benchmarks.common.speech import Clip
 
 LANGUAGES = frozenset({"en"})
 """That the embedded model knows."""

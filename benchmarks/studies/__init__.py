@@ -1,0 +1,1 @@
+"""Measurements that one decision rests on, each a command of its own."""
