@@ -272,7 +272,7 @@ class Channel:
                 utterance.resume()
             else:
                 why = EndReason.LENGTH if boundary.mark is Mark.CUT else reason
-                utterance.end(boundary.position, boundary.speech, why, now)
+                utterance.end(boundary.position, boundary.speech, now)
                 start, end = ms_of(utterance.speech_start), ms_of(boundary.speech)
                 events.append(SpeechEnded(utterance.number, self._index, start, end, why))
                 events += self._publish()

@@ -85,7 +85,7 @@ class Segmenter:
         self._longest = samples_of(options.max_utterance_s * 1000)
 
     def reconfigure(self, options: SessionOptions) -> None:
-        """Use other pause and endpoint lengths from the next frame on."""
+        """Use other `pre_roll_ms`, `pause_ms` and `endpoint_ms` from the next frame on."""
         self._configure(options)
 
     @property

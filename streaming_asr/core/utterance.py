@@ -1,17 +1,18 @@
 """One utterance: what is known of it, what it wants decoded next, and its one final.
 
-    open --PAUSE--> paused --END--> ended --final decoded--> settled
-      ^---RESUME------'
+    OPEN <--RESUME / PAUSE--> PAUSED
+     |                          |
+     +----------- END ----------+--> ENDED --final decoded, or given up--> SETTLED
 
-A speculative final covers exactly the audio that the final would if the silence held, so at the endpoint its result
-*is* the final.
+A speculative final, decoded while PAUSED, covers exactly the audio that the final would if the silence held. So at the
+endpoint its result *is* the final, and the utterance is settled at once.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, replace
 
-from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Context, Hypothesis, Kind
 from streaming_asr.core.segmenter import samples_of
@@ -23,13 +24,34 @@ MAX_PARTIAL_FAILURES = 3
 """Failed partials in a row after which an utterance is left to its final."""
 
 
+class State(enum.Enum):
+    """How far an utterance has come."""
+
+    OPEN = "open"
+    """It is being spoken."""
+    PAUSED = "paused"
+    """Silence has lasted for a pause: if it goes on, the utterance ends where `final_end` says."""
+    ENDED = "ended"
+    """It ended; its final is still to be decoded."""
+    SETTLED = "settled"
+    """Its final can be published."""
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.OPEN: frozenset({State.PAUSED, State.ENDED}),
+    State.PAUSED: frozenset({State.OPEN, State.ENDED}),
+    State.ENDED: frozenset({State.SETTLED}),
+    State.SETTLED: frozenset(),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """A job that the recognizer is busy with."""
 
     kind: Kind
     end: int
-    """Samples of the channel up to which it hears."""
+    """Sample of the channel at which its audio ends, exclusive."""
     prefix: tuple[int, ...]
     context: Context
 
@@ -41,10 +63,11 @@ class Utterance:
         number: counts from 1 in the session.
         start: first sample, pre-roll included.
         speech_start: first voiced sample.
-        now: seconds, when the onset was heard.
+        now: seconds, when the onset was detected.
     """
 
     def __init__(self, number: int, start: int, speech_start: int, now: float) -> None:
+        self.state = State.OPEN
         self.number = number
         self.start = start
         self.speech_start = speech_start
@@ -52,52 +75,57 @@ class Utterance:
         """End of the last voiced frame; exact once paused or ended."""
         self.transcript = Transcript()
         self.final_end: int | None = None
-        """Where the final's audio ends if the silence holds; certain once `reason` is set."""
-        self.reason: EndReason | None = None
-        """Why it ended, or None while it is open."""
+        """Where the final's audio ends: None while open, certain once ended."""
         self.wanted_since = now
         """When the decode that is wanted now became wanted; for fairness among utterances."""
         self.result: Hypothesis | None = None
         """The hypothesis of exactly ``[start, final_end)``, decoded without prefix."""
         self.in_flight: dict[int, InFlight] = {}
+        """Jobs that the recognizer is busy with, by number."""
         self.attempts = 0
+        """Failed decodes of ``[start, final_end)``."""
         self.partial_failures = 0
+        """Failed partials in a row."""
         self.without_context = False
-        """Set when a hypothesis looked like its context given back: from then on it is told none."""
+        """Set when a hypothesis repeated its context: from then on the utterance is decoded without one."""
         self._partial_end = start
-        """Up to where the latest partial hears, or heard."""
+        """Where the audio of the latest partial ends, decoded or not."""
         self._text_end = start
-        """Up to where the text shown has heard."""
+        """Where the audio of the text shown ends."""
 
     @property
     def ended(self) -> bool:
-        return self.reason is not None
+        return self.state in (State.ENDED, State.SETTLED)
 
     @property
     def settled(self) -> bool:
         """Whether its final can be published."""
-        return self.ended and (self.result is not None or self.attempts >= MAX_ATTEMPTS)
+        return self.state is State.SETTLED
 
     def pause(self, final_end: int, speech_end: int, now: float) -> None:
+        """Silence has lasted for a pause."""
+        self._become(State.PAUSED)
         self.final_end, self.speech_end = final_end, speech_end
         self.wanted_since = now
 
     def resume(self) -> None:
-        self.final_end = None
-        self.result = None
-        self.attempts = 0
+        """Speech goes on after a pause."""
+        self._become(State.OPEN)
+        self._drop_final()
 
-    def end(self, final_end: int, speech_end: int, reason: EndReason, now: float) -> None:
+    def end(self, final_end: int, speech_end: int, now: float) -> None:
+        """The utterance is over, at a pause or without one."""
+        self._become(State.ENDED)
         if final_end != self.final_end:
-            self.resume()
-        self.final_end, self.speech_end, self.reason = final_end, speech_end, reason
+            self._drop_final()
+        self.final_end, self.speech_end = final_end, speech_end
         self.wanted_since = now
+        self._settle()
 
-    def wants(self, heard: int, options: SessionOptions) -> Kind | None:
-        """What should be decoded next, given the audio up to sample `heard`; None while that is under way."""
-        if self.final_end is not None:
-            covered = self.result is not None or self.attempts >= MAX_ATTEMPTS or self._final_under_way()
-            if covered:
+    def wants(self, end: int, options: SessionOptions) -> Kind | None:
+        """What should be decoded next, given the audio up to sample `end`; None while that is under way."""
+        if self.state is not State.OPEN:
+            if self._final_decided or self._final_under_way():
                 return None
             return Kind.FINAL if self.ended else Kind.SPECULATIVE
         if not options.partials or self.in_flight or self.partial_failures >= MAX_PARTIAL_FAILURES:
@@ -105,17 +133,17 @@ class Utterance:
         if self._partial_end == self.start:
             due = self.speech_start + samples_of(options.first_partial_ms)
         elif self.transcript.revision == 0:
-            # Nothing is shown yet: look again as soon as a first look would be worth while.
+            # Nothing is shown yet: try again as soon as a first partial would be due.
             due = self._partial_end + samples_of(min(options.first_partial_ms, options.partial_interval_ms))
         else:
             due = self._partial_end + samples_of(options.partial_interval_ms)
-        return Kind.PARTIAL if heard >= due else None
+        return Kind.PARTIAL if end >= due else None
 
-    def begin(self, job: int, kind: Kind, heard: int, context: Context, now: float) -> InFlight:
-        """A job of this utterance goes to the recognizer; finals hear their own end, partials all that is `heard`."""
+    def begin(self, job: int, kind: Kind, end: int, context: Context, now: float) -> InFlight:
+        """Give a job to the recognizer. A final's audio ends at `final_end`, a partial's at sample `end`."""
         if kind is Kind.PARTIAL or self.final_end is None:
-            flight = InFlight(kind, heard, self.transcript.prefix, context)
-            self._partial_end = heard
+            flight = InFlight(kind, end, self.transcript.prefix, context)
+            self._partial_end = end
             self.wanted_since = now
         else:
             flight = InFlight(kind, self.final_end, (), context)
@@ -139,6 +167,7 @@ class Utterance:
             self.partial_failures = 0
         elif flight.end == self.final_end:
             self.result = hypothesis
+            self._settle()
         self._partial_end = max(self._partial_end, flight.end)
         if self.ended or flight.end < self._text_end:
             return False
@@ -148,12 +177,12 @@ class Utterance:
         return self.transcript.update(hypothesis, withheld)
 
     def suspect(self, job: int) -> None:
-        """The result was the context given back: the decode is wanted again, without context."""
+        """Drop a result that repeats the context: the decode is wanted again, without context."""
         del self.in_flight[job]
         self.without_context = True
 
     def failed(self, job: int, *, counts: bool, now: float) -> None:
-        """Take a failure; one that does not count (the engine died) may be repeated without end."""
+        """Take a failure; one that does not count (the engine died) may be repeated without limit."""
         flight = self.in_flight.pop(job)
         self.wanted_since = now
         if not counts:
@@ -162,6 +191,24 @@ class Utterance:
             self.partial_failures += 1
         elif flight.end == self.final_end:
             self.attempts += 1
+            self._settle()
+
+    @property
+    def _final_decided(self) -> bool:
+        """Whether the decode of ``[start, final_end)`` has succeeded, or is given up."""
+        return self.result is not None or self.attempts >= MAX_ATTEMPTS
+
+    def _settle(self) -> None:
+        if self.state is State.ENDED and self._final_decided:
+            self._become(State.SETTLED)
+
+    def _drop_final(self) -> None:
+        self.final_end = self.result = None
+        self.attempts = 0
+
+    def _become(self, state: State) -> None:
+        assert state in TRANSITIONS[self.state], f"an utterance that is {self.state.value} became {state.value}"
+        self.state = state
 
     def _final_under_way(self) -> bool:
         return any(
