@@ -16,7 +16,7 @@ from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media import UnreadableMedia, duration_s, read_audio
-from streaming_asr.engine.runner import Listener, Runner
+from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.text.subtitles import written
 
 
@@ -87,7 +87,7 @@ class _Host:
         self.remove = self._runner.remove
         self.close = self._runner.close
 
-    def open(self, options: SessionOptions, listener: Listener) -> Session:
+    def open(self, options: SessionOptions, listener: Listener, broke: Broke) -> Session:
         session = Session("file", options, self._can)
-        self._runner.add(session, listener)
+        self._runner.add(session, listener, broke)
         return session

@@ -30,7 +30,7 @@ from streaming_asr.core.recognizer import (
 from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
-from streaming_asr.engine.runner import Listener, Runner
+from streaming_asr.engine.runner import Broke, Listener, Runner
 
 CHUNK_S = 0.05
 TRAILING_S = 1.0
@@ -215,7 +215,7 @@ class _Host:
         self.update = self._runner.update
         self.remove = self._runner.remove
 
-    def open(self, options: SessionOptions, listener: Listener) -> Session:
+    def open(self, options: SessionOptions, listener: Listener, broke: Broke) -> Session:
         session = Session(f"file {next(_numbers)}", options, self._can)
-        self._runner.add(session, listener)
+        self._runner.add(session, listener, broke)
         return session

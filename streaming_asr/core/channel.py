@@ -122,6 +122,8 @@ class Channel:
             self._detector = detector
         self._options = options
         self._segmenter.reconfigure(options)
+        # A longer pre-roll can't reach back to what has been forgotten under the shorter one.
+        self._segmenter.claim_from(self._tape.start)
         self._context.reconfigure(options, rolling=self._rolls(options))
 
     def receiving(self, samples: Audio, now: float) -> Asking[list[Event]]:

@@ -32,6 +32,14 @@ class Busy(Exception):
     """No further session is let in now. The message is for the client."""
 
 
+class SessionBroke(Exception):
+    """A session raised an exception while its job was made; it has been removed. The cause is that exception."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(f"session {session.key} broke")
+        self.session = session
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the scheduler lets in."""
@@ -176,6 +184,9 @@ class Scheduler:
 
         What is not live takes its turn among the partials, whatever it is: it delays nobody's final, and is not
         starved by partials either.
+
+        Raises:
+            SessionBroke: the most urgent session failed to make its job. Call again for the next one.
         """
         if len(self._running) >= self._slots:
             return None
@@ -189,8 +200,13 @@ class Scheduler:
                 return None
             heapq.heappop(self._heap)
             del self._wanting[session.key]
-            job = wish.demand.take(next(self._ids), now)
-            self.update(session, now)
+            try:
+                job = wish.demand.take(next(self._ids), now)
+                self.update(session, now)
+            except Exception as error:
+                self._sessions.pop(session.key, None)
+                self._wanting.pop(session.key, None)
+                raise SessionBroke(session) from error
             if job is None:
                 continue
             self._running[job.id] = _Running(session, job.kind, now)

@@ -88,6 +88,10 @@ class Segmenter:
         """Use other `pre_roll_ms`, `pause_ms` and `endpoint_ms` from the next frame on."""
         self._configure(options)
 
+    def claim_from(self, position: int) -> None:
+        """No utterance may begin before `position`: earlier audio is not kept."""
+        self._floor = max(self._floor, position)
+
     @property
     def look_back(self) -> int:
         """Samples before `position` that an onset may still claim."""

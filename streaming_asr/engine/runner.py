@@ -11,13 +11,16 @@ from typing import Protocol
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Kind, Recognizer
-from streaming_asr.core.scheduler import Scheduler
+from streaming_asr.core.scheduler import Chosen, Scheduler, SessionBroke
 from streaming_asr.core.session import Session
 
 logger = logging.getLogger(__name__)
 
 Listener = Callable[[Sequence[Event]], None]
 """Takes a session's events that come from decodes. Must not block."""
+
+Broke = Callable[[Exception], None]
+"""Called once when a session has failed and was removed; it will get no further events. Must not block."""
 
 
 class Observer(Protocol):
@@ -35,25 +38,23 @@ class Runner:
         self.recognizer = recognizer
         self.scheduler = scheduler
         self._observer = observer
-        self._listeners: dict[str, Listener] = {}
+        self._listeners: dict[str, tuple[Listener, Broke]] = {}
         self._tasks: dict[int, asyncio.Task[Hypothesis]] = {}
 
-    def add(self, session: Session, listener: Listener) -> None:
+    def add(self, session: Session, listener: Listener, broke: Broke) -> None:
         """Let a session in, and send it what its decodes bring.
+
+        An exception in a session or its listener ends that session alone: it is removed, and `broke` is called.
 
         Raises:
             Busy: no further session is let in now.
         """
         self.scheduler.add(session, time.monotonic())
-        self._listeners[session.key] = listener
+        self._listeners[session.key] = listener, broke
 
     def remove(self, session: Session) -> None:
         """A session has ended; what it still has in flight is given up."""
-        session.abandon()
-        for job in self.scheduler.remove(session):
-            self._tasks[job].cancel()
-        self._listeners.pop(session.key, None)
-        self._release(session)
+        self._drop(session)
         self._fill()
 
     def update(self, session: Session) -> None:
@@ -77,7 +78,7 @@ class Runner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _fill(self) -> None:
-        while chosen := self.scheduler.next_job(time.monotonic()):
+        while chosen := self._next_job():
             job = chosen.job
             if self._observer:
                 self._observer.began(job.kind, chosen.waited_s)
@@ -86,6 +87,14 @@ class Runner:
             # Not a wrapping coroutine: one that is cancelled before its first step would never see its own end.
             task.add_done_callback(functools.partial(self._ended, job, time.monotonic()))
 
+    def _next_job(self) -> Chosen | None:
+        while True:
+            try:
+                return self.scheduler.next_job(time.monotonic())
+            except SessionBroke as broke:
+                cause = broke.__cause__
+                self._break(broke.session, cause if isinstance(cause, Exception) else broke)
+
     def _ended(self, job: DecodeJob, began: float, task: asyncio.Task[Hypothesis]) -> None:
         del self._tasks[job.id]
         now = time.monotonic()
@@ -93,17 +102,44 @@ class Runner:
         outcome = _outcome(job, task)
         if self._observer:
             self._observer.decoded(job, outcome, now - began)
-        if session is None:
-            self._fill()
-            return
+        if session is not None:
+            try:
+                self._bring(session, job, outcome, now)
+            except Exception as error:
+                self._break(session, error)
+        self._fill()
+
+    def _bring(self, session: Session, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, now: float) -> None:
         events: list[Event] = []
         if isinstance(outcome, Hypothesis):
             events = session.complete(job.id, outcome, now)
         elif outcome is not None:
             events = session.fail(job.id, outcome, now)
         if events:
-            self._listeners[session.key](events)
+            listener, _ = self._listeners[session.key]
+            listener(events)
         self.update(session)
+
+    def _break(self, session: Session, error: Exception) -> None:
+        logger.error("Session %s broke and was ended", session.key, exc_info=error)
+        _, broke = self._listeners.get(session.key, (None, None))
+        self._drop(session)
+        if broke is not None:
+            try:
+                broke(error)
+            except Exception:
+                logger.exception("The owner of session %s failed to end it", session.key)
+
+    def _drop(self, session: Session) -> None:
+        self._listeners.pop(session.key, None)
+        jobs = self.scheduler.remove(session)
+        for job in jobs:
+            self._tasks[job].cancel()
+        try:
+            session.abandon()
+            self._release(session)
+        except Exception:
+            logger.exception("Session %s failed to let go of what it held", session.key)
 
     def _release(self, session: Session) -> None:
         for name in session.take_released():

@@ -15,7 +15,7 @@ from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import Health, Recognizer, Supervised
 from streaming_asr.core.scheduler import Busy, Limits, Scheduler
 from streaming_asr.core.session import Session, detector_for
-from streaming_asr.engine.runner import Listener, Runner
+from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.server.live.fair_loop import Turns
@@ -108,8 +108,11 @@ class Service:
         served = self.recognizer.capabilities.model if self._runner is not None else None
         return ModelNames(served, self.options.model_aliases)
 
-    def open(self, options: SessionOptions, listener: Listener) -> Session:
+    def open(self, options: SessionOptions, listener: Listener, broke: Broke) -> Session:
         """Let a session in.
+
+        Args:
+            listener, broke: see `Runner.add`.
 
         Raises:
             Refused: it can't come now, or not with these options.
@@ -121,7 +124,7 @@ class Service:
         key = f"{self._instance}-{next(self._numbers)}"
         try:
             session = Session(key, options, self.recognizer.capabilities)
-            self._runner.add(session, listener)
+            self._runner.add(session, listener, broke)
         except OptionError as error:
             raise Refused(Failure(FailureKind.BAD_OPTION, str(error))) from None
         except Busy as error:

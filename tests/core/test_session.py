@@ -478,3 +478,45 @@ def test_whatever_happens_every_utterance_gets_one_final(
     assert session.done
     assert not session.pending
     assert session.demand() is None
+
+
+def test_a_longer_pre_roll_in_mid_stream_claims_only_audio_that_is_kept() -> None:
+    session = make_session(SessionOptions(pre_roll_ms=0, first_partial_ms=100))
+    _receive(session, silence(5))
+    kept_s = session.held_s
+    session.configure(0.0, pre_roll_ms=2000)
+    _receive(session, speech(1))
+    job = _job(session, 1)
+    assert 1 <= len(job.audio) / SAMPLE_RATE <= 1 + kept_s
+    session.complete(1, read(job), 0.0)
+    # The next utterance has all of it.
+    _receive(session, silence(3))
+    session.complete(2, read(_job(session, 2)), 0.0)
+    _receive(session, speech(1))
+    assert len(_job(session, 3).audio) / SAMPLE_RATE >= 2 + 1
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("pre_roll_ms"), st.integers(0, 2000)),
+            st.tuples(st.just("pause_ms"), st.integers(60, 1000)),
+            st.tuples(st.just("silence"), st.integers(10, 3000)),
+            st.tuples(st.just("speech"), st.integers(10, 2000)),
+            st.tuples(st.just("finalize"), st.just(0)),
+        ),
+        max_size=25,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_look_back_is_set_every_job_can_be_made(steps: list[tuple[str, int]]) -> None:
+    session = make_session(SessionOptions(pre_roll_ms=0, first_partial_ms=100))
+    for number, (what, value) in enumerate(steps, 1):
+        if what == "finalize":
+            session.finalize(0.0)
+        elif what in ("speech", "silence"):
+            _receive(session, (speech if what == "speech" else silence)(value / 1000))
+        else:
+            session.configure(0.0, **{what: value})
+        if session.demand() is not None:
+            session.complete(number, read(_job(session, number)), 0.0)

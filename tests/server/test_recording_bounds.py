@@ -86,7 +86,7 @@ def test_a_recording_is_never_live_however_slowly_it_is_decoded() -> None:
     opened: list[Session] = []
 
     class FakeHost:
-        def open(self, options: SessionOptions, listener: Any) -> Session:
+        def open(self, options: SessionOptions, listener: Any, broke: Any) -> Session:
             opened.append(Session("k", options, CAPABILITIES))
             return opened[0]
 

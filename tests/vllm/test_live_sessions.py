@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from streaming_asr.core.events import Event, Final, Partial, SpeechStarted
 from streaming_asr.core.options import Encoding, SessionOptions
@@ -46,7 +47,7 @@ def test_finals_are_behind_no_more_than_the_partials_already_running(engine: Liv
         options = SessionOptions(encoding=Encoding.F32LE, language="en")
         session = Session(f"s{number}", options, engine.recognizer.capabilities)
         events = told.setdefault(session.key, [])
-        runner.add(session, events.extend)
+        runner.add(session, events.extend, pytest.fail)
         await asyncio.sleep(number * 0.15)
         began = asyncio.get_running_loop().time()
         step = int(STEP_S * SAMPLE_RATE)

@@ -196,7 +196,7 @@ class Connection:
                     self._todo.extend(self._asked())
         except Exception:
             logger.exception("A connection broke")
-            self._fail(Failure(FailureKind.INTERNAL, "The server failed; its log says more."))
+            self._fail(BROKEN)
         self._silent_since = None if self._waiting else time.monotonic()
         if not self._inbox and not self._caught_up.is_set():
             self._caught_up.set()
@@ -275,7 +275,7 @@ class Connection:
     def _open(self, command: Open) -> list[Command]:
         self._drop_session()
         try:
-            session = self._service.open(command.options, self._decoded)
+            session = self._service.open(command.options, self._decoded, self._broke)
         except Refused as refused:
             failure = refused.failure
             self._service.metrics.refusals.labels(failure.code).inc()
@@ -379,6 +379,10 @@ class Connection:
             self._full = False
             self._loop.call_soon(self._go_on)
 
+    def _broke(self, error: Exception) -> None:
+        self._fail(BROKEN)
+        self._go_on()
+
     def _happened(self, events: Sequence[Event]) -> None:
         self._clock.tell(events, time.monotonic())
         if self._ending is not None and any(isinstance(event, Done) for event in events):
@@ -432,4 +436,5 @@ class Connection:
             self._service.metrics.sessions.labels(self._protocol).dec()
 
 
+BROKEN = Failure(FailureKind.INTERNAL, "The server failed; its log says more.")
 SHUTDOWN = Failure(FailureKind.RESTARTING, "The server is shutting down; connect again shortly.")

@@ -1,0 +1,77 @@
+"""The runner on a real event loop: a session that breaks ends alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streaming_asr.core.events import Done, Event, Final
+from streaming_asr.core.scheduler import Scheduler
+from streaming_asr.engine.runner import Runner
+from tests.support.fake_recognizer import FakeRecognizer
+from tests.support.fakes import make_session, silence, speech
+
+
+def _raise(*_: Any, **__: Any) -> Any:
+    raise IndexError("samples 0..10 are not held")
+
+
+@pytest.mark.parametrize("breaks", ["take_job", "complete", "listener"])
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_a_session_that_breaks_ends_alone(breaks: str, lets_go: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        runner = Runner(FakeRecognizer(), Scheduler(slots=1))
+        broken: list[Exception] = []
+        bad, events = make_session(key="bad"), list[Event]()
+        if breaks != "listener":
+            setattr(bad if breaks == "complete" else bad._channels[0], breaks, _raise)
+        if not lets_go:
+            setattr(bad, "abandon", _raise)  # noqa: B010 - mypy forbids assigning to a method
+        others = {make_session(key=key): list[Event]() for key in ("first", "second")}
+        runner.add(bad, _raise if breaks == "listener" else events.extend, broken.append)
+        for session, received in others.items():
+            runner.add(session, received.extend, pytest.fail)
+        for session in (bad, *others):
+            session.receive(np.concatenate([speech(1), silence(1)]).tobytes(), 0.0)
+        # The broken one's decode is wanted first: the others' calls make its job.
+        runner.scheduler.update(bad, 0.0)
+        for session, received in others.items():
+            received += session.stop(1.0)
+            runner.update(session)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        for session, received in others.items():
+            assert [type(event) for event in received][-2:] == [Final, Done]
+            runner.remove(session)
+        assert [type(error) for error in broken] == [IndexError]
+        assert (runner.scheduler.sessions, runner.scheduler.running) == (0, 0)
+        await runner.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert "Session bad broke" in caplog.text
+
+
+def test_an_owner_that_fails_to_end_its_broken_session_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        runner = Runner(FakeRecognizer(), Scheduler(slots=1))
+        bad, good, events = make_session(key="bad"), make_session(key="good"), list[Event]()
+        runner.add(bad, _raise, _raise)
+        runner.add(good, events.extend, pytest.fail)
+        for session in (bad, good):
+            session.receive(speech(1).tobytes(), 0.0)
+            events += session.stop(1.0) if session is good else session.finalize(1.0)
+        runner.update(bad)
+        runner.update(good)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert [type(event) for event in events][-2:] == [Final, Done]
+        assert runner.scheduler.sessions == 1
+        await runner.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert "failed to end it" in caplog.text
