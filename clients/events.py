@@ -149,7 +149,7 @@ class Reconnected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AudioDropped(msgspec.Struct, frozen=True, kw_only=True):
-    """The server takes audio more slowly than it is spoken, for too long: some was left out. Times stay right."""
+    """Audio that was discarded before it was sent, because the server was too slow or not ready. Times stay right."""
 
     start_ms: int
     end_ms: int

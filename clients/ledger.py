@@ -1,24 +1,27 @@
-"""Keeps the audio that has no final yet, so that a new session can go on where the old one broke.
+"""Keeps the audio that has no final yet, so that a new session can continue where the last one broke.
 
-No sockets, no clock: audio and the server's events go in, messages to send and events in stream terms come out.
+No sockets, no clock: audio and the server's events go in; messages to send and events in stream terms come out.
 
-Audio is *settled* when a new session need not hear it: it was heard, and every word in it has its final. How far the
-server has heard is learnt from pings, which it answers in turn with the audio.
+Audio is *settled* when a new session does not need it: the server has processed it, and every word in it has its final.
+Pings show how far the server has processed the audio, because it answers them in order with the audio.
+
+`clients/browser/audio-ledger.js` does the same for one channel.
 """
 
 from __future__ import annotations
 
 import enum
+from array import array
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 
 from clients.events import (
     AudioDropped,
+    Configured,
     Done,
     Event,
     Final,
@@ -37,11 +40,11 @@ PIECE_MS = 100
 PING_EVERY_MS = 1000
 """Of audio."""
 _SLACK_MS = 500
-"""Beyond what the session's options say that an utterance may reach back: frames, resampling, rounding."""
+"""Added to how far the session's options let an utterance reach back: frames, resampling, rounding."""
 _LOOK_BACK_MS = 2000
 """How far an utterance may reach back before its detection, where the options do not say."""
 _SAMPLE_BYTES = 2
-_ANCHORS = 1000
+_MAX_ANCHORS = 1000
 
 _EventT = TypeVar("_EventT", bound=msgspec.Struct)
 
@@ -61,16 +64,16 @@ Message = bytes | Ping | Control
 
 
 class AudioLedger:
-    """What was said so far, across sessions.
+    """The audio of one stream and how much of it is transcribed, across sessions.
 
-    Positions are frames (one sample of each channel) of the stream, times milliseconds of it, however many sessions
-    it takes. Each session has its own count of both, which begins where it goes on.
+    Positions are frames (one sample of each channel) of the stream, and stream times are milliseconds of it, however
+    many sessions it takes. Each session counts both from the position at which it begins.
 
     Args:
-        sample_rate: Hz of the audio, 16-bit.
+        sample_rate: Hz of the audio, which is 16-bit.
         channels: interleaved in each frame.
         split: whether each channel has its own transcript.
-        keep_s: audio kept at most; beyond it the oldest is given up.
+        keep_s: most audio to keep; beyond it the oldest is discarded.
     """
 
     def __init__(self, sample_rate: int, channels: int = 1, *, split: bool = False, keep_s: float = 120.0) -> None:
@@ -85,29 +88,32 @@ class AudioLedger:
         self._next = 0
         """Position of the next frame to send."""
         self._settled = [0] * tracks
-        self._mute = [0] * tracks
+        self._silent_before = [0] * tracks
         """Each track's audio before this has its finals; it is sent as silence beside the other track's."""
-        self._anchors = deque([(0, 0)], maxlen=_ANCHORS)
-        """(frame of the session, position) where audio goes on, oldest first."""
+        self._anchors = deque([(0, 0)], maxlen=_MAX_ANCHORS)
+        """(frame of the session, position) from which both count on together, oldest first."""
         self._sent = 0
         """Frames sent in this session."""
         self._pinged = 0
+        """Frames sent in this session before its last ping."""
+        self._options: dict[str, Any] = {}
         self._look_back = self._frames(_LOOK_BACK_MS)
         self._gap_start: int | None = None
         self._finals_before = 0
-        """Number of the last final of the sessions before; this one's count goes on from it."""
+        """Number of the last final of earlier sessions; this session's numbers follow it."""
         self._last_final = 0
         self._open: dict[int, tuple[int, int]] = {}
         """Utterances without a final, by the session's number: track and position of their start."""
         self._cut: set[int] = set()
-        """Those that ended because the session does. If it is the server that ends it, they may end within a word."""
-        self._held_back: list[Final] = []
-        """Finals of those: good once all is done, but a new session makes better ones."""
+        """Utterances that ended because the session did. If the server ended it, they may end within a word."""
+        self._provisional: dict[int, Final] = {}
+        """Finals of those: correct if the stream is done, replaced by better ones if a new session follows."""
         self._finalizes: deque[int] = deque()
-        """Positions of finalizes that are not answered yet."""
+        """Positions of finalizes without an answer."""
+        self._requested = 0
+        """How many of them were sent in this session."""
         self._finalized = [0] * tracks
-        self._asked = 0
-        """How many of them this session was asked."""
+        """`Finalized` events of each track that do not yet make an answer with those of the other tracks."""
         self._stopped = False
         self._stop_sent = False
 
@@ -126,26 +132,22 @@ class AudioLedger:
         return self._ms(min(self._settled))
 
     @property
-    def kept_s(self) -> float:
-        return (self.end - self._start) / self._rate
-
-    @property
     def unsent_s(self) -> float:
         return (self.end - self._next) / self._rate
 
     @property
     def full(self) -> bool:
-        """Whether more audio would have some given up."""
+        """Whether appending more audio would discard some."""
         return self.end - self._start >= self._keep
 
     def append(self, audio: bytes | memoryview) -> None:
-        """Take the next audio, of any length."""
+        """Add the next audio, of any length."""
         self._audio += audio
         if self.end - self._start > self._keep:
             self._forget(self.end - self._keep)
 
     def finalize(self) -> None:
-        """Ask for the finals of everything appended so far."""
+        """Request the finals of everything appended so far."""
         if self.end not in self._finalizes:
             self._finalizes.append(self.end)
 
@@ -154,39 +156,41 @@ class AudioLedger:
         self._stopped = True
 
     def begin_session(self, options: Mapping[str, Any]) -> Reconnected:
-        """Go on in a new session, from the first audio that is not settled.
+        """Continue in a new session, from the first audio that is not settled.
 
         Args:
-            options: in force, as `Ready` has them.
+            options: in force, as in `Ready`.
         """
-        self._configured(options)
+        self._options = dict(options)
+        self._apply_options()
         resume = min(self._settled)
         start = max(resume, self._start)
         resent = max(0, self._next - start)
-        self._mute = list(self._settled)
+        self._silent_before = list(self._settled)
         self._settled = [max(settled, start) for settled in self._settled]
-        self._anchors = deque([(0, start)], maxlen=_ANCHORS)
+        self._anchors = deque([(0, start)], maxlen=_MAX_ANCHORS)
         self._next = start
-        self._sent = self._pinged = self._asked = 0
+        self._sent = self._pinged = self._requested = 0
+        self._finalized = [0] * len(self._finalized)
         self._finals_before = self._last_final
         self._gap_start = None
         self._open.clear()
         self._cut.clear()
-        self._held_back.clear()
+        self._provisional.clear()
         self._stop_sent = False
         return Reconnected(resent_ms=self._ms(resent), lost_ms=self._ms(start - resume))
 
     def next_message(self) -> Message | None:
-        """What to send now; None until there is more."""
+        """The next message to send; None if there is none for now."""
         if self._sent - self._pinged >= self._frames(PING_EVERY_MS):
             self._pinged = self._sent
             return Ping(self._sent)
-        asking = self._asked < len(self._finalizes)
-        limit = min(self.end, self._finalizes[self._asked]) if asking else self.end
+        requesting = self._requested < len(self._finalizes)
+        limit = min(self.end, self._finalizes[self._requested]) if requesting else self.end
         if self._next < limit:
             return self._piece(limit)
-        if asking:
-            self._asked += 1
+        if requesting:
+            self._requested += 1
             return Control.FINALIZE
         if self._stopped and not self._stop_sent:
             self._stop_sent = True
@@ -194,7 +198,7 @@ class AudioLedger:
         return None
 
     def take_gap(self) -> AudioDropped | None:
-        """Audio that was given up before it was sent; told once, when sending has gone on behind it."""
+        """Audio that was discarded before it was sent; returned once, after audio behind it was sent."""
         if self._gap_start is None or self._next == self._anchors[-1][1]:
             return None
         gap = AudioDropped(start_ms=self._ms(self._gap_start), end_ms=self._ms(self._anchors[-1][1]))
@@ -202,13 +206,13 @@ class AudioLedger:
         return gap
 
     def observe(self, event: ServerEvent) -> list[Event]:
-        """What the server's event means in the stream, for the user; often just that event."""
+        """Take the server's next event; returns the events for the user, with the stream's times and numbers."""
         if isinstance(event, Pong):
-            self._heard(event)
+            self._observe_pong(event)
             return []
         if isinstance(event, Done):
             self._settled = [self.end] * len(self._settled)
-            return [*self.give_up(), Done(audio_ms=self.end_ms)]
+            return [*self.take_provisional(), Done(audio_ms=self.end_ms)]
         if isinstance(event, Final):
             return self._observe_final(event)
         if isinstance(event, Finalized):
@@ -217,51 +221,60 @@ class AudioLedger:
             self._open[event.utterance] = event.channel, self._position(event.time_ms)
         elif isinstance(event, SpeechEnded) and event.reason == "stop":
             self._cut.add(event.utterance)
-        return [self._translated(event)]
+        elif isinstance(event, Configured):
+            self._options.update(event.options)
+            self._apply_options()
+        return [self._in_stream_terms(event)]
 
-    def give_up(self) -> list[Final]:
-        """No session follows: finals that were held back for the case that one does."""
-        held_back, self._held_back = self._held_back, []
-        return held_back
+    def take_provisional(self) -> list[Final]:
+        """Finals that were kept back in case a new session replaces them; for when none follows."""
+        finals = list(self._provisional.values())
+        self._provisional.clear()
+        return finals
 
-    def _observe_final(self, final: Final) -> list[Event]:
-        told = self._translated(final)
-        if final.utterance in self._cut:
-            self._held_back.append(told)
+    def _observe_final(self, session_final: Final) -> list[Event]:
+        final = self._in_stream_terms(session_final)
+        if session_final.utterance in self._cut:
+            self._provisional[session_final.utterance] = final
             return []
-        self._open.pop(final.utterance, None)
-        self._last_final = max(self._last_final, told.utterance)
-        self._settle(final.channel, self._position(final.time_ms))
-        return [told]
+        if session_final.utterance not in self._open and final.utterance <= self._last_final:
+            return []  # A repetition.
+        self._open.pop(session_final.utterance, None)
+        self._last_final = max(self._last_final, final.utterance)
+        self._settle(final.channel, self._position(session_final.time_ms))
+        return [final]
 
     def _observe_finalized(self, finalized: Finalized) -> None:
         position = self._position(finalized.time_ms)
-        self._finalized[finalized.channel] = position
         self._settle(finalized.channel, position)
-        answered = min(self._finalized) + self._frames(_SLACK_MS)
-        while self._asked and self._finalizes[0] <= answered:
+        if not self._requested or self._finalizes[0] > position + self._frames(_SLACK_MS):
+            return
+        self._finalized[finalized.channel] += 1
+        if all(self._finalized):
+            self._finalized = [count - 1 for count in self._finalized]
             self._finalizes.popleft()
-            self._asked -= 1
+            self._requested -= 1
 
-    def _heard(self, pong: Pong) -> None:
+    def _observe_pong(self, pong: Pong) -> None:
         if not isinstance(pong.id, int):
             return
-        heard = self._position(pong.id * 1000 / self._rate)
+        processed = self._position_of_frame(pong.id)
         for track in range(len(self._settled)):
             starts = [start for owner, start in self._open.values() if owner == track]
-            self._settle(track, min([*starts, heard]) - self._look_back)
+            self._settle(track, min([*starts, processed]) - self._look_back)
 
     def _settle(self, track: int, position: int) -> None:
         self._settled[track] = max(self._settled[track], min(position, self._next))
         self._forget(min(self._settled))
 
-    def _configured(self, options: Mapping[str, Any]) -> None:
-        pre_roll, onset = options.get("pre_roll_ms"), options.get("onset_ms")
+    def _apply_options(self) -> None:
+        pre_roll, onset = self._options.get("pre_roll_ms"), self._options.get("onset_ms")
         if isinstance(pre_roll, int) and isinstance(onset, int):
             self._look_back = self._frames(pre_roll + 2 * onset + _SLACK_MS)
-        longest = options.get("max_utterance_s")
+        longest = self._options.get("max_utterance_s")
         if isinstance(longest, int | float):
-            # Less than the longest utterance could never be settled, and whoever waits for that would wait for ever.
+            # An utterance longer than what is kept could never be settled, and a sender that waits for room would
+            # wait forever.
             self._keep = max(self._keep, round(2 * longest * self._rate))
 
     def _piece(self, limit: int) -> bytes:
@@ -269,35 +282,51 @@ class AudioLedger:
         end = min(limit, start + self._frames(PIECE_MS))
         at = (start - self._start) * self._frame_bytes
         piece = bytes(self._audio[at : at + (end - start) * self._frame_bytes])
-        if any(mute > start for mute in self._mute):
-            frames = np.frombuffer(piece, np.int16).reshape(-1, self._channels).copy()
-            for track, mute in enumerate(self._mute):
-                frames[: max(0, mute - start), track] = 0
-            piece = frames.tobytes()
+        if any(position > start for position in self._silent_before):
+            piece = self._silenced(piece, start, end)
         self._next = end
         self._sent += end - start
         return piece
 
+    def _silenced(self, piece: bytes, start: int, end: int) -> bytes:
+        """The audio between two positions, with zeros where a track has its finals already."""
+        samples = array("h", piece)
+        for track, position in enumerate(self._silent_before):
+            frames = min(position, end) - start
+            if frames > 0:
+                samples[track : frames * self._channels : self._channels] = array("h", bytes(frames * _SAMPLE_BYTES))
+        return samples.tobytes()
+
     def _forget(self, position: int) -> None:
-        """Let go of the audio before a position."""
+        """Discard the audio before a position."""
         if position <= self._start:
             return
         del self._audio[: (position - self._start) * self._frame_bytes]
         self._start = position
         if self._next < position:
-            if self._gap_start is None:
-                self._gap_start = self._next
-            if self._anchors[-1][0] == self._sent:
-                self._anchors.pop()
-            self._anchors.append((self._sent, position))
-            self._next = position
+            self._skip_to(position)
 
-    def _position(self, session_ms: float) -> int:
-        frame = round(session_ms * self._rate / 1000)
-        at, position = next((a for a in reversed(self._anchors) if a[0] <= frame), self._anchors[0])
+    def _skip_to(self, position: int) -> None:
+        """Send on from a position, because the audio before it was discarded."""
+        if self._gap_start is None:
+            self._gap_start = self._next
+        if self._anchors[-1][0] == self._sent:
+            self._anchors.pop()
+        self._anchors.append((self._sent, position))
+        self._next = position
+        # Finalizes with only discarded audio between them request the same.
+        while self._requested + 1 < len(self._finalizes) and self._finalizes[self._requested + 1] <= position:
+            del self._finalizes[self._requested]
+
+    def _position(self, session_ms: int) -> int:
+        return self._position_of_frame(self._frames(session_ms))
+
+    def _position_of_frame(self, frame: int) -> int:
+        """The position of a frame of the session."""
+        at, position = next((anchor for anchor in reversed(self._anchors) if anchor[0] <= frame), self._anchors[0])
         return position + frame - at
 
-    def _translated(self, event: _EventT) -> _EventT:
+    def _in_stream_terms(self, event: _EventT) -> _EventT:
         """The event with the stream's times and numbers."""
         changes: dict[str, Any] = {}
         if isinstance(event, Final | Partial | SpeechEnded):
@@ -319,8 +348,8 @@ class AudioLedger:
     def _stream_ms(self, session_ms: int) -> int:
         return self._ms(self._position(session_ms))
 
-    def _frames(self, ms: float) -> int:
-        return round(ms * self._rate / 1000)
+    def _frames(self, ms: int) -> int:
+        return (2 * ms * self._rate + 1000) // 2000
 
     def _ms(self, frames: int) -> int:
-        return round(frames * 1000 / self._rate)
+        return (2 * frames * 1000 + self._rate) // (2 * self._rate)

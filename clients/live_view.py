@@ -161,7 +161,7 @@ class Track:
             self._reconnected(event)
         elif isinstance(event, AudioDropped):
             lost = (event.end_ms - event.start_ms) / 1000
-            self._tell(f"The server is too slow: {lost:.1f} s at {clock(event.start_ms)} were left out.")
+            self._tell(f"The server did not take the audio in time: {lost:.1f} s at {clock(event.start_ms)} are lost.")
         elif isinstance(event, ServerWarning | ServerError):
             self._tell(f"Server: {event.message}")
 

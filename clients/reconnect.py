@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from clients.errors import ServerRefused, StreamEnded, StreamError
-from clients.events import Configured, Event, Ready, Reconnecting, ServerError, ServerEvent
+from clients.events import AudioDropped, Configured, Event, Ready, Reconnecting, ServerError, ServerEvent
 from clients.inbox import Inbox
 from clients.ledger import AudioLedger, Control, Ping
 from clients.retry import Patience, backoff_s
@@ -154,7 +154,7 @@ class LastingStream:
             await self._keep_a_session()
         except Exception as caught:
             error = caught
-            for final in self._ledger.give_up():
+            for final in self._ledger.take_provisional():
                 await self._inbox.put(final)
         self._ended = error or StreamEnded("The stream is done; open another to send more.")
         if not self._opened.done():
@@ -198,6 +198,8 @@ class LastingStream:
         self._patience.opened(asyncio.get_running_loop().time())
         reconnected = self._ledger.begin_session(session.ready.options)
         await self._inbox.put(session.ready if self.ready is None else reconnected)
+        if self.ready is None and reconnected.lost_ms:
+            await self._inbox.put(AudioDropped(start_ms=0, end_ms=reconnected.lost_ms))
         self.ready = session.ready
         self._session = session
         if not self._opened.done():

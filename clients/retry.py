@@ -1,4 +1,7 @@
-"""When to try again, and when to stop trying. Time comes in as an argument."""
+"""When to connect again after a connection failed or broke, and when to give up. Time comes in as an argument.
+
+`clients/browser/retry.js` has the same delays.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,25 @@ FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 10.0
 
 
-def backoff_s(attempt: int) -> float:
-    """How long to wait before an attempt, counted from 1: doubling, with a random part so that clients spread."""
+def backoff_s(attempt: int, draw: float | None = None) -> float:
+    """The delay before an attempt, in seconds.
+
+    Delays double up to a limit; half of each is random, so that clients that lost the same server do not all return
+    at once ("equal jitter").
+
+    Args:
+        attempt: from 1.
+        draw: random number from 0 to 1; None draws one.
+    """
     longest = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(attempt - 1, 20))
-    return longest * random.uniform(0.5, 1)
+    return longest * (0.5 + (random.random() if draw is None else draw) / 2)
 
 
 class Patience:
-    """Counts the time without a session, until there is progress again.
+    """Numbers the attempts of an outage, and limits how long it may take.
 
-    A session that opens and breaks without progress does not count as an end of the outage; else a server that fails
-    on the same audio each time would be asked for ever.
+    Only progress ends an outage: if sessions open but break on the same audio each time, delays still grow, and the
+    time between those sessions still adds up to the limit.
 
     Args:
         limit_s: longest outage.
@@ -32,19 +43,19 @@ class Patience:
         self._progress = 0
 
     def opened(self, now: float) -> None:
-        """There is a session."""
+        """A session opened."""
         if self._lost_at is not None:
             self._spent_s += now - self._lost_at
             self._lost_at = None
 
     def failed(self, now: float, progress: int) -> int | None:
-        """There is none (any more).
+        """A connection failed or broke.
 
         Args:
-            progress: anything that grows as the stream gets on.
+            progress: any measure that grows while the stream advances.
 
         Returns:
-            the number of the attempt to make, from 1; None when patience is at its end.
+            the number of the attempt that follows, from 1; None if the outage has reached its limit.
         """
         if progress > self._progress:
             self._progress, self._attempts, self._spent_s = progress, 0, 0.0

@@ -1,44 +1,49 @@
-// Keeps the audio that has no final yet, so that a new session can go on where the old one broke.
+// Keeps the audio that has no final yet, so that a new session can continue where the last one broke.
 //
-// No socket, no clock: audio and the server's events go in, messages to send and events in stream terms come out.
+// No socket, no clock: audio and the server's events go in; messages to send and events in stream terms come out.
 //
-// Audio is settled when a new session need not hear it: it was heard, and every word in it has its final. How far the
-// server has heard is learnt from pings, which it answers in turn with the audio.
+// Audio is settled when a new session does not need it: the server has processed it, and every word in it has its
+// final. Pings show how far the server has processed the audio, because it answers them in order with the audio.
 //
-// Positions are samples of the stream, however many sessions it takes; each session counts from where it goes on.
+// Positions are samples of the stream, and stream times are milliseconds of it, however many sessions it takes. Each
+// session counts both from the position at which it begins.
+//
+// clients/ledger.py does the same, and for several channels.
 
 const PIECE_MS = 100;
 const PING_EVERY_MS = 1000;
-/** Beyond what the session's options say that an utterance may reach back: frames, resampling, rounding. */
+/** Added to how far the session's options let an utterance reach back: frames, resampling, rounding. */
 const SLACK_MS = 500;
+/** How far an utterance may reach back before its detection, where the options do not say. */
 const LOOK_BACK_MS = 2000;
 const MAX_ANCHORS = 1000;
 
 export class AudioLedger {
   /**
    * @param {number} sampleRate Hz of the audio: mono, 16 bit.
-   * @param {number} keepSeconds of audio kept at most; beyond it the oldest is given up.
+   * @param {number} keepSeconds most audio to keep; beyond it the oldest is discarded.
    */
   constructor(sampleRate, keepSeconds) {
     this._rate = sampleRate;
-    this._keep = keepSeconds * sampleRate;
-    this._chunks = []; // {start, samples}, one after the other
-    this._start = 0; // of what is kept
+    this._keep = Math.round(keepSeconds * sampleRate);
+    this._chunks = []; // {start, samples}, in order and without gaps
+    this._start = 0; // position of the first sample kept
     this._end = 0;
-    this._next = 0; // to send
+    this._next = 0; // position of the next sample to send
     this._settled = 0;
-    this._anchors = [[0, 0]]; // [sample of the session, position]: where audio goes on, oldest first
-    this._sent = 0; // in this session
-    this._pinged = 0;
+    this._anchors = [[0, 0]]; // [sample of the session, position] from which both count on together, oldest first
+    this._sent = 0; // samples, in this session
+    this._pinged = 0; // samples sent in this session before its last ping
+    this._options = {};
     this._lookBack = this._samples(LOOK_BACK_MS);
     this._gapStart = null;
-    this._finalsBefore = 0; // number of the last final of the sessions before
+    this._finalsBefore = 0; // number of the last final of earlier sessions; this session's numbers follow it
     this._lastFinal = 0;
     this._open = new Map(); // utterances without a final: the session's number -> position of their start
-    this._cut = new Set(); // those that ended because the session does, perhaps within a word
-    this._heldBack = []; // finals of those: good once all is done, but a new session makes better ones
+    this._cut = new Set(); // utterances that ended because the session did, perhaps within a word
+    this._provisional = new Map(); // finals of those: correct if the stream is done, else a new session makes better ones
     this._finalizes = []; // positions of finalizes without an answer
-    this._asked = 0; // how many of them this session was asked
+    this._requested = 0; // how many of them were sent in this session
     this._stopped = false;
     this._stopSent = false;
   }
@@ -47,6 +52,7 @@ export class AudioLedger {
     return this._ms(this._end);
   }
 
+  /** Everything before this is settled. */
   get settledMs() {
     return this._ms(this._settled);
   }
@@ -55,7 +61,7 @@ export class AudioLedger {
     return (this._end - this._next) / this._rate;
   }
 
-  /** Whether more audio would have some given up. */
+  /** Whether appending more audio would discard some. */
   get full() {
     return this._end - this._start >= this._keep;
   }
@@ -68,7 +74,7 @@ export class AudioLedger {
     if (this._end - this._start > this._keep) this._forget(this._end - this._keep);
   }
 
-  /** Ask for the finals of everything appended so far. */
+  /** Request the finals of everything appended so far. */
   finalize() {
     if (!this._finalizes.includes(this._end)) this._finalizes.push(this._end);
   }
@@ -79,36 +85,36 @@ export class AudioLedger {
   }
 
   /**
-   * Go on in a new session, with the options it has, from the first audio that is not settled.
-   * @returns {{resentMs: number, lost: {startMs, endMs} | null}} lost: audio without a final that was given up
+   * Continue in a new session, from the first audio that is not settled.
+   * @param {object} options in force, as in `ready`
+   * @returns {{resentMs: number, lost: {startMs, endMs} | null}} lost: discarded audio without a final
    */
   beginSession(options) {
-    this._configured(options);
+    this._options = { ...options };
+    this._applyOptions();
     const start = Math.max(this._settled, this._start);
-    const told = {
-      resentMs: this._ms(Math.max(0, this._next - start)),
-      lost: start > this._settled ? { startMs: this._ms(this._settled), endMs: this._ms(start) } : null,
-    };
+    const resentMs = this._ms(Math.max(0, this._next - start));
+    const lost = start > this._settled ? { startMs: this._ms(this._settled), endMs: this._ms(start) } : null;
     this._settled = this._next = start;
     this._anchors = [[0, start]];
-    this._sent = this._pinged = this._asked = 0;
+    this._sent = this._pinged = this._requested = 0;
     this._finalsBefore = this._lastFinal;
     this._gapStart = null;
     this._open.clear();
     this._cut.clear();
-    this._heldBack = [];
+    this._provisional.clear();
     this._stopSent = false;
-    return told;
+    return { resentMs, lost };
   }
 
-  /** What to send now: {audio: Int16Array}, {type: "ping" | "finalize" | "stop", …}, or null until there is more. */
+  /** The next message: {audio: Int16Array}, {type: "ping" | "finalize" | "stop", …}, or null if there is none for now. */
   nextMessage() {
     if (this._sent - this._pinged >= this._samples(PING_EVERY_MS)) return this.ping();
-    const asking = this._asked < this._finalizes.length;
-    const limit = asking ? Math.min(this._end, this._finalizes[this._asked]) : this._end;
+    const requesting = this._requested < this._finalizes.length;
+    const limit = requesting ? Math.min(this._end, this._finalizes[this._requested]) : this._end;
     if (this._next < limit) return { audio: this._piece(limit) };
-    if (asking) {
-      this._asked += 1;
+    if (requesting) {
+      this._requested += 1;
       return { type: "finalize" };
     }
     if (this._stopped && !this._stopSent) {
@@ -123,7 +129,7 @@ export class AudioLedger {
     return { type: "ping", id: this._sent };
   }
 
-  /** Audio given up before it was sent, as {startMs, endMs}; told once, when sending has gone on behind it. */
+  /** Audio discarded before it was sent, as {startMs, endMs}; returned once, after audio behind it was sent. */
   takeGap() {
     const [, resumed] = this._anchors.at(-1);
     if (this._gapStart === null || this._next === resumed) return null;
@@ -132,51 +138,64 @@ export class AudioLedger {
     return gap;
   }
 
-  /** What the server's event means in the stream: often just that event, with the stream's times and numbers. */
+  /** Take the server's next event; returns the events for the user, with the stream's times and numbers. */
   observe(event) {
-    if (event.type === "pong") {
-      this._heard(event.id);
-      return [];
-    }
-    if (event.type === "done") {
-      this._settled = this._end;
-      return [...this.giveUp(), { ...event, audio_ms: this.endMs }];
-    }
-    const told = this._translated(event);
-    if (event.type === "speech_started") this._open.set(event.utterance, this._position(event.time_ms));
-    if (event.type === "speech_ended" && event.reason === "stop") this._cut.add(event.utterance);
-    if (event.type === "finalized") this._observeFinalized(this._position(event.time_ms));
-    if (event.type === "final") {
-      if (this._cut.has(event.utterance)) {
-        this._heldBack.push(told);
+    switch (event.type) {
+      case "pong":
+        this._observePong(event.id);
         return [];
-      }
-      this._open.delete(event.utterance);
-      this._lastFinal = Math.max(this._lastFinal, told.utterance);
-      this._settle(this._position(event.time_ms));
+      case "done":
+        this._settled = this._end;
+        return [...this.takeProvisional(), { ...event, audio_ms: this.endMs }];
+      case "final":
+        return this._observeFinal(event);
+      case "finalized":
+        this._observeFinalized(this._position(event.time_ms));
+        break;
+      case "speech_started":
+        this._open.set(event.utterance, this._position(event.time_ms));
+        break;
+      case "speech_ended":
+        if (event.reason === "stop") this._cut.add(event.utterance);
+        break;
+      case "configured":
+        Object.assign(this._options, event.options);
+        this._applyOptions();
     }
-    return [told];
+    return [this._inStreamTerms(event)];
   }
 
-  /** No session follows: finals that were held back for the case that one does. */
-  giveUp() {
-    const heldBack = this._heldBack;
-    this._heldBack = [];
-    return heldBack;
+  /** Finals that were kept back in case a new session replaces them; for when none follows. */
+  takeProvisional() {
+    const finals = [...this._provisional.values()];
+    this._provisional.clear();
+    return finals;
+  }
+
+  _observeFinal(sessionFinal) {
+    const number = sessionFinal.utterance;
+    const final = this._inStreamTerms(sessionFinal);
+    if (this._cut.has(number)) {
+      this._provisional.set(number, final);
+      return [];
+    }
+    if (!this._open.has(number) && final.utterance <= this._lastFinal) return []; // A repetition.
+    this._open.delete(number);
+    this._lastFinal = Math.max(this._lastFinal, final.utterance);
+    this._settle(this._position(sessionFinal.time_ms));
+    return [final];
   }
 
   _observeFinalized(position) {
     this._settle(position);
-    while (this._asked > 0 && this._finalizes[0] <= position + this._samples(SLACK_MS)) {
-      this._finalizes.shift();
-      this._asked -= 1;
-    }
+    if (this._requested === 0 || this._finalizes[0] > position + this._samples(SLACK_MS)) return;
+    this._finalizes.shift();
+    this._requested -= 1;
   }
 
-  _heard(sent) {
+  _observePong(sent) {
     if (typeof sent !== "number") return;
-    const heard = this._position((sent * 1000) / this._rate);
-    this._settle(Math.min(heard, ...this._open.values()) - this._lookBack);
+    this._settle(Math.min(this._positionOfSample(sent), ...this._open.values()) - this._lookBack);
   }
 
   _settle(position) {
@@ -184,57 +203,73 @@ export class AudioLedger {
     this._forget(this._settled);
   }
 
-  _configured({ pre_roll_ms: preRoll, onset_ms: onset, max_utterance_s: longest }) {
+  _applyOptions() {
+    const { pre_roll_ms: preRoll, onset_ms: onset, max_utterance_s: longest } = this._options;
     if (preRoll != null && onset != null) this._lookBack = this._samples(preRoll + 2 * onset + SLACK_MS);
-    // Less than the longest utterance could never be settled, and whoever waits for that would wait for ever.
-    if (longest != null) this._keep = Math.max(this._keep, 2 * longest * this._rate);
+    // An utterance longer than what is kept could never be settled, and a sender that waits for room would wait forever.
+    if (longest != null) this._keep = Math.max(this._keep, Math.round(2 * longest * this._rate));
   }
 
   _piece(limit) {
-    const chunk = this._chunks.findLast(({ start }) => start <= this._next);
-    const from = this._next - chunk.start;
-    const size = Math.min(limit - this._next, this._samples(PIECE_MS));
-    const piece = chunk.samples.subarray(from, from + size);
-    this._next += piece.length;
+    const piece = new Int16Array(Math.min(limit - this._next, this._samples(PIECE_MS)));
+    let index = this._chunks.findLastIndex(({ start }) => start <= this._next);
+    for (let filled = 0; filled < piece.length; index++) {
+      const { start, samples } = this._chunks[index];
+      const part = samples.subarray(this._next - start, this._next - start + piece.length - filled);
+      piece.set(part, filled);
+      filled += part.length;
+      this._next += part.length;
+    }
     this._sent += piece.length;
     return piece;
   }
 
-  /** Let go of the audio before a position. */
+  /** Discard the audio before a position. */
   _forget(position) {
     if (position <= this._start) return;
     this._start = position;
-    const gone = this._chunks.findIndex(({ start, samples }) => start + samples.length > position);
-    this._chunks.splice(0, gone < 0 ? this._chunks.length : gone);
-    if (this._next >= position) return;
+    const kept = this._chunks.findIndex(({ start, samples }) => start + samples.length > position);
+    this._chunks.splice(0, kept < 0 ? this._chunks.length : kept);
+    if (this._next < position) this._skipTo(position);
+  }
+
+  /** Send on from a position, because the audio before it was discarded. */
+  _skipTo(position) {
     this._gapStart ??= this._next;
     if (this._anchors.at(-1)[0] === this._sent) this._anchors.pop();
     this._anchors.push([this._sent, position]);
     if (this._anchors.length > MAX_ANCHORS) this._anchors.shift();
     this._next = position;
+    // Finalizes with only discarded audio between them request the same.
+    while (this._finalizes[this._requested + 1] <= position) this._finalizes.splice(this._requested, 1);
   }
 
   _position(sessionMs) {
-    const sample = Math.round((sessionMs * this._rate) / 1000);
+    return this._positionOfSample(this._samples(sessionMs));
+  }
+
+  /** The position of a sample of the session. */
+  _positionOfSample(sample) {
     const [at, position] = this._anchors.findLast(([start]) => start <= sample) ?? this._anchors[0];
     return position + sample - at;
   }
 
-  _translated(event) {
-    const told = { ...event };
+  /** The event with the stream's times and numbers. */
+  _inStreamTerms(event) {
+    const changed = { ...event };
     const streamMs = (ms) => this._ms(this._position(ms));
     for (const name of ["start_ms", "time_ms"]) {
-      if (typeof told[name] === "number") told[name] = streamMs(told[name]);
+      if (typeof changed[name] === "number") changed[name] = streamMs(changed[name]);
     }
-    if (told.words) {
-      told.words = told.words.map((word) => ({
+    if (changed.words) {
+      changed.words = changed.words.map((word) => ({
         ...word,
         start_ms: streamMs(word.start_ms),
         end_ms: streamMs(word.end_ms),
       }));
     }
-    if (typeof told.utterance === "number") told.utterance += this._finalsBefore;
-    return told;
+    if (typeof changed.utterance === "number") changed.utterance += this._finalsBefore;
+    return changed;
   }
 
   _samples(ms) {

@@ -1,15 +1,14 @@
 // One live transcription, over as many connections as it takes.
 
 import { AudioLedger } from "./audio-ledger.js";
+import { Attempts, backoffMs } from "./retry.js";
 
-const FIRST_WAIT_MS = 300;
-const LONGEST_WAIT_MS = 8000;
 const WATCH_EVERY_MS = 1000;
 const KEEP_ALIVE_MS = 15_000;
 /** A live connection that owes an answer this long is dead, even if nobody has told the browser. */
 const SILENT_MS = 10_000;
-/** So many handshakes may fail while the server itself answers, before something between must be blocking them. */
-const BLOCKED_ATTEMPTS = 4;
+/** If this many handshakes in a row fail while the server itself is ready, something between blocks them. */
+const BLOCKED_HANDSHAKES = 4;
 const UNSENT_SECONDS = 2;
 const UNSENT_BYTES = 256 * 1024;
 /** Options too long for an address; they follow in a message. */
@@ -80,7 +79,8 @@ export class LiveStream extends EventTarget {
     this._key = key;
     this._live = live;
     this._ledger = new AudioLedger(sampleRate, keepSeconds);
-    this._attempt = 0;
+    this._attempts = new Attempts();
+    this._blockedHandshakes = 0;
     this._begun = false;
     this._stopping = false;
     this._waiting = []; // for room
@@ -174,7 +174,10 @@ export class LiveStream extends EventTarget {
     this._socket = socket;
     this._askedAt = performance.now();
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => (this._opened = true);
+    socket.onopen = () => {
+      this._opened = true;
+      this._blockedHandshakes = 0;
+    };
     socket.onmessage = ({ data }) => socket === this._socket && this._hear(JSON.parse(data));
     socket.onclose = ({ code, reason }) => socket === this._socket && this._broken(code, reason);
   }
@@ -219,7 +222,6 @@ export class LiveStream extends EventTarget {
     if (this.state === "closed") return;
     const fault = this._fault;
     const failedHandshake = !this._opened;
-    if (this._begun) this._attempt = 0;
     this._socket = null;
     this._begun = false;
     if (fault ? !TRANSIENT_CODES.has(fault.code) : PERMANENT_CLOSES.has(code)) {
@@ -227,22 +229,23 @@ export class LiveStream extends EventTarget {
       return;
     }
     this._become("reconnecting");
-    this._attempt += 1;
-    const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (this._attempt - 1));
-    const delayMs = Math.round(longest * (0.75 + Math.random() / 4));
+    const attempt = this._attempts.failed(this.settledMs);
+    const delayMs = backoffMs(attempt);
     this._timer = setTimeout(() => this._connect(), delayMs);
-    this._emit("retry", { attempt: this._attempt, delayMs, reason: fault?.message ?? "" });
+    this._emit("retry", { attempt, delayMs, reason: fault?.message ?? "" });
     if (failedHandshake) await this._askWhy();
   }
 
   /** Pages can't see why a handshake failed; the server may say. */
   async _askWhy() {
     const about = await aboutServer(this._url, this._key);
-    if (about === null || this.state !== "reconnecting") return;
+    if (this.state !== "reconnecting") return;
+    this._blockedHandshakes = about?.status === "ready" ? this._blockedHandshakes + 1 : 0;
+    if (about === null) return;
     if (about.key === "wanted") {
       const message = this._key ? "The API key is not the right one." : "The server wants an API key.";
       this._refuse({ code: "unauthorized", message });
-    } else if (about.status === "ready" && this._attempt >= BLOCKED_ATTEMPTS) {
+    } else if (this._blockedHandshakes >= BLOCKED_HANDSHAKES) {
       const message = "The server answers, but no WebSocket gets through. A proxy must pass on Upgrade and Host.";
       this._refuse({ code: "blocked", message });
     }
@@ -306,7 +309,7 @@ export class LiveStream extends EventTarget {
 
   _over() {
     if (this.state === "closed") return;
-    for (const final of this._ledger.giveUp()) this._emit("event", final);
+    for (const final of this._ledger.takeProvisional()) this._emit("event", final);
     clearTimeout(this._timer);
     clearTimeout(this._later);
     clearInterval(this._watch);

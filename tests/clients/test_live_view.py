@@ -139,7 +139,7 @@ def test_an_outage_is_told_once_and_what_it_cost(capsys: pytest.CaptureFixture[s
         "Reconnected. The last 1.5 s are sent again.",
         "Gone. Reconnecting; audio is kept meanwhile.",
         "Reconnected. The last 120.0 s are sent again. 9 s were lost: the outage was too long.",
-        "The server is too slow: 2.5 s at 0:01.0 were left out.",
+        "The server did not take the audio in time: 2.5 s at 0:01.0 are lost.",
     ]
 
 

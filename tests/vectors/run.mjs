@@ -1,0 +1,79 @@
+// Runs the browser's modules over scripts: reads {modules, ledger, retry} as JSON, writes what each step gives.
+//
+// modules: URL of the folder with the modules. ledger, retry: scripts as in ledger.json and retry.json.
+
+import { readFileSync } from "node:fs";
+
+/** Samples appended at once; messages are longer, and end elsewhere. */
+const CHUNK = 60;
+
+const { modules, ledger: ledgerScripts = [], retry: retryScripts = [] } = JSON.parse(readFileSync(0, "utf8"));
+const { AudioLedger } = await import(`${modules}/audio-ledger.js`);
+const { backoffMs, Attempts } = await import(`${modules}/retry.js`);
+
+function runLedger({ rate, keep_s: keepSeconds, options, steps }) {
+  const ledger = new AudioLedger(rate, keepSeconds);
+  let appended = 0;
+  const actions = {
+    audio(count) {
+      for (let left = count; left > 0; left -= CHUNK) {
+        ledger.append(Int16Array.from({ length: Math.min(left, CHUNK) }, () => ++appended));
+      }
+    },
+    finalize: () => ledger.finalize(),
+    stop: () => ledger.stop(),
+    begin(changes) {
+      const { resentMs, lost } = ledger.beginSession({ ...options, ...changes });
+      return { resent_ms: resentMs, lost: range(lost) };
+    },
+    send: (count) => send(ledger, count),
+    event: (event) => ledger.observe(event),
+    gap: () => range(ledger.takeGap()),
+    provisional: () => ledger.takeProvisional(),
+    state: () => ({
+      end_ms: ledger.endMs,
+      settled_ms: ledger.settledMs,
+      unsent_s: ledger.unsentSeconds,
+      full: ledger.full,
+    }),
+  };
+  return steps.map((step) => {
+    const [action] = Object.keys(step);
+    return actions[action](step[action]) ?? null;
+  });
+}
+
+function send(ledger, count) {
+  const sent = [];
+  const pings = [];
+  for (let left = count === "all" ? Infinity : count; left > 0; left--) {
+    const message = ledger.nextMessage();
+    if (message === null) break;
+    if (message.type === "ping") pings.push(message.id);
+    else if (message.type) sent.push(message.type);
+    else addAudio(sent, message.audio);
+  }
+  return { sent, pings };
+}
+
+function addAudio(sent, samples) {
+  for (const sample of samples) {
+    const last = sent.at(-1);
+    if (Array.isArray(last) && last[1] === sample - 1) last[1] += 1;
+    else sent.push([sample - 1, sample]);
+  }
+}
+
+function range(gap) {
+  return gap && [gap.startMs, gap.endMs];
+}
+
+function runRetry({ steps }) {
+  const attempts = new Attempts();
+  return steps.map(({ failed, random }) => {
+    const attempt = attempts.failed(failed.progress);
+    return { attempt, delay_ms: backoffMs(attempt, random) };
+  });
+}
+
+process.stdout.write(JSON.stringify({ ledger: ledgerScripts.map(runLedger), retry: retryScripts.map(runRetry) }));
