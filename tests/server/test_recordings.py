@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import openai
+import psutil
 import pytest
 import soundfile
 
@@ -144,6 +145,37 @@ def _files(folder: Path) -> Iterator[str]:
         threading.Thread(target=web.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{web.server_port}"
         web.shutdown()
+
+
+SELF_NAMING = b"ffconcat version 1.0\nfile recording\n"
+"""A playlist of itself, by the name that recordings have on the server's disk."""
+
+
+@pytest.mark.parametrize("repeats", [1, 40_000])
+def test_a_playlist_of_itself_is_refused_however_it_comes(tmp_path: Path, repeats: int) -> None:
+    playlist = SELF_NAMING + (repeats - 1) * b"file recording\n"
+    (tmp_path / "playlist").write_bytes(playlist)
+    encoded = base64.b64encode(playlist).decode()
+    with _files(tmp_path) as web, LiveServer("--allow-private-urls") as live:
+        assert live.process is not None
+        process = psutil.Process(live.process.pid)
+        uploading = openai.OpenAI(base_url=f"{live.http_url}/v1", api_key="none", max_retries=0)
+        with pytest.raises(openai.BadRequestError, match="can't be read"):
+            uploading.audio.transcriptions.create(file=("a.wav", playlist), model="any")
+        descriptors, memory = process.num_fds(), process.memory_info().rss
+        for name in ("a.wav", "a.ffconcat", "recording"):
+            with pytest.raises(openai.BadRequestError, match="can't be read"):
+                uploading.audio.transcriptions.create(file=(name, playlist), model="any")
+        for part in (
+            {"type": "audio_url", "audio_url": {"url": f"data:audio/wav;base64,{encoded}"}},
+            {"type": "audio_url", "audio_url": {"url": f"{web}/playlist"}},
+            {"type": "input_audio", "input_audio": {"data": encoded, "format": "wav"}},
+        ):
+            status, answer = _chat(live, part)
+            assert status == 400
+            assert "can't be read" in answer["error"]["message"]
+        assert process.num_fds() <= descriptors + 2
+        assert process.memory_info().rss < memory + 50 * 2**20
 
 
 def test_private_urls_are_fetched_only_where_the_server_allows_it(server: LiveServer, sentence: Path) -> None:

@@ -295,3 +295,28 @@ def test_health_and_readiness(server: LiveServer) -> None:
     assert server.get("/healthz")[0] == 200
     assert server.get("/readyz") == (200, '{"status":"ready"}')
     assert server.get("/nowhere")[0] == 404
+
+
+def test_a_longer_pre_roll_in_mid_stream_costs_nobody_a_session(server: LiveServer, librivox: Path) -> None:
+    sentence = speech(next(librivox.glob("*0930.wav")))
+
+    async def change(talking: Conversation) -> str:
+        await talking.send_audio(np.zeros(5 * 16_000, np.int16))
+        await talking.say("configure", pre_roll_ms=2000)
+        await talking.send_audio(sentence)
+        await talking.say("stop")
+        assert await talking.hear_all() == 1000, talking.events[-3:]
+        return talking.text
+
+    async def keep(talking: Conversation) -> str:
+        await talking.send_paced(sentence)
+        await talking.say("stop")
+        assert await talking.hear_all() == 1000, talking.events[-3:]
+        return talking.text
+
+    async def side_by_side() -> list[str]:
+        changing = (talk(f"{server.url}?pre_roll_ms=0&first_partial_ms=100", change) for _ in range(4))
+        return await asyncio.gather(talk(server.url, keep), talk(server.url, keep), *changing)
+
+    said = words("he might even have been made amiable himself")
+    assert [words(text)[: len(said)] for text in run(side_by_side())] == 6 * [said]
