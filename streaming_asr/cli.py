@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import importlib.util
 import logging
 import os
 import sys
 import typing
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from streaming_asr import __version__
@@ -26,6 +28,7 @@ from streaming_asr.core.options import (
 )
 from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.recognizers.choose import RECOGNIZERS, recognizer_for
+from streaming_asr.voice.detectors import DETECTORS
 
 FAILED = 1
 INTERRUPTED = 130
@@ -71,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model_options(serve)
     _server_options(serve)
-    _add_options(serve, SessionOptions(), title="{} (defaults for sessions)")
+    _add_options(serve, SessionOptions(), title="{} (defaults for sessions)", choices={"vad": tuple(DETECTORS)})
     _log_options(serve)
 
     transcribe = commands.add_parser(
@@ -88,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _whisper_options(transcribe)
     # The files say how their audio is encoded, and nobody sees partials.
     recorded = SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS)
-    _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS)
+    _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices={"vad": tuple(DETECTORS)})
     _log_options(transcribe, default="warning")
 
     commands.add_parser("doctor", help="say what this machine can run, and what is missing", add_help=False)
@@ -150,7 +153,13 @@ def _server_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_options(
-    parser: argparse.ArgumentParser, defaults: Any, *, title: str = "{}", without: str = "", hidden: str = ""
+    parser: argparse.ArgumentParser,
+    defaults: Any,
+    *,
+    title: str = "{}",
+    without: str = "",
+    hidden: str = "",
+    choices: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> dict[str, argparse._ArgumentGroup]:
     """Add a flag for each option that a dataclass declares; returns the groups of flags by name.
 
@@ -159,6 +168,7 @@ def _add_options(
         title: of a group, with ``{}`` for its name.
         without: a group whose options get no flag.
         hidden: a group whose flags `--help` does not show.
+        choices: values of options that their declaration does not know.
     """
     groups: dict[str, argparse._ArgumentGroup] = {}
     types = typing.get_type_hints(type(defaults))
@@ -167,6 +177,7 @@ def _add_options(
             continue
         if declared.group not in groups:
             groups[declared.group] = parser.add_argument_group(title.format(declared.group))
+        declared = dataclasses.replace(declared, choices=choices.get(name, declared.choices))
         flag = declared.flag or f"--{name.replace('_', '-')}"
         arguments = _value_arguments(declared, types[name], getattr(defaults, name))
         action = groups[declared.group].add_argument(flag, dest=name, **arguments)

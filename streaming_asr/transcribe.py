@@ -18,6 +18,7 @@ from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media import UnreadableMedia, duration_s, read_audio
 from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.text.subtitles import written
+from streaming_asr.voice.detectors import make_detector
 
 
 async def transcribe_files(
@@ -88,6 +89,6 @@ class _Host:
         self.close = self._runner.close
 
     def open(self, options: SessionOptions, listener: Listener, broke: Broke) -> Session:
-        session = Session("file", options, self._can)
+        session = Session("file", options, self._can, make_detector)
         self._runner.add(session, listener, broke)
         return session

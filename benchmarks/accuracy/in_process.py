@@ -31,6 +31,7 @@ from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.runner import Broke, Listener, Runner
+from streaming_asr.voice.detectors import make_detector
 
 CHUNK_S = 0.05
 TRAILING_S = 1.0
@@ -81,7 +82,7 @@ class InProcess:
         try:
             self._session_options(None)
             await self._recognizer.start()
-            Session("check", self._session_options(None), self._recognizer.capabilities)
+            Session("check", self._session_options(None), self._recognizer.capabilities, make_detector)
         except (RecognizerUnavailable, OptionError) as error:
             raise SourceUnavailable(str(error)) from None
         except TypeError as error:
@@ -101,7 +102,8 @@ class InProcess:
             self._recognizer.release(job.utterance)
 
     async def stream(self, audio: Audio, language: str | None, told: Told) -> Hearing:
-        session = Session(f"clip {next(_numbers)}", self._session_options(language), self._recognizer.capabilities)
+        options, can = self._session_options(language), self._recognizer.capabilities
+        session = Session(f"clip {next(_numbers)}", options, can, make_detector)
         return await _Simulation(self._recognizer, session, self._decode_s).run(audio, told)
 
     def memory_bytes(self) -> int:
@@ -216,6 +218,6 @@ class _Host:
         self.remove = self._runner.remove
 
     def open(self, options: SessionOptions, listener: Listener, broke: Broke) -> Session:
-        session = Session(f"file {next(_numbers)}", options, self._can)
+        session = Session(f"file {next(_numbers)}", options, self._can, make_detector)
         self._runner.add(session, listener, broke)
         return session

@@ -32,6 +32,7 @@ from benchmarks.front_end.stages import Minute, Stages, measure_length, measure_
 from benchmarks.front_end.tables import crowding_table, minutes_table, stages_table, steps_table
 from benchmarks.front_end.trial import Farewell, Setting, Step, Trial
 from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.voice.detectors import DETECTORS
 
 SEARCH = (100, 250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2500, 3000, 4000, 5000)
 """Sessions, from few to more than hold."""
@@ -149,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--chunk-ms", type=int, default=100, choices=(20, 40, 50, 100, 200), help="audio in a message; 20 is telephony"
     )
-    parser.add_argument("--vad", default="cascade", choices=("cascade", "silero", "webrtc"))
+    parser.add_argument("--vad", default="cascade", choices=tuple(DETECTORS))
     parser.add_argument(
         "--sessions", type=_positive, nargs="+", metavar="N", help=f"numbers to measure; None: {SEARCH} while they hold"
     )

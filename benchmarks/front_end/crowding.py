@@ -12,6 +12,7 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import DecodeJob
 from streaming_asr.core.scheduler import Limits, Scheduler
 from streaming_asr.core.session import Session
+from streaming_asr.voice.detectors import make_detector
 
 SLOTS = 64
 DECODE_S = 0.1
@@ -43,7 +44,7 @@ def measure_crowding(material: Material, sessions: int, seconds: float = 4.0) ->
     options = SessionOptions(vad="webrtc", sample_rate=material.sample_rate)
     capabilities = NullRecognizer(SLOTS).capabilities
     scheduler = Scheduler(SLOTS, Limits(max_sessions=sessions, final_objective_s=600))
-    crowd = [Session(f"s{number}", options, capabilities) for number in range(sessions)]
+    crowd = [Session(f"s{number}", options, capabilities, make_detector) for number in range(sessions)]
     for session in crowd:
         scheduler.add(session, 0.0)
     running: list[tuple[float, int, Session, DecodeJob]] = []

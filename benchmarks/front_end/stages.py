@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.common.null_recognizer import NullRecognizer, null_hypothesis
 from benchmarks.front_end.material import Material
 from streaming_asr.core.audio import AudioDecoder
@@ -14,12 +17,13 @@ from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.scheduler import Limits, Scheduler
-from streaming_asr.core.session import Session, detector_for
+from streaming_asr.core.session import Session
+from streaming_asr.core.voice import Detection, VoiceDetector
 from streaming_asr.protocols.base import Audio as AudioCommand
 from streaming_asr.protocols.base import Request, Send
 from streaming_asr.protocols.native import NativeTranslator
-from streaming_asr.voice.detectors import Deciding, VoiceDetector
-from streaming_asr.voice.silero import Ask, Asking, network
+from streaming_asr.voice.detectors import make_detector
+from streaming_asr.voice.silero import SileroQuery, network
 
 
 @dataclass
@@ -87,17 +91,17 @@ class _TimedDetector:
     def __post_init__(self) -> None:
         self.frame_samples = self.inner.frame_samples
 
-    def deciding(self, frames: Audio) -> Deciding:
+    def detect(self, frames: Audio) -> Detection[NDArray[np.bool_]]:
         self.frames += len(frames)
-        asking = self.inner.deciding(frames)
+        detection = self.inner.detect(frames)
         began = time.thread_time()
         try:
-            ask = next(asking)
+            query = next(detection)
             while True:
                 self.cpu_s += time.thread_time() - began
-                answer = yield ask
+                answer = yield query
                 began = time.thread_time()
-                ask = asking.send(answer)
+                query = detection.send(answer)
         except StopIteration as end:
             self.cpu_s += time.thread_time() - began
             return end.value  # type: ignore[no-any-return]
@@ -122,7 +126,7 @@ class _Table:
         """Chunks of the material between one session's place in it and the next's."""
 
     def _detector(self, options: SessionOptions) -> VoiceDetector:
-        self.detectors.append(_TimedDetector(detector_for(options)))
+        self.detectors.append(_TimedDetector(make_detector(options)))
         return self.detectors[-1]
 
     def hear(self, position: int, now: float, work: Work) -> None:
@@ -163,20 +167,23 @@ class _Table:
         return events
 
 
-def _answered_together(asking: Sequence[Asking[list[Event]]], work: Work) -> tuple[list[list[Event]], float]:
+def _answered_together(asking: Sequence[Detection[list[Event]]], work: Work) -> tuple[list[list[Event]], float]:
     """What each returns, and the CPU seconds that Silero's network took."""
     results: list[list[Event]] = [[] for _ in asking]
     answers: list[list[float] | None] = [None] * len(asking)
     going = list(range(len(asking)))
     took = 0.0
     while going:
-        asks: list[tuple[int, Ask]] = []
+        asks: list[tuple[int, SileroQuery]] = []
         for number in going:
             answer = answers[number]
             try:
-                asks.append((number, next(asking[number]) if answer is None else asking[number].send(answer)))
+                query = asking[number].send(answer)
             except StopIteration as end:
                 results[number] = end.value
+                continue
+            assert isinstance(query, SileroQuery)
+            asks.append((number, query))
         going = [number for number, _ in asks]
         if not asks:
             break
@@ -241,7 +248,7 @@ def measure_stages(material: Material, options: SessionOptions, together: int = 
 
 def speech_share(material: Material, options: SessionOptions) -> float:
     """Share of the material during which an utterance is open."""
-    session = Session("share", options, NullRecognizer().capabilities)
+    session = Session("share", options, NullRecognizer().capabilities, make_detector)
     spoken = 0
     for chunk in material.chunks:
         session.receive(chunk, 0.0)

@@ -29,7 +29,8 @@ from benchmarks.common.speech import NoSpeech, add_speech_option, clips
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.segmenter import Boundary, Mark, Segmenter
-from streaming_asr.voice.detectors import CascadeDetector, SileroDetector, VoiceDetector, WebRtcDetector, decide
+from streaming_asr.core.voice import VoiceDetector, run_inline
+from streaming_asr.voice.detectors import CascadeDetector, SileroDetector, WebRtcDetector
 
 LOUD_DB = 20.0
 _SHORTEST_LOUD = 5
@@ -214,7 +215,7 @@ def _segment(detector: VoiceDetector, clip: Audio, options: SessionOptions) -> H
     for start in range(0, len(frames), step):
         chunk = frames[start : start + step]
         began = time.process_time()
-        voiced = decide(detector, chunk)
+        voiced = run_inline(detector.detect(chunk))
         cpu += time.process_time() - began
         decisions.append(voiced)
         levels = 10 * np.log10(np.maximum((chunk**2).mean(axis=1), 1e-12))

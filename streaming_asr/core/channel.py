@@ -35,8 +35,7 @@ from streaming_asr.core.recognizer import (
 from streaming_asr.core.segmenter import Boundary, Mark, Segmenter
 from streaming_asr.core.tape import AudioTape
 from streaming_asr.core.utterance import Utterance
-from streaming_asr.voice.detectors import VoiceDetector
-from streaming_asr.voice.silero import Asking
+from streaming_asr.core.voice import Detection, VoiceDetector
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ class Channel:
         self._segmenter.claim_from(self._tape.start)
         self._context.reconfigure(options, rolling=self._rolls(options))
 
-    def receiving(self, samples: Audio, now: float) -> Asking[list[Event]]:
+    def receiving(self, samples: Audio, now: float) -> Detection[list[Event]]:
         """Take the next samples, shape ``[n]``; returns the events."""
         self._tape.append(samples)
         frame = self._detector.frame_samples
@@ -136,7 +135,7 @@ class Channel:
             return []
         frames = self._tape.slice(start, start + count * frame).reshape(count, frame)
         energies = np.einsum("ij,ij->i", frames, frames) / frame
-        decisions = yield from self._detector.deciding(frames)
+        decisions = yield from self._detector.detect(frames)
         if self._abandoned:
             return []
         boundaries = self._segmenter.push(decisions, energies)

@@ -172,9 +172,8 @@ class SessionOptions:
         changeable=True,
     )
 
-    vad: str = option(
-        "cascade", "voice detector", group=UTTERANCES, choices=("cascade", "silero", "webrtc"), changeable=True
-    )
+    vad: str = option("cascade", "voice detector", group=UTTERANCES, changeable=True)
+    """A name that the sessions' `DetectorFactory` knows."""
     vad_threshold: float = option(
         0.5,
         "Silero's probability of speech from which a frame is voiced; `webrtc` does not use it",

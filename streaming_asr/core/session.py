@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,7 @@ from streaming_asr.core.channel import Channel, Demand, ms_of
 from streaming_asr.core.events import Done, EndReason, Event, Warning
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, Hypothesis
-from streaming_asr.voice.detectors import VoiceDetector, make_detector
-from streaming_asr.voice.silero import Asking, answered
+from streaming_asr.core.voice import Detection, DetectorFactory, run_inline
 
 LIVE_SLACK_S = 2.0
 """Audio that came this much faster than real time still counts as live: networks bunch it."""
@@ -24,11 +22,6 @@ class SessionStopped(Exception):
     """Audio or a command came after the stop."""
 
 
-def detector_for(options: SessionOptions) -> VoiceDetector:
-    """A fresh voice detector as the session asks."""
-    return make_detector(options.vad, threshold=options.vad_threshold)
-
-
 class Session:
     """State of one stream, whatever its protocol.
 
@@ -36,10 +29,10 @@ class Session:
         key: unique within the process.
         options: of this stream; refused when the recognizer can't do them.
         capabilities: of the recognizer.
-        detector: makes a fresh voice detector for each channel.
+        make_detector: makes the voice detector of each channel, and the next one if options change.
 
     Raises:
-        OptionError: the recognizer can't do what an option asks.
+        OptionError: the recognizer can't do what an option asks, or there is no such detector.
     """
 
     def __init__(
@@ -47,18 +40,18 @@ class Session:
         key: str,
         options: SessionOptions,
         capabilities: Capabilities,
-        detector: Callable[[SessionOptions], VoiceDetector] = detector_for,
+        make_detector: DetectorFactory,
     ) -> None:
         self.key = key
         self.recorded = False
         """Whether the audio is a recording: it never counts as live. Set before any audio comes."""
         self._capabilities = capabilities
-        self._make_detector = detector
+        self._make_detector = make_detector
         self.options = _fitted(options, capabilities)
         self._decoder = AudioDecoder(options)
         numbers = itertools.count(1)
         self._channels = [
-            Channel(f"{key}.{index}", index, self.options, capabilities, detector(options), lambda: next(numbers))
+            Channel(f"{key}.{index}", index, self.options, capabilities, make_detector(options), lambda: next(numbers))
             for index in range(self._decoder.tracks)
         ]
         self._samples = 0
@@ -118,11 +111,11 @@ class Session:
         Raises:
             SessionStopped: after `stop`.
         """
-        return answered(self.receiving(data, now))
+        return run_inline(self.receiving(data, now))
 
-    def receiving(self, data: bytes | memoryview, now: float) -> Asking[list[Event]]:
-        """As `receive`, but what the voice detector asks is left to the caller, who may answer many sessions at once.
-        Until it is answered, results of decodes may be given to the session, and nothing else.
+    def receiving(self, data: bytes | memoryview, now: float) -> Detection[list[Event]]:
+        """As `receive`, but the voice detector's queries are yielded to the caller, which may answer those of many
+        sessions at once. Until they are answered, results of decodes may be given to the session, and nothing else.
         """
         self._check_open()
         if self._began is None:
@@ -220,9 +213,9 @@ class Session:
             raise SessionStopped("the stream has been stopped; open a new session to send more audio")
 
     def _hear(self, tracks: NDArray[np.float32], now: float) -> list[Event]:
-        return answered(self._hearing(tracks, now))
+        return run_inline(self._hearing(tracks, now))
 
-    def _hearing(self, tracks: NDArray[np.float32], now: float) -> Asking[list[Event]]:
+    def _hearing(self, tracks: NDArray[np.float32], now: float) -> Detection[list[Event]]:
         self._samples += tracks.shape[1]
         events: list[Event] = []
         for channel, samples in zip(self._channels, tracks, strict=True):

@@ -14,14 +14,15 @@ from streaming_asr.core.events import Warning
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import Health, Recognizer, Supervised
 from streaming_asr.core.scheduler import Busy, Limits, Scheduler
-from streaming_asr.core.session import Session, detector_for
+from streaming_asr.core.session import Session
 from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
-from streaming_asr.server.live.fair_loop import Turns
-from streaming_asr.server.live.voice_batches import Ears
+from streaming_asr.server.live.fair_loop import FairLoop
+from streaming_asr.server.live.voice_batches import VoiceBatcher
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.voice.detectors import make_detector
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ class Service:
         self.failed = asyncio.Event()
         """Set when the recognizer has died for good: the server can only leave."""
         self._warn = warn
-        self.ears = Ears()
-        self.turns = Turns(self.metrics.turn_wait.observe)
+        self.voice = VoiceBatcher()
+        self.fair_loop = FairLoop(self.metrics.turn_wait.observe)
         self._health = Health.READY
         self._runner: Runner | None = None
         self._numbers = itertools.count(1)
@@ -83,12 +84,12 @@ class Service:
             RecognizerUnavailable: it can't run here.
             OptionError: a default for sessions can't be met here.
         """
-        detector_for(self.options.session)
+        make_detector(self.options.session)
         self._watch = asyncio.create_task(self.metrics.watch_loop(), name="watch the event loop")
         began = time.monotonic()
         await self.recognizer.start()
         can = self.recognizer.capabilities
-        Session("check", self.options.session, can)
+        Session("check", self.options.session, can, make_detector)
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
         self._runner = Runner(self.recognizer, Scheduler(can.concurrency, limits), self.metrics)
         self.metrics.ready.set(1)
@@ -123,7 +124,7 @@ class Service:
             raise Refused(Failure(FailureKind.NOT_READY, f"The recognizer is {self.status}; try again shortly."))
         key = f"{self._instance}-{next(self._numbers)}"
         try:
-            session = Session(key, options, self.recognizer.capabilities)
+            session = Session(key, options, self.recognizer.capabilities, make_detector)
             self._runner.add(session, listener, broke)
         except OptionError as error:
             raise Refused(Failure(FailureKind.BAD_OPTION, str(error))) from None

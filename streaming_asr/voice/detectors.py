@@ -1,20 +1,21 @@
 """Voice detectors: frames of 16 kHz audio -> voiced or not.
 
 Each detector is a deterministic function of the sample stream, however the stream is split into calls. Which one
-is the default, and why, is in docs/vad.md.
+is the default, and why, is in docs/vad.md; how to add one, in docs/extending/voice_detector.md.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
 
 import numpy as np
 import webrtcvad
 from numpy.typing import NDArray
 
+from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
-from streaming_asr.voice.silero import CONTEXT, FRAME, Ask, Asking, Memory, answered
+from streaming_asr.core.voice import Detection, DetectorFactory, VoiceDetector
+from streaming_asr.voice.silero import CONTEXT, FRAME, Memory, SileroQuery
 
 _SILERO_HYSTERESIS = 0.15
 """Once voiced, a frame stays voiced down to this much below the threshold."""
@@ -27,36 +28,6 @@ _SURE_FRAMES = 8
 _SURE_SHOWN = 4
 """Frames that it is then shown; its memory bridges the others."""
 _SURELY_VOICED, _SURELY_UNVOICED = 0.9, 0.01
-
-
-Deciding = Asking[NDArray[np.bool_]]
-"""Returns whether each frame is voiced."""
-
-
-class VoiceDetector(Protocol):
-    """Hears one channel; keeps what it must remember of the stream."""
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples of one decision."""
-
-    def deciding(self, frames: Audio) -> Deciding:
-        """Decide on the next frames, asking Silero.
-
-        Args:
-            frames: shape ``[k, frame_samples]``, finite. They must not change later.
-
-        Returns:
-            Shape ``[k]``.
-        """
-
-    def reset(self) -> None:
-        """Forget the stream."""
-
-
-def decide(detector: VoiceDetector, frames: Audio) -> NDArray[np.bool_]:
-    """As `VoiceDetector.deciding`, with Silero's answers at once."""
-    return answered(detector.deciding(frames))
 
 
 class WebRtcDetector:
@@ -80,12 +51,12 @@ class WebRtcDetector:
     def reset(self) -> None:
         self._vad = webrtcvad.Vad(self._mode)
 
-    def deciding(self, frames: Audio) -> Deciding:
+    def detect(self, frames: Audio) -> Detection[NDArray[np.bool_]]:
         yield from ()
         return np.array(self.passed(frames), bool)
 
     def passed(self, frames: Audio) -> list[bool]:
-        """What it decides, which asks nobody."""
+        """What it decides, which needs no network."""
         scaled = frames * np.float32(32767)
         # A resampler may overshoot; unclipped, the loudest samples would change their sign.
         np.minimum(scaled, 32767, out=scaled)
@@ -117,10 +88,10 @@ class SileroDetector:
         self._before = np.zeros(CONTEXT, np.float32)
         self._voiced = False
 
-    def deciding(self, frames: Audio) -> Deciding:
+    def detect(self, frames: Audio) -> Detection[NDArray[np.bool_]]:
         decisions = np.empty(len(frames), bool)
         if len(frames):
-            for index, probability in enumerate((yield Ask(self._before, frames, self._memory))):
+            for index, probability in enumerate((yield SileroQuery(self._before, frames, self._memory))):
                 decisions[index] = self._voiced = self._threshold.reached(probability, self._voiced)
             self._before = frames[-1, -CONTEXT:].copy()
         return decisions
@@ -157,7 +128,7 @@ class CascadeDetector:
         """Frames since Silero was last asked."""
         self._sure = self._voiced = False
 
-    def deciding(self, frames: Audio) -> Deciding:
+    def detect(self, frames: Audio) -> Detection[NDArray[np.bool_]]:
         decisions = np.zeros(len(frames), bool)
         gate = self._gate.passed(frames[:, :WEBRTC_FRAME])
         if gate and not any(gate):
@@ -176,36 +147,17 @@ class CascadeDetector:
             decisions[index] = self._voiced
         return decisions
 
-    def _ask(self) -> Asking[None]:
+    def _ask(self) -> Detection[None]:
         """Ask Silero about the latest frame."""
         if self._unseen > _WARM_UP_FRAMES:
             self._memory = Memory()
             self._voiced = False
         shown = min(self._unseen, _SURE_SHOWN if self._sure else _WARM_UP_FRAMES)
         before, *heard = list(self._latest)[-shown - 1 :]
-        probability = (yield Ask(before[-CONTEXT:], np.array(heard), self._memory))[-1]
+        probability = (yield SileroQuery(before[-CONTEXT:], np.array(heard), self._memory))[-1]
         self._voiced = self._threshold.reached(probability, self._voiced)
         self._sure = self._threshold.sure(probability)
         self._unseen = 0
-
-
-def make_detector(name: str, *, threshold: float = 0.5, mode: int = 3) -> VoiceDetector:
-    """A fresh detector: `cascade`, `silero` or `webrtc`.
-
-    Args:
-        threshold: probability of speech; has no part in `webrtc`.
-        mode: WebRTC's; has no part in `silero`.
-
-    Raises:
-        ValueError: there is no detector of that name, or an option is out of range.
-    """
-    if name == "cascade":
-        return CascadeDetector(threshold, mode)
-    if name == "silero":
-        return SileroDetector(threshold)
-    if name == "webrtc":
-        return WebRtcDetector(mode)
-    raise ValueError(f"there is no voice detector {name!r}; there are cascade, silero and webrtc")
 
 
 class _Threshold:
@@ -223,3 +175,26 @@ class _Threshold:
     def sure(self, probability: float) -> bool:
         """Whether the next frames hardly can be decided otherwise."""
         return probability < _SURELY_UNVOICED or probability >= max(self._on, _SURELY_VOICED)
+
+
+DETECTORS: dict[str, DetectorFactory] = {
+    "cascade": lambda options: CascadeDetector(options.vad_threshold),
+    "silero": lambda options: SileroDetector(options.vad_threshold),
+    "webrtc": lambda options: WebRtcDetector(),
+}
+"""The detectors by name, which is the option `vad`. The names stand nowhere else."""
+
+UNGATED = {"cascade": "silero"}
+"""Detectors whose gate passes over quiet speech -> what to use where the client itself says that there is speech."""
+
+
+def make_detector(options: SessionOptions) -> VoiceDetector:
+    """A fresh detector, as the options ask.
+
+    Raises:
+        OptionError: there is no detector of that name.
+    """
+    factory = DETECTORS.get(options.vad)
+    if factory is None:
+        raise OptionError("vad", f"{options.vad!r} is not one of {', '.join(DETECTORS)}")
+    return factory(options)

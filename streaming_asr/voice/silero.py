@@ -10,10 +10,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +44,8 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a detector wants to know: the probability of speech in each of the next frames of one channel."""
+class SileroQuery:
+    """Asks for the probability of speech in each of the next frames of one channel, a list of `k` numbers."""
 
     before: Audio
     """The end of the frame before them, shape ``[CONTEXT]``."""
@@ -55,25 +54,13 @@ class Ask:
     memory: Memory
     """Of the channel; the answer brings it up to date."""
 
-
-R = TypeVar("R")
-Asking = Generator[Ask, list[float], R]
-"""Something that asks, is sent the answers, and at last returns something."""
-
-
-def answered(asking: Asking[R]) -> R:
-    """What it returns, its asks answered one by one."""
-    try:
-        ask = next(asking)
-        while True:
-            ask = asking.send(network().answer([ask])[0])
-    except StopIteration as end:
-        result: R = end.value
-        return result
+    @property
+    def network(self) -> SileroNetwork:
+        return network()
 
 
-class Network:
-    """The network; it remembers nothing of what it hears. For one thread at a time.
+class SileroNetwork:
+    """The network; it keeps nothing of the audio, as each query brings its channel's memory. For one thread at a time.
 
     Args:
         weights: by name, as in the file.
@@ -97,20 +84,20 @@ class Network:
         self._output_bias = float(weights["output.bias"][0])
         self._rooms: dict[str, Numbers] = {}
 
-    def answer(self, asks: Sequence[Ask]) -> list[list[float]]:
-        """Probability of speech in each of the frames, ask by ask. Together they cost much less than one by one."""
+    def answer(self, queries: Sequence[SileroQuery]) -> list[list[float]]:
+        """Probability of speech in each of the frames, query by query. Together they cost much less than one by one."""
         # Those with more frames first, and all frames step by step: at each step of the recurrence, those that go on
         # are the first so many, and what is needed of them is side by side.
-        order = sorted(range(len(asks)), key=lambda number: -len(asks[number].frames))
-        ordered = [asks[number] for number in order]
+        order = sorted(range(len(queries)), key=lambda number: -len(queries[number].frames))
+        ordered = [queries[number] for number in order]
         steps = range(len(ordered[0].frames))
-        going = [sum(len(ask.frames) > step for ask in ordered) for step in steps]
+        going = [sum(len(query.frames) > step for query in ordered) for step in steps]
         starts = list(itertools.accumulate(going, initial=0))
         heard = self._heard(ordered, starts)
         gates = self._room("gates", len(heard), 4 * WIDTH)
         for first in range(0, len(heard), _AT_ONCE):
             self._weigh(heard[first : first + _AT_ONCE], gates[first : first + _AT_ONCE])
-        states = np.array([ask.memory.state for ask in ordered])
+        states = np.array([query.memory.state for query in ordered])
         hidden, cell = states[:, 0], states[:, 1]
         said = self._room("said", len(heard), WIDTH)
         for step in steps:
@@ -127,22 +114,22 @@ class Network:
             said[starts[step] : starts[step + 1]] = hidden_now
         logits = np.maximum(said, 0, out=said) @ self._output + self._output_bias
         probabilities = (np.tanh(logits * 0.5) * 0.5 + 0.5).tolist()
-        answers: list[list[float]] = [[]] * len(asks)
-        for place, (number, ask) in enumerate(zip(order, ordered, strict=True)):
-            ask.memory.state = states[place].copy()
-            answers[number] = [probabilities[start + place] for start in starts[: len(ask.frames)]]
+        answers: list[list[float]] = [[]] * len(queries)
+        for place, (number, query) in enumerate(zip(order, ordered, strict=True)):
+            query.memory.state = states[place].copy()
+            answers[number] = [probabilities[start + place] for start in starts[: len(query.frames)]]
         return answers
 
-    def _heard(self, asks: Sequence[Ask], starts: Sequence[int]) -> Numbers:
+    def _heard(self, queries: Sequence[SileroQuery], starts: Sequence[int]) -> Numbers:
         """All frames, each with the end of the one before it, shape ``[frames, CONTEXT + FRAME + CONTEXT]``.
 
         Args:
-            starts: of each step, where its frames begin; those of the asks are in the order of the asks.
+            starts: of each step, where its frames begin; those of the queries are in the order of the queries.
         """
         heard = self._room("heard", starts[-1], CONTEXT + FRAME + CONTEXT)
-        for place, ask in enumerate(asks):
-            heard[place, :CONTEXT] = ask.before
-            for start, frame in zip(starts, ask.frames, strict=False):
+        for place, query in enumerate(queries):
+            heard[place, :CONTEXT] = query.before
+            for start, frame in zip(starts, query.frames, strict=False):
                 heard[start + place, CONTEXT:-CONTEXT] = frame
         for before, start, end in zip(starts, starts[1:], starts[2:], strict=False):
             heard[start:end, :CONTEXT] = heard[before : before + end - start, FRAME : FRAME + CONTEXT]
@@ -237,9 +224,9 @@ def _fourier() -> tuple[Numbers, Numbers]:
 
 
 @functools.cache
-def network() -> Network:
+def network() -> SileroNetwork:
     """The network, shared by all of the process."""
     # So little work is not worth sharing out, and threads that wait for it would spin.
     threadpool_limits(1, user_api="blas")
     with np.load(_WEIGHTS) as weights:
-        return Network(dict(weights))
+        return SileroNetwork(dict(weights))

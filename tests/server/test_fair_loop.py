@@ -7,18 +7,18 @@ import time
 
 import pytest
 
-from streaming_asr.server.live.fair_loop import SHARE_S, Turns
+from streaming_asr.server.live.fair_loop import SHARE_S, FairLoop
 
 
-def test_who_came_first_is_served_first_and_the_longest_wait_is_told() -> None:
+def test_turns_run_in_the_order_asked_for_and_the_longest_wait_is_reported() -> None:
     waits: list[float] = []
     served: list[int] = []
 
     async def asking() -> None:
-        turns = Turns(waits.append)
+        fair_loop = FairLoop(waits.append)
         now = time.perf_counter()
         for number in range(5):
-            turns.ask(lambda number=number: served.append(number), now - (5 - number))  # type: ignore[misc]
+            fair_loop.ask(lambda number=number: served.append(number), now - (5 - number))  # type: ignore[misc]
         assert not served
         await asyncio.sleep(0)
 
@@ -27,19 +27,19 @@ def test_who_came_first_is_served_first_and_the_longest_wait_is_told() -> None:
     assert waits == [pytest.approx(5, abs=0.5)]
 
 
-def test_one_who_asks_again_waits_for_the_others() -> None:
+def test_a_connection_that_asks_again_waits_for_the_others() -> None:
     served: list[str] = []
 
     async def asking() -> None:
-        turns = Turns(lambda _: None)
+        fair_loop = FairLoop(lambda _: None)
 
         def busy() -> None:
             served.append("busy")
             if served.count("busy") < 3:
-                turns.ask(busy, time.perf_counter())
+                fair_loop.ask(busy, time.perf_counter())
 
-        turns.ask(busy, time.perf_counter())
-        turns.ask(lambda: served.append("other"), time.perf_counter())
+        fair_loop.ask(busy, time.perf_counter())
+        fair_loop.ask(lambda: served.append("other"), time.perf_counter())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -55,9 +55,9 @@ def test_the_event_loop_sees_to_other_things_between_many_turns() -> None:
         time.sleep(SHARE_S)
 
     async def asking() -> None:
-        turns = Turns(lambda _: None)
+        fair_loop = FairLoop(lambda _: None)
         for _ in range(3):
-            turns.ask(long, time.perf_counter())
+            fair_loop.ask(long, time.perf_counter())
         while order.count("turn") < 3:
             await asyncio.sleep(0)
             order.append("other")

@@ -29,6 +29,7 @@ from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.server.openai_http.fetch import FetchRefused, fetch, is_public
 from streaming_asr.server.openai_http.recordings import MAX_WAITING, ApiError, Turns
+from streaming_asr.voice.detectors import make_detector
 from tests.support.fakes import CAPABILITIES
 from tests.support.live_server import LiveServer
 from tests.support.wire import words
@@ -87,7 +88,7 @@ def test_a_recording_is_never_live_however_slowly_it_is_decoded() -> None:
 
     class FakeHost:
         def open(self, options: SessionOptions, listener: Any, broke: Any) -> Session:
-            opened.append(Session("k", options, CAPABILITIES))
+            opened.append(Session("k", options, CAPABILITIES, make_detector))
             return opened[0]
 
         def update(self, session: Session) -> None:

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from streaming_asr.server.live.fair_loop import Turns
+from streaming_asr.server.live.fair_loop import FairLoop
 from streaming_asr.server.live.websocket import DirectWebSocket, direct_socket
 from tests.support.wire import run
 
@@ -46,7 +46,7 @@ class Listener:
         self.socket = direct_socket(websocket)
         assert self.socket is not None
         await self.directly.wait()
-        self.socket.direct(self._take, Turns(lambda _: None))
+        self.socket.direct(self._take, FairLoop(lambda _: None))
         while (message := await websocket.receive())["type"] != "websocket.disconnect":
             text: str | None = message.get("text")
             self.received.append(text if text is not None else message["bytes"])

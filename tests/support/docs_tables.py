@@ -7,12 +7,14 @@ python -m tests.support.docs_tables --write  bring them up to date
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import typing
 from collections.abc import Callable
 from pathlib import Path
 
 from streaming_asr.core.options import Option, SessionOptions, options_of, plain
 from streaming_asr.server.options import LIMITS, RECORDINGS, ServerOptions
+from streaming_asr.voice.detectors import DETECTORS
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- options: begin -->", "<!-- options: end -->"
@@ -24,6 +26,8 @@ def session_table() -> list[str]:
     types = typing.get_type_hints(SessionOptions)
     for name, declared in options_of(SessionOptions).items():
         default = getattr(SessionOptions(), name)
+        if name == "vad":
+            declared = dataclasses.replace(declared, choices=tuple(DETECTORS))
         changeable = "yes" if declared.changeable else "no"
         rows.append((f"`{name}`", _shown(default), _values(declared, types[name]), changeable, declared.help))
     return _table(rows)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streaming_asr.core.events import Event, Final, Partial, SpeechEnded
 from streaming_asr.core.options import Encoding, SessionOptions
@@ -22,7 +23,7 @@ from streaming_asr.core.recognizer import (
 )
 from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
-from streaming_asr.voice.detectors import Deciding
+from streaming_asr.core.voice import Detection
 
 FRAME = 320
 """Samples of the fake detector's decisions, 20 ms."""
@@ -39,7 +40,7 @@ class FakeDetector:
 
     frame_samples = FRAME
 
-    def deciding(self, frames: Audio) -> Deciding:
+    def detect(self, frames: Audio) -> Detection[NDArray[np.bool_]]:
         yield from ()
         return np.abs(frames).max(axis=1, initial=0) > 0.1
 

@@ -15,6 +15,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, DecodeFailed, DecodeJob, 
 from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.engine.runner import Runner
+from streaming_asr.voice.detectors import make_detector
 from tests.support.fakes import check_invariants
 from tests.vllm.engine import LiveEngine, speech, until
 
@@ -45,7 +46,7 @@ def test_finals_are_behind_no_more_than_the_partials_already_running(engine: Liv
         audio = speech(librivox, 24)[number * SAMPLE_RATE * 2 :][: SAMPLE_RATE * 4]
         audio = np.concatenate([audio, np.zeros(SAMPLE_RATE, np.float32)])
         options = SessionOptions(encoding=Encoding.F32LE, language="en")
-        session = Session(f"s{number}", options, engine.recognizer.capabilities)
+        session = Session(f"s{number}", options, engine.recognizer.capabilities, make_detector)
         events = told.setdefault(session.key, [])
         runner.add(session, events.extend, pytest.fail)
         await asyncio.sleep(number * 0.15)

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from streaming_asr.core.options import Encoding, SessionOptions
+from streaming_asr.voice.detectors import UNGATED
 
 DEFAULT_RATE = 24_000
 """Hz, of PCM whose format names no rate."""
@@ -247,8 +248,9 @@ def turn_options(given: TurnDetection | None, defaults: SessionOptions) -> dict[
         "endpoint_ms": defaults.endpoint_ms or 500,
     }
     if given is None:
-        # Who commits says that there is speech: Silero alone hears what the cascade's gate is too deaf for.
-        return {**options, "vad": _keenest(defaults.vad), "endpoint_ms": COMMIT_ENDPOINT_MS}
+        # A client that commits says that there is speech: a gate would pass over what is quiet.
+        ungated = UNGATED.get(defaults.vad, defaults.vad)
+        return {**options, "vad": ungated, "endpoint_ms": COMMIT_ENDPOINT_MS}
     if given.type == "semantic_vad":
         return {**options, "endpoint_ms": EAGER_ENDPOINTS[given.eagerness or "auto"]}
     if given.threshold is not UNSET and given.threshold is not None:
@@ -263,7 +265,3 @@ def turn_options(given: TurnDetection | None, defaults: SessionOptions) -> dict[
 def language_code(name: str) -> str | None:
     """`en` of `en-US` or `EN`; None of nothing."""
     return name.strip().lower().replace("_", "-").partition("-")[0] or None
-
-
-def _keenest(vad: str) -> str:
-    return "silero" if vad == "cascade" else vad

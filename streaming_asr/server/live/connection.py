@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from streaming_asr.core.events import Done, Event, Final, Warning
 from streaming_asr.core.options import OptionError
 from streaming_asr.core.session import Session, SessionStopped
+from streaming_asr.core.voice import Detection
 from streaming_asr.protocols.base import (
     Audio,
     Clear,
@@ -32,7 +33,6 @@ from streaming_asr.server.live.outbox import Outbox, SlowReader
 from streaming_asr.server.live.websocket import direct_socket
 from streaming_asr.server.metrics import SessionClock
 from streaming_asr.server.service import Refused, Service
-from streaming_asr.voice.silero import Asking
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Connection:
         """Messages that wait; the socket is not read while there are any."""
         self._todo: deque[Command] = deque()
         """What the message before them asks, and is not done."""
-        self._asking: Asking[list[Event]] | None = None
+        self._asking: Detection[list[Event]] | None = None
         """The session, while it waits for what the voice detector asked."""
         self._full = False
         """Whether audio waits for decodes to free what is held."""
@@ -151,7 +151,7 @@ class Connection:
     async def _read(self) -> None:
         """Take messages until the client is gone; those that the socket gives directly do not come through here."""
         if self._socket is not None:
-            self._socket.direct(self._take, self._service.turns)
+            self._socket.direct(self._take, self._service.fair_loop)
         self._todo.extend(self._translator.connected())
         self._go_on()
         while True:
@@ -341,7 +341,7 @@ class Connection:
         if session is None or asking is None:
             return
         try:
-            ask = asking.send(answer)  # type: ignore[arg-type]
+            query = asking.send(answer)
         except StopIteration as end:
             self._asking = None
             self._heard(session, end.value)
@@ -349,7 +349,11 @@ class Connection:
             self._asking = None
             self._stopped(error)
         else:
-            self._service.ears.ask(ask, self._go_on)
+            self._service.voice.ask(query, self._go_on, self._voice_failed)
+
+    def _voice_failed(self) -> None:
+        if self._asking is not None:
+            self._fail(Failure(FailureKind.INTERNAL, "The server failed; its log says more."))
 
     def _heard(self, session: Session, events: list[Event]) -> None:
         if session.audio_ms - self._metered_ms >= METERED_MS:

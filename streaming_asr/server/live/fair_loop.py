@@ -1,7 +1,7 @@
-"""The connections take turns at what has come for them, and between turns the event loop sees to everything else.
+"""The connections take turns at what they received, and between turns the event loop serves everything else.
 
-Who waits for a turn meanwhile gathers more, and does it all in one: a second of audio costs the less, the busier the
-server is.
+While a connection waits for its turn it receives more, and handles all of it in one turn: the busier the server, the
+less a second of audio costs.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from collections import deque
 from collections.abc import Callable
 
 SHARE_S = 0.005
-"""How long turns may keep the event loop before it sees to sockets and timers."""
+"""How long turns may keep the event loop before it serves sockets and timers."""
 
 Turn = Callable[[], None]
-"""Must not raise."""
 
 
-class Turns:
-    """Lives on one event loop. First come, first served.
+class FairLoop:
+    """Runs turns on one event loop, first come, first served.
 
     Args:
-        waited: is told now and then how long a turn was waited for, seconds.
+        waited: is called now and then with how long a turn was waited for, seconds.
     """
 
     def __init__(self, waited: Callable[[float], None]) -> None:
@@ -30,10 +29,10 @@ class Turns:
         self._waiting: deque[tuple[Turn, float]] = deque()
 
     def ask(self, turn: Turn, since: float) -> None:
-        """Have a turn, soon. Who already waits for one should not ask again.
+        """Have a turn, soon. A connection that already waits for one should not ask again.
 
         Args:
-            since: of `time.perf_counter`; when what it is for may have come.
+            since: of `time.perf_counter`; when what the turn is for may have been received.
         """
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._serve)

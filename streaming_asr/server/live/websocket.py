@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
-from streaming_asr.server.live.fair_loop import Turns
+from streaming_asr.server.live.fair_loop import FairLoop
 
 Taker = Callable[[Sequence[str | bytes]], bool]
 """Takes messages; returns whether more may come now. If not, `DirectWebSocket.resume` must be called later."""
@@ -25,15 +25,15 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     """As uvicorn's, until somebody calls `direct`."""
 
     _taker: Taker | None = None
-    _turns: Turns
+    _fair_loop: FairLoop
 
     async def run_asgi(self) -> None:
         self.scope["state"][_KEY] = self
         await super().run_asgi()
 
-    def direct(self, taker: Taker, turns: Turns) -> None:
+    def direct(self, taker: Taker, fair_loop: FairLoop) -> None:
         """Have a function take the messages from now on. Those that came before, and the end, are still `receive`d."""
-        self._taker, self._turns = taker, turns
+        self._taker, self._fair_loop = taker, fair_loop
         self._unread: list[bytes] = []
         self._since: float | None = None
         """From when on data may lie in a socket that is not read; of `time.perf_counter`."""
@@ -67,7 +67,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             # Its turn has not come yet: what comes from here on is read all at once, after it.
             self._pause()
         else:
-            self._turns.ask(self._take_turn, self._since or time.perf_counter())
+            self._fair_loop.ask(self._take_turn, self._since or time.perf_counter())
             self._since = None
         self._unread.append(data)
 
