@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 import pytest
@@ -64,3 +65,25 @@ def test_the_event_loop_sees_to_other_things_between_many_turns() -> None:
 
     asyncio.run(asking())
     assert order[:5] == ["turn", "other", "turn", "other", "turn"]
+
+
+def test_a_turn_that_raises_is_logged_and_the_others_run(caplog: pytest.LogCaptureFixture) -> None:
+    served: list[int] = []
+
+    def broken() -> None:
+        raise KeyError("a fault of one connection")
+
+    async def asking() -> None:
+        fair_loop = FairLoop(lambda _: None)
+        fair_loop.ask(lambda: served.append(1), time.perf_counter())
+        fair_loop.ask(broken, time.perf_counter())
+        fair_loop.ask(lambda: served.append(2), time.perf_counter())
+        await asyncio.sleep(0)
+        fair_loop.ask(lambda: served.append(3), time.perf_counter())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(asking())
+    assert served == [1, 2, 3]
+    assert len(caplog.records) == 1

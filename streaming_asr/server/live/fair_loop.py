@@ -7,9 +7,12 @@ less a second of audio costs.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
 
 SHARE_S = 0.005
 """How long turns may keep the event loop before it serves sockets and timers."""
@@ -18,7 +21,7 @@ Turn = Callable[[], None]
 
 
 class FairLoop:
-    """Runs turns on one event loop, first come, first served.
+    """Runs turns on one event loop, first come, first served. A turn that raises is logged, and the next one runs.
 
     Args:
         waited: is called now and then with how long a turn was waited for, seconds.
@@ -44,6 +47,9 @@ class FairLoop:
         until = now + SHARE_S
         while self._waiting and time.perf_counter() < until:
             turn, _ = self._waiting.popleft()
-            turn()
+            try:
+                turn()
+            except Exception:
+                logger.exception("A connection's turn failed")
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._serve)
