@@ -1,8 +1,12 @@
-"""Text messages that are JSON objects told apart by their `type`: reading them, and saying what is wrong with one."""
+"""Text messages that are JSON objects distinguished by their `type`: reading them, and describing what is wrong.
+
+Whatever a client sends, the only exception is `BadMessage`: also for what msgspec does not take, such as deep nesting.
+"""
 
 from __future__ import annotations
 
 import re
+import reprlib
 import typing
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +15,7 @@ import msgspec
 from streaming_asr.protocols.failures import FailureKind
 
 M = TypeVar("M")
+T = TypeVar("T")
 
 
 class BadMessage(ValueError):
@@ -37,7 +42,10 @@ class Envelope(msgspec.Struct):
 
 
 _ENVELOPES = msgspec.json.Decoder(Envelope)
-_PATH = re.compile(r" - at `\$\.?(.*)`$")
+_FIELDS = msgspec.json.Decoder(dict[str, Any])
+_UNNAMED = " - at `$[...]`"
+_PATH = re.compile(r" - at `\$\.?(?!\[\.\.\.\]`$)(.*)`$")
+"""The path of a field in msgspec's errors; it does not name the fields of a `dict`."""
 
 
 class Reader(Generic[M]):
@@ -51,40 +59,49 @@ class Reader(Generic[M]):
         self._decoder: msgspec.json.Decoder[M] = msgspec.json.Decoder(union)
         self._types = [str(kind.__struct_config__.tag) for kind in typing.get_args(union)]
 
-    def read(self, message: str | bytes) -> M:
+    def read(self, message: str) -> M:
         """A client's message.
 
         Raises:
-            BadMessage: it is binary, no JSON, of no known type, or a field is wrong.
+            BadMessage: it is not JSON, of no known type, or a field is wrong.
         """
-        if isinstance(message, bytes):
-            told = "Messages must be text, with audio as base64 in `input_audio_buffer.append`; this one is binary."
-            raise BadMessage(FailureKind.INVALID_MESSAGE, told)
+        return self._decoded(self._decoder, message)
+
+    def fields(self, message: str) -> dict[str, Any]:
+        """All fields of a client's message, those that its type does not name included.
+
+        Raises:
+            BadMessage: it is not a JSON object, or a number is out of range.
+        """
+        return self._decoded(_FIELDS, message)
+
+    def _decoded(self, decoder: msgspec.json.Decoder[T], message: str) -> T:
         try:
-            return self._decoder.decode(message)
+            return decoder.decode(message)
         except msgspec.ValidationError as error:
             raise self._wrong(str(error), message) from None
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise _no_json(error) from None
+            raise _not_json(error) from None
 
     def _wrong(self, error: str, message: str) -> BadMessage:
         try:
             envelope = _ENVELOPES.decode(message)
         except msgspec.ValidationError:
-            return BadMessage(FailureKind.INVALID_MESSAGE, "Messages must be JSON objects with a `type`.")
+            told = f"Messages must be JSON objects with a `type`: {', '.join(self._types)}."
+            return BadMessage(FailureKind.INVALID_MESSAGE, told)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as worse:
-            return _no_json(worse)
+            return _not_json(worse)
         event_id = envelope.event_id if isinstance(envelope.event_id, str) else None
         if envelope.type not in self._types:
-            told = f"There is no message type {envelope.type!r} here; there are {', '.join(self._types)}."
+            told = f"There is no message type {reprlib.repr(envelope.type)} here; there are {', '.join(self._types)}."
             return BadMessage(FailureKind.UNKNOWN_TYPE, told, param="type", event_id=event_id)
         path = _PATH.search(error)
         if path is None:
-            return BadMessage(FailureKind.INVALID_VALUE, f"{error}.", event_id=event_id)
+            return BadMessage(FailureKind.INVALID_VALUE, f"{error.removesuffix(_UNNAMED)}.", event_id=event_id)
         kind = FailureKind.INVALID_AUDIO if "base64" in error else FailureKind.INVALID_VALUE
         told = f"{error[: path.start()]}, in `{path.group(1)}`."
         return BadMessage(kind, told, param=path.group(1), event_id=event_id)
 
 
-def _no_json(error: Exception) -> BadMessage:
+def _not_json(error: Exception) -> BadMessage:
     return BadMessage(FailureKind.INVALID_JSON, f"Messages must be JSON objects; this one is not: {error}.")

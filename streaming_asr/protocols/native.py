@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from streaming_asr.protocols.base import (
     Stop,
 )
 from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.protocols.json_messages import BadMessage, Reader
 
 # What the client sends, besides audio as binary messages.
 
@@ -164,8 +166,9 @@ Message = (
 )
 
 _HINTS = typing.get_type_hints(SessionOptions)
-_CONTROLS = msgspec.json.Decoder(Control)
-_KINDS = "start, configure, finalize, stop, ping"
+_READER: Reader[Control] = Reader(Control)
+_LONGEST_NAME = 100
+"""Characters of an unknown option's name that are looked at for a similar one."""
 
 
 def parse_options(given: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
@@ -181,13 +184,13 @@ def parse_options(given: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
     parsed = {}
     for name, value in given.items():
         if name not in _HINTS:
-            near = difflib.get_close_matches(name, _HINTS, n=1)
+            near = difflib.get_close_matches(name[:_LONGEST_NAME], _HINTS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(sorted(_HINTS))}"
             raise OptionError(name, f"no such option; {hint}")
         try:
             parsed[name] = msgspec.convert(value, _HINTS[name], strict=strict)
         except msgspec.ValidationError as error:
-            raise OptionError(name, f"{value!r} will not do: {error}") from None
+            raise OptionError(name, f"{reprlib.repr(value)} will not do: {error}") from None
     return parsed
 
 
@@ -216,34 +219,36 @@ class NativeTranslator:
 
     def received(self, message: str | bytes) -> list[Command]:
         if self._stopped:
-            return _error("stopped", "The stream has been stopped; open a new connection to send more.")
+            told = "The stream has been stopped; open a new connection to send more."
+            return self.failed(Failure(FailureKind.STOPPED, told))
         if isinstance(message, bytes):
             self._heard_audio = True
             return [Audio(message)]
         try:
-            control = _CONTROLS.decode(message)
-        except msgspec.ValidationError as error:
-            return _error("bad_message", f"{error}. The message types are {_KINDS}.")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _error("bad_json", f"Text messages must be JSON objects; this one is not: {error}.")
-        return self._control(control, message)
+            return self._control(_READER.read(message), message)
+        except BadMessage as bad:
+            kind = FailureKind.BAD_JSON if bad.kind is FailureKind.INVALID_JSON else FailureKind.BAD_MESSAGE
+            return self.failed(Failure(kind, bad.message))
 
     def _control(self, control: Control, message: str) -> list[Command]:
-        if isinstance(control, Start):
-            if self._heard_audio:
-                return _error("late_start", "`start` must come before any audio; use `configure` in mid-stream.")
-            return self._open(_options_in(message), strict=True)
-        if isinstance(control, SetOptions):
-            try:
-                return [Configure(parse_options(_options_in(message), strict=True))]
-            except OptionError as error:
-                return _error("bad_option", str(error))
-        if isinstance(control, Ping):
-            return [_send(Pong(control.id))]
-        if isinstance(control, FinalizeNow):
-            return [Finalize()]
-        self._stopped = True
-        return [Stop()]
+        match control:
+            case Start():
+                if self._heard_audio:
+                    told = "`start` must come before any audio; use `configure` in mid-stream."
+                    return self.failed(Failure(FailureKind.LATE_START, told))
+                return self._open(_options_in(message), strict=True)
+            case SetOptions():
+                try:
+                    return [Configure(parse_options(_options_in(message), strict=True))]
+                except OptionError as error:
+                    return self.failed(Failure(FailureKind.BAD_OPTION, str(error), goes_on=True))
+            case Ping(id):
+                return [_send(Pong(id))]
+            case FinalizeNow():
+                return [Finalize()]
+            case StopNow():
+                self._stopped = True
+                return [Stop()]
 
     def _open(self, given: Mapping[str, Any], *, strict: bool) -> list[Command]:
         try:
@@ -267,10 +272,8 @@ class NativeTranslator:
         return commands
 
     def failed(self, failure: Failure) -> list[Command]:
-        commands = _error(failure.code, failure.message, fatal=failure.close is not None)
-        if failure.close is not None:
-            commands.append(Close(failure.close, failure.code))
-        return commands
+        error = _send(Error(failure.code, failure.message, fatal=failure.close is not None))
+        return [error] if failure.close is None else [error, Close(failure.close, failure.code)]
 
 
 def _told(event: Event) -> Send:
@@ -312,14 +315,8 @@ def _send(message: Message, replaces: int | None = None) -> Send:
     return Send(msgspec.json.encode(message).decode(), replaces)
 
 
-def _error(code: str, message: str, *, fatal: bool = False) -> list[Command]:
-    return [_send(Error(code, message, fatal))]
-
-
 def _options_in(message: str) -> dict[str, Any]:
-    given: dict[str, Any] = msgspec.json.decode(message)
-    del given["type"]
-    return given
+    return {name: value for name, value in _READER.fields(message).items() if name != "type"}
 
 
 def _shown(options: SessionOptions) -> dict[str, Any]:

@@ -110,7 +110,8 @@ class DeepgramTranslator:
         try:
             told = wire.READER.read(message)
         except BadMessage as bad:
-            return [_send(wire.Error("SchemaError", bad.message, message[:1000]))]
+            shown = message[:1000].encode(errors="replace").decode()
+            return [_send(wire.Error("SchemaError", bad.message, shown))]
         if isinstance(told, wire.FinalizeNow):
             self._answered.clear()
             return [Finalize()]

@@ -174,7 +174,7 @@ class DashScopeTranslator:
 
     def received(self, message: str | bytes) -> list[Command]:
         try:
-            told = _READER.read(message)
+            told = _READER.read(openai.text_of(message))
         except BadMessage as bad:
             return [_send(self._teller.bad_message(bad))]
         if isinstance(told, openai.Append):

@@ -50,6 +50,19 @@ ClientMessage = SessionUpdate | TranscriptionSessionUpdate | Append | Commit | C
 
 READER: Reader[ClientMessage] = Reader(ClientMessage)
 
+
+def text_of(message: str | bytes) -> str:
+    """A client's message as text.
+
+    Raises:
+        BadMessage: it is binary.
+    """
+    if isinstance(message, str):
+        return message
+    told = "Messages must be text, with audio as base64 in `input_audio_buffer.append`; this one is binary."
+    raise BadMessage(FailureKind.INVALID_MESSAGE, told)
+
+
 # What the server sends.
 
 

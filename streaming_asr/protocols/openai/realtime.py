@@ -77,7 +77,7 @@ class OpenAITranslator:
 
     def received(self, message: str | bytes) -> list[Command]:
         try:
-            told = wire.READER.read(message)
+            told = wire.READER.read(wire.text_of(message))
         except BadMessage as bad:
             return [_send(self._teller.bad_message(bad))]
         if isinstance(told, wire.Append):

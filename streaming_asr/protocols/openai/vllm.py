@@ -14,6 +14,7 @@ from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.openai import items
 from streaming_asr.protocols.openai.items import Items
+from streaming_asr.protocols.openai.messages import text_of
 from streaming_asr.protocols.openai.session import Format, Transcription, format_options, transcription_options
 
 RATE = 16_000
@@ -96,7 +97,7 @@ class VllmTranslator:
 
     def received(self, message: str | bytes) -> list[Command]:
         try:
-            told = _READER.read(message)
+            told = _READER.read(text_of(message))
         except BadMessage as bad:
             return [_send(Error(bad.message, bad.kind.code))]
         if isinstance(told, Append):
