@@ -16,6 +16,7 @@ from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media import UnreadableMedia, duration_s, read_audio
+from streaming_asr.engine.process import limit_blas_threads
 from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.text.subtitles import written
 from streaming_asr.voice.detectors import make_detector
@@ -37,6 +38,7 @@ async def transcribe_files(
         RecognizerUnavailable: it can't run here.
         OptionError: an option can't be met.
     """
+    limit_blas_threads()
     status = 0
     finals: list[Final] = []
     if style in ("srt", "vtt"):
@@ -88,7 +90,7 @@ class _Host:
         self.remove = self._runner.remove
         self.close = self._runner.close
 
-    def open(self, options: SessionOptions, listener: Listener, broke: Broke) -> Session:
-        session = Session("file", options, self._can, make_detector)
+    def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool) -> Session:
+        session = Session("file", options, self._can, make_detector, recorded=recorded)
         self._runner.add(session, listener, broke)
         return session

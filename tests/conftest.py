@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from streaming_asr.engine.process import limit_blas_threads
 from tests.sdks.clips import KEY, Clips
 from tests.support.live_server import LiveServer
 
 HERE = Path(__file__).parent
+
+# As the commands do.
+limit_blas_threads()
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,7 @@ from benchmarks.accuracy.working import finished
 from benchmarks.common.interruption import INTERRUPTED
 from benchmarks.common.setting import setting
 from benchmarks.common.speech import Clip, NoSpeech
+from streaming_asr.engine.process import limit_blas_threads
 
 COMMANDS = ("compare", "hallucination", "long", "guide")
 FAILED = 1
@@ -50,6 +51,7 @@ FAILED = 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    limit_blas_threads()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments = ["compare", *arguments]

@@ -217,7 +217,7 @@ class _Host:
         self.update = self._runner.update
         self.remove = self._runner.remove
 
-    def open(self, options: SessionOptions, listener: Listener, broke: Broke) -> Session:
-        session = Session(f"file {next(_numbers)}", options, self._can, make_detector)
+    def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool) -> Session:
+        session = Session(f"file {next(_numbers)}", options, self._can, make_detector, recorded=recorded)
         self._runner.add(session, listener, broke)
         return session

@@ -32,6 +32,7 @@ from benchmarks.front_end.stages import Minute, Stages, measure_length, measure_
 from benchmarks.front_end.tables import crowding_table, minutes_table, stages_table, steps_table
 from benchmarks.front_end.trial import Farewell, Setting, Step, Trial
 from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.engine.process import limit_blas_threads
 from streaming_asr.voice.detectors import DETECTORS
 
 SEARCH = (100, 250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2500, 3000, 4000, 5000)
@@ -58,6 +59,7 @@ class Results:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    limit_blas_threads()
     parser = _parser()
     options = parser.parse_args(argv)
     heed_sigterm()

@@ -30,6 +30,7 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.segmenter import Boundary, Mark, Segmenter
 from streaming_asr.core.voice import VoiceDetector, run_inline
+from streaming_asr.engine.process import limit_blas_threads
 from streaming_asr.voice.detectors import CascadeDetector, SileroDetector, WebRtcDetector
 
 LOUD_DB = 20.0
@@ -298,6 +299,7 @@ def as_table(rows: Sequence[Row], title: str) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    limit_blas_threads()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.vad", description=__doc__.splitlines()[0])
     add_speech_option(parser)
     parser.add_argument("--sets", nargs="+", default=["librispeech", "ljspeech", "telephone_8k"], metavar="SET")

@@ -30,6 +30,7 @@ class Session:
         options: of this stream; refused when the recognizer can't do them.
         capabilities: of the recognizer.
         make_detector: makes the voice detector of each channel, and the next one if options change.
+        recorded: whether the audio is a recording, which never counts as live.
 
     Raises:
         OptionError: the recognizer can't do what an option asks, or there is no such detector.
@@ -41,10 +42,11 @@ class Session:
         options: SessionOptions,
         capabilities: Capabilities,
         make_detector: DetectorFactory,
+        *,
+        recorded: bool = False,
     ) -> None:
         self.key = key
-        self.recorded = False
-        """Whether the audio is a recording: it never counts as live. Set before any audio comes."""
+        self._recorded = recorded
         self._capabilities = capabilities
         self._make_detector = make_detector
         self.options = _fitted(options, capabilities)
@@ -77,7 +79,7 @@ class Session:
 
     def live(self, now: float) -> bool:
         """Whether the audio comes as it is spoken, rather than faster, as from a file."""
-        if self.recorded:
+        if self._recorded:
             return False
         return self._began is None or self._samples / SAMPLE_RATE - (now - self._began) <= LIVE_SLACK_S
 

@@ -20,7 +20,7 @@ HELD_S = 120.0
 class Host(Protocol):
     """Where sessions live: the server's service, or one of a command's own."""
 
-    def open(self, options: SessionOptions, listener: Listener, broke: Broke) -> Session: ...
+    def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool) -> Session: ...
 
     def update(self, session: Session) -> None: ...
 
@@ -50,8 +50,7 @@ async def stream_file(host: Host, audio: Iterator[Audio], options: SessionOption
             raise event
         return event
 
-    session = host.open(options, told, inbox.put_nowait)
-    session.recorded = True
+    session = host.open(options, told, inbox.put_nowait, recorded=True)
     bound = max(HELD_S, session.options.max_utterance_s + 30)
     try:
         for piece in audio:

@@ -12,10 +12,12 @@ from types import FrameType
 import uvicorn
 
 from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
+from streaming_asr.engine.process import limit_blas_threads, tune_garbage_collection
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
 from streaming_asr.server.live.websocket import DirectWebSocket
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         RecognizerUnavailable: the recognizer can't run here.
         OptionError: an option can't be met here.
     """
+    limit_blas_threads()
     tls = options.tls()
     bound = _bind(options)
     application = Application(recognizer, options)
@@ -77,7 +80,7 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     logger.info("Listening on %s", _address(bound, tls))
     draining = asyncio.create_task(_drain_on_signal(signalled, application, server), name="drain on a signal")
     failing = asyncio.create_task(_leave_when_failed(application, signalled), name="leave when the recognizer fails")
-    loading = asyncio.create_task(service.start(), name="load the recognizer")
+    loading = asyncio.create_task(_load(service), name="load the recognizer")
     try:
         await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
         if loading.done() and not loading.cancelled():
@@ -94,6 +97,11 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         raise RecognizerUnavailable("the recognizer died too often; the log says why")
 
 
+async def _load(service: Service) -> None:
+    await service.start()
+    tune_garbage_collection()
+
+
 async def _leave_when_failed(application: Application, signalled: asyncio.Event) -> None:
     await application.service.failed.wait()
     application.end_all(
@@ -104,8 +112,7 @@ async def _leave_when_failed(application: Application, signalled: asyncio.Event)
 
 async def _drain_on_signal(signalled: asyncio.Event, application: Application, server: uvicorn.Server) -> None:
     await signalled.wait()
-    application.service.draining = True
-    application.service.metrics.ready.set(0)
+    application.service.drain()
     limit = application.service.options.drain_timeout_s
     if application.connections:
         logger.info("Stopping: %d sessions get up to %g s to finish", len(application.connections), limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import logging
 import secrets
@@ -25,11 +24,6 @@ from streaming_asr.server.options import ServerOptions
 from streaming_asr.voice.detectors import make_detector
 
 logger = logging.getLogger(__name__)
-
-
-YOUNG_OBJECTS = 20_000
-"""New objects after which Python looks for garbage in cycles: by default 700, a few chunks of audio, and hardly any of
-what comes and goes with them is in one."""
 
 
 class Refused(Exception):
@@ -54,13 +48,13 @@ class Service:
         self.recognizer = recognizer
         self.options = options
         self.metrics = Metrics()
-        self.draining = False
         self.failed = asyncio.Event()
         """Set when the recognizer has died for good: the server can only leave."""
         self._warn = warn
         self.voice = VoiceBatcher()
         self.fair_loop = FairLoop(self.metrics.turn_wait.observe)
         self._health = Health.READY
+        self._draining = False
         self._runner: Runner | None = None
         self._numbers = itertools.count(1)
         self._instance = secrets.token_hex(3)
@@ -68,12 +62,12 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        return self._runner is not None and self._health is Health.READY and not self.draining
+        return self._runner is not None and self._health is Health.READY and not self._draining
 
     @property
     def status(self) -> str:
         """`ready`, or why not: `loading`, `recovering`, `failed`, `draining`."""
-        if self.draining:
+        if self._draining:
             return "draining"
         return self._health.value if self._runner is not None else "loading"
 
@@ -96,10 +90,6 @@ class Service:
         if isinstance(self.recognizer, Supervised):
             self.recognizer.subscribe(self._health_changed)
             self.metrics.watch_engine(self.recognizer.gauges)
-        # What has been loaded stays: looking through it for garbage would only stop the event loop.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS)
         took = time.monotonic() - began
         logger.info("Ready: %s with %s on %s (loaded in %.1f s)", can.name, can.model, can.device, took)
 
@@ -109,22 +99,28 @@ class Service:
         served = self.recognizer.capabilities.model if self._runner is not None else None
         return ModelNames(served, self.options.model_aliases)
 
-    def open(self, options: SessionOptions, listener: Listener, broke: Broke) -> Session:
-        """Let a session in.
+    def drain(self) -> None:
+        """Refuse new sessions from now on; those that are open go on."""
+        self._draining = True
+        self.metrics.ready.set(0)
+
+    def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool = False) -> Session:
+        """Open a session.
 
         Args:
             listener, broke: see `Runner.add`.
+            recorded: see `Session`.
 
         Raises:
-            Refused: it can't come now, or not with these options.
+            Refused: the server takes no session now, or not with these options.
         """
-        if self.draining:
+        if self._draining:
             raise Refused(Failure(FailureKind.RESTARTING, "The server is shutting down; connect again shortly."))
         if self._runner is None or self._health is not Health.READY:
             raise Refused(Failure(FailureKind.NOT_READY, f"The recognizer is {self.status}; try again shortly."))
         key = f"{self._instance}-{next(self._numbers)}"
         try:
-            session = Session(key, options, self.recognizer.capabilities, make_detector)
+            session = Session(key, options, self.recognizer.capabilities, make_detector, recorded=recorded)
             self._runner.add(session, listener, broke)
         except OptionError as error:
             raise Refused(Failure(FailureKind.BAD_OPTION, str(error))) from None
@@ -134,18 +130,22 @@ class Service:
 
     def update(self, session: Session) -> None:
         """Call after anything was given to a session."""
-        if self._runner is not None:
-            self._runner.update(session)
+        self._started.update(session)
 
     def heard(self, session: Session) -> None:
         """Enough where a session only heard audio, and no event came of it."""
-        if self._runner is not None and session.pending:
-            self._runner.heard(session)
+        if session.pending:
+            self._started.heard(session)
 
     def remove(self, session: Session) -> None:
         """A session is over."""
-        if self._runner is not None:
-            self._runner.remove(session)
+        self._started.remove(session)
+
+    @property
+    def _started(self) -> Runner:
+        """The runner, without which no session was opened."""
+        assert self._runner is not None
+        return self._runner
 
     def _health_changed(self, health: Health) -> None:
         self._health = health

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from streaming_asr.core.recognizer import Audio
 
@@ -225,8 +224,6 @@ def _fourier() -> tuple[Numbers, Numbers]:
 
 @functools.cache
 def network() -> SileroNetwork:
-    """The network, shared by all of the process."""
-    # So little work is not worth sharing out, and threads that wait for it would spin.
-    threadpool_limits(1, user_api="blas")
+    """The network, shared by all of the process. Its matrix products are fastest on one BLAS thread."""
     with np.load(_WEIGHTS) as weights:
         return SileroNetwork(dict(weights))

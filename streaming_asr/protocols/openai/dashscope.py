@@ -204,7 +204,7 @@ class DashScopeTranslator:
         if self._updating is None:
             return []
         (_, self._session), self._updating = self._updating, None
-        self._items.by_pauses = isinstance(self._session.turn_detection, TurnDetection)
+        self._items.end_by_pauses(isinstance(self._session.turn_detection, TurnDetection))
         return [_send(SessionUpdated(self._teller.event(), self._shown()))]
 
     def happened(self, events: Sequence[Event]) -> list[Command]:

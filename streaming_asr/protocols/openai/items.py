@@ -141,7 +141,7 @@ class Items:
     """
 
     def __init__(self, *, by_pauses: bool) -> None:
-        self.by_pauses = by_pauses
+        self._by_pauses = by_pauses
         self._untold: deque[_Item] = deque()
         """Those not settled yet, oldest first; only the last may be open."""
         self._owner: dict[int, _Item] = {}
@@ -152,6 +152,10 @@ class Items:
         self._committing: int | None = None
         self._clearing = False
         self._cut: Stopped | None = None
+
+    def end_by_pauses(self, by_pauses: bool) -> None:
+        """Change whether a pause ends an item."""
+        self._by_pauses = by_pauses
 
     def happened(self, events: Sequence[Event]) -> list[ItemEvent]:
         """What the session's events mean."""
@@ -220,7 +224,7 @@ class Items:
         item = self._open
         if item is None:
             item = self._new()
-            if self.by_pauses and self._cut is None:
+            if self._by_pauses and self._cut is None:
                 told.append(Started(item.number, event.start_ms))
         self._cut = None
         item.pending.append(event.utterance)
@@ -228,12 +232,12 @@ class Items:
 
     def _ended(self, event: SpeechEnded, told: list[ItemEvent]) -> None:
         item = self._owner.get(event.utterance)
-        if item is None or not (self.by_pauses or event.reason is EndReason.STOP):
+        if item is None or not (self._by_pauses or event.reason is EndReason.STOP):
             return
         stopped = Stopped(item.number, event.end_ms)
         if event.reason is EndReason.LENGTH:
             self._cut = stopped
-        elif self.by_pauses:
+        elif self._by_pauses:
             told.append(stopped)
         self._commit(item, told)
 

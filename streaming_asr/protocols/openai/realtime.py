@@ -101,7 +101,7 @@ class OpenAITranslator:
         if self._updating is None:
             return []
         (asked, self._configuration), self._updating = self._updating, None
-        self._items.by_pauses = self._configuration.turn_detection is not None
+        self._items.end_by_pauses(self._configuration.turn_detection is not None)
         if isinstance(asked, wire.TranscriptionSessionUpdate):
             return [_send(wire.TranscriptionSessionUpdated(self._teller.event(), self._session()))]
         return [_send(wire.SessionUpdated(self._teller.event(), self._session()))]

@@ -90,7 +90,7 @@ class FasterWhisperRecognizer:
         return self._capabilities
 
     async def start(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._load)
+        await asyncio.to_thread(self._load)
 
     async def decode(self, job: DecodeJob) -> Hypothesis:
         if self._pool is None or self._closing:
