@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
@@ -112,7 +112,8 @@ class Send:
 
     message: str | bytes
     replaces: int | None = None
-    """A partial of this utterance: if the client reads slowly, a later message with the same number replaces it."""
+    """Number of the utterance or item that this is a partial of: while it is unsent, a later message with the same
+    number replaces it. None: it is always sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,11 @@ class Translator(Protocol):
 
     def failed(self, failure: Failure) -> list[Command]:
         """Tell the client in the protocol's own words; close when `failure.close` says so."""
+
+
+def assert_never(value: NoReturn) -> NoReturn:
+    """For the last case of a `match`: mypy reports a type that no case takes. (`typing` has it from Python 3.11 on.)"""
+    raise AssertionError(f"unexpected {value!r}")
 
 
 def plain_refusal(refusal: Failure) -> RefusalAnswer:

@@ -27,6 +27,7 @@ from streaming_asr.protocols.base import (
     Request,
     Send,
     Stop,
+    assert_never,
 )
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
@@ -249,6 +250,8 @@ class NativeTranslator:
             case StopNow():
                 self._stopped = True
                 return [Stop()]
+            case _:
+                assert_never(control)
 
     def _open(self, given: Mapping[str, Any], *, strict: bool) -> list[Command]:
         try:
@@ -266,7 +269,7 @@ class NativeTranslator:
     def happened(self, events: Sequence[Event]) -> list[Command]:
         commands: list[Command] = []
         for event in events:
-            commands.append(_told(event))
+            commands.append(_message_for(event))
             if isinstance(event, happenings.Done):
                 commands.append(Close(reason="done"))
         return commands
@@ -276,7 +279,7 @@ class NativeTranslator:
         return [error] if failure.close is None else [error, Close(failure.close, failure.code)]
 
 
-def _told(event: Event) -> Send:
+def _message_for(event: Event) -> Send:
     match event:
         case happenings.Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative):
             partial = Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative)
@@ -309,6 +312,8 @@ def _told(event: Event) -> Send:
             return _send(Warn(code, message, warned_channel, warned_utterance))
         case happenings.Done(audio):
             return _send(Done(audio))
+        case _:
+            assert_never(event)
 
 
 def _send(message: Message, replaces: int | None = None) -> Send:

@@ -11,6 +11,7 @@ from streaming_asr.core.events import (
     EndReason,
     Event,
     Final,
+    Finalized,
     Partial,
     SpeechEnded,
     SpeechResumed,
@@ -31,6 +32,7 @@ from streaming_asr.protocols.base import (
     Request,
     Send,
     Stop,
+    assert_never,
 )
 from streaming_asr.protocols.deepgram import flux_messages as wire
 from streaming_asr.protocols.deepgram.flux_turns import EAGER_RANGE, EOT_RANGE, TIMEOUT_RANGE, Turn, TurnRules
@@ -95,17 +97,21 @@ class FluxTranslator:
         if isinstance(message, bytes):
             return self._heard(message)
         try:
-            told = wire.READER.read(message)
+            request = wire.READER.read(message)
         except BadMessage as bad:
             return [_send(wire.Warned(self._request_id, self._next(), "UNPARSABLE_CLIENT_MESSAGE", bad.message))]
-        if isinstance(told, wire.ForceEndTurn):
-            return [Finalize()]
-        if isinstance(told, wire.SetOptions):
-            return self._configure(told)
-        if isinstance(told, wire.KeepAlive):
-            return []
-        self._stopped = True
-        return [Stop()]
+        match request:
+            case wire.ForceEndTurn():
+                return [Finalize()]
+            case wire.SetOptions():
+                return self._configure(request)
+            case wire.KeepAlive():
+                return []
+            case wire.CloseStream():
+                self._stopped = True
+                return [Stop()]
+            case _:
+                assert_never(request)
 
     def _configure(self, asked: wire.SetOptions) -> list[Command]:
         try:
@@ -137,26 +143,31 @@ class FluxTranslator:
         return [Audio(audio)] if told is None else self.failed(Failure(FailureKind.BAD_AUDIO, told))
 
     def happened(self, events: Sequence[Event]) -> list[Command]:
-        return [command for event in self._order.told(events) for command in self._told(event)]
+        return [command for event in self._order.told(events) for command in self._messages_for(event)]
 
-    def _told(self, event: Event) -> list[Command]:
-        if isinstance(event, SpeechStarted):
-            if self._turn is None:
-                self._turn = Turn(self._turns, event.start_ms, event.start_ms)
-        elif isinstance(event, SpeechEnded):
-            self._reason = event.reason
-        elif isinstance(event, Done):
-            return [Close()]
-        elif isinstance(event, Warning):
-            return [_send(wire.Warned(self._request_id, self._next(), event.code.upper(), event.message))]
-        elif self._turn is not None:
-            if isinstance(event, Partial):
-                return self._partial(self._turn, event)
-            if isinstance(event, Final):
-                return self._final(self._turn, event)
-            if isinstance(event, SpeechResumed):
-                return self._resumed(self._turn)
-        return []
+    def _messages_for(self, event: Event) -> list[Command]:
+        match event:
+            case SpeechStarted():
+                if self._turn is None:
+                    self._turn = Turn(self._turns, event.start_ms, event.start_ms)
+                return []
+            case SpeechEnded():
+                self._reason = event.reason
+                return []
+            case Partial():
+                return [] if self._turn is None else self._partial(self._turn, event)
+            case SpeechResumed():
+                return [] if self._turn is None else self._resumed(self._turn)
+            case Final():
+                return [] if self._turn is None else self._final(self._turn, event)
+            case Warning():
+                return [_send(wire.Warned(self._request_id, self._next(), event.code.upper(), event.message))]
+            case Done():
+                return [Close()]
+            case Finalized():
+                return []  # Flux has no message for this.
+            case _:
+                assert_never(event)
 
     def _partial(self, turn: Turn, partial: Partial) -> list[Command]:
         text = (partial.stable + partial.tentative).strip()

@@ -9,7 +9,18 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from streaming_asr.core.events import Done, EndReason, Event, Final, Finalized, Partial, SpeechEnded, SpeechStarted
+from streaming_asr.core.events import (
+    Done,
+    EndReason,
+    Event,
+    Final,
+    Finalized,
+    Partial,
+    SpeechEnded,
+    SpeechResumed,
+    SpeechStarted,
+    Warning,
+)
 from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions
 from streaming_asr.protocols.base import (
     Audio,
@@ -22,6 +33,7 @@ from streaming_asr.protocols.base import (
     Request,
     Send,
     Stop,
+    assert_never,
 )
 from streaming_asr.protocols.deepgram import listen_messages as wire
 from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_told, request_id_of
@@ -108,19 +120,23 @@ class DeepgramTranslator:
         if isinstance(message, bytes):
             return self._heard(message)
         try:
-            told = wire.READER.read(message)
+            request = wire.READER.read(message)
         except BadMessage as bad:
             shown = message[:1000].encode(errors="replace").decode()
             return [_send(wire.Error("SchemaError", bad.message, shown))]
-        if isinstance(told, wire.FinalizeNow):
-            self._answered.clear()
-            return [Finalize()]
-        if isinstance(told, wire.CloseStream):
-            return self._stop()
-        if isinstance(told, wire.SetOptions):
-            self._configuring = told
-            return [Configure({} if told.keyterms is None else {"keywords": tuple(told.keyterms)})]
-        return []
+        match request:
+            case wire.FinalizeNow():
+                self._answered.clear()
+                return [Finalize()]
+            case wire.CloseStream():
+                return self._stop()
+            case wire.SetOptions():
+                self._configuring = request
+                return [Configure({} if request.keyterms is None else {"keywords": tuple(request.keyterms)})]
+            case wire.KeepAlive():
+                return []
+            case _:
+                assert_never(request)
 
     def _heard(self, audio: bytes) -> list[Command]:
         if not audio:
@@ -145,7 +161,7 @@ class DeepgramTranslator:
         return [_send(wire.ConfigureSuccess(self._origin.request_id, keyterms))]
 
     def happened(self, events: Sequence[Event]) -> list[Command]:
-        commands = [command for event in self._order.told(events) for command in self._told(event)]
+        commands = [command for event in self._order.told(events) for command in self._messages_for(event)]
         return commands + self._silences()
 
     def _silences(self) -> list[Command]:
@@ -154,27 +170,37 @@ class DeepgramTranslator:
         heard_ms = int(self._received / self._bytes_per_ms)
         return [command for channel in silent for command in self._utterance_end(channel, heard_ms)]
 
-    def _told(self, event: Event) -> list[Command]:
-        if isinstance(event, SpeechStarted):
-            ended = self._utterance_end(event.channel, event.start_ms)
-            self._last_words.pop(event.channel, None)
-            began = wire.SpeechBegan(self._index(event.channel), event.start_ms / 1000)
-            return [*ended, _send(began)] if self._vad_events else ended
-        if isinstance(event, Partial):
-            text = (event.stable + event.tentative).strip()
-            if not self._interims or not text:
+    def _messages_for(self, event: Event) -> list[Command]:
+        match event:
+            case SpeechStarted():
+                return self._speech_started(event)
+            case Partial():
+                return self._partial(event)
+            case SpeechEnded():
+                self._reasons[event.utterance] = event.reason
                 return []
-            return [_send(self._interim(event, text), replaces=event.utterance)]
-        if isinstance(event, SpeechEnded):
-            self._reasons[event.utterance] = event.reason
+            case Final():
+                return self._final(event)
+            case Finalized():
+                return self._finalized(event)
+            case Done():
+                return [*self._silences(), _send(self._metadata(event)), Close()]
+            case SpeechResumed() | Warning():
+                return []  # Deepgram has no messages for these.
+            case _:
+                assert_never(event)
+
+    def _speech_started(self, event: SpeechStarted) -> list[Command]:
+        ended = self._utterance_end(event.channel, event.start_ms)
+        self._last_words.pop(event.channel, None)
+        began = wire.SpeechBegan(self._index(event.channel), event.start_ms / 1000)
+        return [*ended, _send(began)] if self._vad_events else ended
+
+    def _partial(self, partial: Partial) -> list[Command]:
+        text = (partial.stable + partial.tentative).strip()
+        if not self._interims or not text:
             return []
-        if isinstance(event, Final):
-            return self._final(event)
-        if isinstance(event, Finalized):
-            return self._finalized(event)
-        if isinstance(event, Done):
-            return [*self._silences(), _send(self._metadata(event)), Close()]
-        return []
+        return [_send(self._interim(partial, text), replaces=partial.utterance)]
 
     def _final(self, final: Final) -> list[Command]:
         reason = self._reasons.pop(final.utterance, EndReason.ENDPOINT)

@@ -6,14 +6,18 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from streaming_asr.core.events import (
+    Done,
     EndReason,
     Event,
     Final,
+    Finalized,
     Partial,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    Warning,
 )
+from streaming_asr.protocols.base import assert_never
 
 _OfUtterance = SpeechStarted | Partial | SpeechResumed | SpeechEnded | Final
 
@@ -52,10 +56,13 @@ class UtteranceOrder:
                 later = (later for later in events[position + 1 :] if isinstance(later, SpeechStarted))
                 if any(started.channel == event.channel for started in later):
                     self._continued.add(event.utterance)
-            if isinstance(event, _OfUtterance):
-                yield from self._of_utterance(event)
-            else:
-                yield event
+            match event:
+                case SpeechStarted() | Partial() | SpeechResumed() | SpeechEnded() | Final():
+                    yield from self._of_utterance(event)
+                case Finalized() | Warning() | Done():
+                    yield event
+                case _:
+                    assert_never(event)
 
     def _of_utterance(self, event: _OfUtterance) -> Iterator[Event]:
         channel = event.channel

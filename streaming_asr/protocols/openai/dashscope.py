@@ -27,6 +27,7 @@ from streaming_asr.protocols.base import (
     Request,
     Send,
     Stop,
+    assert_never,
 )
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
@@ -174,30 +175,34 @@ class DashScopeTranslator:
 
     def received(self, message: str | bytes) -> list[Command]:
         try:
-            told = _READER.read(openai.text_of(message))
+            request = _READER.read(openai.text_of(message))
         except BadMessage as bad:
             return [_send(self._teller.bad_message(bad))]
-        if isinstance(told, openai.Append):
-            return [Audio(told.audio)]
-        if isinstance(told, openai.Commit):
-            self._items.commit()
-            return [Finalize()]
-        if isinstance(told, openai.Clear):
-            self._items.clear()
-            return [Clear(), _send(openai.Cleared(self._teller.event()))]
-        if isinstance(told, SessionFinish):
-            return [Stop()]
-        return self._update(told)
+        match request:
+            case openai.Append(audio):
+                return [Audio(audio)]
+            case openai.Commit():
+                self._items.commit()
+                return [Finalize()]
+            case openai.Clear():
+                self._items.clear()
+                return [Clear(), _send(openai.Cleared(self._teller.event()))]
+            case SessionFinish():
+                return [Stop()]
+            case SessionUpdate():
+                return self._update(request)
+            case _:
+                assert_never(request)
 
-    def _update(self, told: SessionUpdate) -> list[Command]:
-        after = _updated(self._session, told.session, self._defaults)
+    def _update(self, asked: SessionUpdate) -> list[Command]:
+        after = _updated(self._session, asked.session, self._defaults)
         if after.input_audio_format not in ("pcm", "pcm16"):
             message = f"The audio must be pcm (16 bit, little-endian, mono), not {after.input_audio_format!r}."
             bad = BadMessage(
-                FailureKind.INVALID_VALUE, message, param="session.input_audio_format", event_id=told.event_id
+                FailureKind.INVALID_VALUE, message, param="session.input_audio_format", event_id=asked.event_id
             )
             return [_send(self._teller.bad_message(bad))]
-        self._updating = (told, after)
+        self._updating = (asked, after)
         return [Configure(_options(after, self._defaults))]
 
     def configured(self, options: SessionOptions) -> list[Command]:
@@ -208,9 +213,9 @@ class DashScopeTranslator:
         return [_send(SessionUpdated(self._teller.event(), self._shown()))]
 
     def happened(self, events: Sequence[Event]) -> list[Command]:
-        commands = self._told(self._items.happened(events))
+        commands = self._messages_for(self._items.happened(events))
         if any(isinstance(event, Done) for event in events):
-            commands += self._told(self._items.close())
+            commands += self._messages_for(self._items.close())
             commands += [_send(SessionFinished(self._teller.event())), Close(reason="finished")]
         return commands
 
@@ -219,24 +224,28 @@ class DashScopeTranslator:
         error = _send(self._teller.error(failure, event_id=updating[0].event_id if updating else None))
         if failure.close is None:
             return [error]
-        return [*self._told(self._items.close()), error, Close(failure.close, failure.code)]
+        return [*self._messages_for(self._items.close()), error, Close(failure.close, failure.code)]
 
-    def _told(self, told: Sequence[items.ItemEvent]) -> list[Command]:
-        return [command for event in told for command in self._messages(event)]
+    def _messages_for(self, events: Sequence[items.ItemEvent]) -> list[Command]:
+        return [command for event in events for command in self._messages(event)]
 
     def _messages(self, event: items.ItemEvent) -> list[Command]:
-        if isinstance(event, items.Started | items.Stopped):
-            return [_send(self._teller.speech(event))]
-        if isinstance(event, items.Committed):
-            return [_send(message) for message in self._teller.committed(event, beta=True)]
-        item = self._teller.item(event.item)
-        if isinstance(event, items.Grown):
-            told = Text(self._teller.event(), item, event.text, event.tentative, event.language)
-            return [_send(told, replaces=event.item)]
-        if event.failed:
-            return [_send(self._teller.failed_item(event))]
-        usage = openai.Usage(round(event.seconds, 3))
-        return [_send(Completed(self._teller.event(), item, event.text, event.language, usage))]
+        match event:
+            case items.Started() | items.Stopped():
+                return [_send(self._teller.speech(event))]
+            case items.Committed():
+                return [_send(message) for message in self._teller.committed(event, beta=True)]
+            case items.Grown(number, _, text, tentative, language):
+                grown = Text(self._teller.event(), self._teller.item(number), text, tentative, language)
+                return [_send(grown, replaces=number)]
+            case items.Settled():
+                return [_send(self._teller.failed_item(event) if event.failed else self._completed(event))]
+            case _:
+                assert_never(event)
+
+    def _completed(self, settled: items.Settled) -> Completed:
+        item, usage = self._teller.item(settled.item), openai.Usage(round(settled.seconds, 3))
+        return Completed(self._teller.event(), item, settled.text, settled.language, usage)
 
     def _shown(self) -> dict[str, Any]:
         shown: dict[str, Any] = msgspec.to_builtins(self._session)

@@ -11,8 +11,20 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from streaming_asr.core.events import EndReason, Event, Final, Partial, SpeechEnded, SpeechStarted, Warning
+from streaming_asr.core.events import (
+    Done,
+    EndReason,
+    Event,
+    Final,
+    Finalized,
+    Partial,
+    SpeechEnded,
+    SpeechResumed,
+    SpeechStarted,
+    Warning,
+)
 from streaming_asr.core.scripts import following
+from streaming_asr.protocols.base import assert_never
 from streaming_asr.protocols.openai.continuation import rest_of
 
 
@@ -161,20 +173,22 @@ class Items:
         """What the session's events mean."""
         told: list[ItemEvent] = []
         for event in events:
-            if isinstance(event, SpeechStarted):
-                self._started(event, told)
-            elif isinstance(event, SpeechEnded):
-                self._ended(event, told)
-            elif isinstance(event, Partial):
-                if item := self._owner.get(event.utterance):
-                    item.partials[event.utterance] = event
-                    if item is self._untold[0] and event.utterance == item.pending[0]:
-                        told.append(item.grow(event))
-            elif isinstance(event, Warning):
-                if event.code == "decode_failed" and event.utterance in self._owner:
-                    self._owner[event.utterance].failed = True
-            elif isinstance(event, Final):
-                self._final(event, told)
+            match event:
+                case SpeechStarted():
+                    self._started(event, told)
+                case SpeechEnded():
+                    self._ended(event, told)
+                case Partial():
+                    self._partial(event, told)
+                case Final():
+                    self._final(event, told)
+                case Warning():
+                    if event.code == "decode_failed" and event.utterance in self._owner:
+                        self._owner[event.utterance].failed = True
+                case SpeechResumed() | Finalized() | Done():
+                    pass  # Items neither change nor end by these.
+                case _:
+                    assert_never(event)
         if self._cut is not None:
             # It was cut for its length, but nothing voiced followed.
             told.append(self._cut)
@@ -240,6 +254,12 @@ class Items:
         elif self._by_pauses:
             told.append(stopped)
         self._commit(item, told)
+
+    def _partial(self, event: Partial, told: list[ItemEvent]) -> None:
+        if item := self._owner.get(event.utterance):
+            item.partials[event.utterance] = event
+            if item is self._untold[0] and event.utterance == item.pending[0]:
+                told.append(item.grow(event))
 
     def _final(self, event: Final, told: list[ItemEvent]) -> None:
         item = self._owner.pop(event.utterance, None)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from streaming_asr.protocols.base import assert_never
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.openai import items
@@ -239,9 +240,13 @@ class Teller:
         return f"item_{self._session}_{number}"
 
     def speech(self, event: items.Started | items.Stopped) -> SpeechStarted | SpeechStopped:
-        if isinstance(event, items.Started):
-            return SpeechStarted(self.event(), event.time_ms, self.item(event.item))
-        return SpeechStopped(self.event(), event.time_ms, self.item(event.item))
+        match event:
+            case items.Started(number, time_ms):
+                return SpeechStarted(self.event(), time_ms, self.item(number))
+            case items.Stopped(number, time_ms):
+                return SpeechStopped(self.event(), time_ms, self.item(number))
+            case _:
+                assert_never(event)
 
     def committed(self, event: items.Committed, *, beta: bool) -> list[ServerMessage]:
         item = self.item(event.item)

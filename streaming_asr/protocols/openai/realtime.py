@@ -21,6 +21,7 @@ from streaming_asr.protocols.base import (
     Opened,
     Request,
     Send,
+    assert_never,
 )
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
@@ -77,24 +78,33 @@ class OpenAITranslator:
 
     def received(self, message: str | bytes) -> list[Command]:
         try:
-            told = wire.READER.read(wire.text_of(message))
+            request = wire.READER.read(wire.text_of(message))
         except BadMessage as bad:
             return [_send(self._teller.bad_message(bad))]
-        if isinstance(told, wire.Append):
-            return [Audio(told.audio)]
-        if isinstance(told, wire.Commit):
-            self._items.commit()
-            return [Finalize()]
-        if isinstance(told, wire.Clear):
-            self._items.clear()
-            return [Clear(), _send(wire.Cleared(self._teller.event()))]
-        self._beta = self._beta or isinstance(told, wire.TranscriptionSessionUpdate)
-        after = self._configuration.updated(told.session)
+        match request:
+            case wire.Append(audio):
+                return [Audio(audio)]
+            case wire.Commit():
+                self._items.commit()
+                return [Finalize()]
+            case wire.Clear():
+                self._items.clear()
+                return [Clear(), _send(wire.Cleared(self._teller.event()))]
+            case wire.SessionUpdate():
+                return self._update(request)
+            case wire.TranscriptionSessionUpdate():
+                self._beta = True
+                return self._update(request)
+            case _:
+                assert_never(request)
+
+    def _update(self, asked: wire.SessionUpdate | wire.TranscriptionSessionUpdate) -> list[Command]:
+        after = self._configuration.updated(asked.session)
         if after.model and not self._models.takes(after.model):
             missing = Failure(FailureKind.MODEL_NOT_FOUND, self._models.unknown(after.model), goes_on=True)
             param = "session.audio.input.transcription.model"
-            return [_send(self._teller.error(missing, param=param, event_id=told.event_id))]
-        self._updating = (told, after)
+            return [_send(self._teller.error(missing, param=param, event_id=asked.event_id))]
+        self._updating = (asked, after)
         return [Configure(after.options())]
 
     def configured(self, options: SessionOptions) -> list[Command]:
@@ -107,7 +117,7 @@ class OpenAITranslator:
         return [_send(wire.SessionUpdated(self._teller.event(), self._session()))]
 
     def happened(self, events: Sequence[Event]) -> list[Command]:
-        return self._told(self._items.happened(events))
+        return self._messages_for(self._items.happened(events))
 
     def failed(self, failure: Failure) -> list[Command]:
         updating, self._updating = self._updating, None
@@ -115,24 +125,34 @@ class OpenAITranslator:
         error = _send(self._teller.error(failure, event_id=event_id))
         if failure.close is None:
             return [error]
-        return [*self._told(self._items.close()), error, Close(failure.close, failure.code)]
+        return [*self._messages_for(self._items.close()), error, Close(failure.close, failure.code)]
 
-    def _told(self, told: Sequence[items.ItemEvent]) -> list[Command]:
-        return [_send(message) for event in told for message in self._messages(event)]
+    def _messages_for(self, events: Sequence[items.ItemEvent]) -> list[Command]:
+        return [_send(message) for event in events for message in self._messages(event)]
 
     def _messages(self, event: items.ItemEvent) -> list[wire.ServerMessage]:
-        if isinstance(event, items.Started | items.Stopped):
-            return [self._teller.speech(event)]
-        if isinstance(event, items.Committed):
-            return self._teller.committed(event, beta=self._beta)
-        if self._configuration.transcription is None:
-            return []
-        if isinstance(event, items.Settled):
-            return [self._teller.failed_item(event) if event.failed else self._completed(event)]
-        if not event.delta and not self._together:
+        match event:
+            case items.Started() | items.Stopped():
+                return [self._teller.speech(event)]
+            case items.Committed():
+                return self._teller.committed(event, beta=self._beta)
+            case items.Grown():
+                return self._delta(event)
+            case items.Settled():
+                return self._settled(event)
+            case _:
+                assert_never(event)
+
+    def _delta(self, event: items.Grown) -> list[wire.ServerMessage]:
+        if self._configuration.transcription is None or not (event.delta or self._together):
             return []
         transcript = event.text + event.tentative if self._together else msgspec.UNSET
         return [wire.Delta(self._teller.event(), self._teller.item(event.item), event.delta, transcript=transcript)]
+
+    def _settled(self, event: items.Settled) -> list[wire.ServerMessage]:
+        if self._configuration.transcription is None:
+            return []
+        return [self._teller.failed_item(event) if event.failed else self._completed(event)]
 
     def _completed(self, settled: items.Settled) -> wire.Completed:
         usage = wire.Usage(round(settled.seconds, 3))

@@ -8,7 +8,7 @@ import msgspec
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Audio, Close, Command, Configure, Finalize, Opened, Send
+from streaming_asr.protocols.base import Audio, Close, Command, Configure, Finalize, Opened, Send, assert_never
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.model_names import ModelNames
@@ -97,22 +97,27 @@ class VllmTranslator:
 
     def received(self, message: str | bytes) -> list[Command]:
         try:
-            told = _READER.read(text_of(message))
+            request = _READER.read(text_of(message))
         except BadMessage as bad:
             return [_send(Error(bad.message, bad.kind.code))]
-        if isinstance(told, Append):
-            return [Audio(told.audio)]
-        if isinstance(told, SessionUpdate):
-            return self._update(told)
-        if not told.final:
-            return []
+        match request:
+            case Append(audio):
+                return [Audio(audio)]
+            case SessionUpdate():
+                return self._update(request)
+            case Commit(final):
+                return self._commit() if final else []
+            case _:
+                assert_never(request)
+
+    def _commit(self) -> list[Command]:
         self._items.commit()
         return [Finalize()]
 
-    def _update(self, told: SessionUpdate) -> list[Command]:
-        if told.model is not None and not self._models.serves(told.model):
-            return [_send(Error(self._models.unknown(told.model), FailureKind.MODEL_NOT_FOUND.code))]
-        given = Transcription(language=told.language, prompt=told.prompt)
+    def _update(self, asked: SessionUpdate) -> list[Command]:
+        if asked.model is not None and not self._models.serves(asked.model):
+            return [_send(Error(self._models.unknown(asked.model), FailureKind.MODEL_NOT_FOUND.code))]
+        given = Transcription(language=asked.language, prompt=asked.prompt)
         return [Configure(transcription_options(given, self._defaults))]
 
     def opened(self, opened: Opened) -> list[Command]:
@@ -122,23 +127,28 @@ class VllmTranslator:
         return []
 
     def happened(self, events: Sequence[Event]) -> list[Command]:
-        return self._told(self._items.happened(events))
+        return self._messages_for(self._items.happened(events))
 
     def failed(self, failure: Failure) -> list[Command]:
         error = _send(Error(failure.message, failure.code))
         if failure.close is None:
             return [error]
-        return [*self._told(self._items.close()), error, Close(failure.close, failure.code)]
+        return [*self._messages_for(self._items.close()), error, Close(failure.close, failure.code)]
 
-    def _told(self, told: Sequence[items.ItemEvent]) -> list[Command]:
-        commands: list[Command] = []
-        for event in told:
-            if isinstance(event, items.Grown) and event.delta:
-                commands.append(_send(Delta(event.delta)))
-            elif isinstance(event, items.Settled):
+    def _messages_for(self, events: Sequence[items.ItemEvent]) -> list[Command]:
+        return [_send(message) for event in events for message in self._messages(event)]
+
+    def _messages(self, event: items.ItemEvent) -> list[Delta | Done]:
+        match event:
+            case items.Grown():
+                return [Delta(event.delta)] if event.delta else []
+            case items.Settled():
                 tokens = len(event.logprobs or ())
-                commands.append(_send(Done(event.text, Usage(tokens, tokens))))
-        return commands
+                return [Done(event.text, Usage(tokens, tokens))]
+            case items.Started() | items.Stopped() | items.Committed():
+                return []  # The dialect has no messages for these.
+            case _:
+                assert_never(event)
 
 
 def _send(message: Delta | Done | Error) -> Send:
