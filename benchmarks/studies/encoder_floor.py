@@ -27,6 +27,7 @@ import soxr
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, DecodeJob, Hypothesis, Kind
+from streaming_asr.engine.process import limit_blas_threads
 from streaming_asr.recognizers.whisper.decoding import Options, Padding
 from streaming_asr.recognizers.whisper.prompt import WINDOW_S
 from streaming_asr.recognizers.whisper.recognizer import FasterWhisperRecognizer
@@ -51,6 +52,7 @@ class Clip:
 
 
 def main() -> None:
+    limit_blas_threads()
     parts = {"finals": finals, "partials": partials, "speed": speed, "context": context, "plain": plain}
     parser = argparse.ArgumentParser(description="Measure short encoder input with the embedded recognizer.")
     parser.add_argument("--speech", type=Path, required=True, help="folder of speech sets")

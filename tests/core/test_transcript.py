@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming_asr.core.recognizer import Hypothesis
-from streaming_asr.core.transcript import Text, Transcript
+from streaming_asr.core.transcript import PartialText, Transcript
 
 
 def _said(text: str) -> Hypothesis:
@@ -19,9 +19,9 @@ def _said(text: str) -> Hypothesis:
 def test_two_that_agree_make_text_stable_but_for_its_end() -> None:
     transcript = Transcript(rollback=2)
     assert transcript.update(_said("a b c d"))
-    assert transcript.text == Text("", "a b c d")
+    assert transcript.partial == PartialText("", "a b c d")
     assert transcript.update(_said("a b c d e f"))
-    assert transcript.text == Text("a b c d", " e f")
+    assert transcript.partial == PartialText("a b c d", " e f")
     assert transcript.prefix == _said("a b c d").tokens
 
 
@@ -29,7 +29,7 @@ def test_what_they_disagree_on_stays_tentative() -> None:
     transcript = Transcript(rollback=0)
     transcript.update(_said("I scream for"))
     transcript.update(_said("I scream four times"))
-    assert transcript.text == Text("I scream", " four times")
+    assert transcript.partial == PartialText("I scream", " four times")
 
 
 def test_the_same_again_is_no_new_revision() -> None:
@@ -44,7 +44,7 @@ def test_a_contradiction_of_stable_text_is_passed_over() -> None:
     transcript.update(_said("one two"))
     transcript.update(_said("one two"))
     assert not transcript.update(_said("won too"))
-    assert transcript.text == Text("one two", "")
+    assert transcript.partial == PartialText("one two", "")
 
 
 def test_words_are_not_made_stable_by_halves() -> None:
@@ -52,14 +52,14 @@ def test_words_are_not_made_stable_by_halves() -> None:
     half = Hypothesis(tokens=(1, 2), pieces=("won", "der"))
     transcript.update(half)
     transcript.update(Hypothesis(tokens=(1, 3), pieces=("won", "dered")))
-    assert transcript.text == Text("", "wondered")
+    assert transcript.partial == PartialText("", "wondered")
 
 
 def test_characters_of_several_tokens_are_not_cut() -> None:
     transcript = Transcript(rollback=0)
     transcript.update(Hypothesis(tokens=(1, 2, 3, 4), pieces=("", "字", "", "幕")))
     transcript.update(Hypothesis(tokens=(1, 2, 3, 5), pieces=("", "字", "", "典")))
-    assert transcript.text == Text("字", "典")
+    assert transcript.partial == PartialText("字", "典")
 
 
 _PIECES = {n: piece for n, piece in enumerate([" a", " be", "ar", "'s", " 字", "字", "", ",", " 10"])}
@@ -76,9 +76,9 @@ def test_stable_text_is_only_extended(hypotheses: list[list[int]], rollback: int
     for ids in hypotheses:
         tokens = (*transcript.prefix, *ids) if forced else tuple(ids)
         changed = transcript.update(Hypothesis(tokens=tokens, pieces=tuple(_PIECES[token] for token in tokens)))
-        assert transcript.text.stable.startswith(stable)
+        assert transcript.partial.stable.startswith(stable)
         assert transcript.revision == revision + changed
-        stable, revision = transcript.text.stable, transcript.revision
+        stable, revision = transcript.partial.stable, transcript.revision
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_the_last_words_are_withheld_unless_there_are_no_others(
 ) -> None:
     transcript = Transcript(rollback=5)
     transcript.update(Hypothesis(tokens=tuple(range(len(pieces))), pieces=pieces), words)
-    assert transcript.text.stable + transcript.text.tentative == shown
+    assert transcript.partial.stable + transcript.partial.tentative == shown
 
 
 def test_stable_text_is_never_withheld() -> None:
     transcript = Transcript(rollback=0)
     for _ in range(2):
         transcript.update(Hypothesis(tokens=(1, 2), pieces=(" one", " two")), 1)
-    assert transcript.text.stable == " one two"
+    assert transcript.partial.stable == " one two"

@@ -25,8 +25,6 @@ from streaming_asr.recognizers.whisper.prompt import WINDOW_S
 from streaming_asr.recognizers.whisper.weights import BUILT_IN, INSTALL, find_weights
 
 if TYPE_CHECKING:
-    from threadpoolctl import threadpool_limits
-
     from streaming_asr.recognizers.whisper.model import CTranslate2Whisper
 
 MOST_WORKERS = 8
@@ -79,7 +77,6 @@ class FasterWhisperRecognizer:
         self._capabilities: Capabilities | None = None
         self._whisper: CTranslate2Whisper | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._blas: threadpool_limits | None = None
         self._jobs: set[Future[Hypothesis]] = set()
         self._closing = False
 
@@ -119,15 +116,12 @@ class FasterWhisperRecognizer:
         if self._whisper is not None and not running:
             self._whisper.close()
         self._whisper = None
-        if self._blas is not None:
-            self._blas.restore_original_limits()
 
     def _load(self) -> None:
         """Blocking part of `start`."""
         weights = find_weights(self._model)
         try:
             import ctranslate2
-            from threadpoolctl import threadpool_limits
 
             from streaming_asr.recognizers.whisper.model import CTranslate2Whisper
         except ImportError as error:
@@ -147,8 +141,6 @@ class FasterWhisperRecognizer:
                 workers=workers,
                 threads_per_worker=self._threads_per_worker,
             )
-            # The spectrogram's small matrix products take ten times as long when BLAS shares them out among threads.
-            self._blas = threadpool_limits(1, user_api="blas")
             # The first decode is slow, and shows libraries that CUDA lacks.
             self._decode(_WARM_UP, threading.Event())
         except (RuntimeError, ValueError, OSError) as error:
