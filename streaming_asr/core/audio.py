@@ -8,6 +8,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from streaming_asr.core.mixing import Mixer
 from streaming_asr.core.options import ChannelMode, Encoding, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
@@ -35,14 +36,14 @@ _COMPANDED = {Encoding.MULAW: _mulaw_table(), Encoding.ALAW: _alaw_table()}
 
 @dataclass(slots=True)
 class Flaws:
-    """What was wrong with the samples so far; each is mended, none is fatal."""
+    """What was wrong with the samples so far; all of it was repaired."""
 
     not_finite: int = 0
     """float samples that were NaN or infinite, replaced by 0."""
     clipped: int = 0
     """float samples outside -1..1, clipped."""
     incomplete_bytes: int = 0
-    """Bytes at the end of the stream that did not make a whole sample of every channel, dropped."""
+    """Bytes at the end of a buffer or the stream that did not make a whole sample of every channel, dropped."""
 
     def __bool__(self) -> bool:
         return bool(self.not_finite or self.clipped or self.incomplete_bytes)
@@ -64,6 +65,7 @@ class AudioDecoder:
         self.bytes_per_second = self.bytes_per_frame * options.sample_rate
         self.flaws = Flaws()
         self._carry = b""
+        self._mixer = Mixer(options.channels, options.sample_rate)
         self._resampler = self._new_resampler()
 
     def decode(self, data: bytes | memoryview) -> NDArray[np.float32]:
@@ -75,16 +77,16 @@ class AudioDecoder:
         return self._resample(self._samples(data[:whole]), last=False)
 
     def flush(self) -> NDArray[np.float32]:
-        """What the resampler held back. Decoding can go on afterwards, as a new stream joined to the old."""
+        """End a buffer, or the stream: returns what the resampler held back.
+
+        An incomplete last sample is dropped, and counted: kept, it would shift every sample that comes after it.
+        Decoding can go on afterwards, as a new stream joined to the old.
+        """
+        self.flaws.incomplete_bytes += len(self._carry)
+        self._carry = b""
         rest = self._resample(np.zeros((0, self.tracks), np.float32), last=True)
         self._resampler = self._new_resampler()
         return rest
-
-    def end(self) -> NDArray[np.float32]:
-        """As `flush`, at the end of the stream: an incomplete last sample is dropped, and counted."""
-        self.flaws.incomplete_bytes += len(self._carry)
-        self._carry = b""
-        return self.flush()
 
     def _samples(self, data: bytes | memoryview) -> NDArray[np.float32]:
         """Shape ``[n, tracks]`` at the wire's rate."""
@@ -98,7 +100,7 @@ class AudioDecoder:
             samples = self._mended(np.frombuffer(data, "<f4").astype(np.float32))
         frames = samples.reshape(-1, self._channels)
         if self.tracks < self._channels:
-            frames = frames.mean(axis=1, dtype=np.float32, keepdims=True)
+            frames = self._mixer.mix(frames)[:, None]
         return frames
 
     def _mended(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:

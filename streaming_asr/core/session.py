@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,11 @@ from streaming_asr.core.voice import Detection, DetectorFactory, run_inline
 
 LIVE_SLACK_S = 2.0
 """Audio that came this much faster than real time still counts as live: networks bunch it."""
+LIVE_WINDOW_S = 10.0
+"""Time over which the pace of the audio is judged. Earlier audio does not count: a backlog sent after connecting is
+forgotten, and a client's clock that runs fast by a thousandth never adds up to more than the slack."""
+_PACE_STEP_S = 0.5
+"""The pace is noted once in this time, so its history has a bound."""
 
 
 class SessionStopped(Exception):
@@ -57,7 +63,8 @@ class Session:
             for index in range(self._decoder.tracks)
         ]
         self._samples = 0
-        self._began: float | None = None
+        self._pace: deque[tuple[float, int]] = deque()
+        """(time, samples received before it) over the last `LIVE_WINDOW_S`, oldest first."""
         self._stopped = False
         self._done = False
         self._warned: set[str] = set()
@@ -78,10 +85,14 @@ class Session:
         return ms_of(self._samples)
 
     def live(self, now: float) -> bool:
-        """Whether the audio comes as it is spoken, rather than faster, as from a file."""
+        """Whether the audio comes as it is spoken, rather than faster, as from a file; judged by the last seconds."""
         if self._recorded:
             return False
-        return self._began is None or self._samples / SAMPLE_RATE - (now - self._began) <= LIVE_SLACK_S
+        if not self._pace:
+            return True
+        self._forget_pace(now)
+        since, before = self._pace[0]
+        return (self._samples - before) / SAMPLE_RATE - (now - since) <= LIVE_SLACK_S
 
     @property
     def held_s(self) -> float:
@@ -120,8 +131,9 @@ class Session:
         sessions at once. Until they are answered, results of decodes may be given to the session, and nothing else.
         """
         self._check_open()
-        if self._began is None:
-            self._began = now
+        if not self._pace or now - self._pace[-1][0] >= _PACE_STEP_S:
+            self._pace.append((now, self._samples))
+            self._forget_pace(now)
         events = yield from self._hearing(self._decoder.decode(data), now)
         return events + self._flaw_warnings()
 
@@ -135,14 +147,14 @@ class Session:
         events = self._hear(self._decoder.flush(), now)
         for channel in self._channels:
             events += channel.finalize(EndReason.FINALIZE, now)
-        return events
+        return events + self._flaw_warnings()
 
     def stop(self, now: float) -> list[Event]:
         """No more audio comes. Everything pending is still transcribed, then `Done` is given out."""
         if self._stopped:
             return []
         self._stopped = True
-        events = self._hear(self._decoder.end(), now)
+        events = self._hear(self._decoder.flush(), now)
         for channel in self._channels:
             events += channel.finalize(EndReason.STOP, now)
         return events + self._flaw_warnings() + self._finish()
@@ -157,7 +169,7 @@ class Session:
         events = self._hear(self._decoder.flush(), now)
         for channel in self._channels:
             channel.clear()
-        return events
+        return events + self._flaw_warnings()
 
     def configure(self, now: float, **changes: object) -> list[Event]:
         """Change some options while audio flows; another `encoding` or `sample_rate` is that of the next audio.
@@ -177,7 +189,7 @@ class Session:
         self.options = after
         if (before.encoding, before.sample_rate) == (after.encoding, after.sample_rate):
             return []
-        events = self._hear(self._decoder.end(), now) + self._flaw_warnings()
+        events = self._hear(self._decoder.flush(), now) + self._flaw_warnings()
         self._decoder = AudioDecoder(after)
         return events
 
@@ -209,6 +221,10 @@ class Session:
         self._stopped = self._done = True
         for channel in self._channels:
             channel.abandon()
+
+    def _forget_pace(self, now: float) -> None:
+        while len(self._pace) > 1 and self._pace[1][0] <= now - LIVE_WINDOW_S:
+            self._pace.popleft()
 
     def _check_open(self) -> None:
         if self._stopped:
@@ -246,7 +262,7 @@ class Session:
             (
                 "audio_incomplete",
                 flaws.incomplete_bytes,
-                "The stream ended in mid-sample; check encoding and channels. The incomplete sample was dropped.",
+                "A buffer ended in mid-sample; check encoding and channels. The incomplete sample was dropped.",
             ),
         ):
             if count and code not in self._warned:

@@ -24,7 +24,7 @@ def _decoder(**options: object) -> AudioDecoder:
 def _decode(decoder: AudioDecoder, data: bytes, cuts: list[int]) -> NDArray[np.float32]:
     bounds = sorted(min(cut, len(data)) for cut in cuts)
     parts = [decoder.decode(data[a:b]) for a, b in zip([0, *bounds], [*bounds, len(data)], strict=True)]
-    return np.concatenate([*parts, decoder.end()], axis=1)
+    return np.concatenate([*parts, decoder.flush()], axis=1)
 
 
 def _sweep(rate: int, seconds: float = 1.0) -> NDArray[np.float32]:
@@ -104,8 +104,20 @@ def test_a_flush_in_the_middle_gives_what_was_held_back_and_goes_on() -> None:
     decoder = _decoder(encoding=Encoding.F32LE, sample_rate=8_000)
     first = [decoder.decode(samples[:8000].tobytes()), decoder.flush()]
     assert sum(part.shape[1] for part in first) == 16_000
-    rest = [decoder.decode(samples[8000:].tobytes()), decoder.end()]
+    rest = [decoder.decode(samples[8000:].tobytes()), decoder.flush()]
     assert sum(part.shape[1] for part in rest) == 16_000
+
+
+@pytest.mark.parametrize("stray", [1, 2, 3])
+@pytest.mark.parametrize("mode", ChannelMode)
+def test_an_incomplete_sample_ends_with_its_buffer(stray: int, mode: ChannelMode) -> None:
+    decoder = _decoder(channels=2, channel_mode=mode)
+    samples = np.stack([np.arange(1000), -np.arange(1000)], axis=1).astype("<i2")
+    whole = _decoder(channels=2, channel_mode=mode)
+    expected = [whole.decode(samples.tobytes()), whole.decode(samples.tobytes())]
+    received = [decoder.decode(samples.tobytes() + bytes(stray)), decoder.flush(), decoder.decode(samples.tobytes())]
+    np.testing.assert_array_equal(np.concatenate(received, axis=1), np.concatenate(expected, axis=1))
+    assert decoder.flaws.incomplete_bytes == stray
 
 
 @pytest.mark.parametrize(

@@ -520,3 +520,61 @@ def test_whatever_look_back_is_set_every_job_can_be_made(steps: list[tuple[str, 
             session.configure(0.0, **{what: value})
         if session.demand() is not None:
             session.complete(number, read(_job(session, number)), 0.0)
+
+
+@pytest.mark.parametrize("end", ["finalize", "clear"])
+def test_a_stray_byte_at_the_end_of_a_buffer_does_not_shift_the_next_one(end: str) -> None:
+    session = make_session(SessionOptions(vad_threshold=0.5))
+    session.receive(silence(0.5).tobytes() + b"x", 0.0)
+    warnings = [event for event in getattr(session, end)(0.0) if isinstance(event, Warning)]
+    assert [warning.code for warning in warnings] == ["audio_incomplete"]
+    assert _kinds(_receive(session, speech(0.4)))[:1] == [SpeechStarted]
+    np.testing.assert_array_equal(_job(session, 1).audio[-3000:], speech(0.4)[-3000:])
+    # It is reported once.
+    session.receive(b"y", 1.0)
+    assert not [event for event in session.finalize(1.0) if isinstance(event, Warning)]
+
+
+def _live_over_time(pieces: list[tuple[float, float]]) -> list[bool]:
+    """Whether a session counts as live after each piece.
+
+    Args:
+        pieces: (time, seconds of audio that came then).
+    """
+    session = make_session()
+    live = []
+    for now, seconds in pieces:
+        session.receive(silence(seconds).tobytes(), now)
+        live.append(session.live(now))
+    return live
+
+
+def test_a_backlog_at_the_start_is_forgotten() -> None:
+    live = _live_over_time([(0, 5.0), *((tenth / 10, 0.1) for tenth in range(1, 200))])
+    assert not any(live[:90])
+    assert all(live[115:])
+
+
+def test_a_backlog_in_mid_stream_is_forgotten() -> None:
+    before = [(tenth / 10, 0.1) for tenth in range(1200)]
+    after = [(130 + tenth / 10, 0.1) for tenth in range(200)]
+    live = _live_over_time([*before, (130, 10.0), *after])
+    assert all(live[:1200])
+    assert all(live[-80:])
+
+
+def test_a_clock_that_runs_fast_stays_live() -> None:
+    assert all(_live_over_time([(tenth / 10, 0.1001) for tenth in range(36_000)]))
+
+
+@pytest.mark.parametrize("pace", [1.5, 4.0])
+def test_audio_that_keeps_coming_faster_than_real_time_is_not_live(pace: float) -> None:
+    live = _live_over_time([(tenth / 10, 0.1 * pace) for tenth in range(600)])
+    assert not any(live[100:])
+
+
+def test_the_memory_of_the_pace_has_a_bound() -> None:
+    session = make_session()
+    for hundredth in range(5000):
+        session.receive(silence(0.01).tobytes(), hundredth / 100)
+    assert len(session._pace) <= 22

@@ -351,3 +351,18 @@ def test_a_failure_that_ends_the_session() -> None:
     commands = Talk().translator.failed(Failure(FailureKind.BUSY, "Try later."))
     assert said(commands) == [{"type": "Error", "variant": "busy", "description": "Try later."}]
     assert commands[-1] == Close(1013, "busy")
+
+
+@pytest.mark.parametrize(
+    ("control", "means"), [("KeepAlive", []), ("Finalize", [Finalize()]), ("CloseStream", [Stop()])]
+)
+def test_a_control_in_a_binary_frame_is_a_control(control: str, means: list[Command]) -> None:
+    for message in (json.dumps({"type": control}), f'{{"type":"{control}"}}\n'):
+        talk = Talk(("encoding", "linear16"), ("sample_rate", "16000"))
+        assert talk.receive(message.encode()) == means
+
+
+@pytest.mark.parametrize("audio", [b'{"typ', b"{}", b'{"type": "Loud"}', b"{" + 5000 * b" " + b"}", b"{\xff\xff}"])
+def test_audio_that_looks_like_json_is_audio(audio: bytes) -> None:
+    talk = Talk(("encoding", "linear16"), ("sample_rate", "16000"))
+    assert talk.receive(audio) == [Audio(audio)]

@@ -170,3 +170,9 @@ def test_failures_and_warnings() -> None:
     (error,) = said(commands)
     assert (error["type"], error["code"], error["description"]) == ("Error", "IDLE", "Nothing came.")
     assert commands[-1] == Close(1008, "idle")
+
+
+def test_a_control_in_a_binary_frame_is_a_control() -> None:
+    assert FluxTalk().receive(b'{"type": "KeepAlive"}') == []
+    assert FluxTalk().receive(b'{"type": "CloseStream"}') == [Stop()]
+    assert FluxTalk().receive(b'{"typ') == [Audio(b'{"typ')]

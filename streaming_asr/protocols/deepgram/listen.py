@@ -36,6 +36,7 @@ from streaming_asr.protocols.base import (
     assert_never,
 )
 from streaming_asr.protocols.deepgram import listen_messages as wire
+from streaming_asr.protocols.deepgram.controls import control_of
 from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_told, request_id_of
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure, FailureKind
@@ -118,7 +119,10 @@ class DeepgramTranslator:
         if self._stopped:
             return []
         if isinstance(message, bytes):
-            return self._heard(message)
+            control = control_of(message, wire.READER)
+            if control is None:
+                return self._heard(message)
+            message = control
         try:
             request = wire.READER.read(message)
         except BadMessage as bad:

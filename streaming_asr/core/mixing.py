@@ -1,0 +1,111 @@
+"""Channels of one recording or stream -> one, mixed by what they hold and not by what they are called.
+
+An average loses speech: of a stereo recording whose channels are inverted to each other nothing is left, and speech on
+one of eight channels becomes 18 dB quieter. So channels that are silent beside the loudest are left out, and channels
+that are inverted to the loudest are turned round. What remains is averaged.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_asr.core.recognizer import Audio
+
+BLOCK_S = 0.1
+"""The channels are compared, and their weights set, once in this time."""
+SILENT_DB = 30.0
+"""A channel whose recent peak is this much below the loudest channel's is silent beside it."""
+DECAY_DB_PER_S = 3.0
+"""How fast a peak is forgotten: a speaker who pauses for some seconds keeps a place in the mix."""
+AUDIBLE_POWER = 1e-8
+"""Mean squared sample, -80 dBFS, below which a channel says nothing of its phase."""
+INVERTED = -0.5
+"""Channels whose correlation with the reference, a loud one, is below this are inverted to it."""
+_LOUDER = 4.0
+"""How much more power than the reference another channel must have to become it: the mix then may change its sign."""
+_MEMORY_S = 0.5
+"""Time constant of the correlation."""
+
+Frames = NDArray[np.float32]
+"""Samples of all channels, shape ``[n, channels]``."""
+
+
+class Mixer:
+    """Mixes one stream. However it is split into calls, the mix is the same.
+
+    The weights of a block follow from the blocks before it and change linearly over it, so nothing is delayed and
+    nothing clicks. The first block is averaged.
+
+    Args:
+        channels: of the stream, at least 1.
+        rate: of the stream, Hz.
+    """
+
+    def __init__(self, channels: int, rate: int) -> None:
+        self._channels = channels
+        self._block = max(1, round(rate * BLOCK_S))
+        seconds = self._block / rate
+        self._decay = np.float32(10 ** (-DECAY_DB_PER_S * seconds / 10))
+        self._forget = np.float32(np.exp(-seconds / _MEMORY_S))
+        self._weights = self._target = np.full(channels, 1 / channels, np.float32)
+        self._reference = 0
+        """The channel whose phase the mix has."""
+        self._peaks = np.zeros(channels, np.float32)
+        """Recent peak of each channel's power."""
+        self._products = np.zeros((channels, channels), np.float32)
+        """Running covariance of the channels."""
+        self._frames = np.empty((self._block, channels), np.float32)
+        """The block that has begun; `_filled` frames of it have come."""
+        self._filled = 0
+
+    def mix(self, frames: Frames) -> Audio:
+        """The mix of the next frames, shape ``[n]``."""
+        if self._channels == 1:
+            return frames[:, 0]
+        mixed = np.empty(len(frames), np.float32)
+        start = 0
+        while start < len(frames):
+            part = frames[start : start + self._block - self._filled]
+            mixed[start : start + len(part)] = (part * self._weights_of(len(part))).sum(axis=1)
+            self._frames[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            start += len(part)
+            if self._filled == self._block:
+                self._compare()
+        return mixed
+
+    def _weights_of(self, count: int) -> NDArray[np.float32]:
+        """Weights of the block's next frames, shape ``[channels]`` or ``[count, channels]``."""
+        if self._weights is self._target:
+            return self._target
+        along = np.arange(self._filled + 1, self._filled + count + 1, dtype=np.float32) / self._block
+        weights: NDArray[np.float32] = self._weights + (self._target - self._weights) * along[:, None]
+        return weights
+
+    def _compare(self) -> None:
+        """A block is complete: set the weights that the next one changes to."""
+        # Without its mean, so that a microphone's constant offset is taken neither for sound nor for a phase.
+        centred = self._frames - self._frames.mean(axis=0)
+        products = centred.T @ centred / self._block
+        powers = np.diagonal(products)
+        self._peaks = np.maximum(powers, self._peaks * self._decay)
+        if powers.max() > AUDIBLE_POWER:
+            self._products = self._forget * self._products + (1 - self._forget) * products
+        target = self._mixed_weights()
+        self._weights = self._target
+        self._target = self._weights if np.array_equal(target, self._weights) else target
+        self._filled = 0
+
+    def _mixed_weights(self) -> NDArray[np.float32]:
+        loudest = int(np.argmax(self._peaks))
+        if self._peaks[loudest] <= AUDIBLE_POWER:
+            return np.full(self._channels, 1 / self._channels, np.float32)
+        heard = self._peaks >= self._peaks[loudest] * np.float32(10 ** (-SILENT_DB / 10))
+        if self._peaks[loudest] > _LOUDER * self._peaks[self._reference]:
+            self._reference = loudest
+        own = np.diagonal(self._products)
+        scale = np.sqrt(own * own[self._reference])
+        inverted = self._products[self._reference] < INVERTED * scale
+        weights: NDArray[np.float32] = np.where(inverted, -1, 1) * heard / np.float32(np.count_nonzero(heard))
+        return weights.astype(np.float32)

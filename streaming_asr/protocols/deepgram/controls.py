@@ -1,0 +1,29 @@
+"""Control messages that come in binary frames, where audio is expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streaming_asr.protocols.json_messages import BadMessage, Reader
+
+LONGEST_CONTROL = 4096
+"""Bytes of a control message in a binary frame; what is longer is audio."""
+
+
+def control_of(message: bytes, reader: Reader[Any]) -> str | None:
+    """The control message in a binary frame, or None if it is audio.
+
+    Some clients send their JSON as binary, Deepgram's Go SDK among them. Taken for audio, it would be a click, and its
+    odd length would shift all samples that follow.
+
+    Args:
+        reader: of the protocol's control messages.
+    """
+    if len(message) > LONGEST_CONTROL or not message.startswith(b"{") or not message.rstrip().endswith(b"}"):
+        return None
+    try:
+        text = message.decode()
+        reader.read(text)
+    except (UnicodeDecodeError, BadMessage):
+        return None
+    return text
