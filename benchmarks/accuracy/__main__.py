@@ -35,11 +35,11 @@ from benchmarks.accuracy.options import (
     add_speech,
     chosen,
     configuration,
-    positive,
+    evenly_spaced,
     sources,
-    spread,
 )
 from benchmarks.accuracy.working import finished
+from benchmarks.common.arguments import positive
 from benchmarks.common.interruption import INTERRUPTED
 from benchmarks.common.setting import setting
 from benchmarks.common.speech import Clip, NoSpeech
@@ -171,7 +171,10 @@ def _long(options: argparse.Namespace) -> int:
 
 def _guide(options: argparse.Namespace) -> int:
     clips = [clip for clip in _all(chosen(options)) if clip.text]
-    for_accuracy, for_throughput = spread(clips, options.samples), spread(clips, options.throughput_samples)
+    for_accuracy, for_throughput = (
+        evenly_spaced(clips, options.samples),
+        evenly_spaced(clips, options.throughput_samples),
+    )
     guide = Guide(Samples(len(for_accuracy)), Samples(len(for_throughput)))
 
     async def run() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from benchmarks.accuracy.word_errors import Errors, count_errors, interval, pool
 from benchmarks.accuracy.working import work_through
 from benchmarks.common.normalization import measure_of, plain_words, units
 from benchmarks.common.speech import Clip, NoSpeech
+from benchmarks.common.stats import spread
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
 GUIDE_ACCURACY = ("500", "500", "0", "0.035")
@@ -111,7 +111,7 @@ class Samples:
                 "wer_interval_95": interval([sample.errors for sample in good]),
                 "wer_plain": pooled([sample.plain_errors for sample in good]).rate,
                 "wer_failures_as_lost": pooled([sample.errors for sample in self.done]).rate,
-                "latency_s": {f"p{p}": _percentile(good, p) for p in (50, 95, 99)},
+                "latency_s": spread([sample.took_s for sample in good]),
                 "audio_s": audio_s,
                 "real_time_factor": self.runtime_s / audio_s,
             }
@@ -220,7 +220,3 @@ class Guide:
 def _read(clip: Clip) -> tuple[Audio, bytes]:
     audio = clip.audio()
     return audio, wav(audio)
-
-
-def _percentile(samples: Sequence[Sample], percent: float) -> float:
-    return float(np.percentile([sample.took_s for sample in samples], percent))

@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.accuracy.hearing import Source, SourceUnavailable
 from benchmarks.accuracy.in_process import InProcess
 from benchmarks.accuracy.served import Served
+from benchmarks.common.arguments import assignment, positive
 from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
 from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.recognizers.choose import recognizer_for
@@ -89,12 +90,12 @@ def chosen(options: argparse.Namespace) -> dict[str, list[Clip]]:
         of_set = [clip for clip in clips(options.speech, name) if options.language in (None, clip.language)]
         if not of_set:
             raise NoSpeech(f"the set {name!r} in {options.speech} has no clip of language {options.language!r}")
-        found[name] = spread(of_set, options.clips)
+        found[name] = evenly_spaced(of_set, options.clips)
     return found
 
 
-def spread(items: list[Clip], count: int | None) -> list[Clip]:
-    """So many of them, at even distances; None for all."""
+def evenly_spaced(items: list[Clip], count: int | None) -> list[Clip]:
+    """The given number of them, at even distances; None for all."""
     if count is None or count >= len(items):
         return items
     return [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
@@ -120,13 +121,6 @@ def sources(options: argparse.Namespace) -> tuple[Source, Source]:
     return served, _in_process(options) if options.model else served
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
-
-
 def _in_process(options: argparse.Namespace) -> InProcess:
     settings = dict(options.options) if not options.url else {}
     return InProcess(_recognizer(options), settings, options.decode_ms / 1000 if options.decode_ms else None)
@@ -147,9 +141,7 @@ def _recognizer(options: argparse.Namespace) -> Recognizer:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as endpoint_ms=800")
+    name, value = assignment(text)
     if name in _OF_THE_AUDIO:
         raise argparse.ArgumentTypeError(f"{name} follows from the audio and can't be set")
     if name == "keywords":

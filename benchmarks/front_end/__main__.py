@@ -23,6 +23,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.common.arguments import positive, seconds
 from benchmarks.common.interruption import INTERRUPTED, heed_sigterm
 from benchmarks.common.speech import NoSpeech, add_speech_option, clips
 from benchmarks.front_end.crowding import Crowding, measure_crowding
@@ -154,14 +155,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--vad", default="cascade", choices=tuple(DETECTORS))
     parser.add_argument(
-        "--sessions", type=_positive, nargs="+", metavar="N", help=f"numbers to measure; None: {SEARCH} while they hold"
+        "--sessions", type=positive, nargs="+", metavar="N", help=f"numbers to measure; None: {SEARCH} while they hold"
     )
-    parser.add_argument("--seconds", type=_seconds, default=10.0, help="measured at each number")
+    parser.add_argument("--seconds", type=_window, default=10.0, help="measured at each number")
     parser.add_argument(
-        "--minutes", type=_positive, default=60, help="length of the long session, timed without sockets"
+        "--minutes", type=positive, default=60, help="length of the long session, timed without sockets"
     )
     parser.add_argument("--decode-ms", type=float, default=0.0, help="that the null recognizer makes each decode wait")
-    parser.add_argument("--slots", type=_positive, default=64, help="decodes that it does at once")
+    parser.add_argument("--slots", type=positive, default=64, help="decodes that it does at once")
     parser.add_argument("--cores", type=int, nargs=2, metavar=("SERVER", "CLIENTS"), help="default: the first two")
     parser.add_argument("--only", choices=("stages", "sessions"), help="leave out the other half")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
@@ -208,15 +209,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too few; 1 or more")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
+def _window(text: str) -> float:
+    value = seconds(text)
     if not 0.5 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"{value:g} is out of range; 0.5 to 3600 s")
     return value

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from benchmarks.common.stats import percentiles
 
 PROBE_S = 0.01
 """Seconds between the moments at which the loop should wake."""
@@ -26,9 +26,10 @@ class Spread:
 
 def spread(seconds: Sequence[float]) -> Spread:
     """Percentiles of times in seconds."""
-    if not seconds:
+    found = percentiles(seconds, 50, 95, 99, 100)
+    if found is None:
         return Spread()
-    p50, p95, p99, most = (float(value) * 1000 for value in np.percentile(seconds, (50, 95, 99, 100)))
+    p50, p95, p99, most = (1000 * value for value in found)
     return Spread(p50, p95, p99, most, len(seconds))
 
 

@@ -13,6 +13,7 @@ from benchmarks.common.measures.readings import readings
 from benchmarks.common.measures.stability import Stability, pooled, stability
 from benchmarks.common.normalization import plain_words, units
 from benchmarks.common.session_log import Outcome
+from benchmarks.common.stats import percentiles
 from benchmarks.load.speaking import Take
 from benchmarks.load.utterances import Utterance
 
@@ -32,7 +33,8 @@ class Figure:
     """Seconds."""
 
     def percentile(self, percent: float) -> float | None:
-        return float(np.percentile(self.values, percent)) if self.values else None
+        found = percentiles(self.values, percent)
+        return found[0] if found else None
 
 
 def figures(takes: Iterable[Take]) -> list[Figure]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.arguments import assignment, positive, seconds
 from benchmarks.common.protocols.registry import PROTOCOLS, Target
 from benchmarks.common.speech import add_speech_option
 from benchmarks.load.crowd import Plan
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         "--query",
         action="append",
         default=[],
-        type=_assignment,
+        type=assignment,
         metavar="NAME=VALUE",
         help="more for the query of the address, such as endpoint_ms=300; may be repeated",
     )
@@ -44,12 +45,12 @@ def parser() -> argparse.ArgumentParser:
     speech = made.add_argument_group("speech")
     add_speech_option(made)
     speech.add_argument("--set", default="librivox", help="name of the set (default: the clips of the tests)")
-    speech.add_argument("--clips", type=_positive, metavar="N", help="that many, spread over the set; default all")
+    speech.add_argument("--clips", type=positive, metavar="N", help="that many, spread over the set; default all")
     speech.add_argument("--language", metavar="CODE", help="only clips of this language")
     speech.add_argument("--detect", action="store_true", help="do not tell the server a clip's language")
-    speech.add_argument("--chunk-ms", type=_positive, default=50, metavar="MS", help="default: %(default)s")
+    speech.add_argument("--chunk-ms", type=positive, default=50, metavar="MS", help="default: %(default)s")
     speech.add_argument(
-        "--trailing", type=_seconds, default=1.0, metavar="S", help="silence after each clip (default: %(default)s)"
+        "--trailing", type=seconds, default=1.0, metavar="S", help="silence after each clip (default: %(default)s)"
     )
     speech.add_argument(
         "--finalize", action="store_true", help="ask for the final at the end of each clip, and measure from there"
@@ -60,24 +61,24 @@ def parser() -> argparse.ArgumentParser:
     )
 
     load = made.add_argument_group("load")
-    load.add_argument("--streams", type=_positive, default=1, metavar="N", help="at once (default: %(default)s)")
+    load.add_argument("--streams", type=positive, default=1, metavar="N", help="at once (default: %(default)s)")
     load.add_argument(
-        "--duration", type=_seconds, metavar="S", help="speak clip after clip for so long; default: each once"
+        "--duration", type=seconds, metavar="S", help="speak clip after clip for so long; default: each once"
     )
-    load.add_argument("--ramp", type=_seconds, metavar="S", help="streams begin over so long; default: a clip's length")
+    load.add_argument("--ramp", type=seconds, metavar="S", help="streams begin over so long; default: a clip's length")
     load.add_argument("--seed", type=int, default=0, help="of order and stagger (default: %(default)s)")
     load.add_argument(
-        "--patience", type=_seconds, default=30.0, metavar="S", help="wait for the end so long (default: %(default)s)"
+        "--patience", type=seconds, default=30.0, metavar="S", help="wait for the end so long (default: %(default)s)"
     )
     load.add_argument("--search", action="store_true", help="find the most streams within the objective")
     load.add_argument(
         "--objective-s",
-        type=_seconds,
+        type=seconds,
         default=2.0,
         metavar="S",
         help="p95 of TTFS for --search (default: %(default)s)",
     )
-    load.add_argument("--max-streams", type=_positive, default=1024, metavar="N", help="of --search; default: 1024")
+    load.add_argument("--max-streams", type=positive, default=1024, metavar="N", help="of --search; default: 1024")
 
     output = made.add_argument_group("output")
     output.add_argument("--name", default="", help="of the server, for the report; default: the protocol's")
@@ -103,30 +104,3 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
     """All options, for the record; the key is not told."""
     told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return told | {"api_key": bool(options.api_key), "query": dict(options.query)}
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return number

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.session_log import Outcome
+from benchmarks.common.stats import spread
 from benchmarks.load.figures import figures, steadiness, without_final, word_errors
 from benchmarks.load.search import Search
 from benchmarks.load.speaking import Take
@@ -80,14 +81,6 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "each_session": [_take(take) for take in run.takes],
         "example": _example(measured),
     }
-
-
-def spread(values: Sequence[float] | np.ndarray[Any, Any]) -> dict[str, float | int | None]:
-    """p50, p90, p95, p99, the largest, and how many."""
-    if not len(values):
-        return {"p50": None, "p90": None, "p95": None, "p99": None, "max": None, "n": 0}
-    p50, p90, p95, p99 = (float(value) for value in np.percentile(values, (50, 90, 95, 99)))
-    return {"p50": p50, "p90": p90, "p95": p95, "p99": p99, "max": float(np.max(values)), "n": len(values)}
 
 
 def generator(trial: Trial) -> dict[str, Any]:

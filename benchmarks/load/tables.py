@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.common.session_log import Outcome
+from benchmarks.common.stats import spread
 from benchmarks.load.figures import figures, steadiness, without_final, word_errors
-from benchmarks.load.results import generator, spread
+from benchmarks.load.results import generator
 from benchmarks.load.symptoms import symptoms
 from benchmarks.load.trial import Trial
 

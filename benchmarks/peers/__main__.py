@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.common.arguments import positive
 from benchmarks.common.interruption import INTERRUPTED, heed_sigterm
 from benchmarks.common.setting import setting
 from benchmarks.common.speech import OWN, Clip, NoSpeech, add_speech_option, clips
@@ -56,13 +57,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--clips", type=int, metavar="N", help="that many, spread over the set; default all")
     made.add_argument("--peers", type=_names, default=tuple(PEERS), metavar="A,B", help=f"of {', '.join(PEERS)}")
     made.add_argument("--streams", type=_numbers, default=(1,), metavar="N,M", help="at once (default 1)")
-    made.add_argument("--rounds", type=_positive, default=3, metavar="N", help="of turns; the clips are shared out")
+    made.add_argument("--rounds", type=positive, default=3, metavar="N", help="of turns; the clips are shared out")
     made.add_argument("--trailing", type=float, default=2.0, metavar="S", help="silence after a clip (default 2)")
-    made.add_argument("--chunk-ms", type=_positive, default=100, metavar="MS", help="default 100")
+    made.add_argument("--chunk-ms", type=positive, default=100, metavar="MS", help="default 100")
     made.add_argument("--patience", type=float, default=30.0, metavar="S", help="wait for the end so long; default 30")
     made.add_argument("--search", action="store_true", help="find the most streams within the objective too")
     made.add_argument("--objective-s", type=float, default=2.0, metavar="S", help="p95 of TTFS; default 2")
-    made.add_argument("--max-streams", type=_positive, default=64, metavar="N", help="of --search; default 64")
+    made.add_argument("--max-streams", type=positive, default=64, metavar="N", help="of --search; default 64")
     made.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help="environments (default: .peers)")
     made.add_argument(
         "--pip-option",
@@ -164,17 +165,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(_positive(part) for part in text.split(","))
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return number
+    return tuple(positive(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

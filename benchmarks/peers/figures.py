@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from benchmarks.common.session_log import Outcome
 from benchmarks.load.figures import WORD_SHOWN, Figure, WordErrors, figures, is_whole, steadiness, word_errors
 from benchmarks.load.speaking import Take
@@ -59,9 +57,3 @@ class Result:
         end of each word to its first showing."""
         told = {figure.name: figure for figure in figures(self.done)}
         return {name: told.get(name, Figure(name, ())) for name in (FIRST, WORDS, FINAL)}
-
-
-def spread(figure: Figure) -> dict[str, float | int | None]:
-    """p50, p90, p95 and how many."""
-    told: dict[str, float | int | None] = {f"p{percent}": figure.percentile(percent) for percent in (50, 90, 95)}
-    return told | {"mean": float(np.mean(figure.values)) if figure.values else None, "n": len(figure.values)}

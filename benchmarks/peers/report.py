@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.peers.figures import FINAL, FIRST, WORDS, Result, spread
+from benchmarks.common.stats import spread
+from benchmarks.peers.figures import FINAL, FIRST, WORDS, Result
 from benchmarks.peers.measure import Standing
 from benchmarks.peers.table import HEADS, remarks, rows
 
@@ -59,7 +60,7 @@ def _result(result: Result) -> dict[str, Any]:
     errors = result.errors()
     return {
         "streams": result.streams,
-        "times_s": {name: spread(figure) for name, figure in result.times().items()},
+        "times_s": {name: spread(figure.values) for name, figure in result.times().items()},
         "erasure": result.erasure,
         "word_errors": {**asdict(errors), "rate": errors.rate},
         "final_share": result.final_share,

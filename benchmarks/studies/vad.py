@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.common.speech import NoSpeech, add_speech_option, clips
+from benchmarks.common.stats import percentiles
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.segmenter import Boundary, Mark, Segmenter
@@ -152,6 +154,8 @@ def measure(
     quiet = _segment(make(), _quiet_room(), options)
     spoken_s = sum(len(clip.audio) for clip in spoken) / SAMPLE_RATE
     other_s = sum(map(len, other)) / SAMPLE_RATE
+    opened_ms, opened_p95_ms = percentiles(opened, 50, 95) or (math.nan, math.nan)
+    late_ms, late_p95_ms = percentiles(late, 50, 95) or (math.nan, math.nan)
     return Row(
         detector=name,
         onset_ms=options.onset_ms,
@@ -159,13 +163,13 @@ def measure(
         unvoiced=unvoiced / loud_frames,
         missed=missed / loud_frames,
         clipped_onsets=clipped / len(spoken),
-        opened_ms=_percentile(opened, 50),
-        opened_p95_ms=_percentile(opened, 95),
+        opened_ms=opened_ms,
+        opened_p95_ms=opened_p95_ms,
         flagged=inside / SAMPLE_RATE / other_s,
         false_per_minute=60 * false_starts / other_s,
         never_ended=1 - len(late) / len(spoken),
-        late_ms=_percentile(late, 50),
-        late_p95_ms=_percentile(late, 95),
+        late_ms=late_ms,
+        late_p95_ms=late_p95_ms,
         speech_cpu_ms=1000 * cpu_spoken / spoken_s,
         other_cpu_ms=1000 * cpu_other / other_s,
         quiet_cpu_ms=1000 * quiet.cpu_s / _QUIET_S,
@@ -244,10 +248,6 @@ def _held(voiced: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _known(heard: Heard, mark: Mark) -> list[int]:
     """When each boundary of a kind became known."""
     return [at for at, boundary in zip(heard.known, heard.boundaries, strict=True) if boundary.mark is mark]
-
-
-def _percentile(values: Sequence[float], rank: float) -> float:
-    return float(np.percentile(values, rank)) if values else float("nan")
 
 
 def _spans(boundaries: Sequence[Boundary], length: int) -> list[tuple[int, int]]:

@@ -159,7 +159,7 @@ def test_no_server_no_speech_and_bad_options_are_told_in_a_line(
     assert "nowhere" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["guide", "--samples", "0"])
-    assert "not at least 1" in capsys.readouterr().err
+    assert "of at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

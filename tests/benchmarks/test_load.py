@@ -21,7 +21,7 @@ from benchmarks.load.accelerator import AcceleratorWatch
 from benchmarks.load.crowd import Crowd, Plan, Run
 from benchmarks.load.options import configuration, parser
 from benchmarks.load.pacing import LAG_P99_S, LAG_WORST_S, Departures, WallClock, invalid_because, lags
-from benchmarks.load.packets import read_packets, write_packets
+from benchmarks.load.packets import write_packets
 from benchmarks.load.results import held
 from benchmarks.load.search import Search
 from benchmarks.load.server_side import ProcessWatch, difference, metrics_url, read_metrics
@@ -29,6 +29,7 @@ from benchmarks.load.speaking import Manner
 from benchmarks.load.trial import Trial, Trials
 from benchmarks.load.utterances import Utterance, cut
 from tests.support.npu_smi import A2_TABLE
+from tests.support.packet_log import read_packets
 from tests.support.wire import run
 
 
@@ -379,7 +380,7 @@ def test_the_key_is_not_written_down() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--streams", "0"), "'0' is not a whole number from 1 on"),
+        (("--streams", "0"), "'0' is not a whole number of at least 1"),
         (("--duration", "-1"), "'-1' is not a number of seconds"),
         (("--query", "endpoint"), "'endpoint' is not NAME=VALUE"),
         (("--protocol", "telepathy"), "invalid choice: 'telepathy'"),

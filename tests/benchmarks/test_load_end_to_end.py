@@ -22,9 +22,9 @@ from benchmarks.common.speech import OWN, clips
 from benchmarks.load import pacing
 from benchmarks.load.__main__ import main
 from benchmarks.load.crowd import Crowd, Plan, Run
-from benchmarks.load.packets import read_packets
 from benchmarks.load.utterances import cut
 from tests.support.live_server import LiveServer
+from tests.support.packet_log import read_packets
 from tests.support.wire import run
 
 

@@ -228,7 +228,7 @@ def test_sessions_that_failed_are_told(tmp_path: Path) -> None:
     ("options", "told"),
     [
         (("--peers", "nobody"), "names no peer"),
-        (("--streams", "0"), "not a whole number from 1 on"),
+        (("--streams", "0"), "not a whole number of at least 1"),
         (("--set", "no-such-set"), "has neither manifest.jsonl"),
     ],
 )

@@ -12,7 +12,8 @@ from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, Clear, Close, Finalize, Request, Stop
 from streaming_asr.protocols.openai.dashscope import DashScopeTranslator
-from tests.protocols.test_openai_realtime import TRANSCRIPTION, Talk, _kinds, _said
+from tests.protocols.test_openai_realtime import TRANSCRIPTION, Talk
+from tests.support.dialogue import sent_messages, types_of
 
 
 class DashTalk(Talk):
@@ -20,7 +21,7 @@ class DashTalk(Talk):
         return DashScopeTranslator(request, self.defaults)
 
     def configure(self, **session: Any) -> dict[str, Any]:
-        return _said(self.send("session.update", event_id="e", session=session))[-1]
+        return sent_messages(self.send("session.update", event_id="e", session=session))[-1]
 
 
 def _ended(utterance: int, text: str) -> Sequence[events.Event]:
@@ -40,7 +41,7 @@ def test_text_is_what_is_stable_and_stash_the_rest() -> None:
     )
     told = talk.hear(events.SpeechStarted(1, 0, 100), events.Partial(1, 0, 1, "", "to b", "en", 100, 900))
     told += talk.hear(events.Partial(1, 0, 2, " to be", " or", "en", 100, 1000), *_ended(1, "To be or not."))
-    assert _kinds(told) == [
+    assert types_of(told) == [
         "input_audio_buffer.speech_started",
         f"{TRANSCRIPTION}.text",
         f"{TRANSCRIPTION}.text",
@@ -113,16 +114,16 @@ def test_finish_completes_what_was_said_and_ends() -> None:
     talk.hear(events.SpeechStarted(1, 0, 100), *_ended(1, "One."))
     assert talk.send("session.finish") == [Stop()]
     commands = talk.translator.happened([events.Done(1000)])
-    assert _kinds(_said(commands))[-2:] == [f"{TRANSCRIPTION}.completed", "session.finished"]
+    assert types_of(sent_messages(commands))[-2:] == [f"{TRANSCRIPTION}.completed", "session.finished"]
     assert commands[-1] == Close(1000, "finished")
     silent = DashTalk()
     silent.send("session.finish")
-    assert _kinds(_said(silent.translator.happened([events.Done(0)]))) == ["session.finished"]
+    assert types_of(sent_messages(silent.translator.happened([events.Done(0)]))) == ["session.finished"]
 
 
 def test_errors_have_a_code_and_a_message() -> None:
     for bad in ("{", b"\0", '{"type":"response.create","event_id":"e"}', '{"type":"session.update"}'):
-        (error,) = _said(DashTalk().receive(bad))
+        (error,) = sent_messages(DashTalk().receive(bad))
         assert error["type"] == "error"
         assert error["error"]["message"]
         assert error["error"]["type"] == "invalid_request_error"

@@ -18,54 +18,23 @@ from streaming_asr.protocols.base import (
     Audio,
     BadRequest,
     Close,
-    Command,
-    Configure,
     Finalize,
-    Open,
-    Opened,
     Request,
-    Send,
     Stop,
 )
 from streaming_asr.protocols.deepgram.listen import LEAST_ENDPOINT_MS, DeepgramTranslator
 from streaming_asr.protocols.deepgram.query import refused
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from tests.support.dialogue import Dialogue, sent_messages
 from tests.support.fakes import CAPABILITIES
 
 
-def said(commands: Sequence[Command]) -> list[dict[str, Any]]:
-    return [json.loads(command.message) for command in commands if isinstance(command, Send)]
-
-
-class Talk:
-    """A conversation whose session does all it is asked."""
-
+class Talk(Dialogue):
     def __init__(self, *query: tuple[str, str], defaults: SessionOptions | None = None) -> None:
-        request = Request("/v1/listen", query, time=1000.0)
-        self.translator = self.make(request, defaults or SessionOptions())
-        (opening,) = self.translator.connected()
-        assert isinstance(opening, Open)
-        self.options = opening.options
-        self.greeting = said(self.translator.opened(Opened("s1", self.options, CAPABILITIES)))
+        super().__init__(self.make(Request("/v1/listen", query, time=1000.0), defaults or SessionOptions()))
 
     def make(self, request: Request, defaults: SessionOptions) -> Any:
         return DeepgramTranslator(request, defaults)
-
-    def send(self, kind: str, **fields: Any) -> list[Command]:
-        return self.receive(json.dumps({"type": kind, **fields}))
-
-    def receive(self, message: str | bytes) -> list[Command]:
-        """Give a message in; `Configure` is done as a session would."""
-        done: list[Command] = []
-        for command in self.translator.received(message):
-            done.append(command)
-            if isinstance(command, Configure):
-                self.options = self.options.changed(**command.changes)
-                done += self.translator.configured(self.options)
-        return done
-
-    def hear(self, *happened: events.Event) -> list[dict[str, Any]]:
-        return said(self.translator.happened(happened))
 
 
 def started(utterance: int, at_ms: int, channel: int = 0) -> events.Event:
@@ -302,7 +271,7 @@ def test_the_end(closing: str | bytes) -> None:
     assert talk.send("KeepAlive") == talk.receive(b"\0\0") == talk.receive("{") == []
     commands = talk.translator.happened([events.Done(1500)])
     assert commands[-1] == Close()
-    (metadata,) = said(commands)
+    (metadata,) = sent_messages(commands)
     assert metadata.pop("request_id")
     assert metadata == {
         "type": "Metadata",
@@ -317,7 +286,7 @@ def test_the_end(closing: str | bytes) -> None:
 @pytest.mark.parametrize("message", ["{no", '{"type":"Dance"}', '{"type":"Configure","keyterms":"x"}', "[1]", "\ud800"])
 def test_a_message_that_can_t_be_read_is_told_and_the_session_goes_on(message: str) -> None:
     talk = Talk()
-    (error,) = said(talk.receive(message.encode("utf-8", "replace").decode()))
+    (error,) = sent_messages(talk.receive(message.encode("utf-8", "replace").decode()))
     assert (error["type"], error["variant"]) == ("Error", "SchemaError")
     assert error["description"]
     assert talk.receive(b"\0\0") == [Audio(b"\0\0")]
@@ -329,27 +298,27 @@ def test_keep_alive_asks_for_nothing() -> None:
 
 def test_key_terms_change_in_mid_stream() -> None:
     talk = Talk(("keyterm", "Norland"))
-    (told,) = said(talk.send("Configure", keyterms=["Elinor"], features={"punctuate": False}))
+    (told,) = sent_messages(talk.send("Configure", keyterms=["Elinor"], features={"punctuate": False}))
     assert (told["type"], told["keyterms"], talk.options.keywords) == ("ConfigureSuccess", ["Elinor"], ("Elinor",))
     assert _text(talk.hear(started(1, 100), ended(1, 900), final(1, "So.", 900))[0]) == "so"
-    (told,) = said(talk.send("Configure", features={"numerals": True}))
+    (told,) = sent_messages(talk.send("Configure", features={"numerals": True}))
     assert "keyterms" not in told
     assert talk.options.keywords == ("Elinor",)
     talk.translator.received(json.dumps({"type": "Configure", "keyterms": ["x"] * 201}))
-    (told,) = said(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "keywords: too many", goes_on=True)))
+    (told,) = sent_messages(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "keywords: too many", goes_on=True)))
     assert (told["type"], told["code"]) == ("ConfigureFailure", "CONFIGURE_KEYTERM_LIMIT_EXCEEDED")
 
 
 def test_a_file_is_told_from_raw_audio() -> None:
     commands = Talk().receive(b"RIFF....WAVE")
-    assert "WAV file" in said(commands)[0]["description"]
+    assert "WAV file" in sent_messages(commands)[0]["description"]
     assert commands[-1] == Close(CloseCode.POLICY, "bad_audio")
     assert Talk(("encoding", "linear16")).receive(b"RIFF") == [Audio(b"RIFF")]
 
 
 def test_a_failure_that_ends_the_session() -> None:
     commands = Talk().translator.failed(Failure(FailureKind.BUSY, "Try later."))
-    assert said(commands) == [{"type": "Error", "variant": "busy", "description": "Try later."}]
+    assert sent_messages(commands) == [{"type": "Error", "variant": "busy", "description": "Try later."}]
     assert commands[-1] == Close(1013, "busy")
 
 

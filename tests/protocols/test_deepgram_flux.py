@@ -12,7 +12,8 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, BadRequest, Close, Finalize, Request, Stop
 from streaming_asr.protocols.deepgram.flux import FluxTranslator
 from streaming_asr.protocols.failures import Failure, FailureKind
-from tests.protocols.test_deepgram import Talk, ended, final, partial, said, started
+from tests.protocols.test_deepgram import Talk, ended, final, partial, started
+from tests.support.dialogue import sent_messages
 
 
 class FluxTalk(Talk):
@@ -140,24 +141,26 @@ def test_the_end() -> None:
 def test_configure() -> None:
     talk = FluxTalk(("language_hint", "en"), ("keyterm", "Norland"))
     assert talk.options.language == "en"
-    (told,) = said(talk.send("Configure", thresholds={"eot_threshold": 0.9}, language_hints=["en", "de"]))
+    (told,) = sent_messages(talk.send("Configure", thresholds={"eot_threshold": 0.9}, language_hints=["en", "de"]))
     assert told["type"] == "ConfigureSuccess"
     assert told["thresholds"] == {"eot_threshold": 0.9, "eot_timeout_ms": 5000}
     assert (told["keyterms"], told["language_hints"]) == (["Norland"], ["en", "de"])
     assert (talk.options.endpoint_ms, talk.options.language) == (1929, None)
-    (told,) = said(talk.send("Configure", thresholds={"eot_threshold": 2.0}, keyterms=["x"]))
+    (told,) = sent_messages(talk.send("Configure", thresholds={"eot_threshold": 2.0}, keyterms=["x"]))
     assert (told["type"], talk.options.keywords) == ("ConfigureFailure", ("Norland",))
     talk.translator.received('{"type":"Configure","language_hints":["xx"]}')
-    (told,) = said(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "language: not known", goes_on=True)))
+    (told,) = sent_messages(
+        talk.translator.failed(Failure(FailureKind.BAD_OPTION, "language: not known", goes_on=True))
+    )
     assert told["type"] == "ConfigureFailure"
-    (told,) = said(talk.send("Configure", keyterms=["Elinor"]))
+    (told,) = sent_messages(talk.send("Configure", keyterms=["Elinor"]))
     assert (told["keyterms"], told["language_hints"]) == (["Elinor"], ["en", "de"])
 
 
 @pytest.mark.parametrize("message", ["{no", '{"type":"Dance"}'])
 def test_a_message_that_can_t_be_read_is_a_warning_which_clients_survive(message: str) -> None:
     talk = FluxTalk()
-    (told,) = said(talk.receive(message))
+    (told,) = sent_messages(talk.receive(message))
     assert (told["type"], told["code"], told["sequence_id"]) == ("Warning", "UNPARSABLE_CLIENT_MESSAGE", 1)
 
 
@@ -165,9 +168,9 @@ def test_failures_and_warnings() -> None:
     talk = FluxTalk()
     (told,) = talk.hear(events.Warning("audio_clipped", "Too loud."))
     assert (told["type"], told["code"]) == ("Warning", "AUDIO_CLIPPED")
-    assert "WAV" in said(talk.receive(b"RIFF...."))[0]["description"]
+    assert "WAV" in sent_messages(talk.receive(b"RIFF...."))[0]["description"]
     commands = talk.translator.failed(Failure(FailureKind.IDLE, "Nothing came."))
-    (error,) = said(commands)
+    (error,) = sent_messages(commands)
     assert (error["type"], error["code"], error["description"]) == ("Error", "IDLE", "Nothing came.")
     assert commands[-1] == Close(1008, "idle")
 

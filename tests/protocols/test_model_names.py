@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import openai
 import pytest
 
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import BadRequest, Close, Command, Configure, Open, Opened, Request, Send
+from streaming_asr.protocols.base import BadRequest, Close, Command, Configure, Open, Opened, Request
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.registry import PROTOCOLS
+from tests.support.dialogue import sent_messages
 from tests.support.fakes import CAPABILITIES
 from tests.support.live_server import LiveServer
 
@@ -51,15 +51,11 @@ def _request(path: str, *query: tuple[str, str]) -> Request:
     return Request(path, query, models=ModelNames(CAPABILITIES.model))
 
 
-def _said(commands: Sequence[Command]) -> list[dict[str, Any]]:
-    return [json.loads(command.message) for command in commands if isinstance(command, Send)]
-
-
 @pytest.mark.parametrize("path", ["/v1/realtime", "/api-ws/v1/realtime"])
 def test_a_connection_for_a_missing_model_is_told_and_closed(path: str) -> None:
     translator = PROTOCOLS[path].translator(_request(path, ("model", "no-such-model")), SessionOptions())
     commands = translator.connected()
-    (told,) = _said(commands)
+    (told,) = sent_messages(commands)
     assert (told["type"], told["error"]["type"]) == ("error", "invalid_request_error")
     assert told["error"]["code"] == "model_not_found"
     assert isinstance(commands[-1], Close)
@@ -79,12 +75,12 @@ def test_an_update_to_a_missing_model_is_told_and_the_session_goes_on_as_it_was(
             json.dumps({"type": "session.update", "event_id": "mine", "session": {"audio": audio}})
         )
 
-    (error,) = [told["error"] for told in _said(update("no-such-model"))]
+    (error,) = [told["error"] for told in sent_messages(update("no-such-model"))]
     assert (error["code"], error["event_id"]) == ("model_not_found", "mine")
     assert error["param"] == "session.audio.input.transcription.model"
     (configure,) = update("whisper-1")
     assert isinstance(configure, Configure)
-    (updated,) = _said(translator.configured(opening.options))
+    (updated,) = sent_messages(translator.configured(opening.options))
     assert updated["session"]["audio"]["input"]["transcription"]["model"] == "whisper-1"
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from hypothesis import given
@@ -19,7 +17,6 @@ from streaming_asr.protocols import native
 from streaming_asr.protocols.base import (
     Audio,
     Close,
-    Command,
     Configure,
     Finalize,
     Open,
@@ -30,15 +27,12 @@ from streaming_asr.protocols.base import (
 )
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.protocols.native import NativeTranslator
+from tests.support.dialogue import sent_messages
 from tests.support.fakes import CAPABILITIES
 
 
 def _connect(*query: tuple[str, str], defaults: SessionOptions | None = None) -> NativeTranslator:
     return NativeTranslator(Request("/v1/stream", query), defaults or SessionOptions())
-
-
-def _said(commands: Sequence[Command]) -> list[dict[str, Any]]:
-    return [json.loads(command.message) for command in commands if isinstance(command, Send)]
 
 
 def test_the_query_gives_options() -> None:
@@ -64,25 +58,25 @@ def test_a_key_in_the_query_is_no_option() -> None:
 def test_a_conversation() -> None:
     talk = _connect()
     talk.connected()
-    ready = _said(talk.opened(Opened("s1", SessionOptions(), CAPABILITIES)))[0]
+    ready = sent_messages(talk.opened(Opened("s1", SessionOptions(), CAPABILITIES)))[0]
     assert (ready["type"], ready["session"], ready["languages"]) == ("ready", "s1", ["en", "de"])
     assert ready["options"]["sample_rate"] == 16_000
     assert talk.received(b"\0\0") == [Audio(b"\0\0")]
     assert talk.received('{"type":"configure","endpoint_ms":null,"keywords":["x"]}') == [
         Configure({"endpoint_ms": None, "keywords": ("x",)})
     ]
-    assert _said(talk.configured(SessionOptions(endpoint_ms=None)))[0]["options"]["endpoint_ms"] is None
+    assert sent_messages(talk.configured(SessionOptions(endpoint_ms=None)))[0]["options"]["endpoint_ms"] is None
     assert talk.received('{"type":"finalize"}') == [Finalize()]
-    assert _said(talk.received('{"type":"ping","id":"x"}')) == [{"type": "pong", "id": "x"}]
+    assert sent_messages(talk.received('{"type":"ping","id":"x"}')) == [{"type": "pong", "id": "x"}]
     assert talk.received('{"type":"stop"}') == [Stop()]
-    assert _said(talk.received(b"\0\0"))[0]["code"] == "stopped"
+    assert sent_messages(talk.received(b"\0\0"))[0]["code"] == "stopped"
     done = talk.happened([events.Done(1000)])
-    assert _said(done) == [{"type": "done", "audio_ms": 1000}]
+    assert sent_messages(done) == [{"type": "done", "audio_ms": 1000}]
     assert done[-1] == Close(1000, "done")
 
 
 def test_every_event_is_told() -> None:
-    told = _said(
+    told = sent_messages(
         _connect().happened(
             [
                 events.SpeechStarted(1, 0, 100),
@@ -113,9 +107,9 @@ def test_only_partials_may_be_replaced() -> None:
 def test_a_fatal_failure_closes_and_another_does_not() -> None:
     talk = _connect()
     commands = talk.failed(Failure(FailureKind.BUSY, "later"))
-    assert _said(commands) == [{"type": "error", "code": "busy", "message": "later", "fatal": True}]
+    assert sent_messages(commands) == [{"type": "error", "code": "busy", "message": "later", "fatal": True}]
     assert commands[-1] == Close(1013, "busy")
-    assert _said(talk.failed(Failure(FailureKind.BAD_OPTION, "no", goes_on=True))) == [
+    assert sent_messages(talk.failed(Failure(FailureKind.BAD_OPTION, "no", goes_on=True))) == [
         {"type": "error", "code": "bad_option", "message": "no", "fatal": False}
     ]
 

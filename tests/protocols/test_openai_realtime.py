@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -18,30 +18,23 @@ from streaming_asr.protocols.base import (
     Audio,
     Clear,
     Close,
-    Command,
     Configure,
     Finalize,
     Last,
-    Open,
-    Opened,
     Request,
-    Send,
 )
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.openai.dialects import RealtimeTranslator
 from streaming_asr.protocols.openai.session import COMMIT_ENDPOINT_MS, EAGER_ENDPOINTS, LOGPROBS, PARTIALS
+from tests.support.dialogue import Dialogue, sent_messages, types_of
 from tests.support.fakes import CAPABILITIES
 
 ITEM = "item_s1_1"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 
-def _said(commands: Sequence[Command]) -> list[dict[str, Any]]:
-    return [json.loads(command.message) for command in commands if isinstance(command, Send)]
-
-
-class Talk:
+class Talk(Dialogue):
     """A conversation whose session does all it is asked."""
 
     def __init__(
@@ -55,35 +48,16 @@ class Talk:
         models = ModelNames(CAPABILITIES.model)
         request = Request(path, query, headers or {}, time=1000.0, session=session or {}, models=models)
         self.defaults = defaults or SessionOptions()
-        self.translator = self.make(request)
-        self.first = self.translator.connected()
-        (opening,) = [command for command in self.first if isinstance(command, Open)]
-        self.options = opening.options
-        self.created = _said(self.translator.opened(Opened("s1", self.options, CAPABILITIES)))[0]
+        super().__init__(self.make(request))
+        self.created = self.greeting[0]
 
     def make(self, request: Request) -> Any:
         return RealtimeTranslator(request, self.defaults)
 
-    def send(self, kind: str, **fields: Any) -> list[Command]:
-        return self.receive(json.dumps({"type": kind, **fields}))
-
-    def receive(self, message: str | bytes) -> list[Command]:
-        """Give a message in; `Configure` is done as a session would."""
-        done: list[Command] = []
-        for command in self.translator.received(message):
-            done.append(command)
-            if isinstance(command, Configure):
-                self.options = self.options.changed(**command.changes)
-                done += self.translator.configured(self.options)
-        return done
-
     def update(self, **audio_input: Any) -> dict[str, Any]:
         """`session.update`; returns the answer."""
         session = {"type": "transcription", "audio": {"input": audio_input}}
-        return _said(self.send("session.update", session=session))[-1]
-
-    def hear(self, *happened: events.Event) -> list[dict[str, Any]]:
-        return _said(self.translator.happened(happened))
+        return sent_messages(self.send("session.update", session=session))[-1]
 
     def speak(self, text: str, utterance: int = 1, **final: Any) -> list[dict[str, Any]]:
         """An utterance from its onset to its final."""
@@ -92,10 +66,6 @@ class Talk:
             events.SpeechEnded(utterance, 0, 100, 1100, EndReason.ENDPOINT),
             events.Final(utterance, 0, text, "en", 100, 1100, 0.9, None, **final),
         )
-
-
-def _kinds(told: Sequence[dict[str, Any]]) -> list[str]:
-    return [event["type"] for event in told]
 
 
 def test_a_session_is_created_at_once() -> None:
@@ -120,7 +90,7 @@ def test_speech_from_its_start_to_its_text() -> None:
     told = talk.hear(events.SpeechStarted(1, 0, 900), events.Partial(1, 0, 1, " two", " b", "en", 900, 1500))
     told += talk.hear(events.SpeechEnded(1, 0, 900, 3200, EndReason.ENDPOINT))
     told += talk.hear(events.Final(1, 0, "two bees", "en", 900, 3200, 0.9, None))
-    assert _kinds(told) == [
+    assert types_of(told) == [
         "input_audio_buffer.speech_started",
         f"{TRANSCRIPTION}.delta",
         "input_audio_buffer.speech_stopped",
@@ -235,10 +205,10 @@ def test_a_client_s_commit_ends_an_item() -> None:
     talk.update(turn_detection=None)
     assert talk.send("input_audio_buffer.append", audio=base64.b64encode(b"\1\2").decode()) == [Audio(b"\1\2")]
     told = talk.speak("one.") + talk.speak("Two.", 2)
-    assert set(_kinds(told)) == {f"{TRANSCRIPTION}.delta"}
+    assert set(types_of(told)) == {f"{TRANSCRIPTION}.delta"}
     assert talk.send("input_audio_buffer.commit") == [Finalize()]
     told += talk.hear(events.Finalized(0, 2000))
-    assert _kinds(told)[-4:] == [
+    assert types_of(told)[-4:] == [
         "input_audio_buffer.committed",
         "conversation.item.added",
         "conversation.item.done",
@@ -254,7 +224,7 @@ def test_a_client_s_commit_ends_an_item() -> None:
 def test_clear_is_answered() -> None:
     clear, answer = Talk().send("input_audio_buffer.clear")
     assert clear == Clear()
-    assert _said([answer])[0]["type"] == "input_audio_buffer.cleared"
+    assert sent_messages([answer])[0]["type"] == "input_audio_buffer.cleared"
 
 
 def test_logprobs_come_when_asked_and_known() -> None:
@@ -272,7 +242,7 @@ def test_logprobs_come_when_asked_and_known() -> None:
 def test_without_transcription_only_speech_is_told() -> None:
     talk = Talk()
     talk.update(transcription=None)
-    assert _kinds(talk.speak("hello"))[-1] == "conversation.item.done"
+    assert types_of(talk.speak("hello"))[-1] == "conversation.item.done"
 
 
 def test_a_failed_item_says_so_without_an_error() -> None:
@@ -293,13 +263,13 @@ def test_the_beta_s_flat_form() -> None:
         "input_audio_noise_reduction": {"type": "far_field"},
         "turn_detection": {"type": "server_vad", "silence_duration_ms": 800},
     }
-    updated = _said(talk.send("transcription_session.update", session=session))[0]
+    updated = sent_messages(talk.send("transcription_session.update", session=session))[0]
     assert updated["type"] == "transcription_session.updated"
     assert updated["session"]["input_audio_format"] == "g711_ulaw"
     assert updated["session"]["turn_detection"]["silence_duration_ms"] == 800
     assert (talk.options.encoding, talk.options.endpoint_ms) == (Encoding.MULAW, 800)
-    assert _kinds(talk.speak("hi"))[2:4] == ["input_audio_buffer.committed", "conversation.item.created"]
-    assert _kinds(_said(talk.send("session.update", session={}))) == ["session.updated"]
+    assert types_of(talk.speak("hi"))[2:4] == ["input_audio_buffer.committed", "conversation.item.created"]
+    assert types_of(sent_messages(talk.send("session.update", session={}))) == ["session.updated"]
 
 
 def test_together_s_query_and_cumulative_transcripts() -> None:
@@ -324,7 +294,7 @@ def test_a_short_lived_key_s_session_is_what_it_begins_with() -> None:
 def test_a_query_that_will_not_do_is_refused() -> None:
     request = Request("/v1/realtime", (("input_audio_format", "pcm_s16le_96000"),))
     error, close = RealtimeTranslator(request, SessionOptions()).connected()
-    assert "8000 to 48000" in _said([error])[0]["error"]["message"]
+    assert "8000 to 48000" in sent_messages([error])[0]["error"]["message"]
     assert close == Close(CloseCode.POLICY, "bad_option")
 
 
@@ -354,7 +324,7 @@ def test_a_bad_message_is_told_and_the_session_goes_on(
 ) -> None:
     talk = Talk(("intent", "transcription"))
     (command,) = talk.receive(message)
-    error = _said([command])[0]
+    error = sent_messages([command])[0]
     assert error["type"] == "error"
     assert (error["error"]["type"], error["error"]["code"]) == ("invalid_request_error", code)
     assert error["error"]["param"] == param
@@ -368,7 +338,9 @@ def test_options_that_the_server_refuses_change_nothing() -> None:
     update = {"type": "session.update", "event_id": "e7", "session": {"turn_detection": None}}
     (configure,) = talk.translator.received(json.dumps(update))
     assert isinstance(configure, Configure)
-    error = _said(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "language: no", goes_on=True)))[0]["error"]
+    error = sent_messages(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "language: no", goes_on=True)))[0][
+        "error"
+    ]
     assert error == {
         "type": "invalid_request_error",
         "code": "invalid_value",
@@ -376,7 +348,7 @@ def test_options_that_the_server_refuses_change_nothing() -> None:
         "param": None,
         "event_id": "e7",
     }
-    assert _kinds(talk.speak("hi"))[0] == "input_audio_buffer.speech_started"
+    assert types_of(talk.speak("hi"))[0] == "input_audio_buffer.speech_started"
     assert talk.update()["session"]["audio"]["input"]["turn_detection"] is not None
 
 
@@ -385,16 +357,16 @@ def test_the_end_of_a_session_completes_what_was_heard() -> None:
     talk.update(turn_detection=None)
     talk.speak("so far")
     commands = talk.translator.failed(Failure(FailureKind.SESSION_EXPIRED, "over"))
-    assert _kinds(_said(commands))[-2:] == [f"{TRANSCRIPTION}.completed", "error"]
-    assert _said(commands)[-1]["error"]["code"] == "session_expired"
+    assert types_of(sent_messages(commands))[-2:] == [f"{TRANSCRIPTION}.completed", "error"]
+    assert sent_messages(commands)[-1]["error"]["code"] == "session_expired"
     assert commands[-1] == Close(1001, "session_expired")
-    busy = _said(Talk().translator.failed(Failure(FailureKind.BUSY, "later")))[0]["error"]
+    busy = sent_messages(Talk().translator.failed(Failure(FailureKind.BUSY, "later")))[0]["error"]
     assert busy["type"] == "server_error"
 
 
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=50), st.from_regex(r'\{"type":"\w+".*\}', fullmatch=True)))
 def test_no_message_breaks_it(message: str | bytes) -> None:
-    for event in _said(Talk().receive(message)):
+    for event in sent_messages(Talk().receive(message)):
         assert event["type"] == "error"
 
 
@@ -404,7 +376,7 @@ def test_no_message_breaks_it(message: str | bytes) -> None:
 def test_vllm_s_conversation() -> None:
     talk = Talk()
     assert talk.created["id"] == "sess_s1"
-    assert _said(talk.send("session.update", model="fake", language="en")) == []
+    assert sent_messages(talk.send("session.update", model="fake", language="en")) == []
     assert (talk.options.sample_rate, talk.options.language) == (16_000, "en")
     assert talk.send("input_audio_buffer.commit") == []
     assert talk.send("input_audio_buffer.append", audio="AAA=") == [Audio(b"\0\0")]
@@ -412,7 +384,7 @@ def test_vllm_s_conversation() -> None:
     assert talk.send("input_audio_buffer.commit", final=True) == [Finalize()]
     told += talk.hear()
     assert "".join(event["delta"] for event in told[:-1]) == told[-1]["text"] == "One. Two."
-    assert set(_kinds(told[:-1])) == {"transcription.delta"}
+    assert set(types_of(told[:-1])) == {"transcription.delta"}
     assert told[-1]["type"] == "transcription.done"
     assert set(told[-1]["usage"]) == {"prompt_tokens", "completion_tokens", "total_tokens"}
 
@@ -435,19 +407,19 @@ def test_vllm_s_older_clients_begin_with_a_commit() -> None:
 def test_a_first_commit_of_who_names_an_intent_or_a_model_is_openai_s(query: tuple[str, str]) -> None:
     talk = Talk(query)
     assert talk.send("input_audio_buffer.commit") == [Finalize()]
-    assert _kinds(talk.hear())[0] == "input_audio_buffer.committed"
+    assert types_of(talk.hear())[0] == "input_audio_buffer.committed"
 
 
 def test_vllm_s_errors_are_strings() -> None:
     talk = Talk()
-    (error,) = _said(talk.send("session.update", model="another"))
+    (error,) = sent_messages(talk.send("session.update", model="another"))
     assert (error["type"], error["code"]) == ("error", "model_not_found")
     assert "'fake'" in error["error"]
     assert talk.send("session.update", model="/models/Fake")
     for bad in ("{", b"\0", '{"type":"sing"}', '{"type":"input_audio_buffer.append","audio":"%"}'):
-        (error,) = _said(talk.receive(bad))
+        (error,) = sent_messages(talk.receive(bad))
         assert error["type"] == "error"
         assert isinstance(error["error"], str)
     commands = talk.translator.failed(Failure(FailureKind.BUSY, "later"))
-    assert _said(commands)[-1] == {"type": "error", "error": "later", "code": "busy"}
+    assert sent_messages(commands)[-1] == {"type": "error", "error": "later", "code": "busy"}
     assert commands[-1] == Close(1013, "busy")

@@ -6,12 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import jiwer
 import numpy as np
 
 from tests.server.test_stream import _encoded
 from tests.support.wire import speech as samples_of
-from tests.support.wire import words
 
 KEY = "sk-for-tests"
 """That the server asks these clients for."""
@@ -75,9 +73,3 @@ def telephone(speech: Path | None, folder: Path) -> Iterator[tuple[str, str]]:
         path = folder / f"{entry['id']}.raw"
         path.write_bytes(_encoded(samples_of(speech / "telephone_8k" / entry["path"], 8000), "mulaw").tobytes())
         yield str(path), entry["text"]
-
-
-def said(text: str, reference: str, at_most: float = 0.2) -> None:
-    """Assert that a text is what was said, but for so large a part of the words."""
-    error = jiwer.wer(" ".join(words(reference)), " ".join(words(text)) or "-")
-    assert error <= at_most, f"WER {error:.2f}: {text!r} for {reference!r}"

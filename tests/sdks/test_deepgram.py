@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.sdks.clips import KEY, Clips, said, telephone
+from tests.sdks.clips import KEY, Clips, telephone
 from tests.sdks.environments import run_node, run_python
 from tests.support.live_server import LiveServer
+from tests.support.wire import assert_said
 
 # The first of them installs their environment.
 pytestmark = pytest.mark.timeout(900)
@@ -63,7 +64,7 @@ def test_the_sdk_hears_words_while_they_are_spoken(guarded: LiveServer, clips: C
         assert kinds[-3:] == ["UtteranceEnd", "Metadata", "closed"]
         assert not any(interim["speech_final"] for interim in interims)
         assert (final["speech_final"], final["channel_index"]) == (True, [0, 1])
-        said(_text(final), reference)
+        assert_said(_text(final), reference)
         alternative = final["channel"]["alternatives"][0]
         assert alternative["languages"] == ["en"]
         assert [word["punctuated_word"] for word in alternative["words"]] == alternative["transcript"].split()
@@ -78,7 +79,7 @@ def test_the_sdk_hears_words_while_they_are_spoken(guarded: LiveServer, clips: C
         assert heard[-2]["duration"] == pytest.approx(seconds + 2, abs=0.1)
     blocking = _of(told, "blocking")
     assert _kinds(blocking) == ["Results", "Metadata"]
-    said(_texts(blocking), clips.texts()[0])
+    assert_said(_texts(blocking), clips.texts()[0])
 
 
 def test_words_lie_where_they_were_spoken(guarded: LiveServer, clips: Clips) -> None:
@@ -103,10 +104,10 @@ def test_the_sdk_finalizes_configures_and_is_told_what_is_wrong(guarded: LiveSer
     assert (finals[0]["from_finalize"], _text(finals[0])) == (True, ""), "an empty one is answered too"
     assert sum(final["from_finalize"] for final in finals) == 3
     texts = [_text(final) for final in finals if _text(final)]
-    said(texts[0], clips.texts()[0])
+    assert_said(texts[0], clips.texts()[0])
     assert texts[0] == texts[0].lower().replace(".", ""), "punctuation was not wanted"
     # The word that was cut, and what stands beside it, may be lost.
-    said(" ".join(texts[1:]), clips.texts()[0], 0.5)
+    assert_said(" ".join(texts[1:]), clips.texts()[0], 0.5)
     assert _kinds(heard)[-2:] == ["Metadata", "closed"]
 
 
@@ -138,13 +139,15 @@ def test_the_sdk_sends_any_form_of_audio(
     told = _sdk(guarded, clips, "forms", forms=forms)
     if calls:
         heard, spoken = zip(*((_texts(_of(told, path)), text) for path, text in calls), strict=True)
-        said(" ".join(heard), " ".join(spoken), 0.15)
+        assert_said(" ".join(heard), " ".join(spoken), 0.15)
     for name in ("8000", "24000", "48000", "mulaw", "alaw", "floats"):
-        said(_texts(_of(told, name)), clips.texts()[0], 0.35)
+        assert_said(_texts(_of(told, name)), clips.texts()[0], 0.35)
     two = _of(told, "two")
     for channel, reference in enumerate(clips.texts()):
         assert {tuple(results["channel_index"]) for results in _results(two)} == {(0, 2), (1, 2)}
-        said(_texts([results for results in _results(two) if results["channel_index"] == [channel, 2]]), reference)
+        assert_said(
+            _texts([results for results in _results(two) if results["channel_index"] == [channel, 2]]), reference
+        )
     assert two[-2]["channels"] == 2
     assert _kinds(_of(told, "silence")) == ["Metadata", "closed"]
 
@@ -173,8 +176,8 @@ def test_the_sdk_hears_turns(guarded: LiveServer, clips: Clips) -> None:
     eager = [told for told in events[0] if told in ("EagerEndOfTurn", "TurnResumed", "EndOfTurn")]
     assert eager == ["EagerEndOfTurn", "TurnResumed", "EagerEndOfTurn", "EndOfTurn"]
     assert turns[0][-1]["transcript"] == turns[0][-2]["transcript"], "the eager end foretold it"
-    said(turns[0][-1]["transcript"], " ".join(clips.texts()))
-    said(turns[1][-1]["transcript"], clips.texts()[0])
+    assert_said(turns[0][-1]["transcript"], " ".join(clips.texts()))
+    assert_said(turns[1][-1]["transcript"], clips.texts()[0])
     assert [turn[-1]["trigger"] for turn in turns] == ["model", "manual"]
     assert all(info["words"] for turn in turns for info in turn)
     configured = [message for message in heard if message["type"].startswith("Configure")]
@@ -196,7 +199,7 @@ def test_livekit(guarded: LiveServer, clips: Clips) -> None:
         assert kinds.index("final_transcript") < kinds.index("end_of_speech") < kinds.index("spoken")
         assert kinds.count("final_transcript") == 1
         final = heard[kinds.index("final_transcript")]
-        said(final["text"], clips.texts()[0])
+        assert_said(final["text"], clips.texts()[0])
         assert " ".join(word for word, _ in final["words"]) == final["text"]
     assert "preflight_transcript" in _kinds(_of(told, "flux"))
 
@@ -212,7 +215,7 @@ def test_pipecat(guarded: LiveServer, clips: Clips) -> None:
         finals = [frame["text"] for frame in heard if frame["type"] == "TranscriptionFrame"]
         assert len(finals) == 2
         for final in finals:
-            said(final, clips.texts()[0])
+            assert_said(final, clips.texts()[0])
     assert _kinds(_of(told, "flux")).count("ProposedUserStoppedSpeakingFrame") == 2
 
 
@@ -221,8 +224,10 @@ def test_the_sdk_for_javascript(guarded: LiveServer, clips: Clips, rate: int, ch
     asked = {"url": guarded.http_url, "key": KEY, "clip": clips.raw(0, rate), "rate": rate, "chunkMs": chunk_ms}
     told = run_node("clients", "deepgram_node.mjs", asked)
     live, flux = _of(told, "live"), _of(told, "flux")
-    said(_texts(live), clips.texts()[0], 0.35)
+    assert_said(_texts(live), clips.texts()[0], 0.35)
     assert live.index(_results(live, final=False)[0]) < _kinds(live).index("spoken")
     assert _kinds(live)[-2:] == ["Metadata", "closed"]
-    said(" ".join(info["transcript"] for info in flux if info.get("event") == "EndOfTurn"), clips.texts()[0], 0.35)
+    assert_said(
+        " ".join(info["transcript"] for info in flux if info.get("event") == "EndOfTurn"), clips.texts()[0], 0.35
+    )
     assert (live[-1]["code"], flux[-1]["code"]) == (1000, 1000)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.sdks.clips import KEY, Clips, said, telephone
+from tests.sdks.clips import KEY, Clips, telephone
 from tests.sdks.environments import run_node, run_python
 from tests.support.live_server import LiveServer
+from tests.support.wire import assert_said
 
 # The first of them installs their environment.
 pytestmark = pytest.mark.timeout(900)
@@ -55,8 +56,8 @@ def test_openai_python_hears_words_while_they_are_spoken(guarded: LiveServer, cl
         ended = ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed", "conversation.item.added"]
         assert kinds[kinds.index(ended[0]) :][:3] == ended
         (text,) = _texts(heard)
-        said(text, reference)
-        said(_deltas(heard), reference, 0.3)
+        assert_said(text, reference)
+        assert_said(_deltas(heard), reference, 0.3)
         assert heard[-1]["usage"]["seconds"] > 1
         # Asked for, but the embedded recognizer's beam search knows none.
         assert "logprobs" not in heard[-1]
@@ -69,13 +70,13 @@ def test_openai_python_commits(guarded: LiveServer, clips: Clips) -> None:
     kinds = [event["type"] for event in at_real_time]
     assert kinds.index(f"{TRANSCRIPTION}.delta") < kinds.index("spoken")
     assert "input_audio_buffer.speech_started" not in kinds
-    said(_texts(at_real_time)[0], reference)
+    assert_said(_texts(at_real_time)[0], reference)
     assert _texts(_of(told, "empty")) == [""]
     halves = _texts(_of(told, "first half")) + _texts(_of(told, "second half"))
     assert len(halves) == 2
     assert all(halves)
     # The word that was cut, and what stands beside it, may be lost.
-    said(" ".join(halves), reference, 0.5)
+    assert_said(" ".join(halves), reference, 0.5)
     cleared = _of(told, "cleared")
     assert "input_audio_buffer.cleared" in [event["type"] for event in cleared]
     assert _texts(cleared) == [""]
@@ -114,9 +115,9 @@ def test_openai_python_sends_any_rate_encoding_and_chunk(
     told = _openai(guarded, "formats", formats=forms)
     heard = [" ".join(_texts(_of(told, form["name"]))) for form in forms]
     for text in heard[len(spoken) :]:
-        said(text, clips.texts()[0], 0.35)
+        assert_said(text, clips.texts()[0], 0.35)
     if spoken:
-        said(" ".join(heard[: len(spoken)]), " ".join(spoken), 0.1)
+        assert_said(" ".join(heard[: len(spoken)]), " ".join(spoken), 0.1)
 
 
 def test_openai_python_is_told_what_is_wrong_and_goes_on(guarded: LiveServer, clips: Clips) -> None:
@@ -127,7 +128,7 @@ def test_openai_python_is_told_what_is_wrong_and_goes_on(guarded: LiveServer, cl
     assert {error["type"] for error in wrong} == {"invalid_request_error"}
     assert wrong[2]["event_id"] == "mine"
     assert "knows en" in wrong[4]["message"]
-    said(" ".join(_texts(told)), clips.texts()[0])
+    assert_said(" ".join(_texts(told)), clips.texts()[0])
     assert [event["type"] for event in told].count("input_audio_buffer.speech_started") == 1, "silence is no speech"
 
 
@@ -149,7 +150,7 @@ def test_openai_python_beta(guarded: LiveServer, clips: Clips) -> None:
     kinds = [event["type"] for event in told]
     assert "transcription_session.updated" in kinds
     assert "conversation.item.created" in kinds
-    said(" ".join(_texts(told)), clips.texts()[0])
+    assert_said(" ".join(_texts(told)), clips.texts()[0])
 
 
 def test_livekit(guarded: LiveServer, clips: Clips) -> None:
@@ -162,7 +163,7 @@ def test_livekit(guarded: LiveServer, clips: Clips) -> None:
         assert kinds.index("start_of_speech") < kinds.index("interim_transcript") < kinds.index("spoken")
         assert kinds.index("interim_transcript") < kinds.index("final_transcript")
         assert "end_of_speech" in kinds
-        said(" ".join(event["text"] for event in heard if event["type"] == "final_transcript"), clips.texts()[0])
+        assert_said(" ".join(event["text"] for event in heard if event["type"] == "final_transcript"), clips.texts()[0])
 
 
 @pytest.mark.parametrize("run", ["server_vad", "own_vad", "together"])
@@ -175,7 +176,7 @@ def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
     assert "error" not in kinds, told
     assert kinds.index("InterimTranscriptionFrame") < kinds.index("spoken")
     finals = [event["text"] for event in told if event["type"] == "TranscriptionFrame"]
-    said(" ".join(finals), " ".join(clips.texts()[:1] * 2))
+    assert_said(" ".join(finals), " ".join(clips.texts()[:1] * 2))
     assert ("ProposedUserStartedSpeakingFrame" in kinds) == (run == "server_vad")
     if run != "server_vad":
         assert len(finals) == 2
@@ -190,12 +191,12 @@ def test_dashscope(guarded: LiveServer, clips: Clips) -> None:
     assert kinds.index("input_audio_buffer.speech_started") < kinds.index(f"{TRANSCRIPTION}.text")
     assert kinds.index(f"{TRANSCRIPTION}.text") < kinds.index("spoken")
     assert kinds[-2:] == ["session.finished", "closed"]
-    said(" ".join(_texts(by_pauses)), " ".join(clips.texts()[:1] * 2))
+    assert_said(" ".join(_texts(by_pauses)), " ".join(clips.texts()[:1] * 2))
     texts = [event for event in by_pauses if event["type"] == f"{TRANSCRIPTION}.text"]
     assert any(event["stash"] for event in texts)
     by_commits = _of(told, "manual")
     (text,) = _texts(by_commits)
-    said(text, clips.texts()[0])
+    assert_said(text, clips.texts()[0])
     assert "input_audio_buffer.speech_started" not in [event["type"] for event in by_commits]
     silent = _of(told, "silence")
     assert _texts(silent) == []
@@ -217,7 +218,7 @@ def test_dashscope_sends_any_rate_and_chunk_and_commits_nothing_and_in_mid_word(
         nothing, *texts = _texts(_of(told, form["name"]))
         assert nothing == ""
         assert len(texts) == (2 if "cut_ms" in form else 1)
-        said(" ".join(texts), clips.texts()[0], 0.5 if "cut_ms" in form else 0.35)
+        assert_said(" ".join(texts), clips.texts()[0], 0.5 if "cut_ms" in form else 0.35)
 
 
 @pytest.mark.parametrize(("rate", "chunk_ms"), [(8_000, 500), (48_000, 10)])
@@ -242,7 +243,7 @@ def test_agents_of_other_rates(guarded: LiveServer, clips: Clips, rate: int, chu
         assert finals
         assert "silence" not in finals
         for texts in finals.values():
-            said(" ".join(texts), clips.texts()[0], 0.35)
+            assert_said(" ".join(texts), clips.texts()[0], 0.35)
     assert [event["type"] for event in _of(told[0], "silence")] == ["left"]
 
 
@@ -254,8 +255,8 @@ def test_vllm_s_example(guarded: LiveServer, clips: Clips) -> None:
         kinds = [event["type"] for event in heard]
         assert kinds.index("transcription.delta") < kinds.index("spoken")
         done = heard[-1]
-        said(done["text"], clips.texts()[0])
-        said("".join(event["delta"] for event in heard if event["type"] == "transcription.delta"), done["text"])
+        assert_said(done["text"], clips.texts()[0])
+        assert_said("".join(event["delta"] for event in heard if event["type"] == "transcription.delta"), done["text"])
     assert _of(told, "unknown")[-1]["code"] == "model_not_found"
     for scenario in ("silence", "nothing"):
         assert _of(told, scenario)[-1]["text"] == ""
@@ -283,4 +284,4 @@ def test_openai_javascript(clips: Clips, tmp_path: Path, rate: int, chunk_ms: in
         heard = _of(told, scenario)
         kinds = [event["type"] for event in heard]
         assert kinds.index(f"{TRANSCRIPTION}.delta") < kinds.index("input_audio_buffer.committed")
-        said(" ".join(_texts(heard)), clips.texts()[0], 0.35)
+        assert_said(" ".join(_texts(heard)), clips.texts()[0], 0.35)

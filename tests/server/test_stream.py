@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 from urllib.parse import urlencode
 
-import jiwer
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from tests.support.live_server import LiveServer
-from tests.support.wire import Conversation, run, speech, talk, transcribe, words
+from tests.support.wire import Conversation, assert_said, run, speech, talk, transcribe, words
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +29,6 @@ def _sentence(folder: Path) -> dict:
 
 def _manifest(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
-
-
-def _said(text: str, reference: str, at_most: float = 0.2) -> None:
-    error = jiwer.wer(" ".join(words(reference)), " ".join(words(text)) or "-")
-    assert error <= at_most, f"WER {error:.2f}: {text!r} for {reference!r}"
 
 
 def test_words_appear_while_they_are_spoken(server: LiveServer, clip: tuple[NDArray[np.int16], str]) -> None:
@@ -54,7 +48,7 @@ def test_words_appear_while_they_are_spoken(server: LiveServer, clip: tuple[NDAr
     assert kinds[0] == "ready"
     assert kinds[-1] == "done"
     assert kinds.index("speech_started") < kinds.index("partial") < kinds.index("speech_ended") < kinds.index("final")
-    _said(talking.text, reference)
+    assert_said(talking.text, reference)
     stable: dict[int, str] = {}
     for partial in talking.of("partial"):
         assert partial["stable"].startswith(stable.get(partial["utterance"], ""))
@@ -88,7 +82,7 @@ def test_encodings_rates_and_channels(
     samples = np.repeat(speech(librivox / entry["path"], rate), channels)
     query = urlencode({"encoding": encoding, "sample_rate": rate, "channels": channels})
     talking = transcribe(f"{server.url}?{query}", _encoded(samples, encoding), 1000)
-    _said(talking.text, entry["text"], 0.35)
+    assert_said(talking.text, entry["text"], 0.35)
     assert talking.of("done")[0]["audio_ms"] == pytest.approx(1000 * len(samples) / rate / channels, abs=1)
 
 
@@ -115,7 +109,7 @@ def test_two_channels_get_a_transcript_each(server: LiveServer, librivox: Path) 
     talking = transcribe(f"{server.url}?channels=2&channel_mode=split", both)
     for channel, entry in enumerate((first, second)):
         said = " ".join(event["text"] for event in talking.of("final") if event["channel"] == channel)
-        _said(said, entry["text"], 0.3)
+        assert_said(said, entry["text"], 0.3)
 
 
 def test_word_times_lie_within_the_utterance(server: LiveServer, clip: tuple[NDArray[np.int16], str]) -> None:
@@ -173,7 +167,7 @@ def test_many_messages_at_once_are_acted_on_in_their_order(
         await talking.say("stop")
         await talking.hear_all()
         assert [event["options"]["endpoint_ms"] for event in talking.of("configured")] == lengths
-        _said(talking.text, clip[1])
+        assert_said(talking.text, clip[1])
 
     run(talk(server.url, script))
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jiwer
 import numpy as np
 import soundfile
 import soxr
@@ -123,3 +124,9 @@ def words(texts: str | Sequence[str]) -> list[str]:
     text = texts if isinstance(texts, str) else " ".join(texts)
     kept = "".join(char if char.isalnum() or char in "' " else " " for char in text.lower())
     return kept.split()
+
+
+def assert_said(text: str, reference: str, at_most: float = 0.2) -> None:
+    """Assert that a text is what was said, up to this word error rate."""
+    error = jiwer.wer(" ".join(words(reference)), " ".join(words(text)) or "-")
+    assert error <= at_most, f"WER {error:.2f}: {text!r} for {reference!r}"
