@@ -27,8 +27,6 @@ HEARD_AT_LEAST = 0.98
 """Share of the audio sent in a window that must be heard in it. The server counts each session's in whole seconds."""
 CROWD_LATE_MS = 20.0
 """A crowd that sends its chunks later than this at the 99th percentile measures itself: the step is invalid."""
-DISTURBED = 0.05
-"""Share of the server's core that others took, above which a step is said to be disturbed."""
 SETTLE_S = 3.0
 """Between the last join and the window."""
 _READY_WITHIN_S = 30.0
@@ -101,10 +99,6 @@ class Step:
     def holds(self) -> bool:
         """Whether it also heard it soon."""
         return self.keeps_up and self.wait_ms <= WAIT_OBJECTIVE_MS
-
-    @property
-    def disturbed(self) -> bool:
-        return self.others_share > DISTURBED
 
     @property
     def verdict(self) -> str:
