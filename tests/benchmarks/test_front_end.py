@@ -208,7 +208,7 @@ def test_a_child_that_fails_is_named(
         (["--set", "no-such-set"], "no-such-set"),
         (["--sample-rate", "7"], "sample_rate"),
         (["--seconds", "0"], "out of range"),
-        (["--sessions", "0"], "too few"),
+        (["--sessions", "0"], "of at least 1"),
         (["--speech-share", "2"], "out of range"),
     ],
 )
