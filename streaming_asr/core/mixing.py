@@ -80,8 +80,7 @@ class Mixer:
         if self._weights is self._target:
             return self._target
         along = np.arange(self._filled + 1, self._filled + count + 1, dtype=np.float32) / self._block
-        weights: NDArray[np.float32] = self._weights + (self._target - self._weights) * along[:, None]
-        return weights
+        return (self._weights + (self._target - self._weights) * along[:, None]).astype(np.float32, copy=False)
 
     def _compare(self) -> None:
         """A block is complete: set the weights that the next one changes to."""
