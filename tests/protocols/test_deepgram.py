@@ -18,6 +18,7 @@ from streaming_asr.protocols.base import (
     Audio,
     BadRequest,
     Close,
+    Command,
     Finalize,
     Request,
     Stop,
