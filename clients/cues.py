@@ -1,24 +1,28 @@
-"""Utterances -> subtitle cues short enough to read."""
+"""Utterances -> subtitle cues short enough to read.
+
+The server's subtitles (`streaming_asr/text/subtitles.py`) and the page's (`clients/browser/subtitles.js`) have the same
+cues: all three pass the cases of `tests/vectors/subtitles.json`.
+"""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from rich.cells import cell_len
+from itertools import accumulate, pairwise
 
 from clients.events import Final, Word
+from clients.scripts import CLAUSE_ENDS, SENTENCE_ENDS, split, width
 
-MAX_CELLS = 84
-"""Of a cue: two lines of 42 columns; a Chinese character fills two."""
+MAX_WIDTH = 84
+"""Columns of a cue: two lines of 42, as broadcasters' guidelines have it."""
 MAX_MS = 7_000
-_SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "…")
-_CLAUSE_ENDS = (",", ";", ":", "，", "；", "：", "、")
-_PAUSE_MS = 400
-_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Kana and Chinese characters: written without spaces, so a cue may end behind any of them."""
-_PIECE = re.compile(rf"\s*(?:[{_UNSPACED}][^\w\s]*|[^\s{_UNSPACED}]+)")
+PAUSE_MS = 400
+"""A gap between words at which a cue may well end."""
+
+_SENTENCE_END = re.compile(rf"[{re.escape(SENTENCE_ENDS)}][\"'”’»)\]」』）】]*\s*$")
+_CLAUSE_END = re.compile(rf"[{re.escape(CLAUSE_ENDS)}]\s*$")
 
 
 @dataclass(frozen=True)
@@ -30,84 +34,98 @@ class Cue:
 
 
 def cues_of(final: Final) -> list[Cue]:
-    """The cues of one utterance, in order; none if it is empty.
+    """The cues of an utterance, in order and none longer than can be read at a glance, unless a word alone is.
 
-    With word times each cue has the times of its words; without, the utterance's time is divided by length of text.
+    Joined they are the text. With word times each cue has the times of its words; without, each word gets a part of
+    the utterance's time in proportion to its width.
     """
-    if not final.text.strip():
-        return []
-    words = _timed_words(final.text, final.words or ()) or _guessed_words(final.text, final.start_ms, final.time_ms)
-    return [_cue(group, final.channel) for group in _groups(words)]
+    words = _align(final.text, final.start_ms, final.time_ms, final.words or ())
+    words = words or _time_pieces(final.text, final.start_ms, final.time_ms)
+    cues: list[Cue] = []
+    while words:
+        count = _fit_cue(words)
+        start_ms, end_ms = words[0].start_ms, words[count - 1].end_ms
+        cues.append(Cue(start_ms, max(start_ms + 1, end_ms), _join(words[:count]), final.channel))
+        words = words[count:]
+    return cues
 
 
-def _timed_words(text: str, words: Sequence[Word]) -> list[Word]:
-    """The words with all that is between them in the text, so that joined they are the text; empty if they are not
-    those of the text."""
-    timed, end = [], 0
-    for index, word in enumerate(words):
+def _align(text: str, start_ms: int, end_ms: int, words: Sequence[Word]) -> list[Word]:
+    """The server's words, each with its white space and punctuation; none if they are not those of the text.
+
+    Each is within the utterance, begins no earlier than the one before, and ends before the next begins.
+    """
+    spans: list[tuple[int, int]] = []
+    for word in words:
         bare = word.text.strip()
-        found = text.find(bare, end)
-        if not bare or found < 0:
+        begin = text.find(bare, spans[-1][1] if spans else 0)
+        if not bare or begin < 0:
             return []
-        following = found + len(bare) if index + 1 < len(words) else len(text)
-        timed.append(Word(text=text[end:following], start_ms=word.start_ms, end_ms=word.end_ms))
-        end = following
-    return timed
+        spans.append((begin, begin + len(bare)))
+    ends = list(accumulate(map(len, split(text))))
+    cuts = [_cut_between(ends, before[1], after[0]) for before, after in pairwise(spans)]
+    timed: list[Word] = []
+    begin_ms = start_ms
+    for word, (begin, end) in zip(words, pairwise([0, *cuts, len(text)]), strict=False):
+        begin_ms = max(begin_ms, min(word.start_ms, end_ms))
+        if timed:
+            timed[-1] = _word(timed[-1].text, timed[-1].start_ms, min(timed[-1].end_ms, begin_ms))
+        timed.append(_word(text[begin:end], begin_ms, max(begin_ms, min(word.end_ms, end_ms))))
+    return [piece for each in timed for piece in _subdivide(each)]
 
 
-def _guessed_words(text: str, start_ms: int, end_ms: int) -> list[Word]:
-    """Words as if all were spoken equally fast for their width; joined they are the text."""
-    pieces = _PIECE.findall(text)
-    widths = [max(1, cell_len(piece)) for piece in pieces]
-    words, passed, total = [], 0, sum(widths)
-    for piece, width in zip(pieces, widths, strict=True):
-        start = start_ms + (end_ms - start_ms) * passed // total
-        passed += width
-        words.append(Word(text=piece, start_ms=start, end_ms=start_ms + (end_ms - start_ms) * passed // total))
+def _cut_between(ends: Sequence[int], low: int, high: int) -> int:
+    """The last of the places where a piece of the text ends that is in the range; `high` if there is none."""
+    index = bisect_right(ends, high) - 1
+    return ends[index] if index >= 0 and ends[index] >= low else high
+
+
+def _subdivide(word: Word) -> list[Word]:
+    """The word; its parts where it is too long for a cue and can be cut."""
+    if width(word.text.strip()) <= MAX_WIDTH:
+        return [word]
+    return _time_pieces(word.text, word.start_ms, word.end_ms)
+
+
+def _time_pieces(text: str, start_ms: int, end_ms: int) -> list[Word]:
+    """The pieces of a text, each with a part of the time in proportion to its width."""
+    pieces = split(text)
+    widths = [max(1, width("".join(piece.split()))) for piece in pieces]
+    words, passed, total, start = [], 0, sum(widths), start_ms
+    for piece, columns in zip(pieces, widths, strict=True):
+        passed += columns
+        end = start_ms + (end_ms - start_ms) * passed // total
+        words.append(_word(piece, start, end))
+        start = end
     return words
 
 
-def _groups(words: Sequence[Word]) -> list[list[Word]]:
-    """Words in groups that fit a cue, cut at the best place where they do not all fit."""
-    groups, rest = [], list(words)
-    while rest:
-        fitting = _fitting(rest)
-        count = fitting if fitting == len(rest) else _best_cut(rest, fitting)
-        groups.append(rest[:count])
-        rest = rest[count:]
-    return groups
+def _word(text: str, start_ms: int, end_ms: int) -> Word:
+    return Word(text=text, start_ms=start_ms, end_ms=end_ms)
 
 
-def _fitting(words: Sequence[Word]) -> int:
-    """How many words, at least one, fit the first cue."""
-    count = 1
-    while count < len(words):
-        if cell_len(_joined(words[: count + 1])) > MAX_CELLS:
+def _fit_cue(words: Sequence[Word]) -> int:
+    """How many of the words the first cue has: all that fit, or those before the best cut in the later half of them.
+
+    The best is the end of a sentence, then a pause, then the end of a clause, then white space.
+    """
+    fitting = 1
+    while fitting < len(words):
+        if width(_join(words[: fitting + 1])) > MAX_WIDTH or words[fitting].end_ms - words[0].start_ms > MAX_MS:
             break
-        if words[count].end_ms - words[0].start_ms > MAX_MS:
-            break
-        count += 1
-    return count
-
-
-def _best_cut(words: Sequence[Word], fitting: int) -> int:
-    """After the end of a sentence, else at a pause, else after a clause, in the later half of what fits."""
+        fitting += 1
+    if fitting == len(words):
+        return fitting
     cuts = range(fitting, max(1, fitting // 2) - 1, -1)
-    for ends in (_SENTENCE_ENDS, None, _CLAUSE_ENDS):
-        for count in cuts:
-            word, following = words[count - 1], words[count]
-            if ends is None:
-                if following.start_ms - word.end_ms >= _PAUSE_MS:
-                    return count
-            elif word.text.rstrip().endswith(ends):
-                return count
-    return fitting
+    rules = (
+        lambda cut: _SENTENCE_END.search(words[cut - 1].text),
+        lambda cut: words[cut].start_ms - words[cut - 1].end_ms >= PAUSE_MS,
+        lambda cut: _CLAUSE_END.search(words[cut - 1].text),
+        lambda cut: words[cut].text[0].isspace(),
+    )
+    return next((cut for rule in rules for cut in cuts if rule(cut)), fitting)
 
 
-def _joined(words: Sequence[Word]) -> str:
-    return "".join(word.text for word in words).strip()
-
-
-def _cue(words: Sequence[Word], channel: int) -> Cue:
-    start = words[0].start_ms
-    return Cue(start, max(start + 1, words[-1].end_ms), _joined(words), channel)
+def _join(words: Sequence[Word]) -> str:
+    # An empty line would end the cue.
+    return re.sub(r"\s*[\r\n]\s*", "\n", "".join(word.text for word in words).strip())

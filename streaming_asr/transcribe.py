@@ -18,7 +18,7 @@ from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media import UnreadableMedia, duration_s, read_audio
 from streaming_asr.engine.process import limit_blas_threads
 from streaming_asr.engine.runner import Broke, Listener, Runner
-from streaming_asr.text.subtitles import written
+from streaming_asr.text.subtitles import render
 from streaming_asr.voice.detectors import make_detector
 
 
@@ -55,7 +55,7 @@ async def transcribe_files(
         await host.close()
     finally:
         await recognizer.close()
-        text = written(finals, style)
+        text = render(finals, style)
         if output is None:
             sys.stdout.write(text)
         else:

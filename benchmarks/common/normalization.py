@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-import re
 import unicodedata
 
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
+from streaming_asr.core.scripts import find_words
+
 BY_CHARACTER = frozenset({"zh", "ja", "yue"})
 """Languages without spaces, whose errors are counted by character."""
-
-_ALONE = r"\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Characters of scripts without spaces, each taken for a word."""
-_WORDS = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}_])[\w'])+")
 
 
 def measure_of(language: str) -> str:
@@ -42,8 +39,7 @@ def units(text: str, language: str) -> list[str]:
 def plain_words(text: str) -> tuple[str, ...]:
     """Lower-case words without punctuation, nothing else made equal: "mr" is not "mister", "2" not "two". A character
     of a script without spaces is a word."""
-    found = (word.strip("'") for word in _WORDS.findall(text.lower().replace("’", "'")))
-    return tuple(word for word in found if word)
+    return tuple(word.group() for word in find_words(text.lower().replace("’", "'")))
 
 
 @functools.cache

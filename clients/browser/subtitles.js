@@ -1,4 +1,6 @@
-// Finals -> a transcript file: plain text, JSON, SubRip (srt) or WebVTT (vtt).
+// Finals -> a transcript file: plain text, JSON, SubRip (srt) or WebVTT (vtt). As clients/cues.py.
+
+import { CLAUSE_ENDS, SENTENCE_ENDS, split, width } from "./scripts.js";
 
 /** Media types by extension. */
 export const FORMATS = {
@@ -8,12 +10,13 @@ export const FORMATS = {
   json: "application/json",
 };
 
-/** Longest cue: two lines of 42 characters, as broadcasters' guidelines have it. */
-const CUE_CHARS = 84;
-const CUE_MS = 7000;
-/** Scripts written without spaces: a cue may end behind any character. */
-const PIECES = /\s*(?:[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]\p{P}*|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)/gu;
-const SENTENCE_END = /[.?!。？！…]["'”’)]?$/u;
+/** Columns of a cue: two lines of 42, as broadcasters' guidelines have it. */
+const MAX_WIDTH = 84;
+const MAX_MS = 7000;
+/** A gap between words at which a cue may well end. */
+const PAUSE_MS = 400;
+const SENTENCE_END = new RegExp(`[${SENTENCE_ENDS}]["'”’»)\\]」』）】]*\\s*$`, "u");
+const CLAUSE_END = new RegExp(`[${CLAUSE_ENDS}]\\s*$`, "u");
 
 /** @param {Utterance[]} finals @param {keyof FORMATS} format */
 export function written(finals, format) {
@@ -44,67 +47,106 @@ function plain({ number, startMs, endMs, stable, language, confidence, words }) 
   return { utterance: number, start_ms: startMs, end_ms: endMs, text: stable, language, confidence, words };
 }
 
-/** An utterance's cues, none longer than can be read at a glance. */
-function cuesOf(utterance) {
-  const words = timed(utterance);
+/**
+ * The cues of an utterance, none longer than can be read at a glance unless a word alone is. Joined they are the text.
+ *
+ * With word times each cue has the times of its words; without, each word gets a part of the utterance's time in
+ * proportion to its width.
+ */
+function cuesOf({ stable, startMs, endMs, words }) {
+  let rest = align(stable, startMs, endMs, words ?? []) ?? timePieces(stable, startMs, endMs);
   const cues = [];
-  let first = 0;
-  while (first < words.length) {
-    const last = lastOfCue(words, first);
-    const text = words.slice(first, last + 1).map((word) => word.text).join("").trim();
-    cues.push({ startMs: words[first].startMs, endMs: words[last].endMs, text });
-    first = last + 1;
+  while (rest.length > 0) {
+    const count = fitCue(rest);
+    const cue = { startMs: rest[0].startMs, endMs: rest[count - 1].endMs, text: join(rest.slice(0, count)) };
+    cues.push({ ...cue, endMs: Math.max(cue.startMs + 1, cue.endMs) });
+    rest = rest.slice(count);
   }
   return cues;
 }
 
-/** Index of the word that ends the cue: all that fits, or up to the end of a sentence in its later half. */
-function lastOfCue(words, first) {
-  let last = first;
-  let length = words[first].text.length;
-  while (last + 1 < words.length) {
-    const next = words[last + 1];
-    length += next.text.length;
-    if (length > CUE_CHARS || next.endMs - words[first].startMs > CUE_MS) break;
-    last += 1;
+/**
+ * The words of the server, each with the white space and punctuation around it; null if they are not those of
+ * the text.
+ *
+ * Each is within the utterance, begins no earlier than the one before, and ends before the next begins.
+ */
+function align(text, startMs, endMs, words) {
+  const spans = [];
+  for (const word of words) {
+    const bare = word.text.trim();
+    const begin = text.indexOf(bare, spans.at(-1)?.end ?? 0);
+    if (bare === "" || begin < 0) return null;
+    spans.push({ begin, end: begin + bare.length });
   }
-  if (last === words.length - 1) return last;
-  for (let at = last; at > (first + last) / 2; at--) {
-    if (SENTENCE_END.test(words[at].text)) return at;
+  if (spans.length === 0) return null;
+  let place = 0;
+  const ends = split(text).map((piece) => (place += piece.length));
+  const cuts = spans.slice(1).map(({ begin }, index) => cutBetween(ends, spans[index].end, begin));
+  const timed = [];
+  let beginMs = startMs;
+  for (const [index, word] of words.entries()) {
+    beginMs = Math.max(beginMs, Math.min(word.start_ms, endMs));
+    const last = timed.at(-1);
+    if (last) last.endMs = Math.min(last.endMs, beginMs);
+    const piece = text.slice(index === 0 ? 0 : cuts[index - 1], cuts[index]);
+    timed.push({ text: piece, startMs: beginMs, endMs: Math.max(beginMs, Math.min(word.end_ms, endMs)) });
   }
-  return last;
+  return timed.flatMap(subdivide);
 }
 
-/** The words with their times, so that joined they are the text. */
-function timed(utterance) {
-  return withOwnTimes(utterance) ?? withGuessedTimes(utterance);
+/** The last of the places where a piece of the text ends that is in the range; `high` if there is none. */
+function cutBetween(ends, low, high) {
+  return ends.findLast((end) => low <= end && end <= high) ?? high;
 }
 
-/** Null where the words are unknown, or not those of the text. */
-function withOwnTimes({ stable, words }) {
-  if (!words?.length) return null;
-  const found = [];
-  let end = 0;
-  for (const { text, start_ms: startMs, end_ms: endMs } of words) {
-    const at = stable.indexOf(text.trim(), end);
-    if (at < 0) return null;
-    const next = at + text.trim().length;
-    found.push({ text: stable.slice(end, next), startMs, endMs });
-    end = next;
-  }
-  found.at(-1).text += stable.slice(end);
-  return found;
+/** The word; its parts where it is too long for a cue and can be cut. */
+function subdivide(word) {
+  return width(word.text.trim()) <= MAX_WIDTH ? [word] : timePieces(word.text, word.startMs, word.endMs);
 }
 
-/** As if all letters took equally long. */
-function withGuessedTimes({ stable, startMs, endMs }) {
-  const pieces = stable.match(PIECES) ?? [];
-  const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
-  const at = (chars) => startMs + ((endMs - startMs) * chars) / total;
-  let said = 0;
-  return pieces.map((text) => {
-    const from = at(said);
-    said += text.length;
-    return { text, startMs: from, endMs: at(said) };
+/** The pieces of a text, each with a part of the time in proportion to its width. */
+function timePieces(text, startMs, endMs) {
+  const pieces = split(text);
+  const widths = pieces.map((piece) => Math.max(1, width(piece.replaceAll(/\s/gu, ""))));
+  const total = widths.reduce((sum, columns) => sum + columns, 0);
+  let passed = 0;
+  let start = startMs;
+  return pieces.map((piece, index) => {
+    passed += widths[index];
+    const end = startMs + Math.floor(((endMs - startMs) * passed) / total);
+    const word = { text: piece, startMs: start, endMs: end };
+    start = end;
+    return word;
   });
+}
+
+/**
+ * How many of the words the first cue has: all that fit, or those before the best cut in the later half of them.
+ *
+ * The best is the end of a sentence, then a pause, then the end of a clause, then white space.
+ */
+function fitCue(words) {
+  let fitting = 1;
+  while (fitting < words.length) {
+    if (width(join(words.slice(0, fitting + 1))) > MAX_WIDTH) break;
+    if (words[fitting].endMs - words[0].startMs > MAX_MS) break;
+    fitting += 1;
+  }
+  if (fitting === words.length) return fitting;
+  const rules = [
+    (cut) => SENTENCE_END.test(words[cut - 1].text),
+    (cut) => words[cut].startMs - words[cut - 1].endMs >= PAUSE_MS,
+    (cut) => CLAUSE_END.test(words[cut - 1].text),
+    (cut) => /^\s/u.test(words[cut].text),
+  ];
+  for (const rule of rules) {
+    for (let cut = fitting; cut >= Math.max(1, Math.floor(fitting / 2)); cut--) if (rule(cut)) return cut;
+  }
+  return fitting;
+}
+
+function join(words) {
+  // An empty line would end the cue.
+  return words.map(({ text }) => text).join("").trim().replaceAll(/\s*[\r\n]\s*/gu, "\n");
 }

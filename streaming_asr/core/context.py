@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Context, Hypothesis
+from streaming_asr.core.scripts import find_words, joined
 
 MAX_PREVIOUS_CHARS = 400
 """Earlier finals are told up to this many characters, the latest ones."""
@@ -19,19 +19,10 @@ LOCK_WORDS = 3
 FASTEST_SPEECH_S = 0.12
 """Seconds a spoken word takes at the very least."""
 
-_WORD = re.compile(r"\w+(?:'\w+)*")
-
 
 def words_of(text: str) -> list[str]:
     """Lower-case words without punctuation; a character each in scripts without spaces."""
-    words: list[str] = []
-    for word in _WORD.findall(text.lower()):
-        words.extend([word] if word.isascii() or not _is_unspaced(word) else word)
-    return words
-
-
-def _is_unspaced(word: str) -> bool:
-    return any("\u3040" <= char <= "\u30ff" or "\u3400" <= char <= "\u9fff" for char in word)
+    return [word.group() for word in find_words(text.lower())]
 
 
 class ContextWindow:
@@ -58,7 +49,7 @@ class ContextWindow:
         return self._options.language or self._locked
 
     def build(self) -> Context:
-        previous = " ".join(self._finals) if self.rolling else ""
+        previous = joined(self._finals) if self.rolling else ""
         return Context(text=self._options.context, keywords=self._options.keywords, previous=previous)
 
     def add_final(self, text: str, hypothesis: Hypothesis) -> None:

@@ -1,19 +1,34 @@
-"""Finals -> a transcript file: plain text, JSON, SubRip (srt) or WebVTT (vtt)."""
+"""Finals -> a transcript file: plain text, JSON, SubRip (srt) or WebVTT (vtt).
+
+The cues are those that the clients make of the same finals (`clients/cues.py`, `clients/browser/subtitles.js`): all
+three pass the cases of `tests/vectors/subtitles.json`.
+"""
 
 from __future__ import annotations
 
+import html
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import msgspec
 
 from streaming_asr.core.events import Final
-from streaming_asr.core.scripts import following
-from streaming_asr.text.timed_words import TimedWord, timed_words
+from streaming_asr.core.recognizer import Word
+from streaming_asr.core.scripts import CLAUSE_ENDS, SENTENCE_ENDS, split, width
+from streaming_asr.text.timed_words import TimedWord, time_pieces
 
-CUE_CHARS = 84
-"""Longest cue: two lines of 42 characters, as broadcasters' guidelines have it."""
+MAX_WIDTH = 84
+"""Columns of a cue: two lines of 42, as broadcasters' guidelines have it."""
+MAX_MS = 7_000
+PAUSE_MS = 400
+"""A gap between words at which a cue may well end."""
 STYLES = ("text", "json", "srt", "vtt")
+
+_SENTENCE_END = re.compile(rf"[{re.escape(SENTENCE_ENDS)}][\"'”’»)\]」』）】]*\s*$")
+_CLAUSE_END = re.compile(rf"[{re.escape(CLAUSE_ENDS)}]\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +40,7 @@ class Cue:
     text: str
 
 
-def written(finals: Sequence[Final], style: str) -> str:
+def render(finals: Sequence[Final], style: str) -> str:
     """The transcript in one of `STYLES`."""
     spoken = [final for final in finals if final.text]
     if style == "text":
@@ -34,30 +49,94 @@ def written(finals: Sequence[Final], style: str) -> str:
         return msgspec.json.format(msgspec.json.encode(spoken)).decode() + "\n"
     cues = [cue for final in spoken for cue in cues_of(final)]
     if style == "srt":
-        blocks = (f"{n}\n{_span(cue, ',')}\n{cue.text}\n\n" for n, cue in enumerate(cues, 1))
+        # SubRip has no way to escape anything. An arrow would be read as times.
+        blocks = (
+            f"{number}\n{_span(cue, ',')}\n{cue.text.replace('-->', '→')}\n\n" for number, cue in enumerate(cues, 1)
+        )
         return "".join(blocks)
-    return "WEBVTT\n\n" + "".join(f"{_span(cue, '.')}\n{cue.text}\n\n" for cue in cues)
+    return "WEBVTT\n\n" + "".join(f"{_span(cue, '.')}\n{html.escape(cue.text, quote=False)}\n\n" for cue in cues)
 
 
 def cues_of(final: Final) -> list[Cue]:
-    """A final's cues: split where they grow too long, at the words' times, or by their length where there are none."""
+    """The cues of a final, in order and none longer than can be read at a glance, unless a word alone is.
+
+    Joined they are the text. With the recognizer's words each cue has the times of its words; without, each word gets a
+    part of the final's time in proportion to its width.
+    """
+    words = _align(final.text, final.start_ms, final.end_ms, final.words or ())
+    words = words or time_pieces(final.text, final.start_ms, final.end_ms)
     cues: list[Cue] = []
-    for word in timed_words(final.text, final.start_ms, final.end_ms, final.words):
-        last = cues[-1] if cues else None
-        text = following(last.text, word.text) if last is not None else word.text
-        if last is not None and len(last.text) + len(text) <= CUE_CHARS:
-            cues[-1] = Cue(last.start_ms, word.end_ms, last.text + text)
-        else:
-            cues += _of_word(word)
+    while words:
+        count = _fit_cue(words)
+        start_ms, end_ms = words[0].start_ms, words[count - 1].end_ms
+        cues.append(Cue(start_ms, max(start_ms + 1, end_ms), _join(words[:count])))
+        words = words[count:]
     return cues
 
 
-def _of_word(word: TimedWord) -> list[Cue]:
-    """A cue that begins with a word; several where the word itself is too long."""
-    length = word.end_ms - word.start_ms
-    cuts = [*range(0, len(word.text), CUE_CHARS), len(word.text)]
-    times = [word.start_ms + length * cut // len(word.text) for cut in cuts]
-    return [Cue(times[n], times[n + 1], word.text[start : start + CUE_CHARS]) for n, start in enumerate(cuts[:-1])]
+def _align(text: str, start_ms: int, end_ms: int, words: Sequence[Word]) -> list[TimedWord]:
+    """The recognizer's words, each with its white space and punctuation; none if they are not those of the text.
+
+    Each is within the final, begins no earlier than the one before, and ends before the next begins.
+    """
+    spans: list[tuple[int, int]] = []
+    for word in words:
+        bare = word.text.strip()
+        begin = text.find(bare, spans[-1][1] if spans else 0)
+        if not bare or begin < 0:
+            return []
+        spans.append((begin, begin + len(bare)))
+    ends = list(accumulate(map(len, split(text))))
+    cuts = [_cut_between(ends, before[1], after[0]) for before, after in pairwise(spans)]
+    timed: list[TimedWord] = []
+    begin_ms = start_ms
+    for word, (begin, end) in zip(words, pairwise([0, *cuts, len(text)]), strict=False):
+        begin_ms = max(begin_ms, min(word.start_ms, end_ms))
+        if timed:
+            timed[-1] = replace(timed[-1], end_ms=min(timed[-1].end_ms, begin_ms))
+        timed.append(TimedWord(text[begin:end], begin_ms, max(begin_ms, min(word.end_ms, end_ms)), None))
+    return [piece for each in timed for piece in _subdivide(each)]
+
+
+def _cut_between(ends: Sequence[int], low: int, high: int) -> int:
+    """The last of the places where a piece of the text ends that is in the range; `high` if there is none."""
+    index = bisect_right(ends, high) - 1
+    return ends[index] if index >= 0 and ends[index] >= low else high
+
+
+def _subdivide(word: TimedWord) -> list[TimedWord]:
+    """The word; its parts where it is too long for a cue and can be cut, as where a recognizer gives one time to a
+    sentence of Chinese."""
+    if width(word.text.strip()) <= MAX_WIDTH:
+        return [word]
+    return time_pieces(word.text, word.start_ms, word.end_ms)
+
+
+def _fit_cue(words: Sequence[TimedWord]) -> int:
+    """How many of the words the first cue has: all that fit, or those before the best cut in the later half of them.
+
+    The best is the end of a sentence, then a pause, then the end of a clause, then white space.
+    """
+    fitting = 1
+    while fitting < len(words):
+        if width(_join(words[: fitting + 1])) > MAX_WIDTH or words[fitting].end_ms - words[0].start_ms > MAX_MS:
+            break
+        fitting += 1
+    if fitting == len(words):
+        return fitting
+    cuts = range(fitting, max(1, fitting // 2) - 1, -1)
+    rules = (
+        lambda cut: _SENTENCE_END.search(words[cut - 1].text),
+        lambda cut: words[cut].start_ms - words[cut - 1].end_ms >= PAUSE_MS,
+        lambda cut: _CLAUSE_END.search(words[cut - 1].text),
+        lambda cut: words[cut].text[0].isspace(),
+    )
+    return next((cut for rule in rules for cut in cuts if rule(cut)), fitting)
+
+
+def _join(words: Sequence[TimedWord]) -> str:
+    # An empty line would end the cue.
+    return re.sub(r"\s*[\r\n]\s*", "\n", "".join(word.text for word in words).strip())
 
 
 def _span(cue: Cue, point: str) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streaming_asr.core.recognizer import Word
+from streaming_asr.core.scripts import MARKS, split, width
 
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Characters of scripts without spaces: Thai, Lao, Burmese, kana, Han."""
-_UNITS = re.compile(rf"[{_UNSPACED}][^\w\s]*|[^\s{_UNSPACED}]+")
-_EDGES = re.compile(r"(?<!\w)[^\w\s]+|[^\w\s]+(?!\w)|[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]+")
-"""Punctuation that is not inside a word; that of scripts without spaces never is."""
+_MARK = rf"[^\w\s{MARKS}]"
+_EDGES = re.compile(
+    rf"(?<![\w{MARKS}]){_MARK}+|{_MARK}+(?![\w{MARKS}])|[\u3000-\u3004\u3008-\u3020\u3030\uff00-\uff0f\uff1a-\uff20\uff3b-\uff3e\uff5b-\uff65]+"
+)
+"""Punctuation that is not inside a word; East Asian punctuation never is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,11 @@ class TimedWord:
 
 
 def timed_words(text: str, start_ms: int, end_ms: int, known: Sequence[Word] | None = None) -> list[TimedWord]:
-    """The words of `text`.
+    """The words of `text`, without white space.
 
     Args:
-        start_ms, end_ms: of the speech; no word is outside of it. Without `known` words it is shared out among the
-            words by their letters.
+        start_ms, end_ms: of the speech; no word is outside of it. Without `known` words each gets a part of it in
+            proportion to its width.
         known: the recognizer's words, in stream time.
     """
 
@@ -40,33 +41,25 @@ def timed_words(text: str, start_ms: int, end_ms: int, known: Sequence[Word] | N
 
     if known:
         return [TimedWord(word.text, within(word.start_ms), within(word.end_ms), word.probability) for word in known]
-    units = _units(text)
-    letters = sum(map(len, units))
-    words, said, began = [], 0, start_ms
-    for unit in units:
-        said += len(unit)
-        ended = start_ms + (end_ms - start_ms) * said // letters
-        words.append(TimedWord(unit, began, ended, None))
-        began = ended
-    return words
+    words = time_pieces(text, start_ms, end_ms)
+    return [
+        TimedWord("".join(word.text.split()), word.start_ms, word.end_ms, None) for word in words if plain(word.text)
+    ]
+
+
+def time_pieces(text: str, start_ms: int, end_ms: int) -> list[TimedWord]:
+    """The pieces of `text` (see `scripts.split`), each with a part of the time in proportion to its width."""
+    pieces = split(text)
+    widths = [max(1, width("".join(piece.split()))) for piece in pieces]
+    timed, passed, total, start = [], 0, sum(widths), start_ms
+    for piece, columns in zip(pieces, widths, strict=True):
+        passed += columns
+        end = start_ms + (end_ms - start_ms) * passed // total
+        timed.append(TimedWord(piece, start, end, None))
+        start = end
+    return timed
 
 
 def plain(text: str) -> str:
     """The text in lower case and without punctuation, but for that inside words (don't, 3.5)."""
     return " ".join(_EDGES.sub(" ", text).lower().split())
-
-
-def _units(text: str) -> list[str]:
-    """What is told as one word each: what stands between spaces, or a character of a script without them."""
-    units: list[str] = []
-    pending = ""
-    for unit in _UNITS.findall(text):
-        if not plain(unit):
-            if units and not pending:
-                units[-1] += unit
-            else:
-                pending += unit
-        else:
-            units.append(pending + unit)
-            pending = ""
-    return units

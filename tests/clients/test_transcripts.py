@@ -6,13 +6,16 @@ import itertools
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
-from rich.cells import cell_len
 
-from clients.cues import MAX_CELLS, MAX_MS, Cue, cues_of
+from clients.cues import MAX_MS, MAX_WIDTH, Cue, cues_of
 from clients.events import Final, Word
+from clients.scripts import split, width
 from clients.transcript_files import TranscriptError, VttFile, create_transcript
+from tests.support.vectors import cases
 
 
 def final(text: str, start_ms: int = 0, time_ms: int = 1000, **fields: object) -> Final:
@@ -25,6 +28,26 @@ def timed(text: str, start_ms: int = 0, each_ms: int = 300) -> tuple[Word, ...]:
         Word(text=word, start_ms=start_ms + index * each_ms, end_ms=start_ms + (index + 1) * each_ms)
         for index, word in enumerate(text.split())
     )
+
+
+@pytest.mark.parametrize("case", cases("scripts", "split"), ids=lambda case: case["name"])
+def test_a_text_is_cut_between_words(case: dict[str, Any]) -> None:
+    assert split(case["text"]) == case["pieces"]
+
+
+@pytest.mark.parametrize("case", cases("scripts", "width"), ids=lambda case: case["text"])
+def test_characters_fill_columns(case: dict[str, Any]) -> None:
+    assert width(case["text"]) == case["columns"]
+
+
+@pytest.mark.parametrize("case", cases("subtitles", "cases"), ids=lambda case: case["name"])
+@pytest.mark.parametrize("style", ["srt", "vtt"])
+def test_subtitles_as_all_write_them(tmp_path: Path, case: dict[str, Any], style: str) -> None:
+    path = tmp_path / f"t.{style}"
+    with create_transcript(path) as transcript:
+        for each in case["finals"]:
+            transcript.add(msgspec.convert({"type": "final", **each}, Final))
+    assert path.read_text(encoding="utf-8").split("\n")[:-1] == case[style]
 
 
 def test_a_short_utterance_is_one_cue_with_its_own_times() -> None:
@@ -42,7 +65,7 @@ def test_word_times_are_those_of_the_cues() -> None:
 
 def test_long_speech_is_cut_after_sentences() -> None:
     text = "One two three four five six seven. " * 5
-    cues = cues_of(final(text.strip(), words=timed(text)))
+    cues = cues_of(final(text.strip(), 0, 10_500, words=timed(text)))
     assert [cue.text for cue in cues] == [
         "One two three four five six seven. One two three four five six seven.",
         "One two three four five six seven. One two three four five six seven.",
@@ -57,16 +80,16 @@ def test_without_a_sentence_it_is_cut_at_a_pause_else_after_a_clause() -> None:
         Word(text=word.text, start_ms=word.start_ms + 600 * (index > 11), end_ms=word.end_ms + 600 * (index > 11))
         for index, word in enumerate(words)
     ]
-    cues = cues_of(final(("aaaa " * 20).strip(), words=tuple(paused)))
+    cues = cues_of(final(("aaaa " * 20).strip(), 0, 5000, words=tuple(paused)))
     assert [len(cue.text.split()) for cue in cues] == [12, 8]
 
     text = "aaaa " * 9 + "aaaa, " + "aaaa " * 9 + "aaaa"
-    assert cues_of(final(text, words=timed(text, each_ms=200)))[0].text.endswith(",")
+    assert cues_of(final(text, 0, 5000, words=timed(text, each_ms=200)))[0].text.endswith(",")
 
 
 def test_slow_speech_is_cut_by_time() -> None:
     text = "aa " * 20
-    for cue in cues_of(final(text.strip(), words=timed(text, each_ms=1000))):
+    for cue in cues_of(final(text.strip(), 0, 20_000, words=timed(text, each_ms=1000))):
         assert cue.end_ms - cue.start_ms <= MAX_MS
 
 
@@ -79,7 +102,7 @@ def test_without_word_times_the_time_is_shared_by_length() -> None:
     for cue, following in itertools.pairwise(cues):
         assert cue.end_ms == following.start_ms
     for cue in cues:
-        assert cell_len(cue.text) <= MAX_CELLS
+        assert width(cue.text) <= MAX_WIDTH
         assert cue.end_ms - cue.start_ms == pytest.approx(len(cue.text) * 10_000 / len(text), abs=100)
 
 
@@ -89,7 +112,7 @@ def test_chinese_is_cut_between_characters_but_not_before_punctuation() -> None:
     assert "".join(cue.text for cue in cues) == text
     assert len(cues) > 1
     for cue in cues:
-        assert cell_len(cue.text) <= MAX_CELLS
+        assert width(cue.text) <= MAX_WIDTH
         assert cue.text.endswith("，")
 
 

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 from array import array
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import playwright
 import pytest
 
 from clients.events import Event, decode_event
 from clients.ledger import AudioLedger, Control, Ping
 from clients.retry import Patience, backoff_s
-
-VECTORS = Path(__file__).parents[1] / "vectors"
-MODULES = Path(__file__).parents[2] / "clients" / "browser"
-NODE = Path(playwright.__file__).parent / "driver" / "node"
-"""The one that comes with Playwright."""
+from tests.support.vectors import cases, load, run_javascript
 
 Step = dict[str, Any]
 
-
-def load(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((VECTORS / name).read_text())
-    return loaded
-
-
-LEDGER = load("ledger.json")
+LEDGER = load("ledger")
 SCRIPTS = [{"rate": 1000, "keep_s": 10, "channels": 1, "options": LEDGER["options"], **s} for s in LEDGER["scripts"]]
-RETRIES = load("retry.json")["scripts"]
+RETRIES = load("retry")["scripts"]
 
 
 def run_python(script: dict[str, Any]) -> list[Any]:
@@ -113,20 +100,6 @@ def joined(sent: list[Any], channels: int) -> list[Any]:
             else:
                 found.append([position, position + 1, *note])
     return found
-
-
-def run_javascript(**scripts: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
-    """What each step of each script gives with `clients/browser`."""
-    done = subprocess.run(
-        [NODE, VECTORS / "run.mjs"],
-        input=json.dumps({"modules": MODULES.as_uri(), **scripts}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    given: dict[str, list[list[Any]]] = json.loads(done.stdout)
-    return given
 
 
 def expected(step: Step) -> Any:
@@ -228,3 +201,16 @@ def test_both_clients_wait_equally_long_between_attempts() -> None:
             assert attempt is not None
             python = {"attempt": attempt, "delay_ms": round(1000 * backoff_s(attempt, step["random"]))}
             assert python == javascript == step["gives"], (script["name"], step)
+
+
+@pytest.mark.parametrize("section", ["split", "width"])
+def test_the_browser_cuts_and_measures_texts_as_described(section: str) -> None:
+    described = cases("scripts", section)
+    for case, given in zip(described, run_javascript(scripts=described)["scripts"], strict=True):
+        assert case == {**case, **{name: value for name, value in given.items() if name in case}}
+
+
+def test_the_browser_writes_subtitles_as_described() -> None:
+    described = cases("subtitles", "cases")
+    for case, given in zip(described, run_javascript(subtitles=described)["subtitles"], strict=True):
+        assert given == {"srt": case["srt"], "vtt": case["vtt"]}, case["name"]

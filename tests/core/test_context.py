@@ -88,6 +88,8 @@ KEYWORDS = Context(keywords=("Qwen", "vLLM", "Ascend"))
         ("thank you for calling us", Context(text="Thank you for calling us today."), 2.0, False),
         ("see you tomorrow then", Context(previous="see you tomorrow then"), 0.2, True),
         ("出现交易", Context(previous="甚至出现交易几乎停滞的情况"), 0.2, True),
+        ("ขอบคุณครับ", Context(text="ขอบคุณครับ"), 0.2, True),
+        ("खरीद", Context(text="खरीदारी में"), 0.2, False),
         ("anything", Context(), 0.1, False),
     ],
 )
@@ -97,3 +99,18 @@ def test_an_echo_is_told_from_speech(text: str, context: Context, voiced_s: floa
 
 def test_words_are_counted_in_scripts_without_spaces() -> None:
     assert words_of("Hello, wörld's 你好!") == ["hello", "wörld's", "你", "好"]
+    assert words_of("नमस्ते दुनिया") == ["नमस्ते", "दुनिया"]
+
+
+def test_one_word_of_hindi_locks_no_language() -> None:
+    window = _window()
+    for _ in range(LOCK_AFTER):
+        window.add_final("प्रतियोगिता", _heard("hi"))
+    assert window.language is None
+
+
+def test_earlier_finals_are_joined_as_their_script_is_written() -> None:
+    window = _window()
+    for text in ("今天天气很好。", "我们去散步。"):
+        window.add_final(text, _heard("zh"))
+    assert window.build().previous == "今天天气很好。我们去散步。"

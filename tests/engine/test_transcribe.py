@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from streaming_asr.core.events import Final
-from streaming_asr.core.recognizer import Word
-from streaming_asr.text.subtitles import CUE_CHARS, cues_of, written
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.transcribe import transcribe_files
+from tests.support.fake_recognizer import FakeRecognizer
 from tests.support.wire import words
 
 
@@ -51,27 +51,8 @@ def test_a_file_that_cannot_be_read_does_not_spoil_the_others(sentence: Path, tm
     assert "Traceback" not in ended.stderr
 
 
-def _final(text: str, words_: tuple[Word, ...] | None = None) -> Final:
-    return Final(1, 0, text, "en", 1_000, 11_000, 0.9, words_)
-
-
-def test_subtitles_are_in_their_formats() -> None:
-    finals = [_final("Hello there."), _final("")]
-    assert written(finals, "srt") == "1\n00:00:01,000 --> 00:00:11,000\nHello there.\n\n"
-    assert written(finals, "vtt") == "WEBVTT\n\n00:00:01.000 --> 00:00:11.000\nHello there.\n\n"
-
-
-@pytest.mark.parametrize("text", ["word " * 100, "字" * 300, "x" * 100])
-def test_long_finals_are_split_into_readable_cues(text: str) -> None:
-    cues = cues_of(_final(text.strip()))
-    assert all(len(cue.text) <= CUE_CHARS for cue in cues)
-    assert (cues[0].start_ms, cues[-1].end_ms) == (1_000, 11_000)
-    assert all(a.end_ms <= b.start_ms for a, b in pairwise(cues))
-    assert "".join(cue.text for cue in cues).replace(" ", "") == text.replace(" ", "")
-
-
-def test_cues_keep_the_words_own_times() -> None:
-    said = tuple(Word(f"word{n:02}", 1000 * n, 1000 * n + 400) for n in range(40))
-    cues = cues_of(Final(1, 0, " ".join(word.text for word in said), "en", 0, 40_000, 0.9, said))
-    assert cues[0].start_ms == 0
-    assert cues[1].start_ms == int(cues[1].text[4:6]) * 1000
+@pytest.mark.parametrize("text", ["Comment ça va ?", "안녕하세요. 저는 학생입니다.", "我用 Python 写", "สวัสดี", "a & b"])
+def test_subtitles_have_the_very_text(sentence: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    options = SessionOptions(vad="webrtc")
+    asyncio.run(transcribe_files(FakeRecognizer(text), [sentence], options, style="srt", output=None))
+    assert capsys.readouterr().out.split("\n")[2:] == [text, "", ""]

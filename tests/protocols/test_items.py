@@ -75,6 +75,22 @@ def test_without_pauses_a_commit_ends_an_item_of_several_utterances() -> None:
     assert not any(isinstance(event, Started | Stopped) for event in told)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ("안녕하세요.", "저는 학생입니다.", "안녕하세요. 저는 학생입니다."),
+        ("今天天气很好。", "我们去散步。", "今天天气很好。我们去散步。"),
+    ],
+)
+def test_the_utterances_of_an_item_are_joined_as_their_script_is_written(first: str, second: str, both: str) -> None:
+    items = Items(by_pauses=False)
+    told = items.happened([_start(1), _end(1), _final(1, first), _start(2), _partial(2, second), _end(2)])
+    items.commit()
+    told += items.happened([_final(2, second)])
+    assert _deltas(told, 1) == both
+    assert [event.text for event in told if isinstance(event, Settled)] == [both]
+
+
 @pytest.mark.parametrize("by_pauses", [True, False])
 def test_a_commit_of_nothing_gives_an_empty_item(by_pauses: bool) -> None:
     items = Items(by_pauses=by_pauses)
@@ -156,6 +172,8 @@ def test_scripts_without_spaces_are_joined_without() -> None:
         ("He was not, an ill", "he was not", " an ill"),
         ("今天天气很好。", "今天天汽", "很好。"),
         ("Hello.", "hello there", ""),
+        ("สวัสดีครับ ผม", "สวัสดีคัรบ", " ผม"),
+        ("안녕하세요. 저는", "안녕하세여", " 저는"),
         ("", "told", ""),
         ("all of it", "", "all of it"),
         ("all of it", "?", "all of it"),

@@ -7,7 +7,14 @@ from tests.support.fakes import CAPABILITIES, read
 
 
 class FakeRecognizer:
-    """Reads as the fake recognizer of the core's tests does, at once."""
+    """Reads as the fake recognizer of the core's tests does, at once.
+
+    Args:
+        text: read in all audio instead.
+    """
+
+    def __init__(self, text: str | None = None) -> None:
+        self._text = text
 
     @property
     def capabilities(self) -> Capabilities:
@@ -17,7 +24,7 @@ class FakeRecognizer:
         pass
 
     async def decode(self, job: DecodeJob) -> Hypothesis:
-        return read(job)
+        return read(job) if self._text is None else Hypothesis(tokens=(1,), pieces=(f" {self._text}",))
 
     def release(self, utterance: str) -> None:
         pass

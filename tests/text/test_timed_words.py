@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr.core.scripts import joined
 from streaming_asr.text.timed_words import plain, timed_words
 
 
@@ -19,7 +18,9 @@ from streaming_asr.text.timed_words import plain, timed_words
         ("你好，世界。", ["你", "好，", "世", "界。"]),
         ("用 Qwen3 模型", ["用", "Qwen3", "模", "型"]),
         ("« Oui » dit-il", ["«Oui»", "dit-il"]),
+        ("Il dit « oui » !", ["Il", "dit", "«oui»!"]),
         ("한국어 문장", ["한국어", "문장"]),
+        ("สวัสดี ครับ", ["ส", "วั", "ส", "ดี", "ค", "รั", "บ"]),
         ("", []),
         ("…", []),
     ],
@@ -28,9 +29,10 @@ def test_words_bear_their_punctuation(text: str, words: list[str]) -> None:
     assert [word.text for word in timed_words(text, 0, 1000)] == words
 
 
-def test_time_is_shared_out_by_letters() -> None:
-    times = [(word.start_ms, word.end_ms) for word in timed_words("a bbb", 1000, 2000)]
-    assert times == [(1000, 1250), (1250, 2000)]
+@pytest.mark.parametrize("text", ["a bbb", "é éée\u0301", "a 我b"])
+def test_time_is_shared_out_by_width(text: str) -> None:
+    starts = [word.start_ms for word in timed_words(text, 1000, 2000)]
+    assert starts[:2] == [1000, 1250]
 
 
 @given(st.text(), st.integers(0, 10_000), st.integers(0, 10_000))
@@ -49,11 +51,10 @@ def test_words_fill_the_speech_in_order(text: str, start_ms: int, length_ms: int
         ("Don't stop, Mr. O'Neill!", "don't stop mr o'neill"),
         ("3.5% — “yes”…", "3.5 yes"),
         ("你好，世界。", "你好 世界"),
+        ("สวัสดี", "สวัสดี"),
+        ("नमस्ते, दुनिया।", "नमस्ते दुनिया"),
+        ("人々［笑い］", "人々 笑い"),
     ],
 )
 def test_plain_text(text: str, bare: str) -> None:
     assert plain(text) == bare
-
-
-def test_texts_are_joined_as_their_script_is() -> None:
-    assert joined(["To be", "or not.", "", "你好，", "世界"]) == "To be or not.你好，世界"

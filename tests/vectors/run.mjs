@@ -1,15 +1,19 @@
-// Runs the browser's modules over scripts: reads {modules, ledger, retry} as JSON, writes what each step gives.
+// Runs the browser's modules over cases: reads {modules, ledger, retry, subtitles, scripts} as JSON, writes results.
 //
-// modules: URL of the folder with the modules. ledger, retry: scripts as in ledger.json and retry.json.
+// modules: URL of the folder with the modules. ledger, retry: scripts as in ledger.json and retry.json; each gives what
+// each step gives. subtitles: cases with finals, as in subtitles.json; each gives the lines of both formats.
+// scripts: cases with a text, as in scripts.json; each gives its pieces and columns.
 
 import { readFileSync } from "node:fs";
 
 /** Samples appended at once; messages are longer, and end elsewhere. */
 const CHUNK = 60;
 
-const { modules, ledger: ledgerScripts = [], retry: retryScripts = [] } = JSON.parse(readFileSync(0, "utf8"));
+const { modules, ...cases } = JSON.parse(readFileSync(0, "utf8"));
 const { AudioLedger } = await import(`${modules}/audio-ledger.js`);
 const { backoffMs, Attempts } = await import(`${modules}/retry.js`);
+const { written } = await import(`${modules}/subtitles.js`);
+const { split, width } = await import(`${modules}/scripts.js`);
 
 function runLedger({ rate, keep_s: keepSeconds, options, steps }) {
   const ledger = new AudioLedger(rate, keepSeconds);
@@ -76,4 +80,21 @@ function runRetry({ steps }) {
   });
 }
 
-process.stdout.write(JSON.stringify({ ledger: ledgerScripts.map(runLedger), retry: retryScripts.map(runRetry) }));
+function runSubtitles({ finals }) {
+  const utterances = finals.map(({ text, start_ms: startMs, time_ms: endMs, words }) => ({
+    stable: text,
+    startMs,
+    endMs,
+    words,
+  }));
+  const lines = (format) => written(utterances, format).split("\n").slice(0, -1);
+  return { srt: lines("srt"), vtt: lines("vtt") };
+}
+
+function runScripts({ text }) {
+  return { pieces: split(text), columns: width(text) };
+}
+
+const runners = { ledger: runLedger, retry: runRetry, subtitles: runSubtitles, scripts: runScripts };
+const results = Object.entries(cases).map(([name, given]) => [name, given.map(runners[name])]);
+process.stdout.write(JSON.stringify(Object.fromEntries(results)));

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.core.scripts import following
+from streaming_asr.core.scripts import with_space
 from streaming_asr.protocols.base import BadRequest
 from streaming_asr.protocols.deepgram import flux_messages as wire
 
@@ -111,7 +111,7 @@ class Turn:
 
     def heard(self, text: str, words: list[wire.Word], end_ms: int, language: str | None) -> None:
         """The latest of the utterance that is being spoken."""
-        self.text = self.settled + following(self.settled, text)
+        self.text = self.settled + with_space(self.settled, text)
         self.words = [*self.settled_words, *words]
         self.end_ms = end_ms
         self.language = language or self.language

@@ -1,12 +1,10 @@
-"""What of a final text follows a text that has been told and can't be taken back."""
+"""The part of a final that has not been sent yet, where the part that was sent can't be taken back."""
 
 from __future__ import annotations
 
 import difflib
-import re
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+(?:['’][^\W_]+)*")
-"""A word, or one character of a script without spaces."""
+from streaming_asr.core.scripts import CLOSING, find_words
 
 
 def rest_of(final: str, told: str) -> str:
@@ -17,8 +15,8 @@ def rest_of(final: str, told: str) -> str:
     """
     if final.startswith(told):
         return final[len(told) :]
-    words = list(_WORD.finditer(final))
-    told_words = [word.lower() for word in _WORD.findall(told)]
+    words = find_words(final)
+    told_words = [word.group().lower() for word in find_words(told)]
     matcher = difflib.SequenceMatcher(None, told_words, [word.group().lower() for word in words], autojunk=False)
     # The last block is an empty one, at the ends.
     matched = matcher.get_matching_blocks()[:-1]
@@ -30,4 +28,4 @@ def rest_of(final: str, told: str) -> str:
         return final
     rest = final[words[end - 1].end() :]
     # The punctuation after the last word told has been told too, or is past telling.
-    return rest[len(rest) - len(rest.lstrip(",.;:!?…，。；：！？、")) :] if rest else ""
+    return rest[len(rest) - len(rest.lstrip(CLOSING)) :] if rest else ""

@@ -23,7 +23,7 @@ from streaming_asr.core.events import (
     SpeechStarted,
     Warning,
 )
-from streaming_asr.core.scripts import following
+from streaming_asr.core.scripts import with_space
 from streaming_asr.protocols.base import assert_never
 from streaming_asr.protocols.openai.continuation import rest_of
 
@@ -113,8 +113,8 @@ class _Item:
         stable = partial.stable.strip()
         delta = self._tell(stable)
         self.told_of_first = stable
-        tentative = partial.tentative.rstrip() if stable else following(self.text, partial.tentative.strip())
-        text = self.text + following(self.text, stable)
+        tentative = partial.tentative.rstrip() if stable else with_space(self.text, partial.tentative.strip())
+        text = self.text + with_space(self.text, stable)
         return Grown(self.number, delta, text, tentative, partial.language or self.language)
 
     def finish_first(self, final: Final) -> Grown:
@@ -122,7 +122,7 @@ class _Item:
         delta = self._tell(self.told_of_first + rest_of(final.text, self.told_of_first))
         self.told_of_first = ""
         self.partials.pop(self.pending.popleft(), None)
-        self.text += following(self.text, final.text)
+        self.text += with_space(self.text, final.text)
         self.language = final.language or self.language
         self.seconds += (final.end_ms - final.start_ms) / 1000
         if final.logprobs is None and final.text:
@@ -140,7 +140,7 @@ class _Item:
         """What of the first pending utterance's text has not been told."""
         new = text[len(self.told_of_first) :]
         if not self.told_of_first:
-            new = following(self.told, new)
+            new = with_space(self.told, new)
         self.told += new
         return new
 

@@ -160,13 +160,7 @@ class _Decoding:
         alignment, probabilities = self._whisper.align(
             self._encoding, tokens, language=self._language, frames=self._features.shape[1]
         )
-        return words_of(
-            pieces,
-            token_starts(alignment),
-            probabilities,
-            language=self._language,
-            audio_ms=int(1000 * self._seconds),
-        )
+        return words_of(pieces, token_starts(alignment), probabilities, audio_ms=int(1000 * self._seconds))
 
     def _check(self) -> None:
         if self._cancelled():

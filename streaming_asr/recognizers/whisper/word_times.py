@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
 from streaming_asr.core.recognizer import Word
+from streaming_asr.core.scripts import SENTENCE_ENDS, split
 
 FRAME_MS = 20
 """Audio that one encoder frame stands for."""
 LONGEST_PAUSED_MS = 700
 """Words that the alignment stretches over a pause are cut to twice the median word, which counts as at most this."""
 
-_WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
-_SENTENCE_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
-"""The last three are the full-width ones of Chinese and Japanese."""
+_SENTENCE_ENDS = tuple(SENTENCE_ENDS)
 
 
 def token_starts(alignment: Sequence[tuple[int, int]]) -> list[int]:
@@ -31,7 +30,7 @@ def token_starts(alignment: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def words_of(
-    pieces: Sequence[str], starts: Sequence[int], probabilities: Sequence[float], *, language: str | None, audio_ms: int
+    pieces: Sequence[str], starts: Sequence[int], probabilities: Sequence[float], *, audio_ms: int
 ) -> tuple[Word, ...]:
     """Joins tokens to words, each with the punctuation that touches it.
 
@@ -39,38 +38,29 @@ def words_of(
         pieces: text of each token.
         starts: first encoder frame of each token, and of the end where the alignment has it.
         probabilities: of each token.
-        language: decides whether words are told apart by spaces or are single characters.
         audio_ms: no word ends later.
     """
     times = [min(frame * FRAME_MS, audio_ms) for frame in starts[: len(pieces) + 1]] + [audio_ms]
     words: list[Word] = []
-    for first, last in _groups(pieces, spaced=language not in _WITHOUT_SPACES):
+    for first, last in _groups(pieces):
         text = "".join(pieces[first:last]).strip()
         if text:
             words.append(Word(text, times[first], times[last], float(np.mean(probabilities[first:last]))))
     return tuple(_without_pauses(words))
 
 
-def _groups(pieces: Sequence[str], *, spaced: bool) -> list[tuple[int, int]]:
-    """Token ranges ``[first, last)`` that make one word each."""
+def _groups(pieces: Sequence[str]) -> list[tuple[int, int]]:
+    """Token ranges ``[first, last)`` that make one word each, or several where a token has more than one."""
+    ends = set(accumulate(map(len, split("".join(pieces)))))
     groups: list[tuple[int, int]] = []
-    begin = True
+    first = begin = end = 0
     for n, piece in enumerate(pieces):
-        text = piece.strip()
-        so_far = "".join(pieces[groups[-1][0] : n]).strip() if groups else ""
-        closes = _is_punctuation(text) and not piece.startswith(" ")
-        joins = _is_punctuation(so_far) or closes or (not begin and not (spaced and piece.startswith(" ")))
-        if groups and joins:
-            groups[-1] = (groups[-1][0], n + 1)
-        else:
-            groups.append((n, n + 1))
-        # Without spaces a character that is whole ends its word; until then its tokens belong together.
-        begin = not spaced and piece != ""
-    return groups
-
-
-def _is_punctuation(text: str) -> bool:
-    return bool(text) and all(unicodedata.category(character).startswith("P") for character in text)
+        # Tokens without text belong to a character whose text comes with its last token.
+        if end > begin and end in ends:
+            groups.append((first, n))
+            first, begin = n, end
+        end += len(piece)
+    return [*groups, (first, len(pieces))] if pieces else []
 
 
 def _without_pauses(words: list[Word]) -> list[Word]:

@@ -13,9 +13,9 @@ from typing import Any
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from streaming_asr.core.events import Done, Event, Final
-from streaming_asr.core.scripts import following, joined
+from streaming_asr.core.scripts import joined, with_space
 from streaming_asr.protocols.failures import FailureKind
-from streaming_asr.text.subtitles import written
+from streaming_asr.text.subtitles import render
 from streaming_asr.text.timed_words import timed_words
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
@@ -59,7 +59,7 @@ class Transcription:
             self.audio_ms = event.audio_ms
         if not isinstance(event, Final) or not event.text:
             return ""
-        added = following(self.finals[-1].text if self.finals else "", event.text)
+        added = with_space(self.finals[-1].text if self.finals else "", event.text)
         self.finals.append(event)
         return added
 
@@ -86,7 +86,7 @@ def answer(transcription: Transcription, style: str, *, by_word: bool) -> Respon
     if style == "text":
         return PlainTextResponse(transcription.text + "\n")
     if style in ("srt", "vtt"):
-        return PlainTextResponse(written(transcription.finals, style))
+        return PlainTextResponse(render(transcription.finals, style))
     told: dict[str, Any] = {"text": transcription.text, "usage": transcription.usage}
     if style == "verbose_json":
         told |= {
