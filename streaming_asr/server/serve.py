@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 from types import FrameType
+from typing import Literal
 
 import uvicorn
 
@@ -15,7 +16,7 @@ from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.engine.process import limit_blas_threads, tune_garbage_collection
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
-from streaming_asr.server.live.websocket import DirectWebSocket
+from streaming_asr.server.live.websocket import DirectWebSocket, why_not_direct
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
 
@@ -61,7 +62,7 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     service = application.service
     config = uvicorn.Config(
         application.asgi,
-        ws=DirectWebSocket,
+        ws=_websocket(),
         ws_max_size=options.max_message_bytes * HARD_MESSAGE_FACTOR,
         # Audio hardly shrinks, and every message would be inflated.
         ws_per_message_deflate=False,
@@ -100,6 +101,14 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
 async def _load(service: Service) -> None:
     await service.start()
     tune_garbage_collection()
+
+
+def _websocket() -> type[asyncio.Protocol] | Literal["auto"]:
+    """The class of connections; uvicorn's own where ours can't be used."""
+    if reason := why_not_direct():
+        logger.warning("Messages come over plain ASGI, which costs more: %s", reason)
+        return "auto"
+    return DirectWebSocket
 
 
 async def _leave_when_failed(application: Application, signalled: asyncio.Event) -> None:

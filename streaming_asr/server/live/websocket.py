@@ -1,24 +1,62 @@
-"""uvicorn's WebSocket, that gives all messages that have come at once, in its turn.
+"""uvicorn's WebSocket, made to give a connection all messages that have arrived at once, instead of one by one.
 
-By ASGI each message wakes a task that asks for it, and the socket is stopped and started again: that costs more than to
-hear a chunk of audio.
+By ASGI each message wakes a task that asks for the next, and reading from the socket is stopped and started again: that
+costs more than a chunk of audio does.
+
+This builds on private members of uvicorn's class. `why_not_direct` checks them at start-up; where they are not as they
+should be, the server runs over plain ASGI.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import uvicorn
+from starlette.applications import Starlette
 from starlette.websockets import WebSocket
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
+from websockets.server import ServerProtocol
 
 from streaming_asr.server.live.fair_loop import FairLoop
+
+try:
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+except ImportError:  # `why_not_direct` says what is missing.
+    WebSocketsSansIOProtocol = asyncio.Protocol  # type: ignore[assignment,misc]
 
 Taker = Callable[[Sequence[str | bytes]], bool]
 """Takes messages; returns whether more may come now. If not, `DirectWebSocket.resume` must be called later."""
 
+TESTED = ((0, 52, 1), (0, 54))
+"""The first and the last release of uvicorn that pass `tests/support/uvicorn_versions.py`; the last with any fixes."""
+
 _KEY = "streaming_asr.websocket"
+
+_METHODS: Mapping[str, Sequence[str]] = {
+    "connection_made": ("transport",),
+    "connection_lost": ("exc",),
+    "data_received": ("data",),
+    "send_receive_event_to_app": (),
+}
+"""Methods that are replaced here -> their parameters."""
+_ATTRIBUTES: Mapping[str, type] = {
+    "app_state": dict,
+    "close_sent": bool,
+    "conn": ServerProtocol,
+    "curr_msg_data_type": str,
+    "disconnected": bool,
+    "frames": list,
+    "handshake_complete": bool,
+    "queue": asyncio.Queue,
+    "read_paused": bool,
+    "transport": object,
+    "writable": asyncio.Event,
+}
+"""Attributes of a new connection -> their types."""
 
 
 class DirectWebSocket(WebSocketsSansIOProtocol):
@@ -27,9 +65,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     _taker: Taker | None = None
     _fair_loop: FairLoop
 
-    async def run_asgi(self) -> None:
-        self.scope["state"][_KEY] = self
-        await super().run_asgi()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvicorn copies this to the scope's `state`, where `direct_socket` finds it.
+        self.app_state = {**self.app_state, _KEY: self}
+        super().connection_made(transport)
 
     def direct(self, taker: Taker, fair_loop: FairLoop) -> None:
         """Have a function take the messages from now on. Those that came before, and the end, are still `receive`d."""
@@ -119,3 +158,36 @@ def direct_socket(websocket: WebSocket) -> DirectWebSocket | None:
     """What is under a WebSocket, where it can give its messages directly: under other ASGI servers it can't."""
     socket: DirectWebSocket | None = websocket.scope.get("state", {}).get(_KEY)
     return socket
+
+
+def why_not_direct(
+    protocol: type[asyncio.Protocol] = WebSocketsSansIOProtocol, version: str = uvicorn.__version__
+) -> str | None:
+    """Check uvicorn for what `DirectWebSocket` needs. Call with a running event loop.
+
+    Returns:
+        What is not as it should be; None if all is.
+    """
+    release = tuple(int(part) for part in version.split(".") if part.isdecimal())
+    first, last = TESTED
+    if release < first or release[: len(last)] > last:
+        tested = " to ".join(".".join(map(str, release)) for release in TESTED)
+        return f"it was tested with uvicorn {tested}, and this is {version}"
+    for name, parameters in _METHODS.items():
+        method = getattr(protocol, name, None)
+        if method is None or tuple(inspect.signature(method).parameters) != ("self", *parameters):
+            return f"uvicorn {version} has no {name}({', '.join(parameters)})"
+    connection = _new_connection(protocol)
+    for name, kind in _ATTRIBUTES.items():
+        if not (hasattr(connection, name) and isinstance(getattr(connection, name), kind)):
+            return f"uvicorn {version} has no attribute {name} of type {kind.__name__}"
+    return None
+
+
+def _new_connection(protocol: type[asyncio.Protocol]) -> object:
+    make: Callable[..., object] = protocol
+    config = uvicorn.Config(Starlette(), ws="none", lifespan="off", log_config=None)
+    try:
+        return make(config, ServerState(), {}, asyncio.get_running_loop())
+    except TypeError:
+        return None
