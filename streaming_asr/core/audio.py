@@ -43,7 +43,7 @@ class Flaws:
     clipped: int = 0
     """float samples outside -1..1, clipped."""
     incomplete_bytes: int = 0
-    """Bytes at the end of a buffer or the stream that did not make a whole sample of every channel, dropped."""
+    """Bytes at the end of a buffer or of the stream that are less than a sample of every channel, dropped."""
 
     def __bool__(self) -> bool:
         return bool(self.not_finite or self.clipped or self.incomplete_bytes)
@@ -52,7 +52,7 @@ class Flaws:
 class AudioDecoder:
     """Decodes one stream: bytes in, ``[tracks, n]`` float32 at 16 kHz out.
 
-    A sample that is spread over two chunks is put together. One track, or one a channel with `ChannelMode.SPLIT`.
+    A sample may be spread over two chunks. There is one track, or one per channel with `ChannelMode.SPLIT`.
     """
 
     def __init__(self, options: SessionOptions) -> None:
@@ -69,7 +69,7 @@ class AudioDecoder:
         self._resampler = self._new_resampler()
 
     def decode(self, data: bytes | memoryview) -> NDArray[np.float32]:
-        """Decode one chunk; what the resampler still holds back comes with later ones."""
+        """Decode one chunk. The resampler keeps its last samples until the next call."""
         if self._carry:
             data = self._carry + bytes(data)
         whole = len(data) - len(data) % self.bytes_per_frame
@@ -77,9 +77,9 @@ class AudioDecoder:
         return self._resample(self._samples(data[:whole]), last=False)
 
     def flush(self) -> NDArray[np.float32]:
-        """End a buffer, or the stream: returns what the resampler held back.
+        """End a buffer, or the stream; returns the samples that the resampler kept.
 
-        An incomplete last sample is dropped, and counted: kept, it would shift every sample that comes after it.
+        An incomplete last sample is dropped and counted: kept, it would shift every sample after it.
         Decoding can go on afterwards, as a new stream joined to the old.
         """
         self.flaws.incomplete_bytes += len(self._carry)
@@ -97,13 +97,13 @@ class AudioDecoder:
             samples = np.frombuffer(data, "<i2").astype(np.float32)
             samples *= np.float32(1 / 32768)
         else:
-            samples = self._mended(np.frombuffer(data, "<f4").astype(np.float32))
+            samples = self._repaired(np.frombuffer(data, "<f4").astype(np.float32))
         frames = samples.reshape(-1, self._channels)
         if self.tracks < self._channels:
             frames = self._mixer.mix(frames)[:, None]
         return frames
 
-    def _mended(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _repaired(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         finite = np.isfinite(samples)
         if not finite.all():
             self.flaws.not_finite += int(samples.size - np.count_nonzero(finite))

@@ -1,4 +1,4 @@
-"""What happens in a session, in words of no protocol.
+"""Events of a session, independent of any protocol.
 
 Times are milliseconds of the stream: 0 is the first sample the client sent. `utterance` counts from 1 in each session.
 """
@@ -41,18 +41,18 @@ class Partial:
     stable: str
     """Only ever extended within an utterance."""
     tentative: str
-    """Follows `stable` directly, its own spaces included; replaced by each revision."""
+    """Follows `stable` directly, with its own leading space; replaced by each revision."""
     language: str | None
     start_ms: int
     end_ms: int
-    """How far into the stream this text has heard."""
+    """End of the audio that this text was decoded from."""
     speculative: bool = False
     """Made at a pause: if the silence holds to the endpoint, this text is the final."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechResumed:
-    """Speech went on after a pause whose speculative text had been shown."""
+    """Speech went on after a pause whose speculative text had been sent."""
 
     utterance: int
     channel: int
@@ -71,7 +71,7 @@ class SpeechEnded:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The text of one utterance; exactly one each, in the order they were spoken. Empty when nothing was said."""
+    """The text of one utterance; exactly one for each, in the order of speech. Empty when nothing was said."""
 
     utterance: int
     channel: int
@@ -81,7 +81,7 @@ class Final:
     end_ms: int
     confidence: float | None
     words: tuple[Word, ...] | None
-    """In stream time. None where the recognizer has none, or the session asked for none."""
+    """In stream time. None where the recognizer has none, or the session did not ask for them."""
     logprobs: tuple[tuple[str, float], ...] | None = None
     """Each token's text and natural log-probability, where the recognizer has them."""
 
@@ -98,7 +98,7 @@ class Warning:
 
 @dataclass(frozen=True, slots=True)
 class Finalized:
-    """Everything received before a `finalize` has had its final."""
+    """All finals of the audio received before a `finalize` have been sent."""
 
     channel: int
     time_ms: int
@@ -106,7 +106,7 @@ class Finalized:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing is pending, nothing more will come."""
+    """The last event: nothing is pending."""
 
     audio_ms: int
 

@@ -82,7 +82,7 @@ def plain(value: float) -> str:
 
 
 class Encoding(str, enum.Enum):
-    """How samples look on the wire."""
+    """Format of the samples on the wire."""
 
     S16LE = "s16le"
     F32LE = "f32le"
@@ -91,17 +91,17 @@ class Encoding(str, enum.Enum):
 
 
 class ChannelMode(str, enum.Enum):
-    """What becomes of two channels."""
+    """How two channels are transcribed."""
 
     MIX = "mix"
-    """Averaged into one transcript."""
+    """Mixed, into one transcript."""
     SPLIT = "split"
-    """Each its own transcript; events say which by `channel`."""
+    """Each into a transcript of its own; `channel` of an event says which."""
 
 
 MIN_RATE, MAX_RATE = 8_000, 48_000
 RECORDED_ENDPOINT_MS = 1000
-"""Silence that ends an utterance of a recording: nobody waits for its finals, and fewer cuts make fewer errors."""
+"""Silence that ends an utterance of a recording: its finals are not urgent, and fewer cuts make fewer errors."""
 MAX_KEYWORDS = 200
 MAX_KEYWORD_CHARS = 100
 MAX_CONTEXT_CHARS = 4_000
@@ -138,7 +138,7 @@ class SessionOptions:
     channels: int = option(1, "channels sent, interleaved", group=AUDIO, range=(1, 2))
     channel_mode: ChannelMode = option(
         ChannelMode.MIX,
-        "`mix` averages two channels into one transcript; `split` gives each its own",
+        "`mix` makes one transcript of two channels; `split` makes one of each",
         group=AUDIO,
         choices=tuple(mode.value for mode in ChannelMode),
     )

@@ -1,6 +1,6 @@
-"""The seam between sessions and recognizers: a decode job goes down, a hypothesis comes back.
+"""The port between sessions and recognizers: a recognizer takes a decode job and returns a hypothesis.
 
-Nothing above this file knows an engine; nothing below it knows sessions.
+Sessions know no engine, and recognizers know no sessions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000
-"""Hz, of all audio above and below the seam."""
+"""Hz, of all audio in the core and in recognizers."""
 
 Audio = NDArray[np.float32]
 """Mono samples at `SAMPLE_RATE`, shape ``[n]``, nominally in -1..1."""
@@ -24,21 +24,21 @@ class Kind(enum.IntEnum):
     """What a decode is for. The order is the order of urgency: lower goes first."""
 
     FINAL = 0
-    """The whole of an ended utterance. Somebody waits for it."""
+    """The whole of an ended utterance. The user waits for it."""
     SPECULATIVE = 1
     """A final made at a pause, before the endpoint is certain."""
     PARTIAL = 2
-    """A look at an utterance that is still being spoken."""
+    """The text so far of an utterance that is still being spoken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the recognizer is told besides the audio."""
+    """What the recognizer is given besides the audio."""
 
     text: str = ""
     """Background the client gave (names, topic), free text."""
     keywords: tuple[str, ...] = ()
-    """Words or phrases that are likely to be said."""
+    """Words or phrases that are likely to occur."""
     previous: str = ""
     """The latest finals of the same speaker, oldest first."""
 
@@ -77,7 +77,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a decode took; seconds of wall clock, or counts. None or 0 where the engine does not say."""
+    """What a decode took; seconds of wall clock, or counts. None or 0 where the engine does not report it."""
 
     encode_s: float = 0.0
     decode_s: float = 0.0
@@ -108,7 +108,7 @@ class Hypothesis:
     logprobs: tuple[float, ...] | None = None
     """Natural log-probability of each token, same length as `tokens`."""
     no_speech: float | None = None
-    """Probability that the audio holds no speech, where the recognizer gives one."""
+    """Probability that the audio has no speech, where the recognizer gives one."""
     words: tuple[Word, ...] | None = None
     cost: Cost = field(default_factory=Cost)
 
@@ -124,7 +124,7 @@ class Capabilities:
     name: str
     """Of the recognizer: ``faster-whisper``, ``vllm``."""
     model: str
-    """Name or path of the weights, as a user would say it."""
+    """Name or path of the weights, as a user would write it."""
     device: str
     """Where it runs, for people: ``cpu int8, 2 workers``."""
     concurrency: int
@@ -152,7 +152,7 @@ class Recognizer(Protocol):
         """Load weights and warm up.
 
         Raises:
-            RecognizerUnavailable: something is missing; the message says what, and the command that mends it.
+            RecognizerUnavailable: something is missing; the message says what, and the command that installs it.
         """
 
     async def decode(self, job: DecodeJob) -> Hypothesis:
@@ -163,7 +163,7 @@ class Recognizer(Protocol):
         """
 
     def release(self, utterance: str) -> None:
-        """No further job of this utterance will come; drop what is held for it."""
+        """Drop what is kept for this utterance: it has no further job."""
 
     async def close(self) -> None:
         """Stop, and free all that `start` took. Jobs in flight fail."""
@@ -181,10 +181,10 @@ class Health(enum.Enum):
 
 @runtime_checkable
 class Supervised(Protocol):
-    """What a recognizer tells besides, whose engine can die without this process."""
+    """A recognizer whose engine can die without this process."""
 
     def subscribe(self, listener: Callable[[Health], None]) -> None:
-        """Be told, on the event loop, of each change after `start`. The listener must not block."""
+        """Call the listener, on the event loop, at each change after `start`. It must not block."""
 
     def gauges(self) -> Mapping[str, float]:
         """The engine's own figures, by name: for metrics."""

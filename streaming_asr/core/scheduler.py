@@ -1,7 +1,7 @@
-"""All sessions' decodes -> one recognizer: who decodes next, and who is let in.
+"""All sessions' decodes -> one recognizer: which session decodes next, and whether a new session is accepted.
 
 Jobs are pulled, never queued: when a slot is free, the most urgent session makes a job from the audio of that
-moment. So nothing stale is ever decoded, and under load partials become rarer, evenly, by themselves.
+moment. So no job is stale, and under load the partials of all sessions become rarer, evenly.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from streaming_asr.core.session import Session
 RESERVED_FOR_FINALS = 0.25
 """Share of the slots that partials leave free, where there are four or more."""
 LATENCY_WINDOW_S = 30.0
-"""How long a final's wait counts when new sessions ask to be let in."""
-SPARE_WISHES = 64
-"""Wishes that no longer hold may be kept up to this many, and twice the sessions, before they are cleared away."""
+"""How long a final's wait counts when a new session is to be accepted."""
+SPARE_REQUESTS = 64
+"""Outdated requests are removed once there are more than twice as many requests as sessions, and this many more."""
 MAX_FINALS_JUDGED = 20
-"""Earlier ones say how it was: when an overload is over, sessions are let in again after so many finals."""
+"""The latest ones. Older waits are ignored, so that sessions are accepted again soon after an overload."""
 MIN_FINALS_JUDGED = 5
-"""Fewer finals in the window say too little to refuse anybody."""
+"""Fewer finals in the window are too few to refuse a session for."""
 
 
 class Busy(Exception):
-    """No further session is let in now. The message is for the client."""
+    """No further session is accepted now. The message is for the client."""
 
 
 class SessionBroke(Exception):
@@ -42,7 +42,7 @@ class SessionBroke(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the scheduler lets in."""
+    """When the scheduler accepts another session."""
 
     max_sessions: int = 256
     final_objective_s: float = 2.0
@@ -50,13 +50,14 @@ class Limits:
 
 
 class PartialLimit:
-    """How many partials may run at once: grown by one while they are quick, halved when they are slow.
+    """How many partials may run at once: one more while they are quick, half as many when they are slow.
 
-    (AIMD, Chiu & Jain 1989.) A partial that takes longer than `target_s` is stale when it arrives, and on an engine
-    that batches it slows the finals beside it.
+    This is additive increase, multiplicative decrease (Chiu & Jain 1989). A partial that takes longer than `target_s`
+    is stale when it arrives, and on an engine that batches it slows down the finals beside it.
 
     Args:
-        slots: of the recognizer.
+        slots: number of jobs that the recognizer runs at once.
+        target_s: a slower partial is too slow.
     """
 
     def __init__(self, slots: int, target_s: float = 1.0) -> None:
@@ -70,17 +71,17 @@ class PartialLimit:
         return int(self._limit)
 
     def observe(self, took_s: float, now: float) -> None:
-        """Learn from one partial's decode time."""
+        """Adapt to the decode time of one partial."""
         if took_s <= self._target_s:
             self._limit = min(self._most, self._limit + 1 / self._limit)
         elif now >= self._ignore_until:
             self._limit = max(1.0, self._limit / 2)
-            # Those that already ran under the old limit say nothing of the new one.
+            # Partials that already ran under the old limit must not lower the new one.
             self._ignore_until = now + took_s
 
 
 class Chosen(NamedTuple):
-    """What runs next."""
+    """The job that runs next."""
 
     session: Session
     job: DecodeJob
@@ -88,11 +89,11 @@ class Chosen(NamedTuple):
     """Since the decode became wanted; for a partial, since the utterance's last one."""
 
 
-class _Wish(NamedTuple):
-    """A session wants a decode. Sorts the most urgent first."""
+class _Request(NamedTuple):
+    """A session's most urgent demand. Sorts the most urgent first."""
 
-    turn: Kind
-    """Among which kind it takes its turn: what is not live takes it among the partials."""
+    rank: Kind
+    """The kind that it is ranked as: demands of a session that is not live are ranked as partials."""
     since: float
     order: int
     session: Session
@@ -107,10 +108,11 @@ class _Running:
 
 
 class Scheduler:
-    """Chooses the next job. Call `update` whenever a session may want something else than before.
+    """Chooses the next job. Call `update` whenever the demand of a session may have changed.
 
     Args:
-        slots: jobs the recognizer can usefully run at once.
+        slots: number of jobs that the recognizer can usefully run at once.
+        limits: when another session is accepted.
     """
 
     def __init__(self, slots: int, limits: Limits | None = None) -> None:
@@ -118,15 +120,15 @@ class Scheduler:
         self.partial_limit = PartialLimit(slots)
         self._slots = slots
         self._sessions: dict[str, Session] = {}
-        self._wanting: dict[str, _Wish] = {}
-        """What each session wants now, by its key."""
-        self._heap: list[_Wish] = []
-        """The wishes, the most urgent first, and some that no longer hold."""
+        self._requests: dict[str, _Request] = {}
+        """The current request of each session, by its key."""
+        self._heap: list[_Request] = []
+        """The current requests and some outdated ones, the most urgent first."""
         self._running: dict[int, _Running] = {}
         self._ids = itertools.count(1)
         self._orders = itertools.count()
         self._final_waits: deque[tuple[float, float]] = deque(maxlen=MAX_FINALS_JUDGED)
-        """(when, seconds) of live finals: how long each waited for its slot."""
+        """(when it began, how long it had waited for its slot) of live finals, in seconds."""
 
     @property
     def sessions(self) -> int:
@@ -137,10 +139,10 @@ class Scheduler:
         return len(self._running)
 
     def admit(self, now: float) -> None:
-        """Check that one more session may come.
+        """Check that one more session is accepted.
 
         Raises:
-            Busy: too many are here, or the recognizer is behind.
+            Busy: there are too many, or the recognizer is behind.
         """
         if len(self._sessions) >= self.limits.max_sessions:
             raise Busy(f"all {self.limits.max_sessions} sessions are taken; try again later")
@@ -148,42 +150,42 @@ class Scheduler:
             raise Busy(f"the recognizer is behind by {self.lag_s(now):.1f} s; try again later")
 
     def add(self, session: Session, now: float) -> None:
-        """Let a session in.
+        """Accept a session.
 
         Raises:
-            Busy: as `admit`.
+            Busy: see `admit`.
         """
         self.admit(now)
         self._sessions[session.key] = session
 
     def remove(self, session: Session) -> list[int]:
-        """A session has ended or its client is gone; returns its jobs in flight, which may be cancelled."""
+        """Remove a session; returns its jobs in flight, which may be cancelled."""
         self._sessions.pop(session.key, None)
-        self._wanting.pop(session.key, None)
+        self._requests.pop(session.key, None)
         return [job for job, running in self._running.items() if running.session is session]
 
     def update(self, session: Session, now: float) -> None:
-        """The session received something: see whether it wants a decode."""
+        """Look up what the session wants decoded, after it received audio, a command or a result."""
         demand = session.demand() if session.key in self._sessions else None
         if demand is None:
-            self._wanting.pop(session.key, None)
+            self._requests.pop(session.key, None)
             return
-        turn = demand.kind if session.live(now) else Kind.PARTIAL
-        held = self._wanting.get(session.key)
-        if held is not None and (held.turn, held.demand) == (turn, demand):
+        rank = demand.kind if session.live(now) else Kind.PARTIAL
+        current = self._requests.get(session.key)
+        if current is not None and (current.rank, current.demand) == (rank, demand):
             return
-        wish = _Wish(turn, demand.since, next(self._orders), session, demand)
-        self._wanting[session.key] = wish
-        heapq.heappush(self._heap, wish)
-        if len(self._heap) > 2 * len(self._sessions) + SPARE_WISHES:
-            self._heap = list(self._wanting.values())
+        request = _Request(rank, demand.since, next(self._orders), session, demand)
+        self._requests[session.key] = request
+        heapq.heappush(self._heap, request)
+        if len(self._heap) > 2 * len(self._sessions) + SPARE_REQUESTS:
+            self._heap = list(self._requests.values())
             heapq.heapify(self._heap)
 
     def next_job(self, now: float) -> Chosen | None:
         """The next job to run, if a slot is free for it: finals first, then the one that has waited longest.
 
-        What is not live takes its turn among the partials, whatever it is: it delays nobody's final, and is not
-        starved by partials either.
+        Jobs of sessions that are not live are ranked as partials, whatever their kind: they delay no live final, and
+        are not starved by live partials.
 
         Raises:
             SessionBroke: the most urgent session failed to make its job. Call again for the next one.
@@ -191,32 +193,32 @@ class Scheduler:
         if len(self._running) >= self._slots:
             return None
         while self._heap:
-            wish = self._heap[0]
-            session = wish.session
-            if self._wanting.get(session.key) is not wish:
+            request = self._heap[0]
+            session = request.session
+            if self._requests.get(session.key) is not request:
                 heapq.heappop(self._heap)
                 continue
-            if wish.demand.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
+            if request.demand.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
                 return None
             heapq.heappop(self._heap)
-            del self._wanting[session.key]
+            del self._requests[session.key]
             try:
-                job = wish.demand.take(next(self._ids), now)
+                job = request.demand.take(next(self._ids), now)
                 self.update(session, now)
             except Exception as error:
                 self._sessions.pop(session.key, None)
-                self._wanting.pop(session.key, None)
+                self._requests.pop(session.key, None)
                 raise SessionBroke(session) from error
             if job is None:
                 continue
             self._running[job.id] = _Running(session, job.kind, now)
             if job.kind is Kind.FINAL and session.live(now):
-                self._final_waits.append((now, now - wish.since))
-            return Chosen(session, job, now - wish.since)
+                self._final_waits.append((now, now - request.since))
+            return Chosen(session, job, now - request.since)
         return None
 
     def finished(self, job: int, now: float) -> Session | None:
-        """A job has ended, however it did; returns its session, or None if that is gone."""
+        """Free the slot of a job that ended, however it did; returns its session, or None if that was removed."""
         running = self._running.pop(job, None)
         if running is None:
             return None
@@ -225,7 +227,7 @@ class Scheduler:
         return running.session if running.session.key in self._sessions else None
 
     def lag_s(self, now: float) -> float:
-        """How long finals waited for a slot lately: their 90th percentile, seconds."""
+        """90th percentile of how long the latest finals waited for a slot, seconds."""
         while self._final_waits and self._final_waits[0][0] < now - LATENCY_WINDOW_S:
             self._final_waits.popleft()
         waits = sorted(wait for _, wait in self._final_waits)

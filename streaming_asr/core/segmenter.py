@@ -27,7 +27,7 @@ _SILENT = 1e-12
 
 
 class Mark(enum.Enum):
-    """What happened at a boundary."""
+    """The kind of a boundary."""
 
     ONSET = "onset"
     PAUSE = "pause"
@@ -105,13 +105,13 @@ class Segmenter:
             energies: each frame's mean squared sample, shape ``[k]``, for forced cuts.
         """
         boundaries: list[Boundary] = []
-        heard = list(zip(voiced.tolist(), energies.tolist(), strict=True))
+        frames = list(zip(voiced.tolist(), energies.tolist(), strict=True))
         if not self.open and not voiced.any():
-            self.position += len(heard) * self._frame
-            self._recent.extend(is_voiced for is_voiced, _ in heard)
-            self._history.extend(heard)
+            self.position += len(frames) * self._frame
+            self._recent.extend(is_voiced for is_voiced, _ in frames)
+            self._history.extend(frames)
             return boundaries
-        for is_voiced, energy in heard:
+        for is_voiced, energy in frames:
             self.position += self._frame
             if self.open:
                 self._in_speech(is_voiced, energy, boundaries)
@@ -130,13 +130,13 @@ class Segmenter:
             self._begin(boundaries)
         if self.open:
             boundaries.append(self._end(Mark.END, min(position, self._voiced_end + self._pause)))
-        # Samples of an unfinished frame were heard with what went before; a later utterance may not have them too.
+        # Samples of an unfinished frame belong to what ended here; a later utterance must not have them too.
         self._floor = max(self._floor, position)
         self._recent.clear()
         return boundaries
 
     def clear(self, position: int) -> None:
-        """Forget the open utterance and all that led to one; the next begins at `position` or later."""
+        """Drop the open utterance and any voiced frames before one; the next begins at `position` or later."""
         self.open = False
         self._floor = max(self._floor, position)
         self._recent.clear()
@@ -194,8 +194,8 @@ class Segmenter:
             return
         voiced_end = self._voiced_end
         recent = [voiced for voiced, _ in self._history][-((self.position - cut) // self._frame) :]
-        heard = self.position - len(recent) * self._frame
-        first = heard + recent.index(True) * self._frame
+        searched = self.position - len(recent) * self._frame
+        first = searched + recent.index(True) * self._frame
         boundaries.append(Boundary(Mark.CUT, cut, min(cut, voiced_end)))
         self._floor = self._start = cut
         self._paused = False

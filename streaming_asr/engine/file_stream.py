@@ -14,25 +14,28 @@ from streaming_asr.core.session import Session
 from streaming_asr.engine.runner import Broke, Listener
 
 HELD_S = 120.0
-"""Audio read ahead of its decoding, at least half a minute more than the longest utterance."""
+"""Audio read ahead of its decoding, seconds; at least half a minute more than the longest utterance."""
 
 
 class Host(Protocol):
-    """Where sessions live: the server's service, or one of a command's own."""
+    """Opens sessions and decodes for them: the server's service, or a command's own host."""
 
-    def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool) -> Session: ...
+    def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool) -> Session:
+        """Open a session; see `Runner.add`."""
 
-    def update(self, session: Session) -> None: ...
+    def update(self, session: Session) -> None:
+        """Start and cancel jobs after the session received audio or a command."""
 
-    def remove(self, session: Session) -> None: ...
+    def remove(self, session: Session) -> None:
+        """Remove the session."""
 
 
 async def stream_file(host: Host, audio: Iterator[Audio], options: SessionOptions) -> AsyncIterator[Event]:
-    """A file's events.
+    """Yield the events of a file.
 
     Args:
-        audio: 16 kHz mono float32 pieces.
-        options: of the session; how the audio is encoded is set here, and partials are left out.
+        audio: pieces of 16 kHz mono float32 samples, each of shape ``[n]``.
+        options: of the session; its encoding is replaced, and partials are turned off.
 
     Raises:
         What `host.open` raises, what `audio` does, and what breaks the session.
@@ -40,7 +43,7 @@ async def stream_file(host: Host, audio: Iterator[Audio], options: SessionOption
     options = options.changed(encoding=Encoding.F32LE, sample_rate=16_000, channels=1, partials=False)
     inbox: asyncio.Queue[Event | Exception] = asyncio.Queue()
 
-    def told(events: Sequence[Event]) -> None:
+    def on_events(events: Sequence[Event]) -> None:
         for event in events:
             inbox.put_nowait(event)
 
@@ -50,18 +53,18 @@ async def stream_file(host: Host, audio: Iterator[Audio], options: SessionOption
             raise event
         return event
 
-    session = host.open(options, told, inbox.put_nowait, recorded=True)
+    session = host.open(options, on_events, inbox.put_nowait, recorded=True)
     bound = max(HELD_S, session.options.max_utterance_s + 30)
     try:
         for piece in audio:
-            told(session.receive(piece.tobytes(), time.monotonic()))
+            on_events(session.receive(piece.tobytes(), time.monotonic()))
             host.update(session)
             while session.held_s > bound:
                 yield await next_event()
             while not inbox.empty():
                 yield await next_event()
             await asyncio.sleep(0)
-        told(session.stop(time.monotonic()))
+        on_events(session.stop(time.monotonic()))
         host.update(session)
         while True:
             event = await next_event()

@@ -20,14 +20,14 @@ FFmpeg's own concatenation format do: an upload of 36 bytes that names itself wo
 
 
 class UnreadableMedia(Exception):
-    """The file is missing, or holds no audio that can be decoded. The message is for the user."""
+    """The file is missing, or has no audio that can be decoded. The message is for the user."""
 
 
 def duration_s(source: Path | IO[bytes]) -> float | None:
-    """Length as the container says it, seconds; None where it does not.
+    """Length in seconds as the container gives it; None where it does not.
 
     Raises:
-        UnreadableMedia: see there.
+        UnreadableMedia: the file can't be read.
     """
     import av
 
@@ -36,10 +36,10 @@ def duration_s(source: Path | IO[bytes]) -> float | None:
 
 
 def read_audio(source: Path | IO[bytes]) -> Iterator[Audio]:
-    """The first audio track in pieces, each of shape ``[n]``.
+    """Yield the first audio track in pieces of samples, each of shape ``[n]``.
 
     Raises:
-        UnreadableMedia: see there; a file that breaks off in the middle gives what came before.
+        UnreadableMedia: the file can't be read. Of a file that breaks off, the audio before that is yielded.
     """
     import av
 
@@ -77,7 +77,7 @@ def _opened(source: Path | IO[bytes]) -> av.container.InputContainer:  # type: i
         raise UnreadableMedia(f"{_name(source)}: {reason}") from None
     if not container.streams.audio:
         container.close()
-        raise UnreadableMedia(f"{_name(source)}: it holds no audio")
+        raise UnreadableMedia(f"{_name(source)}: it has no audio")
     return container
 
 

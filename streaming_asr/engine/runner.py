@@ -1,4 +1,4 @@
-"""The scheduler's asyncio shell: keeps the recognizer's slots filled and hands results to their sessions."""
+"""The scheduler's asyncio shell: keeps the recognizer's slots filled and gives results to their sessions."""
 
 from __future__ import annotations
 
@@ -24,15 +24,23 @@ Broke = Callable[[Exception], None]
 
 
 class Observer(Protocol):
-    """Is told of each decode, for metrics."""
+    """Notified of each decode, for metrics."""
 
-    def began(self, kind: Kind, waited_s: float) -> None: ...
+    def began(self, kind: Kind, waited_s: float) -> None:
+        """A decode begins, after waiting for a slot."""
 
-    def decoded(self, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, took_s: float) -> None: ...
+    def decoded(self, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, took_s: float) -> None:
+        """A decode ended; the outcome is None if it was cancelled."""
 
 
 class Runner:
-    """Runs jobs on one recognizer for all sessions. Lives on one event loop."""
+    """Runs the jobs of all sessions on one recognizer. Belongs to one event loop.
+
+    Args:
+        recognizer: started.
+        scheduler: chooses the jobs.
+        observer: notified of each decode.
+    """
 
     def __init__(self, recognizer: Recognizer, scheduler: Scheduler, observer: Observer | None = None) -> None:
         self.recognizer = recognizer
@@ -42,36 +50,36 @@ class Runner:
         self._tasks: dict[int, asyncio.Task[Hypothesis]] = {}
 
     def add(self, session: Session, listener: Listener, broke: Broke) -> None:
-        """Let a session in, and send it what its decodes bring.
+        """Accept a session, decode for it, and pass the events of its decodes to the listener.
 
         An exception in a session or its listener ends that session alone: it is removed, and `broke` is called.
 
         Raises:
-            Busy: no further session is let in now.
+            Busy: no further session is accepted now.
         """
         self.scheduler.add(session, time.monotonic())
         self._listeners[session.key] = listener, broke
 
     def remove(self, session: Session) -> None:
-        """A session has ended; what it still has in flight is given up."""
+        """Remove a session and cancel its jobs in flight."""
         self._drop(session)
         self._fill()
 
     def update(self, session: Session) -> None:
-        """Call after anything was given to a session."""
+        """Cancel and start jobs after a session received audio, a command or a result."""
         for job in session.take_superseded():
             if task := self._tasks.get(job):
                 task.cancel()
         self._release(session)
-        self.heard(session)
+        self.fill(session)
 
-    def heard(self, session: Session) -> None:
-        """Enough where a session only heard audio, and no event came of it."""
+    def fill(self, session: Session) -> None:
+        """Start jobs. Enough after a session received audio that led to no event."""
         self.scheduler.update(session, time.monotonic())
         self._fill()
 
     async def close(self) -> None:
-        """Cancel what is in flight."""
+        """Cancel all jobs in flight."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -104,12 +112,12 @@ class Runner:
             self._observer.decoded(job, outcome, now - began)
         if session is not None:
             try:
-                self._bring(session, job, outcome, now)
+                self._deliver(session, job, outcome, now)
             except Exception as error:
                 self._break(session, error)
         self._fill()
 
-    def _bring(self, session: Session, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, now: float) -> None:
+    def _deliver(self, session: Session, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, now: float) -> None:
         events: list[Event] = []
         if isinstance(outcome, Hypothesis):
             events = session.complete(job.id, outcome, now)
@@ -139,7 +147,7 @@ class Runner:
             session.abandon()
             self._release(session)
         except Exception:
-            logger.exception("Session %s failed to let go of what it held", session.key)
+            logger.exception("Session %s could not be abandoned", session.key)
 
     def _release(self, session: Session) -> None:
         for name in session.take_released():
@@ -147,7 +155,7 @@ class Runner:
 
 
 def _outcome(job: DecodeJob, task: asyncio.Task[Hypothesis]) -> Hypothesis | DecodeFailed | None:
-    """What a decode brought; None if it was cancelled."""
+    """The result of a decode; None if it was cancelled."""
     if task.cancelled():
         return None
     error = task.exception()
@@ -156,6 +164,6 @@ def _outcome(job: DecodeJob, task: asyncio.Task[Hypothesis]) -> Hypothesis | Dec
     if isinstance(error, DecodeFailed):
         logger.warning("Decode of %s failed: %s", job.utterance, error)
         return error
-    # A recognizer's bug must cost one decode, not the session.
+    # A bug of the recognizer must cost one decode, not the session.
     logger.error("Decode of %s broke", job.utterance, exc_info=error)
     return DecodeFailed(str(error))

@@ -129,13 +129,13 @@ class Service:
         return session
 
     def update(self, session: Session) -> None:
-        """Call after anything was given to a session."""
+        """Call after a session received audio, a command or a result."""
         self._started.update(session)
 
     def heard(self, session: Session) -> None:
-        """Enough where a session only heard audio, and no event came of it."""
+        """Enough after a session received audio that led to no event."""
         if session.pending:
-            self._started.heard(session)
+            self._started.fill(session)
 
     def remove(self, session: Session) -> None:
         """A session is over."""

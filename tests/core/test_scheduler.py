@@ -13,7 +13,7 @@ from streaming_asr.core.channel import Demand
 from streaming_asr.core.events import Final, Partial, SpeechEnded
 from streaming_asr.core.options import ChannelMode, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Kind
-from streaming_asr.core.scheduler import SPARE_WISHES, Busy, Limits, PartialLimit, Scheduler
+from streaming_asr.core.scheduler import SPARE_REQUESTS, Busy, Limits, PartialLimit, Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.core.utterance import Utterance
 from tests.support.fakes import Simulation, make_session, silence, speech
@@ -228,7 +228,7 @@ def test_a_job_costs_one_look_at_each_utterance_and_one_at_its_own(monkeypatch: 
     assert looks == 20 + 1
 
 
-def test_wishes_that_no_longer_hold_are_cleared_away() -> None:
+def test_outdated_requests_are_removed() -> None:
     simulation = Simulation(slots=1, latency=lambda job: 1000.0)
     first, *others = (simulation.add(make_session(key=f"s{number}")) for number in range(3))
     simulation.tell(first, first.receive(speech(1.0).tobytes(), 0.0))
@@ -236,4 +236,4 @@ def test_wishes_that_no_longer_hold_are_cleared_away() -> None:
         for session in others:
             simulation.tell(session, session.receive(speech(0.5, seed=round_).tobytes(), 0.0))
             simulation.tell(session, session.receive(silence(0.3).tobytes(), 0.0))
-    assert len(simulation.scheduler._heap) <= 2 * 3 + SPARE_WISHES + 1
+    assert len(simulation.scheduler._heap) <= 2 * 3 + SPARE_REQUESTS + 1
