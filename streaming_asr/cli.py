@@ -26,7 +26,7 @@ from streaming_asr.core.options import (
     options_of,
     plain,
 )
-from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
+from streaming_asr.core.recognizer import EngineNotInstalled, Recognizer, RecognizerUnavailable
 from streaming_asr.recognizers.choose import RECOGNIZERS, recognizer_for
 from streaming_asr.voice.detectors import DETECTORS
 
@@ -57,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = _serve if options.command == "serve" else _transcribe
     try:
         return _run(command(options))
+    except EngineNotInstalled as error:
+        from streaming_asr.doctor import what_to_install
+
+        print(f"streaming-asr: {what_to_install(error.model)}", file=sys.stderr)
+        return FAILED
     except (OptionError, RecognizerUnavailable) as error:
         print(f"streaming-asr: {error}", file=sys.stderr)
         return FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,14 @@ def test_an_empty_key_file_is_refused(served: list[ServerOptions], tmp_path: Pat
     (tmp_path / "keys").write_text("# none yet\n")
     assert main(["serve", "--api-key-file", str(tmp_path / "keys")]) == 1
     assert not served
+
+
+def test_a_model_whose_engine_is_not_installed_comes_with_the_commands_that_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "vllm" else find(name, *more))
+    assert main(["serve", "Qwen/Qwen3-ASR-1.7B", "--port=0"]) == 1
+    message = capsys.readouterr().err
+    assert "Qwen/Qwen3-ASR-1.7B runs under vLLM, which is not installed." in message
+    assert "pip install 'streaming-asr[cuda]'" in message

@@ -117,6 +117,11 @@ class Hypothesis:
         return "".join(self.pieces)
 
 
+def plain_text(text: str, language: str | None) -> str:
+    """The answer of a model that writes nothing but the text."""
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a recognizer is and can do. Fixed once it has started."""
@@ -139,6 +144,8 @@ class Capabilities:
     """Whether `Context` changes anything."""
     rolling_context: bool = False
     """Whether earlier finals in the context are known to help more than they harm; the default for sessions."""
+    raw_answer: Callable[[str, str | None], str] = plain_text
+    """Writes a transcript, from its text and its ISO 639-1 language, as the model itself answers."""
 
 
 class Recognizer(Protocol):
@@ -192,6 +199,20 @@ class Supervised(Protocol):
 
 class RecognizerUnavailable(Exception):
     """The recognizer can't start here. The message is for the user."""
+
+
+class EngineNotInstalled(RecognizerUnavailable):
+    """The engine that runs a model is not installed.
+
+    Args:
+        engine: such as ``vLLM``.
+        model: as the user named it.
+    """
+
+    def __init__(self, engine: str, model: str) -> None:
+        super().__init__(f"{model} runs under {engine}, which is not installed.")
+        self.engine = engine
+        self.model = model
 
 
 class DecodeFailed(Exception):

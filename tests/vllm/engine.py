@@ -16,7 +16,7 @@ import psutil
 import soundfile
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, Health
-from streaming_asr.recognizers.vllm.engine import RestartPolicy
+from streaming_asr.recognizers.vllm.health import RestartPolicy
 from streaming_asr.recognizers.vllm.models.base import Completion, Request
 from streaming_asr.recognizers.vllm.models.qwen3_asr import Qwen3ASR
 from streaming_asr.recognizers.vllm.models.qwen3_audio import AudioInput, Form, Geometry, UtteranceAudio, prompt_of

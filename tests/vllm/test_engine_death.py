@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Health, Hypothesis, Kind, RecognizerDown
-from streaming_asr.recognizers.vllm.engine import RestartPolicy, State, SupervisedEngine
+from streaming_asr.recognizers.vllm.engine import SupervisedEngine
+from streaming_asr.recognizers.vllm.health import RestartPolicy, State
 from streaming_asr.recognizers.vllm.models.base import Request
 from tests.vllm.engine import LiveEngine, engine_processes, speech, until
 

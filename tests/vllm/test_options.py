@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, Geometry, choose_form
-from streaming_asr.recognizers.vllm.options import DEFAULTS, defaults_for, engine_help, parse_engine_options
+from streaming_asr.recognizers.vllm.models.registry import MODULES, model_type
+from streaming_asr.recognizers.vllm.options import engine_help, parse_engine_options
 
 MODEL = "Qwen/Qwen3-ASR-1.7B"
 
 
 def parse(*options: str) -> Any:
-    return parse_engine_options(MODEL, options, DEFAULTS["qwen3_asr"])
+    return parse_engine_options(MODEL, options, model_type("qwen3_asr").engine_options)
 
 
 def test_the_deployment_guides_line_is_understood() -> None:
@@ -64,7 +65,12 @@ def test_our_defaults_hold_until_the_user_says_otherwise() -> None:
 
 
 def test_blocks_on_a_cpu_are_smaller_than_a_window() -> None:
-    assert defaults_for("qwen3_asr")["block_size"] < 104
+    assert model_type("qwen3_asr").options_here()["block_size"] < 104
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_vllm_takes_the_options_of_every_model(name: str) -> None:
+    parse_engine_options(MODEL, (), model_type(name).options_here())
 
 
 @pytest.mark.parametrize(

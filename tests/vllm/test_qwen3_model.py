@@ -1,4 +1,4 @@
-"""Qwen3-ASR's side without an engine: what it does about loops."""
+"""Qwen3-ASR's side without an engine: loops, and how it writes an answer."""
 
 from __future__ import annotations
 
@@ -54,3 +54,8 @@ def test_a_loop_behind_a_prefix_is_decoded_again_without_it(model: Qwen3ASR, tok
     assert decode().text == "sun wind"
     again = decode(prefix=prefix)
     assert (again.text, again.cost.decodes) == ("sun wind", 2)
+
+
+def test_a_raw_answer_names_the_language_before_the_text(model: Qwen3ASR) -> None:
+    assert model.raw_answer("And so.", "en") == "language English<asr_text>And so."
+    assert model.raw_answer("", None) == "language None<asr_text>"

@@ -25,12 +25,13 @@ from types import SimpleNamespace
 
 from streaming_asr.recognizers.vllm.models.qwen3_asr import load_qwen3_asr
 from streaming_asr.recognizers.vllm.compat import mend, version
-from streaming_asr.recognizers.vllm.options import defaults_for, parse_engine_options
+from streaming_asr.recognizers.vllm.models.qwen3_asr import MODEL_TYPE
+from streaming_asr.recognizers.vllm.options import parse_engine_options
 
 async def main(folder):
     print("version", *version())
     options = ["--dtype=float32", "--max-model-len=4096", "--data-parallel-backend=ray"]
-    arguments = parse_engine_options(folder, options, defaults_for("qwen3_asr"))
+    arguments = parse_engine_options(folder, options, MODEL_TYPE.options_here())
     config = arguments.create_engine_config()
     from vllm.renderers import renderer_from_config
     llm = SimpleNamespace(renderer=renderer_from_config(config), model_config=config.model_config)

@@ -1,21 +1,17 @@
 """vLLM's AsyncLLM, kept alive: started off the event loop, watched, and started again when its processes die.
 
-stopped --start--> starting --> ready --engine dies--> restarting --> ready
-                      |                                    |--too often--> failed
-                      '--RecognizerUnavailable             any --close--> closed
+`health.State` has the states and what leads from one to the next.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import itertools
 import logging
 import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from vllm import SamplingParams
@@ -23,38 +19,17 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from streaming_asr.core.recognizer import DecodeFailed, RecognizerDown
+from streaming_asr.recognizers.vllm.health import TRANSITIONS, RestartPolicy, State
 from streaming_asr.recognizers.vllm.models.base import Completion, Request
 
 logger = logging.getLogger(__name__)
 
 WATCH_S = 0.2
-"""How often an idle engine is asked whether it lives. A busy one tells by itself."""
+"""How often an idle engine is checked. The death of a busy one shows in its requests at once."""
 LONGEST_DECODE_S = 120.0
 """A request that takes longer is given up; an engine that hangs would otherwise hold its jobs for ever."""
 SHUTDOWN_S = 10.0
 """How long the engine's processes have to end by themselves."""
-
-
-class State(enum.Enum):
-    """Of an engine."""
-
-    STARTING = "starting"
-    READY = "ready"
-    RESTARTING = "restarting"
-    FAILED = "failed"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class RestartPolicy:
-    """How often, and after which waits, a dead engine is started again."""
-
-    most: int = 5
-    """Starts within `within_s` after which the engine is given up."""
-    within_s: float = 900.0
-    first_wait_s: float = 0.5
-    """Before the first start; doubled each time."""
-    longest_wait_s: float = 30.0
 
 
 class SupervisedEngine:
@@ -62,7 +37,7 @@ class SupervisedEngine:
 
     Args:
         build: makes an ``AsyncLLM``; blocks, and is called in a thread.
-        changed: is told of each new state, on the event loop. Must not block.
+        changed: called with each new state, on the event loop. Must not block.
     """
 
     def __init__(
@@ -87,7 +62,7 @@ class SupervisedEngine:
 
     @property
     def llm(self) -> Any:
-        """The ``AsyncLLM`` of now."""
+        """The current ``AsyncLLM``."""
         return self._llm
 
     async def start(self) -> None:
@@ -97,7 +72,7 @@ class SupervisedEngine:
         self._watcher = asyncio.create_task(self._watch(), name="vLLM watch")
 
     async def run(self, request: Request, priority: int) -> Completion:
-        """Do one request; waits while the engine is started again.
+        """Run one request; waits while the engine is started again.
 
         Args:
             priority: lower goes first.
@@ -134,7 +109,7 @@ class SupervisedEngine:
             await asyncio.gather(self._watcher, return_exceptions=True)
         llm, self._llm = self._llm, None
         if llm is not None and llm.output_handler is not None:
-            # It would take the end for a death, and say so.
+            # It would take the end for a death, and log it.
             llm.output_handler.cancel()
         await asyncio.to_thread(_end, llm, self._others)
 
@@ -198,8 +173,9 @@ class SupervisedEngine:
             return True
 
     def _become(self, state: State) -> None:
-        if self._state is State.CLOSED:
+        if self._state is State.CLOSED:  # It was closed while it was being started again.
             return
+        assert state in TRANSITIONS[self._state], (self._state, state)
         self._state = state
         if state in (State.STARTING, State.RESTARTING):
             self._settled.clear()

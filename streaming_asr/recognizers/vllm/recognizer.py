@@ -18,6 +18,7 @@ from streaming_asr.core.recognizer import (
     Capabilities,
     DecodeFailed,
     DecodeJob,
+    EngineNotInstalled,
     Health,
     Hypothesis,
     Kind,
@@ -25,10 +26,12 @@ from streaming_asr.core.recognizer import (
 )
 from streaming_asr.recognizers.common.cores import usable_cores
 from streaming_asr.recognizers.vllm import plugin as vllm_plugin
-from streaming_asr.recognizers.vllm.models.base import SpeechModel
+from streaming_asr.recognizers.vllm.health import RestartPolicy, State
+from streaming_asr.recognizers.vllm.models.base import ModelType, SpeechModel
+from streaming_asr.recognizers.vllm.models.registry import model_type
 
-if TYPE_CHECKING:  # vLLM may be missing, which `start` tells.
-    from streaming_asr.recognizers.vllm.engine import RestartPolicy, State, SupervisedEngine
+if TYPE_CHECKING:  # vLLM may be missing, which `start` reports.
+    from streaming_asr.recognizers.vllm.engine import SupervisedEngine
     from streaming_asr.recognizers.vllm.stats import EngineStats
 
 logger = logging.getLogger(__name__)
@@ -45,7 +48,7 @@ class VllmRecognizer:
         model: folder of the checkpoint, or its name on the Hugging Face hub.
         options: vLLM's engine options, as on the command line of ``vllm serve``.
         concurrency: jobs that run at once; None for what the engine and its device can use.
-        restarts: what is done when the engine dies; None for the default.
+        restarts: how often a dead engine is started again; None for the default.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class VllmRecognizer:
     @property
     def ready(self) -> bool:
         """Whether a job would be decoded at once. False before the start, and while a dead engine is replaced."""
-        return self._engine is not None and self._model is not None and self._engine.state.value == "ready"
+        return self._engine is not None and self._model is not None and self._engine.state is State.READY
 
     def subscribe(self, listener: Callable[[Health], None]) -> None:
         self._listeners.append(listener)
@@ -87,28 +90,26 @@ class VllmRecognizer:
 
     @property
     def stats(self) -> EngineStats:
-        """What the engine says of its work. Valid after `start`."""
+        """The engine's own counts and gauges. Valid after `start`."""
         if self._stats is None:
             raise RuntimeError("the recognizer has not started")
         return self._stats
 
     async def start(self) -> None:
         if importlib.util.find_spec("vllm") is None:
-            from streaming_asr.doctor import what_to_install
-
-            raise RecognizerUnavailable(what_to_install(self._name))
+            raise EngineNotInstalled("vLLM", self._name)
         # Its processes must not inherit the threads and locks of this one, and are marked for the plugin.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
         os.environ[vllm_plugin.MARK] = "1"
         # Standard output is for transcripts.
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-        build, config = await asyncio.to_thread(self._prepare)
-        from streaming_asr.recognizers.vllm.engine import RestartPolicy, SupervisedEngine
+        build, kind, config = await asyncio.to_thread(self._prepare)
+        from streaming_asr.recognizers.vllm.engine import SupervisedEngine
 
         self._engine = SupervisedEngine(build, self._restarts or RestartPolicy(), self._became)
         try:
             await self._engine.start()
-            self._model = await self._load_model(config, self._engine.llm)
+            self._model = await kind.load(config, self._engine.llm)
             self._capabilities = self._describe(self._engine.llm, self._model)
             # The first decode compiles what is compiled late.
             await self._model.decode(_WARM_UP, functools.partial(self._engine.run, priority=0))
@@ -140,17 +141,17 @@ class VllmRecognizer:
             await self._engine.close()
 
     def _became(self, state: State) -> None:
-        if (health := _HEALTH.get(state.value)) is not None:
+        if state.health is not None:
             for listener in self._listeners:
-                listener(health)
+                listener(state.health)
 
-    def _prepare(self) -> tuple[Callable[[], Any], Mapping[str, Any]]:
-        """How to build the engine, and the checkpoint's ``config.json``. Blocks."""
+    def _prepare(self) -> tuple[Callable[[], Any], ModelType, Mapping[str, Any]]:
+        """How to build the engine, the checkpoint's type, and its ``config.json``. Blocks."""
         from transformers import PretrainedConfig
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from streaming_asr.recognizers.vllm.compat import OLDEST, mend, version
-        from streaming_asr.recognizers.vllm.options import DEFAULTS, defaults_for, parse_engine_options
+        from streaming_asr.recognizers.vllm.options import parse_engine_options
         from streaming_asr.recognizers.vllm.stats import EngineStats, StatsCollector
 
         if version() < OLDEST:
@@ -160,12 +161,8 @@ class VllmRecognizer:
         try:
             plain = parse_engine_options(self._name, self._options, {})
             config, _ = PretrainedConfig.get_config_dict(self._name, revision=plain.revision)
-            kind = config.get("model_type")
-            if kind not in DEFAULTS:
-                raise RecognizerUnavailable(
-                    f"{self._name} is a {kind or 'checkpoint of no kind'}; here vLLM runs {' and '.join(DEFAULTS)}."
-                )
-            arguments = parse_engine_options(self._name, self._options, defaults_for(kind))
+            kind = model_type(config.get("model_type"))
+            arguments = parse_engine_options(self._name, self._options, kind.options_here())
         except (ValueError, OSError) as error:
             raise RecognizerUnavailable(f"{self._name}: {error}") from error
         self._stats = stats = EngineStats()
@@ -176,15 +173,7 @@ class VllmRecognizer:
             collectors = [lambda _config, index=0: StatsCollector(stats, gauges, index)]
             return AsyncLLM.from_engine_args(arguments, stat_loggers=collectors)
 
-        return build, config
-
-    async def _load_model(self, config: Mapping[str, Any], llm: Any) -> SpeechModel:
-        from streaming_asr.recognizers.vllm.models.qwen3_asr import load_qwen3_asr
-        from streaming_asr.recognizers.vllm.models.whisper import Whisper
-
-        if config["model_type"] == "whisper":
-            return Whisper(llm.renderer.tokenizer)
-        return await load_qwen3_asr(config, llm)
+        return build, kind, config
 
     def _describe(self, llm: Any, model: SpeechModel) -> Capabilities:
         from vllm.platforms import current_platform
@@ -201,10 +190,9 @@ class VllmRecognizer:
             concurrency=self._concurrency or min(useful, most),
             max_audio_s=model.max_audio_s,
             languages=model.languages,
+            raw_answer=model.raw_answer,
         )
 
-
-_HEALTH = {"ready": Health.READY, "restarting": Health.RECOVERING, "failed": Health.FAILED}
 
 _WARM_UP = DecodeJob(
     id=0,

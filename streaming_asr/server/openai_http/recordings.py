@@ -214,7 +214,8 @@ class Batch:
                 await asyncio.to_thread(self._bring, audio[0], recording)
                 recording.seek(0)
                 transcription = await self._transcribed(recording, options, request)
-        return chat_answer(self._model, self._raw(transcription))
+        raw_answer = self._service.recognizer.capabilities.raw_answer
+        return chat_answer(self._model, raw_answer(transcription.text, transcription.language))
 
     @property
     def _model(self) -> str:
@@ -298,14 +299,6 @@ class Batch:
         except Refused as refused:
             failure = refused.failure
             raise ApiError.of(failure.kind, failure.message) from None
-
-    def _raw(self, transcription: Transcription) -> str:
-        """As the model itself would write it: Qwen3-ASR names the language before the text."""
-        if "qwen3-asr" not in self._model.lower():
-            return transcription.text
-        from streaming_asr.recognizers.vllm.models.qwen3_languages import NAME_OF
-
-        return f"language {NAME_OF.get(transcription.language or '', 'None')}<asr_text>{transcription.text}"
 
 
 def _limited(request: Request, limit: int) -> Callable[[], Awaitable[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from streaming_asr.core.recognizer import DecodeJob, Hypothesis
@@ -42,6 +42,25 @@ Run = Callable[[Request], Awaitable[Completion]]
 """Runs one request on the engine. Raises what `Recognizer.decode` may raise."""
 
 
+@dataclass(frozen=True, slots=True)
+class ModelType:
+    """A kind of checkpoint that can be run, as its module declares it."""
+
+    load: Callable[[Mapping[str, Any], Any], Awaitable[SpeechModel]]
+    """Makes the model's side, from the checkpoint's ``config.json`` and a running ``AsyncLLM``. Raises `ValueError`
+    where the checkpoint is not understood; the message says why."""
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from vLLM's own defaults. The user's options come first."""
+    cpu_engine_options: Mapping[str, Any] = field(default_factory=dict)
+    """What differs besides where vLLM runs on a CPU."""
+
+    def options_here(self) -> dict[str, Any]:
+        """What differs from vLLM's own defaults on the device that vLLM runs on here."""
+        from vllm.platforms import current_platform
+
+        return {**self.engine_options, **(self.cpu_engine_options if current_platform.is_cpu() else {})}
+
+
 class SpeechModel(Protocol):
     """A model, as far as it differs from others under the same engine."""
 
@@ -52,6 +71,9 @@ class SpeechModel(Protocol):
     @property
     def max_audio_s(self) -> float:
         """Longest utterance it takes whole, seconds."""
+
+    def raw_answer(self, text: str, language: str | None) -> str:
+        """See `Capabilities.raw_answer`."""
 
     async def decode(self, job: DecodeJob, run: Run) -> Hypothesis:
         """Make requests of a job, and a hypothesis of their completions.

@@ -16,7 +16,7 @@ import numpy as np
 from streaming_asr.core.recognizer import SAMPLE_RATE, Context, Cost, DecodeFailed, DecodeJob, Hypothesis, Kind
 from streaming_asr.recognizers.common import guards
 from streaming_asr.recognizers.common.token_text import TokenText
-from streaming_asr.recognizers.vllm.models.base import Completion, Request, Run
+from streaming_asr.recognizers.vllm.models.base import Completion, ModelType, Request, Run
 from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S
 from streaming_asr.recognizers.vllm.models.qwen3_audio import (
     AudioInput,
@@ -28,7 +28,7 @@ from streaming_asr.recognizers.vllm.models.qwen3_audio import (
     prompt_of,
 )
 from streaming_asr.recognizers.vllm.models.qwen3_languages import NAME_OF
-from streaming_asr.recognizers.vllm.models.qwen3_prompt import Answer, Qwen3Prompt
+from streaming_asr.recognizers.vllm.models.qwen3_prompt import TEXT_TAG, Answer, Qwen3Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,9 @@ class Qwen3ASR:
         self._text = TokenText(prompt.symbol)
         self._utterances: OrderedDict[str, _Utterance] = OrderedDict()
         self._threads = ThreadPoolExecutor(MEL_THREADS, thread_name_prefix="mel")
+
+    def raw_answer(self, text: str, language: str | None) -> str:
+        return f"language {NAME_OF.get(language or '', 'None')}{TEXT_TAG}{text}"
 
     async def decode(self, job: DecodeJob, run: Run) -> Hypothesis:
         seconds = len(job.audio) / SAMPLE_RATE
@@ -205,15 +208,7 @@ class Qwen3ASR:
 
 
 async def load_qwen3_asr(config: Mapping[str, Any], llm: Any) -> Qwen3ASR:
-    """Fit the model's side to a running engine.
-
-    Args:
-        config: the checkpoint's ``config.json``.
-        llm: vLLM's ``AsyncLLM``.
-
-    Raises:
-        ValueError: the checkpoint is not understood; the message says why.
-    """
+    """Fit the model's side to a running engine; see `ModelType.load`."""
     renderer = llm.renderer
     processor = renderer.get_mm_processor().info.get_hf_processor()
     template = getattr(processor, "chat_template", None) or renderer.tokenizer.chat_template
@@ -231,6 +226,25 @@ async def load_qwen3_asr(config: Mapping[str, Any], llm: Any) -> Qwen3ASR:
     logger.info("Audio goes to the engine as %s%s.", form.value, f" ({reason})" if reason else "")
     max_items = llm.model_config.multimodal_config.get_limit_per_prompt("audio")
     return Qwen3ASR(prompt, geometry, max_model_len=max_model_len, form=form, max_items=max_items)
+
+
+MODEL_TYPE = ModelType(
+    load_qwen3_asr,
+    {
+        # Frozen windows are found again in it.
+        "enable_prefix_caching": True,
+        "limit_mm_per_prompt": {"audio": MAX_ITEMS},
+        # Audio comes as features.
+        "enable_mm_embeds": True,
+        # The names of the items are all that is looked up; a second cache would only hold copies.
+        "mm_processor_cache_gb": 0,
+        # It also sizes the encoder's cache.
+        "max_num_batched_tokens": 16384,
+        "scheduling_policy": "priority",
+    },
+    # vLLM's default for CPUs is 128 positions, more than an encoder window has.
+    cpu_engine_options={"block_size": 32},
+)
 
 
 def _mean_probability(logprobs: Sequence[float]) -> float | None:

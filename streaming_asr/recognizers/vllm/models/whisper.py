@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Cost, DecodeJob, Hypothesis, Kind
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Cost, DecodeJob, Hypothesis, Kind, plain_text
 from streaming_asr.recognizers.common import guards
 from streaming_asr.recognizers.common.token_text import TokenText
-from streaming_asr.recognizers.vllm.models.base import Completion, Request, Run
+from streaming_asr.recognizers.vllm.models.base import Completion, ModelType, Request, Run
 from streaming_asr.recognizers.whisper.prompt import (
     GUARDS,
     POSITIONS,
@@ -52,6 +52,9 @@ class Whisper:
     def languages(self) -> tuple[str, ...]:
         """ISO 639-1 codes that the model knows."""
         return self._prompt.languages
+
+    def raw_answer(self, text: str, language: str | None) -> str:
+        return plain_text(text, language)
 
     async def decode(self, job: DecodeJob, run: Run) -> Hypothesis:
         check(job, self.languages)
@@ -155,3 +158,11 @@ def _request_prompt(audio: Audio, decoder: Sequence[int]) -> dict[str, Any]:
         "encoder_prompt": {"prompt": "", "multi_modal_data": {"audio": (audio, SAMPLE_RATE)}},
         "decoder_prompt": {"prompt_token_ids": list(decoder)},
     }
+
+
+async def load_whisper(config: Mapping[str, Any], llm: Any) -> Whisper:
+    """Fit the model's side to a running engine; see `ModelType.load`."""
+    return Whisper(llm.renderer.tokenizer)
+
+
+MODEL_TYPE = ModelType(load_whisper, {"mm_processor_cache_gb": 0, "scheduling_policy": "priority"})
