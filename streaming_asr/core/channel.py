@@ -58,16 +58,20 @@ class Demand:
 
 
 def ms_of(samples: int) -> int:
+    """Milliseconds of a number of samples, rounded down."""
     return samples * 1000 // SAMPLE_RATE
 
 
 class Channel:
-    """Hears one speaker (or a mix) and keeps what is not yet transcribed.
+    """Transcribes one speaker (or a mix): finds its utterances, makes their jobs, and publishes their finals in order.
 
     Args:
-        key: unique within the process; begins the utterance names that recognizers see.
+        key: unique within the process; the names of its utterances, as recognizers see them, begin with it.
         index: of this channel in the session, from 0.
-        next_number: numbers the session's utterances.
+        options: of the session.
+        capabilities: of the recognizer.
+        detector: a fresh voice detector.
+        next_number: returns the number of the session's next utterance.
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class Channel:
         """Use other options from here on, and another voice detector if one is given.
 
         Raises:
-            OptionError: the detector's frames are of another length.
+            OptionError: the frames of the new detector have another length.
         """
         if detector is not None:
             if detector.frame_samples != self._detector.frame_samples:
@@ -144,7 +148,7 @@ class Channel:
         return events
 
     def finalize(self, reason: EndReason, now: float) -> list[Event]:
-        """End the open utterance now; `Finalized` follows once all that was heard has its finals."""
+        """End the open utterance now; `Finalized` follows once all audio so far has its finals."""
         position = self._tape.end
         events = self._apply(self._segmenter.finalize(position), reason, now)
         if reason is EndReason.FINALIZE:
@@ -156,7 +160,7 @@ class Channel:
         return events
 
     def clear(self) -> None:
-        """Drop the open utterance: it gets no final. Ended ones still do."""
+        """Drop the open utterance: it gets no final. Utterances that have ended still get theirs."""
         self._segmenter.clear(self._tape.end)
         if self._utterances and not self._utterances[-1].ended:
             dropped = self._utterances.pop()
@@ -191,12 +195,12 @@ class Channel:
         for index, utterance in enumerate(self._utterances):
             kind = utterance.wants(self._tape.end, self._options)
             if kind is None or (index and self._context.rolling and kind is not Kind.PARTIAL):
-                # With rolling context a final is told the one before, so it waits for it.
+                # With rolling context a final is decoded with the one before as context, so it waits for it.
                 continue
             yield Demand(kind, utterance.wanted_since, utterance, self)
 
     def complete(self, job: int, hypothesis: Hypothesis, now: float) -> list[Event]:
-        """Take a job's result. A job that is not in flight (any more) is passed over."""
+        """Take a job's result. The result of a job that is not in flight (any more) is ignored."""
         utterance = self._owner(job)
         if utterance is None:
             return []
@@ -215,7 +219,7 @@ class Channel:
         return events
 
     def fail(self, job: int, error: DecodeFailed, now: float) -> list[Event]:
-        """Take a job's failure; finals are tried again, and given up after a few times."""
+        """Take a job's failure. A final is decoded again, and given up after `MAX_ATTEMPTS` failures."""
         utterance = self._owner(job)
         if utterance is None:
             return []
@@ -225,7 +229,7 @@ class Channel:
         return events
 
     def take_superseded(self) -> list[int]:
-        """Jobs in flight whose results no longer matter. Each is named once."""
+        """Jobs in flight whose results no longer matter. Each is returned once."""
         jobs, self._dropped_jobs = self._dropped_jobs, []
         for utterance in self._utterances:
             for job in utterance.superseded():
@@ -234,12 +238,12 @@ class Channel:
         return jobs
 
     def take_released(self) -> list[str]:
-        """Names of utterances that no further job will be about. Each is named once."""
+        """Names of utterances that have no further job. Each is returned once."""
         released, self._released = self._released, []
         return released
 
     def abandon(self) -> None:
-        """Nobody listens any more: give up what is pending."""
+        """Drop everything pending."""
         self._abandoned = True
         self._released += [self._name(utterance) for utterance in self._utterances]
         self._utterances.clear()
@@ -279,7 +283,7 @@ class Channel:
                 events += self._publish()
         return events
 
-    def _partial(self, utterance: Utterance, heard: int, speculative: bool) -> Partial:
+    def _partial(self, utterance: Utterance, end: int, speculative: bool) -> Partial:
         transcript = utterance.transcript
         return Partial(
             utterance=utterance.number,
@@ -289,12 +293,12 @@ class Channel:
             tentative=transcript.partial.tentative,
             language=transcript.language,
             start_ms=ms_of(utterance.speech_start),
-            end_ms=ms_of(heard),
+            end_ms=ms_of(end),
             speculative=speculative,
         )
 
     def _publish(self) -> list[Event]:
-        """The finals that are ready, in the order they were spoken; each `Finalized` right after those it awaits."""
+        """The finals that are ready, in the order of speech, and each `Finalized` right after the finals before it."""
         events = self._finalized()
         while self._utterances and self._utterances[0].settled:
             utterance = self._utterances.popleft()
@@ -347,8 +351,8 @@ class Channel:
         return events
 
     def _forget(self) -> None:
-        """Keep only the audio that is still needed. Not while boundaries are yet to be applied: they may begin an
-        utterance further back than a later one could."""
+        """Keep only the audio that is still needed. Not to be called while boundaries are yet to be applied: they may
+        begin an utterance further back than a later one could."""
         keep = self._segmenter.position - self._segmenter.look_back
         if self._utterances:
             keep = min(keep, self._utterances[0].start)

@@ -1,4 +1,4 @@
-"""What the recognizer is told besides the audio: the client's words, earlier finals, a language once it is sure."""
+"""What the recognizer is given besides the audio: the client's keywords and text, earlier finals, and the language."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from streaming_asr.core.recognizer import Context, Hypothesis
 from streaming_asr.core.scripts import find_words, joined
 
 MAX_PREVIOUS_CHARS = 400
-"""Earlier finals are told up to this many characters, the latest ones."""
+"""Characters of earlier finals given to the recognizer, at most: those of the latest ones."""
 LOCK_AFTER = 2
-"""Confident finals of one language, in a row, after which it is kept."""
+"""Number of confident finals in a row, all of one language, after which that language is forced."""
 LOCK_PROBABILITY = 0.8
 LOCK_WORDS = 3
-"""A shorter final says too little about its language."""
+"""A final of fewer words does not count: its language is too uncertain."""
 
 FASTEST_SPEECH_S = 0.12
-"""Seconds a spoken word takes at the very least."""
+"""Shortest duration of a spoken word, seconds."""
 
 
 def words_of(text: str) -> list[str]:
@@ -26,7 +26,11 @@ def words_of(text: str) -> list[str]:
 
 
 class ContextWindow:
-    """Context and language of one channel, for its next job."""
+    """Context and language of one channel's next job.
+
+    Args:
+        rolling: whether earlier finals are given to the recognizer; then each final must wait for the one before.
+    """
 
     def __init__(self, options: SessionOptions, *, rolling: bool) -> None:
         self._finals: deque[str] = deque()
@@ -36,24 +40,25 @@ class ContextWindow:
         self.reconfigure(options, rolling=rolling)
 
     def reconfigure(self, options: SessionOptions, *, rolling: bool) -> None:
+        """Use other options from the next job on."""
         if options.language is not None:
             self._locked = None
             self._run = (None, 0)
         self._options = options
         self.rolling = rolling
-        """Whether earlier finals are told; then each final must wait for the one before."""
 
     @property
     def language(self) -> str | None:
-        """What the next job is forced to: the client's choice, else the locked one, else None."""
+        """Language forced on the next job: the client's choice, else the detected one once it is certain, else None."""
         return self._options.language or self._locked
 
     def build(self) -> Context:
+        """The context of the next job."""
         previous = joined(self._finals) if self.rolling else ""
         return Context(text=self._options.context, keywords=self._options.keywords, previous=previous)
 
     def add_final(self, text: str, hypothesis: Hypothesis) -> None:
-        """Learn from a published final."""
+        """Take a final: its text becomes context, and its language counts."""
         if not text:
             return
         self._finals.append(text[-MAX_PREVIOUS_CHARS:])
@@ -79,23 +84,23 @@ class ContextWindow:
 
 
 def is_echo(text: str, context: Context, voiced_s: float) -> bool:
-    """Whether a text looks like the context given back rather than speech.
+    """Whether a text repeats the context rather than speech.
 
-    It does when the whole of it stands in the context and it either lists several keywords as they were given, or
-    has more words than could be said in the voiced time. The caller decodes again without context, so a wrong
-    suspicion costs a decode, not words.
+    It does when all of it is in the context, and it either lists several keywords in their order, or has more words
+    than can be spoken in the voiced time. The caller then decodes again without context, so a wrong suspicion costs a
+    decode and loses no words.
     """
-    said = words_of(text)
-    if len(said) < 2:
+    words = words_of(text)
+    if len(words) < 2:
         return False
-    lists_keywords = len(context.keywords) > 1 and _holds(
-        [word for keyword in context.keywords for word in words_of(keyword)], said
+    lists_keywords = len(context.keywords) > 1 and _contains(
+        [word for keyword in context.keywords for word in words_of(keyword)], words
     )
-    if lists_keywords and not any(words_of(keyword) == said for keyword in context.keywords):
+    if lists_keywords and not any(words_of(keyword) == words for keyword in context.keywords):
         return True
-    told = _holds(words_of(context.text), said) or _holds(words_of(context.previous), said)
-    return told and voiced_s < FASTEST_SPEECH_S * len(said)
+    in_context = _contains(words_of(context.text), words) or _contains(words_of(context.previous), words)
+    return in_context and voiced_s < FASTEST_SPEECH_S * len(words)
 
 
-def _holds(words: list[str], part: list[str]) -> bool:
+def _contains(words: list[str], part: list[str]) -> bool:
     return any(words[i : i + len(part)] == part for i in range(len(words) - len(part) + 1))

@@ -1,8 +1,8 @@
-"""Channels of one recording or stream -> one, mixed by what they hold and not by what they are called.
+"""The channels of one recording or stream -> one, mixed by their content, not by their labels.
 
-An average loses speech: of a stereo recording whose channels are inverted to each other nothing is left, and speech on
-one of eight channels becomes 18 dB quieter. So channels that are silent beside the loudest are left out, and channels
-that are inverted to the loudest are turned round. What remains is averaged.
+An average loses speech: two channels that are inverted to each other cancel, and speech on one of eight channels
+becomes 18 dB quieter. So channels that are much quieter than the loudest are left out, channels that are inverted to
+it are inverted back, and the rest is averaged.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from streaming_asr.core.recognizer import Audio
 
 BLOCK_S = 0.1
-"""The channels are compared, and their weights set, once in this time."""
+"""Seconds between comparisons of the channels, which set their weights."""
 SILENT_DB = 30.0
-"""A channel whose recent peak is this much below the loudest channel's is silent beside it."""
+"""A channel whose recent peak is this much below that of the loudest is left out."""
 DECAY_DB_PER_S = 3.0
-"""How fast a peak is forgotten: a speaker who pauses for some seconds keeps a place in the mix."""
+"""How fast a peak decays: slowly, so that a channel stays in the mix while its speaker pauses for some seconds."""
 AUDIBLE_POWER = 1e-8
-"""Mean squared sample, -80 dBFS, below which a channel says nothing of its phase."""
+"""Mean squared sample, -80 dBFS, below which the phase of a channel is not known."""
 INVERTED = -0.5
 """Channels whose correlation with the reference, a loud one, is below this are inverted to it."""
 _LOUDER = 4.0
-"""How much more power than the reference another channel must have to become it: the mix then may change its sign."""
+"""How many times the power of the reference a channel must have to replace it: the mix may then change its sign."""
 _MEMORY_S = 0.5
 """Time constant of the correlation."""
 
@@ -56,11 +56,11 @@ class Mixer:
         self._products = np.zeros((channels, channels), np.float32)
         """Running covariance of the channels."""
         self._frames = np.empty((self._block, channels), np.float32)
-        """The block that has begun; `_filled` frames of it have come."""
+        """The current block, of which the first `_filled` frames are valid."""
         self._filled = 0
 
     def mix(self, frames: Frames) -> Audio:
-        """The mix of the next frames, shape ``[n]``."""
+        """Mix the next frames; returns shape ``[n]``."""
         if self._channels == 1:
             return frames[:, 0]
         mixed = np.empty(len(frames), np.float32)
@@ -83,8 +83,8 @@ class Mixer:
         return (self._weights + (self._target - self._weights) * along[:, None]).astype(np.float32, copy=False)
 
     def _compare(self) -> None:
-        """A block is complete: set the weights that the next one changes to."""
-        # Without its mean, so that a microphone's constant offset is taken neither for sound nor for a phase.
+        """Compare the channels of a complete block, and set the weights that the next block changes to."""
+        # Without its mean: a microphone's constant offset is not sound and has no phase.
         centred = self._frames - self._frames.mean(axis=0)
         products = centred.T @ centred / self._block
         powers = np.diagonal(products)
@@ -100,11 +100,11 @@ class Mixer:
         loudest = int(np.argmax(self._peaks))
         if self._peaks[loudest] <= AUDIBLE_POWER:
             return np.full(self._channels, 1 / self._channels, np.float32)
-        heard = self._peaks >= self._peaks[loudest] * np.float32(10 ** (-SILENT_DB / 10))
+        audible = self._peaks >= self._peaks[loudest] * np.float32(10 ** (-SILENT_DB / 10))
         if self._peaks[loudest] > _LOUDER * self._peaks[self._reference]:
             self._reference = loudest
         own = np.diagonal(self._products)
         scale = np.sqrt(own * own[self._reference])
         inverted = self._products[self._reference] < INVERTED * scale
-        weights: NDArray[np.float32] = np.where(inverted, -1, 1) * heard / np.float32(np.count_nonzero(heard))
+        weights: NDArray[np.float32] = np.where(inverted, -1, 1) * audible / np.float32(np.count_nonzero(audible))
         return weights.astype(np.float32)

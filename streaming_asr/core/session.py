@@ -16,7 +16,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFaile
 from streaming_asr.core.voice import Detection, DetectorFactory, run_inline
 
 LIVE_SLACK_S = 2.0
-"""Audio that came this much faster than real time still counts as live: networks bunch it."""
+"""Seconds of audio that may be received ahead of real time and still count as live: networks send it in bursts."""
 LIVE_WINDOW_S = 10.0
 """Time over which the pace of the audio is judged. Earlier audio does not count: a backlog sent after connecting is
 forgotten, and a client's clock that runs fast by a thousandth never adds up to more than the slack."""
@@ -25,7 +25,7 @@ _PACE_STEP_S = 0.5
 
 
 class SessionStopped(Exception):
-    """Audio or a command came after the stop."""
+    """Audio or a command was received after the stop."""
 
 
 class Session:
@@ -33,7 +33,7 @@ class Session:
 
     Args:
         key: unique within the process.
-        options: of this stream; refused when the recognizer can't do them.
+        options: of this stream.
         capabilities: of the recognizer.
         make_detector: makes the voice detector of each channel, and the next one if options change.
         recorded: whether the audio is a recording, which never counts as live.
@@ -71,12 +71,12 @@ class Session:
 
     @property
     def bytes_per_second(self) -> int:
-        """Of the wire's audio."""
+        """Bytes of one second of audio on the wire."""
         return self._decoder.bytes_per_second
 
     @property
     def tracks(self) -> int:
-        """Transcripts made side by side: one, or one a channel."""
+        """Number of transcripts: one, or one per channel."""
         return len(self._channels)
 
     @property
@@ -85,7 +85,7 @@ class Session:
         return ms_of(self._samples)
 
     def live(self, now: float) -> bool:
-        """Whether the audio comes as it is spoken, rather than faster, as from a file; judged by the last seconds."""
+        """Whether the audio is received as it is spoken, not faster, as from a file; judged by the last seconds."""
         if self._recorded:
             return False
         if not self._pace:
@@ -105,7 +105,7 @@ class Session:
 
     @property
     def done(self) -> bool:
-        """Whether `Done` has been given out: nothing is pending, nothing more will come."""
+        """Whether `Done` has been returned: nothing is pending, and there will be no more events."""
         return self._done
 
     @property
@@ -119,7 +119,7 @@ class Session:
         return any(channel.pending for channel in self._channels)
 
     def receive(self, data: bytes | memoryview, now: float) -> list[Event]:
-        """Take wire audio of any length; `now` in seconds.
+        """Take audio from the wire, of any length; `now` in seconds. Returns the events that follow from it.
 
         Raises:
             SessionStopped: after `stop`.
@@ -134,45 +134,45 @@ class Session:
         if not self._pace or now - self._pace[-1][0] >= _PACE_STEP_S:
             self._pace.append((now, self._samples))
             self._forget_pace(now)
-        events = yield from self._hearing(self._decoder.decode(data), now)
+        events = yield from self._pushing(self._decoder.decode(data), now)
         return events + self._flaw_warnings()
 
     def finalize(self, now: float) -> list[Event]:
-        """End the open utterances now; `Finalized` follows, for each channel, once their finals are out.
+        """End the open utterances now. `Finalized` follows, for each channel, once their finals have been returned.
 
         Raises:
             SessionStopped: after `stop`.
         """
         self._check_open()
-        events = self._hear(self._decoder.flush(), now)
+        events = self._push(self._decoder.flush(), now)
         for channel in self._channels:
             events += channel.finalize(EndReason.FINALIZE, now)
         return events + self._flaw_warnings()
 
     def stop(self, now: float) -> list[Event]:
-        """No more audio comes. Everything pending is still transcribed, then `Done` is given out."""
+        """End the stream. Everything pending is still transcribed, then `Done` is returned."""
         if self._stopped:
             return []
         self._stopped = True
-        events = self._hear(self._decoder.flush(), now)
+        events = self._push(self._decoder.flush(), now)
         for channel in self._channels:
             events += channel.finalize(EndReason.STOP, now)
         return events + self._flaw_warnings() + self._finish()
 
     def clear(self, now: float) -> list[Event]:
-        """Drop the open utterances: they get no final. Ended ones still do.
+        """Drop the open utterances: they get no final. Utterances that have ended still get theirs.
 
         Raises:
             SessionStopped: after `stop`.
         """
         self._check_open()
-        events = self._hear(self._decoder.flush(), now)
+        events = self._push(self._decoder.flush(), now)
         for channel in self._channels:
             channel.clear()
         return events + self._flaw_warnings()
 
     def configure(self, now: float, **changes: object) -> list[Event]:
-        """Change some options while audio flows; another `encoding` or `sample_rate` is that of the next audio.
+        """Change options while audio flows. A new `encoding` or `sample_rate` is that of the audio that follows.
 
         Raises:
             OptionError: a value is wrong, or the option can only be set before the first audio.
@@ -183,13 +183,13 @@ class Session:
             if name not in CHANGEABLE:
                 raise OptionError(name, f"can't change in mid-stream; these can: {', '.join(sorted(CHANGEABLE))}")
         before, after = self.options, _fitted(self.options.changed(**changes), self._capabilities)
-        detects_otherwise = (before.vad, before.vad_threshold) != (after.vad, after.vad_threshold)
+        detector_changes = (before.vad, before.vad_threshold) != (after.vad, after.vad_threshold)
         for channel in self._channels:
-            channel.reconfigure(after, self._make_detector(after) if detects_otherwise else None)
+            channel.reconfigure(after, self._make_detector(after) if detector_changes else None)
         self.options = after
         if (before.encoding, before.sample_rate) == (after.encoding, after.sample_rate):
             return []
-        events = self._hear(self._decoder.flush(), now) + self._flaw_warnings()
+        events = self._push(self._decoder.flush(), now) + self._flaw_warnings()
         self._decoder = AudioDecoder(after)
         return events
 
@@ -199,7 +199,7 @@ class Session:
         return min(demands, default=None, key=Demand.urgency)
 
     def complete(self, job: int, hypothesis: Hypothesis, now: float) -> list[Event]:
-        """Take a job's result, in any order; one that no longer matters is passed over."""
+        """Take a job's result, in any order; one that no longer matters is ignored."""
         events = [event for channel in self._channels for event in channel.complete(job, hypothesis, now)]
         return events + self._finish()
 
@@ -209,15 +209,15 @@ class Session:
         return events + self._finish()
 
     def take_superseded(self) -> list[int]:
-        """Jobs in flight whose results no longer matter; they may be cancelled. Each is named once."""
+        """Jobs in flight whose results no longer matter; they may be cancelled. Each is returned once."""
         return [job for channel in self._channels for job in channel.take_superseded()]
 
     def take_released(self) -> list[str]:
-        """Utterances that no further job will be about. Each is named once."""
+        """Names of utterances that have no further job. Each is returned once."""
         return [name for channel in self._channels for name in channel.take_released()]
 
     def abandon(self) -> None:
-        """Nobody listens any more: give up what is pending, without events."""
+        """Drop everything pending, without events: the client is gone."""
         self._stopped = self._done = True
         for channel in self._channels:
             channel.abandon()
@@ -230,10 +230,10 @@ class Session:
         if self._stopped:
             raise SessionStopped("the stream has been stopped; open a new session to send more audio")
 
-    def _hear(self, tracks: NDArray[np.float32], now: float) -> list[Event]:
-        return run_inline(self._hearing(tracks, now))
+    def _push(self, tracks: NDArray[np.float32], now: float) -> list[Event]:
+        return run_inline(self._pushing(tracks, now))
 
-    def _hearing(self, tracks: NDArray[np.float32], now: float) -> Detection[list[Event]]:
+    def _pushing(self, tracks: NDArray[np.float32], now: float) -> Detection[list[Event]]:
         self._samples += tracks.shape[1]
         events: list[Event] = []
         for channel, samples in zip(self._channels, tracks, strict=True):
@@ -247,7 +247,7 @@ class Session:
         return [Done(self.audio_ms)]
 
     def _flaw_warnings(self) -> list[Event]:
-        """Each kind of flaw in the audio is told once."""
+        """Warnings about flaws in the audio, once for each kind."""
         flaws = self._decoder.flaws
         if not flaws:
             return []
@@ -272,7 +272,7 @@ class Session:
 
 
 def _fitted(options: SessionOptions, capabilities: Capabilities) -> SessionOptions:
-    """The options as this recognizer can do them."""
+    """The options within the limits of this recognizer."""
     if options.language is not None and options.language not in capabilities.languages:
         known = ", ".join(capabilities.languages)
         raise OptionError("language", f"{capabilities.model} does not know {options.language!r}; it knows {known}")
