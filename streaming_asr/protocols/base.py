@@ -1,6 +1,6 @@
 """What every wire protocol is to the server: messages and events in, commands out. No sockets here.
 
-A new protocol is one file with a `Translator` and one line in `protocols/registry.py`.
+A new protocol is a file or folder with a `Translator`, and an entry in `registry.py`: docs/extending/protocol.md.
 """
 
 from __future__ import annotations
@@ -134,17 +134,20 @@ class Translator(Protocol):
         """The socket is open."""
 
     def received(self, message: str | bytes) -> list[Command]:
-        """The client sent a message. Never raises: a bad message is answered in the protocol's own words."""
+        """The client sent a message. Never raises: the answer to a bad message is an error in the protocol's format."""
 
-    def opened(self, opened: Opened) -> list[Command]: ...
+    def opened(self, opened: Opened) -> list[Command]:
+        """An `Open` was carried out."""
 
-    def configured(self, options: SessionOptions) -> list[Command]: ...
+    def configured(self, options: SessionOptions) -> list[Command]:
+        """A `Configure` was carried out; these are the options in force."""
 
     def happened(self, events: Sequence[Event]) -> list[Command]:
         """The session's events, in order."""
 
     def failed(self, failure: Failure) -> list[Command]:
-        """Tell the client in the protocol's own words; close when `failure.close` says so."""
+        """A command could not be carried out, or the server ends the session: an error in the protocol's format, and
+        `Close` if `failure.close` is not None."""
 
 
 def assert_never(value: NoReturn) -> NoReturn:

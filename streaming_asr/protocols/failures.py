@@ -97,13 +97,13 @@ class FailureKind(enum.Enum):
     STOPPED = _Entry(meaning="anything after `stop`")
 
     # A message can't be read.
-    BAD_JSON = _Entry(meaning="the native protocol: the text message is not JSON")
-    BAD_MESSAGE = _Entry(meaning="the native protocol: no such message type, or a field is wrong")
-    INVALID_JSON = _Entry(meaning="OpenAI and its dialects: the message is not JSON")
-    INVALID_MESSAGE = _Entry(meaning="OpenAI and its dialects: the message is binary, or not an object")
-    UNKNOWN_TYPE = _Entry(meaning="OpenAI and its dialects: no such message type")
-    INVALID_VALUE = _Entry(meaning="OpenAI and its dialects: a field or an option is wrong")
-    INVALID_AUDIO = _Entry(meaning="OpenAI and its dialects: the audio is not base64")
+    BAD_JSON = _Entry(meaning="the native protocol's `invalid_json`")
+    BAD_MESSAGE = _Entry(meaning="the native protocol's `invalid_message`, `unknown_type` and `invalid_value`")
+    INVALID_JSON = _Entry(meaning="the message is not JSON")
+    INVALID_MESSAGE = _Entry(meaning="the message is binary, or not an object")
+    UNKNOWN_TYPE = _Entry(meaning="there is no such message type")
+    INVALID_VALUE = _Entry(meaning="a field is wrong; also OpenAI's `bad_option`")
+    INVALID_AUDIO = _Entry(meaning="the audio in the message is not base64")
 
     def __init__(self, entry: _Entry) -> None:
         self.code = self.name.lower()

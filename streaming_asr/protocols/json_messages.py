@@ -52,12 +52,12 @@ class Reader(Generic[M]):
     """Reads the messages of one protocol.
 
     Args:
-        union: of tagged structs. A `bytes` field is base64 on the wire.
+        union: of tagged structs, or a single one. A `bytes` field is base64 on the wire.
     """
 
     def __init__(self, union: Any) -> None:
         self._decoder: msgspec.json.Decoder[M] = msgspec.json.Decoder(union)
-        self._types = [str(kind.__struct_config__.tag) for kind in typing.get_args(union)]
+        self._types = [str(kind.__struct_config__.tag) for kind in typing.get_args(union) or (union,)]
 
     def read(self, message: str) -> M:
         """A client's message.

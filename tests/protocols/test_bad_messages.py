@@ -43,7 +43,7 @@ STRINGS = ('"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"', '"\ud800"')
 
 
 def _connect(dialect: str) -> Translator:
-    path, first = DIALECTS[dialect]
+    path, first = DIALECTS.get(dialect, (dialect, None))
     request = Request(path, time=1000.0, models=ModelNames(CAPABILITIES.model))
     translator = PROTOCOLS[path].translator(request, SessionOptions())
     translator.connected()
@@ -117,14 +117,15 @@ def test_binary_where_it_has_no_meaning_names_what_has(dialect: str) -> None:
 
 @settings(deadline=None)
 @given(st.data())
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", [*DIALECTS, *PROTOCOLS])
 def test_no_message_raises(dialect: str, data: st.DataObject) -> None:
     translator = _connect(dialect)
     depth, array = st.integers(1, 3000), st.booleans()
+    types = st.sampled_from(TYPES.get(dialect, ("anything",)))
     values = st.one_of(st.sampled_from([*NUMBERS, *STRINGS]), st.builds(_nested, depth, array))
     for _ in range(data.draw(st.integers(1, 3))):
         value, field = data.draw(values), data.draw(st.sampled_from(FIELDS))
-        kind, outer = data.draw(st.sampled_from(TYPES[dialect])), data.draw(st.sampled_from((None, *FIELDS)))
+        kind, outer = data.draw(types), data.draw(st.sampled_from((None, *FIELDS)))
         inner = f'"{field}":{value}'
         inner = inner if outer is None else f'"{outer}":{{{inner}}}'
         translator.received(f'{{"type":"{kind}",{inner}}}')
