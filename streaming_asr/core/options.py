@@ -251,5 +251,12 @@ class SessionOptions:
         return dataclasses.replace(self, **changes)
 
 
-CHANGEABLE = frozenset(name for name, declared in options_of(SessionOptions).items() if declared.changeable)
+_DECLARED = options_of(SessionOptions)
+CHANGEABLE = frozenset(name for name, declared in _DECLARED.items() if declared.changeable)
 """Options that may change while audio flows; the others describe the stream itself."""
+
+
+def nearest_allowed(name: str, value: float) -> float:
+    """The value nearest to this one that an option of a session may have."""
+    allowed = _DECLARED[name].range
+    return value if allowed is None else min(max(value, allowed[0]), allowed[1])

@@ -21,7 +21,7 @@ from streaming_asr.core.events import (
     SpeechStarted,
     Warning,
 )
-from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions
+from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions, nearest_allowed
 from streaming_asr.protocols.base import (
     Audio,
     Close,
@@ -46,7 +46,6 @@ from streaming_asr.text.timed_words import TimedWord
 
 LEAST_ENDPOINT_MS = 300
 """Clients that find the ends of turns themselves ask for as little as 10 ms, which would cut speech to pieces."""
-MOST_ENDPOINT_MS = 10_000
 
 _SAMPLE_BYTES = {Encoding.S16LE: 2, Encoding.F32LE: 4, Encoding.MULAW: 1, Encoding.ALAW: 1}
 
@@ -99,7 +98,7 @@ class DeepgramTranslator:
             options |= {"channels": 2, "channel_mode": ChannelMode.SPLIT if split else ChannelMode.MIX}
         if query.text("endpointing") not in (None, "true", "false", "0"):
             asked = int(query.number("endpointing", 0, 3_600_000) or 0)
-            options["endpoint_ms"] = min(max(asked, LEAST_ENDPOINT_MS), MOST_ENDPOINT_MS)
+            options["endpoint_ms"] = round(nearest_allowed("endpoint_ms", max(asked, LEAST_ENDPOINT_MS)))
         if query.text("language") is not None or query.flag("detect_language"):
             options["language"] = None if query.flag("detect_language") else base_language(query.text("language"))
         if keywords := query.key_terms():

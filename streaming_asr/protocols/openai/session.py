@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from streaming_asr.core.options import Encoding, SessionOptions
+from streaming_asr.core.options import Encoding, SessionOptions, nearest_allowed
 from streaming_asr.voice.detectors import UNGATED
 
 DEFAULT_RATE = 24_000
@@ -254,11 +254,11 @@ def turn_options(given: TurnDetection | None, defaults: SessionOptions) -> dict[
     if given.type == "semantic_vad":
         return {**options, "endpoint_ms": EAGER_ENDPOINTS[given.eagerness or "auto"]}
     if given.threshold is not UNSET and given.threshold is not None:
-        options["vad_threshold"] = min(max(given.threshold, 0.05), 0.95)
+        options["vad_threshold"] = nearest_allowed("vad_threshold", given.threshold)
     if given.prefix_padding_ms is not UNSET and given.prefix_padding_ms is not None:
-        options["pre_roll_ms"] = round(min(max(given.prefix_padding_ms, 0), 2_000))
+        options["pre_roll_ms"] = round(nearest_allowed("pre_roll_ms", given.prefix_padding_ms))
     if given.silence_duration_ms is not UNSET and given.silence_duration_ms is not None:
-        options["endpoint_ms"] = round(min(max(given.silence_duration_ms, 100), 10_000))
+        options["endpoint_ms"] = round(nearest_allowed("endpoint_ms", given.silence_duration_ms))
     return options
 
 
