@@ -5,16 +5,16 @@ import { Attempts, backoffMs } from "./retry.js";
 
 const WATCH_EVERY_MS = 1000;
 const KEEP_ALIVE_MS = 15_000;
-/** A live connection that owes an answer this long is dead, even if nobody has told the browser. */
+/** A live connection without an answer for this long is dead, even if the browser has not noticed. */
 const SILENT_MS = 10_000;
 /** If this many handshakes in a row fail while the server itself is ready, something between blocks them. */
 const BLOCKED_HANDSHAKES = 4;
 const UNSENT_SECONDS = 2;
 const UNSENT_BYTES = 256 * 1024;
-/** Options too long for an address; they follow in a message. */
-const WORDY = ["keywords", "context"];
+/** Options that may be too long for a URL; they are sent in a message. */
+const LONG_OPTIONS = ["keywords", "context"];
 
-/** Errors of the server after which a new connection can go on; docs/protocol.md has the reasons. */
+/** Errors of the server after which a new connection can continue; docs/protocol.md has the reasons. */
 const TRANSIENT_CODES = new Set([
   "busy",
   "not_ready",
@@ -25,14 +25,14 @@ const TRANSIENT_CODES = new Set([
   "recognizer_failed",
   "internal",
 ]);
-/** Close codes that say that the client did something it would only do again. */
+/** Close codes for a mistake of the client, which a new connection would repeat. */
 const PERMANENT_CLOSES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 
 /**
- * What the server says of itself: {status, version, key, model, languages, …}; null when it does not answer.
+ * The server's description of itself: {status, version, key, model, languages, …}; null if it can't be reached.
  *
  * @param {string | URL} url of the stream
- * @param {string} key API key; the answer's `key` is "unneeded", "fits" or "wanted".
+ * @param {string} key API key; `key` of the description is "unneeded", "fits" or "wanted".
  */
 export async function aboutServer(url, key = "") {
   const address = new URL("about", url);
@@ -40,42 +40,44 @@ export async function aboutServer(url, key = "") {
   address.search = "";
   try {
     const headers = key ? { Authorization: `Bearer ${key}` } : {};
-    const answer = await fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
-    return answer.ok ? await answer.json() : null;
+    const response = await fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
+    return response.ok ? await response.json() : null;
   } catch {
     return null;
   }
 }
 
 /**
- * Sends audio, tells events, and goes on in a new connection when one breaks: audio without a final is kept (within a
- * bound), and sent again, so that no words are lost and none come twice; times and utterance numbers run on.
+ * Sends audio, dispatches events, and continues in a new connection when one breaks: audio without a final is kept
+ * (within a bound) and sent again, so that no words are lost and none come twice; times and utterance numbers continue.
  *
- * DOM events, what they carry in `detail`:
+ * DOM events, with their `detail`:
  * - `state`: "connecting", "open", "reconnecting", "stopping" or "closed"
- * - `event`: an event of the server, as docs/protocol.md has it
- * - `retry`: {attempt, delayMs, reason}; the connection could not be had, or broke
- * - `reconnected`: {resentMs}; the text of utterances without a final comes again, under the same numbers
- * - `overflow`: more is spoken during a break than is kept; the oldest is being given up
- * - `dropped`: {startMs, endMs}; audio given up, after such a break or because the server takes it too slowly
- * - `refused`: {code, message}; it is over, and trying again is of no use
+ * - `event`: an event of the server, as in docs/protocol.md
+ * - `retry`: {attempt, delayMs, reason}; the connection failed or broke, and is tried again
+ * - `reconnected`: {resentMs}; the text of utterances without a final follows again, with the same numbers
+ * - `overflow`: an outage is longer than the audio that is kept; from now on the oldest is discarded
+ * - `dropped`: {startMs, endMs}; audio discarded in such an outage, or because the server takes it too slowly
+ * - `refused`: {code, message}; the stream is over, and trying again can't help
  */
 export class LiveStream extends EventTarget {
   /**
    * @param {object} settings
    * @param {string | URL} settings.url ws:// or wss://
    * @param {number} settings.sampleRate Hz of the audio, 8000 to 48000
-   * @param {object} [settings.options] of the session, as docs/protocol.md names them
+   * @param {object} [settings.options] of the session, as named in docs/protocol.md
    * @param {string} [settings.key] API key
-   * @param {boolean} [settings.live] whether audio comes at the pace it is spoken; otherwise wait for `room()`
-   * @param {number} [settings.keepSeconds] audio kept without a final, at most
+   * @param {boolean} [settings.live] whether audio comes at the pace of speech; otherwise await `room()` before `send`
+   * @param {number} [settings.keepSeconds] most audio without a final to keep
    */
   constructor({ url, sampleRate, options = {}, key = "", live = true, keepSeconds = 120 }) {
     super();
     this.sampleRate = sampleRate;
     this.state = "connecting";
     this._url = url;
-    this._options = { ...options };
+    this._options = { ...options }; // those of the next connection
+    this._changes = []; // of `configure`, without an answer; a new session gets them again
+    this._inFlight = []; // `configure` messages of this session without an answer: changes, or null for long options
     this._key = key;
     this._live = live;
     this._ledger = new AudioLedger(sampleRate, keepSeconds);
@@ -88,27 +90,27 @@ export class LiveStream extends EventTarget {
     this._watch = setInterval(() => this._check(), WATCH_EVERY_MS);
     this._online = () => this._retryNow();
     globalThis.addEventListener?.("online", this._online);
-    // Whoever made us adds listeners first.
+    // The caller adds listeners first.
     queueMicrotask(() => this._connect());
   }
 
-  /** Milliseconds of audio given so far. */
+  /** Milliseconds of audio passed to `send`. */
   get audioMs() {
     return this._ledger.endMs;
   }
 
-  /** Everything before this has its final. */
+  /** Everything before this was processed and has its finals. */
   get settledMs() {
     return this._ledger.settledMs;
   }
 
-  /** Seconds of audio that wait for a connection. */
+  /** Seconds of audio not sent yet. */
   get unsentSeconds() {
     return this._ledger.unsentSeconds;
   }
 
   /**
-   * Give audio. Never waits; what can't be sent yet is kept.
+   * Send audio, or keep it until it can be sent. Never waits.
    * @param {Int16Array} samples mono
    */
   send(samples) {
@@ -121,7 +123,7 @@ export class LiveStream extends EventTarget {
     this._pump();
   }
 
-  /** Resolves when a sender that can wait may go on, or when all is over. */
+  /** Resolves when there is room for more audio, or when the stream is over. */
   async room() {
     while (this._crowded && this.state !== "closed") await new Promise((resolve) => this._waiting.push(resolve));
   }
@@ -132,13 +134,13 @@ export class LiveStream extends EventTarget {
     this._pump();
   }
 
-  /** Change options in mid-stream; a value that will not do is answered by an `error` event that is not fatal. */
+  /** Change options in mid-stream. An invalid value causes an `error` event that is not fatal. */
   configure(changes) {
-    Object.assign(this._options, changes);
-    if (this._begun) this._say({ type: "configure", ...changes });
+    this._changes.push(changes);
+    if (this._begun) this._sendChanges(changes);
   }
 
-  /** No more audio comes. Resolves once everything has its final, or it is over otherwise. */
+  /** End the audio. Resolves once everything has its final, or the stream is over otherwise. */
   stop() {
     if (this.state !== "closed" && !this._stopping) {
       this._stopping = true;
@@ -149,7 +151,7 @@ export class LiveStream extends EventTarget {
     return this._ended;
   }
 
-  /** Hang up at once; what has no final yet gets none. */
+  /** Close the connection at once; what has no final yet gets none. */
   close() {
     const socket = this._socket;
     this._over();
@@ -161,14 +163,14 @@ export class LiveStream extends EventTarget {
     clearTimeout(this._timer);
     this._timer = null;
     this._begun = this._opened = false;
-    this._fault = null;
+    this._error = null;
     const protocols = this._key ? ["streaming-asr", `key.${this._key}`] : ["streaming-asr"];
     let socket;
     try {
       socket = new WebSocket(this._address(), protocols);
     } catch {
-      // A subprotocol can't carry it: it has spaces, or letters that are not ASCII.
-      this._refuse({ code: "unauthorized", message: "An API key has no spaces and no special letters." });
+      // The key has spaces or characters outside ASCII, which a subprotocol can't have.
+      this._refuse({ code: "unauthorized", message: "An API key can't have spaces or characters outside ASCII." });
       return;
     }
     this._socket = socket;
@@ -178,7 +180,7 @@ export class LiveStream extends EventTarget {
       this._opened = true;
       this._blockedHandshakes = 0;
     };
-    socket.onmessage = ({ data }) => socket === this._socket && this._hear(JSON.parse(data));
+    socket.onmessage = ({ data }) => socket === this._socket && this._receive(JSON.parse(data));
     socket.onclose = ({ code, reason }) => socket === this._socket && this._broken(code, reason);
   }
 
@@ -186,57 +188,77 @@ export class LiveStream extends EventTarget {
     const address = new URL(this._url);
     address.searchParams.set("sample_rate", this.sampleRate);
     for (const [name, value] of Object.entries(this._options)) {
-      if (!WORDY.includes(name)) address.searchParams.set(name, value ?? "null");
+      if (!LONG_OPTIONS.includes(name)) address.searchParams.set(name, value ?? "null");
     }
     return address;
   }
 
-  _hear(event) {
+  _receive(event) {
     this._askedAt = null;
     if (event.type === "ready") this._begin(event);
-    else if (event.type === "error" && event.fatal) this._fault = event;
+    else if (event.type === "error" && event.fatal) this._error = event;
     else {
-      for (const told of this._ledger.observe(event)) this._emit("event", told);
+      if (event.type === "configured") this._observeAnswer(true);
+      if (event.type === "error" && event.code === "bad_option") this._observeAnswer(false);
+      for (const streamEvent of this._ledger.observe(event)) this._emit("event", streamEvent);
       if (event.type === "done") this._over();
       else this._pump();
     }
   }
 
   _begin(ready) {
-    const again = this.state === "reconnecting";
+    const reconnected = this.state === "reconnecting";
     const { resentMs, lost } = this._ledger.beginSession(ready.options);
     this._begun = true;
     this._overflowed = false;
     this._become(this._stopping ? "stopping" : "open");
     this._emit("event", ready);
-    if (again) this._emit("reconnected", { resentMs });
+    if (reconnected) this._emit("reconnected", { resentMs });
     if (lost) this._emit("dropped", lost);
-    const wordy = Object.fromEntries(
-      WORDY.filter((name) => this._options[name]?.length).map((name) => [name, this._options[name]]),
+    const longOptions = Object.fromEntries(
+      LONG_OPTIONS.filter((name) => this._options[name]?.length).map((name) => [name, this._options[name]]),
     );
-    if (Object.keys(wordy).length > 0) this._say({ type: "configure", ...wordy });
+    this._inFlight = [];
+    if (Object.keys(longOptions).length > 0) {
+      this._inFlight.push(null);
+      this._sendMessage({ type: "configure", ...longOptions });
+    }
+    for (const changes of this._changes) this._sendChanges(changes);
     this._pump();
+  }
+
+  _sendChanges(changes) {
+    this._inFlight.push(changes);
+    this._sendMessage({ type: "configure", ...changes });
+  }
+
+  /** The server accepted or rejected the oldest `configure` message. */
+  _observeAnswer(accepted) {
+    const changes = this._inFlight.shift();
+    if (!changes) return;
+    this._changes.shift();
+    if (accepted) Object.assign(this._options, changes);
   }
 
   async _broken(code, reason) {
     if (this.state === "closed") return;
-    const fault = this._fault;
+    const error = this._error;
     const failedHandshake = !this._opened;
     this._socket = null;
     this._begun = false;
-    if (fault ? !TRANSIENT_CODES.has(fault.code) : PERMANENT_CLOSES.has(code)) {
-      this._refuse(fault ?? { code: "closed", message: `The server closed the connection (${reason || code}).` });
+    if (error ? !TRANSIENT_CODES.has(error.code) : PERMANENT_CLOSES.has(code)) {
+      this._refuse(error ?? { code: "closed", message: `The server closed the connection (${reason || code}).` });
       return;
     }
     this._become("reconnecting");
     const attempt = this._attempts.failed(this.settledMs);
     const delayMs = backoffMs(attempt);
     this._timer = setTimeout(() => this._connect(), delayMs);
-    this._emit("retry", { attempt, delayMs, reason: fault?.message ?? "" });
+    this._emit("retry", { attempt, delayMs, reason: error?.message ?? "" });
     if (failedHandshake) await this._askWhy();
   }
 
-  /** Pages can't see why a handshake failed; the server may say. */
+  /** Ask the server why a handshake failed, which browsers hide from pages. */
   async _askWhy() {
     const about = await aboutServer(this._url, this._key);
     if (this.state !== "reconnecting") return;
@@ -246,7 +268,7 @@ export class LiveStream extends EventTarget {
       const message = this._key ? "The API key is not the right one." : "The server wants an API key.";
       this._refuse({ code: "unauthorized", message });
     } else if (this._blockedHandshakes >= BLOCKED_HANDSHAKES) {
-      const message = "The server answers, but no WebSocket gets through. A proxy must pass on Upgrade and Host.";
+      const message = "The server can be reached, but not by WebSocket. A proxy must pass on Upgrade and Host.";
       this._refuse({ code: "blocked", message });
     }
   }
@@ -255,15 +277,15 @@ export class LiveStream extends EventTarget {
     if (this.state === "reconnecting" && this._timer !== null) this._connect();
   }
 
-  /** Keep a silent connection alive, and notice a dead one. */
+  /** Keep a quiet connection alive, and detect a dead one. */
   _check() {
     const now = performance.now();
     if (this._socket && this._askedAt !== null && this._live && now - this._askedAt > SILENT_MS) {
       const socket = this._socket;
       this._broken(1006, "");
       socket.close();
-    } else if (this._begun && now - this._spokeAt > KEEP_ALIVE_MS) {
-      this._say(this._ledger.ping());
+    } else if (this._begun && now - this._sentAt > KEEP_ALIVE_MS) {
+      this._sendMessage(this._ledger.ping());
     }
     this._pump();
   }
@@ -284,21 +306,21 @@ export class LiveStream extends EventTarget {
       }
       message = this._ledger.nextMessage();
       if (message === null) break;
-      if (message.audio) this._put(message.audio);
-      else this._say(message);
+      if (message.audio) this._sendData(message.audio);
+      else this._sendMessage(message);
     }
     const gap = this._ledger.takeGap();
     if (gap) this._emit("dropped", gap);
     if (!this._crowded || this.state === "closed") this._waiting.splice(0).forEach((resolve) => resolve());
   }
 
-  _say(message) {
+  _sendMessage(message) {
     if (message.type === "ping") this._askedAt ??= performance.now();
-    this._put(JSON.stringify(message));
+    this._sendData(JSON.stringify(message));
   }
 
-  _put(data) {
-    this._spokeAt = performance.now();
+  _sendData(data) {
+    this._sentAt = performance.now();
     this._socket.send(data);
   }
 
