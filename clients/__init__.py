@@ -8,6 +8,6 @@
         async for event in stream:   # in another
             ...
 
-`clients.stream.open_stream` is one connection and nothing more; `clients.reconnect.open_lasting_stream` goes on over
-restarts of the server. `clients.events` are what both tell, `clients.errors` how they fail.
+`clients.stream.open_stream` is one connection; `clients.reconnect.open_lasting_stream` continues across restarts of the
+server. `clients.events` has the events of both, `clients.errors` the exceptions.
 """

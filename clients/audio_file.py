@@ -13,9 +13,9 @@ import soxr
 from numpy.typing import NDArray
 
 MIN_RATE, MAX_RATE = 8_000, 48_000
-"""Hz that the server takes."""
+"""Hz that the server accepts."""
 OTHER_RATE = 16_000
-"""Hz to which audio outside that range is brought: what the server hears in the end."""
+"""Hz to which audio outside that range is resampled: the rate of the recognizers."""
 FORMATS = (
     "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dts", "eac3", "flac", "flv", "loas", "matroska",
     "mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "mxf", "nistsphere", "nut", "ogg", "rm", "tak", "tta", "voc", "w64",
@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 
 
 class UnreadableAudio(Exception):
-    """The file is missing, is no audio, or breaks off. The message is for the user."""
+    """The file is missing, is not audio, or is cut off. The message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class AudioFile:
     """Hz of the pieces."""
     channels: int
     duration_s: float | None
-    """As the file says it; None where it does not."""
+    """As stated by the file; None if it is not."""
     pieces: Iterator[bytes]
-    """16-bit little-endian, channels interleaved; raises `UnreadableAudio` where the file breaks off."""
+    """16-bit little-endian, channels interleaved; raises `UnreadableAudio` where the file is cut off."""
 
     @property
     def bytes_per_second(self) -> int:
@@ -102,7 +102,7 @@ def _attempt(reader: type[_SoundFile] | type[_AvFile], path: Path, split_channel
     if source.rate > 0 and source.channels > 0:
         return source
     source.close()
-    return "it holds no audio"
+    return "it has no audio"
 
 
 class _SoundFile:
@@ -128,7 +128,7 @@ class _SoundFile:
             try:
                 block = self._file.read(int(self.rate * _BLOCK_S), dtype="float32", always_2d=True)
             except self._error as error:
-                raise _breaks_off(self._path, read / self.rate, error) from None
+                raise _cut_off(self._path, read / self.rate, error) from None
             if not len(block):
                 return
             read += len(block)
@@ -153,7 +153,7 @@ class _AvFile:
             raise UnreadableAudio(str(error.strerror)) from None
         if not self._container.streams.audio:
             self._container.close()
-            raise UnreadableAudio("it holds no audio")
+            raise UnreadableAudio("it has no audio")
         stream = self._container.streams.audio[0]
         self.rate: int = stream.rate
         own_channels: int = stream.codec_context.channels
@@ -171,7 +171,7 @@ class _AvFile:
                 frame = next(frames, None)
                 converted = self._resampler.resample(frame)
             except self._av.FFmpegError as error:
-                raise _breaks_off(self._path, read / self.rate, error.strerror) from None
+                raise _cut_off(self._path, read / self.rate, error.strerror) from None
             for piece in converted:
                 block = np.asarray(piece.to_ndarray(), np.float32).reshape(-1, self.channels)
                 read += len(block)
@@ -183,8 +183,8 @@ class _AvFile:
         self._container.close()
 
 
-def _breaks_off(path: Path, at_s: float, error: object) -> UnreadableAudio:
-    return UnreadableAudio(f"{path}: it breaks off after {at_s:.1f} s ({str(error).strip().rstrip('.')})")
+def _cut_off(path: Path, at_s: float, error: object) -> UnreadableAudio:
+    return UnreadableAudio(f"{path}: it is cut off after {at_s:.1f} s ({str(error).strip().rstrip('.')})")
 
 
 def _mixed(blocks: Iterator[Floats], channels: int) -> Iterator[Floats]:
@@ -192,18 +192,18 @@ def _mixed(blocks: Iterator[Floats], channels: int) -> Iterator[Floats]:
         yield block if block.shape[1] == channels else block.mean(axis=1, keepdims=True)
 
 
-def _resampled(blocks: Iterator[Floats], rate: int, wanted: int, channels: int) -> Iterator[Floats]:
-    if rate == wanted:
+def _resampled(blocks: Iterator[Floats], rate: int, target: int, channels: int) -> Iterator[Floats]:
+    if rate == target:
         yield from blocks
         return
-    resampler = soxr.ResampleStream(rate, wanted, channels, dtype="float32")
+    resampler = soxr.ResampleStream(rate, target, channels, dtype="float32")
     for block in blocks:
         yield resampler.resample_chunk(block)
     yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True)
 
 
 def _cut(blocks: Iterator[Floats], frames: int) -> Iterator[bytes]:
-    """16-bit pieces of so many frames."""
+    """16-bit pieces of the given number of frames; the last may be shorter."""
     rest = b""
     size = 0
     for block in blocks:

@@ -1,4 +1,4 @@
-"""What both commands do alike: how they end, and what they do with events."""
+"""What both commands share: how they end, and what they do with events."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from clients.transcript_files import TranscriptError, TranscriptFile
 
 FAILED = 1
 USAGE = 2
-"""Also where there is no microphone."""
+"""Also if there is no microphone."""
 FINISH_S = 15.0
-"""How long the last finals may take once the user has asked to end."""
+"""How long the last finals may take after Ctrl-C."""
 
 
 def run_command(command: Coroutine[Any, Any, int]) -> int:
-    """Run it to its end; returns the exit status. Whatever stops it is told in one line."""
+    """Run it to its end; returns the exit status. An error is printed as one line."""
     for output in (sys.stdout, sys.stderr):
         if hasattr(output, "reconfigure"):
-            # A terminal that can't show a character shows another; the transcript goes on.
+            # A terminal that can't show a character shows a replacement; the transcript continues.
             output.reconfigure(errors="replace")
     try:
         return asyncio.run(command)
@@ -42,16 +42,16 @@ def run_command(command: Coroutine[Any, Any, int]) -> int:
         print(error, file=sys.stderr)
         return FAILED
     except BrokenPipeError:
-        # Whoever read our output, such as `head`, has had enough. Python must not try to flush it once more.
+        # The reader of our output, such as `head`, closed it. Python must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
 async def follow(stream: LastingStream, track: Track, transcripts: Sequence[TranscriptFile]) -> None:
-    """Show and save what the stream tells, until it is done.
+    """Show and save the events of the stream, until it is done.
 
     Raises:
-        StreamError: the stream can't go on.
+        StreamError: the stream can't continue.
         TranscriptError: a transcript can't be written.
     """
     async for event in stream:
@@ -62,25 +62,25 @@ async def follow(stream: LastingStream, track: Track, transcripts: Sequence[Tran
 
 
 async def finish(stream: LastingStream, following: asyncio.Task[None], track: Track) -> bool:
-    """Have the last finals come, within a limit; returns whether all did.
+    """Wait for the last finals, within a limit; returns whether all came.
 
     Raises:
         StreamError, TranscriptError: see `follow`.
     """
     if not following.done():
-        track.status("finishing; Ctrl-C again leaves at once")
+        track.status("finishing; Ctrl-C again quits at once")
         await stream.stop()
         await asyncio.wait({following}, timeout=FINISH_S)
     if not following.done():
-        track.notice(f"The server did not finish within {FINISH_S:g} s; what came before is kept.")
+        track.notice(f"The server did not finish within {FINISH_S:g} s; what came before is saved.")
         following.cancel()
         return False
     await following
     return True
 
 
-async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """End tasks, whatever comes of them."""
+async def cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait for them, ignoring their results."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What can go wrong with a stream. Every message is for the user."""
+"""Exceptions of a stream. Every message is for the user."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TRANSIENT_CODES = frozenset(
         "internal",
     }
 )
-"""The server's error codes after which a new connection can go on; docs/protocol.md has the reasons."""
+"""The server's error codes after which a new connection can continue; docs/protocol.md has the reasons."""
 PERMANENT_CLOSES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
-"""Close codes that say that the client did something it would only do again."""
+"""Close codes for a mistake of the client, which a new connection would repeat."""
 
 
 class StreamError(Exception):
-    """The stream can't go on."""
+    """The stream can't continue."""
 
     transient = False
     """Whether a new connection may help."""
@@ -30,7 +30,7 @@ class ServerUnreachable(StreamError):
     """No connection could be made.
 
     Args:
-        transient: False where trying again is of no use, as with a certificate that is not trusted.
+        transient: False if trying again can't help, as with a certificate that is not trusted.
     """
 
     def __init__(self, message: str, *, transient: bool = True) -> None:
@@ -39,7 +39,7 @@ class ServerUnreachable(StreamError):
 
 
 class ServerRefused(StreamError):
-    """The server said why it ends the stream, or does not begin it.
+    """The server ended the stream, or refused it, and gave the reason.
 
     Args:
         code: of the protocol, such as `unauthorized`, `bad_option` or `busy`.
@@ -53,15 +53,15 @@ class ServerRefused(StreamError):
 
 
 class ConnectionBroken(StreamError):
-    """The connection ended before the stream was done, and the server did not say why.
+    """The connection ended before the stream was done, without a reason from the server.
 
     Args:
-        close_code: of the WebSocket; 1006 where there was none.
+        close_code: of the WebSocket; 1006 if there was none.
     """
 
     def __init__(self, close_code: int, reason: str = "") -> None:
-        told = f": {reason}" if reason else ""
-        super().__init__(f"The connection to the server broke (close code {close_code}{told}).")
+        detail = f": {reason}" if reason else ""
+        super().__init__(f"The connection to the server broke (close code {close_code}{detail}).")
         self.close_code = close_code
         self.transient = close_code not in PERMANENT_CLOSES
 

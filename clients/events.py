@@ -1,6 +1,6 @@
-"""What a stream tells: the server's messages as docs/protocol.md has them, and notices of the client itself.
+"""Events of a stream: the server's messages as in docs/protocol.md, and notices of the client itself.
 
-Times are milliseconds of the stream: 0 is the first sample sent. Unknown fields and unknown messages are passed over,
+Times are milliseconds of the stream: 0 is the first sample sent. Unknown fields and unknown messages are ignored,
 so that a newer server does not break an older client.
 """
 
@@ -21,7 +21,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True, kw_only=True):
     model: str
     languages: tuple[str, ...] = ()
     options: dict[str, Any] = {}
-    """All that are in force."""
+    """All options in force."""
 
 
 class Configured(msgspec.Struct, tag="configured", frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class Partial(msgspec.Struct, tag="partial", frozen=True, kw_only=True):
     language: str | None = None
     start_ms: int
     time_ms: int
-    """How far the text has heard."""
+    """End of the audio that the text covers."""
     speculative: bool = False
 
 
@@ -73,7 +73,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Final(msgspec.Struct, tag="final", frozen=True, kw_only=True):
-    """The text of an utterance; exactly one each. Empty if nothing was said."""
+    """The text of an utterance; each has exactly one final. Empty if nothing was said."""
 
     utterance: int
     channel: int = 0
@@ -131,21 +131,21 @@ ServerEvent = (
 
 
 class Reconnecting(msgspec.Struct, frozen=True, kw_only=True):
-    """The connection is lost; another is tried in `delay_s`. Partials shown so far are void."""
+    """The connection is lost; the next attempt is in `delay_s`. Partials so far are void."""
 
     reason: str
     attempt: int
-    """Counts from 1 in each outage."""
+    """From 1; progress of the transcript starts it over."""
     delay_s: float
 
 
 class Reconnected(msgspec.Struct, frozen=True, kw_only=True):
-    """A new session goes on where finals end."""
+    """A new session continues where the finals end."""
 
     resent_ms: int
-    """Audio that is sent once more, because it has no final yet."""
+    """Audio that is sent again, because it has no final yet."""
     lost_ms: int
-    """Audio that can't be, because the outage was longer than what is kept."""
+    """Audio without a final that was discarded, because the outage was longer than what is kept."""
 
 
 class AudioDropped(msgspec.Struct, frozen=True, kw_only=True):

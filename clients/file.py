@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from clients.audio_file import AudioFile, UnreadableAudio, open_audio
-from clients.command import FAILED, cancelled, finish, follow, run_command
+from clients.command import FAILED, cancel, finish, follow, run_command
 from clients.interrupts import INTERRUPTED, Interrupts
 from clients.live_view import LiveView, Track
 from clients.options import (
@@ -43,12 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="any format that soundfile or PyAV reads")
     group = parser.add_argument_group("sending")
-    group.add_argument("--realtime", action="store_true", help="send as if it were being spoken, and show partials")
+    group.add_argument("--realtime", action="store_true", help="send at the pace of speech, and show partials")
     group.add_argument(
         "--chunk-ms", type=int, default=100, metavar="MS", help="audio sent at once (default: %(default)s)"
     )
     group.add_argument("--parallel", type=int, default=1, metavar="N", help="files at once (default: %(default)s)")
-    group.add_argument("--split-channels", action="store_true", help="transcribe the channels of stereo files apart")
+    group.add_argument(
+        "--split-channels", action="store_true", help="transcribe the channels of stereo files separately"
+    )
     add_connection_options(parser)
     add_session_options(parser)
     add_output_options(parser, _SAVE_HELP)
@@ -67,8 +69,8 @@ async def _transcribe(given: argparse.Namespace) -> int:
             try:
                 await asyncio.gather(*workers)
             finally:
-                await cancelled(*workers)
-        if interrupts.asked.is_set():
+                await cancel(*workers)
+        if interrupts.requested.is_set():
             return INTERRUPTED
         return FAILED if run.failed else 0
 
@@ -83,7 +85,7 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _saves(given: argparse.Namespace, file: Path) -> list[Path]:
-    """Where the transcripts of a file go."""
+    """The paths of a file's transcripts."""
     names = {"{stem}": file.stem, "{name}": file.name, "{dir}": str(file.parent)}
     paths = []
     for path in given.save:
@@ -108,14 +110,14 @@ class _Run:
         """Whether a file could not be transcribed."""
 
     async def work(self, waiting: Iterable[Path]) -> None:
-        """Transcribe files until none waits. One that can't be read does not keep the others from it.
+        """Transcribe files until none is left. A file that can't be read does not stop the others.
 
         Raises:
-            StreamError: the server does not do it.
+            StreamError: the server can't be used.
             TranscriptError: a transcript can't be written.
         """
         for path in waiting:
-            if self._interrupts.asked.is_set():
+            if self._interrupts.requested.is_set():
                 return
             try:
                 with open_audio(
@@ -141,24 +143,24 @@ class _Run:
                     following = asyncio.create_task(follow(stream, track, transcripts))
                     measuring = asyncio.create_task(self._measure(stream, track))
                     sending = asyncio.create_task(self._send(audio, stream))
-                    asked = asyncio.create_task(self._interrupts.asked.wait())
+                    interrupted = asyncio.create_task(self._interrupts.requested.wait())
                     try:
-                        await asyncio.wait({sending, following, asked}, return_when=asyncio.FIRST_COMPLETED)
+                        await asyncio.wait({sending, following, interrupted}, return_when=asyncio.FIRST_COMPLETED)
                         if sending.done() and not following.done():
                             await sending
                             await stream.stop()
-                            await asyncio.wait({following, asked}, return_when=asyncio.FIRST_COMPLETED)
+                            await asyncio.wait({following, interrupted}, return_when=asyncio.FIRST_COMPLETED)
                         sending.cancel()
                         await finish(stream, following, track)
                     finally:
-                        await cancelled(sending, following, measuring, asked)
+                        await cancel(sending, following, measuring, interrupted)
         finally:
             track.close()
         for to in saves:
             self._view.notice(f"Saved {to}", style="green")
 
     async def _send(self, audio: AudioFile, stream: LastingStream) -> None:
-        """Send the file. Where it breaks off, what came before is still transcribed."""
+        """Send the file. If it is cut off, what came before is still transcribed."""
         try:
             async for piece in self._paced(audio):
                 await stream.send(piece)
@@ -172,7 +174,7 @@ class _Run:
         return _at_once(audio.pieces)
 
     async def _measure(self, stream: LastingStream, track: Track) -> None:
-        """Keep the progress up to date: of what is sent at real time, else of what is transcribed."""
+        """Update the progress: the audio sent if it is sent at real time, else the audio transcribed."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:

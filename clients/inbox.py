@@ -1,4 +1,4 @@
-"""Events between the connection that brings them and the program that reads them, in bounded memory."""
+"""A bounded queue of events, between the connection and the program that reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clients.events import Partial
 
 LIMIT = 10_000
 _LOOKED_AT = 20
-"""How many of the latest unread events may hold the partial to replace."""
+"""The partial to replace is looked for among this many of the latest unread events."""
 
 _T = TypeVar("_T")
 
@@ -22,7 +22,7 @@ class Inbox(Generic[_T]):
     finds finals, not ten thousand stale partials.
 
     Args:
-        limit: unread events; at this many `put` waits, and the server learns of it through TCP.
+        limit: most unread events; at this many `put` waits, and TCP slows the server down.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -53,14 +53,14 @@ class Inbox(Generic[_T]):
         return False
 
     async def close(self, error: BaseException | None = None) -> None:
-        """Nothing more comes. What is unread can still be read; then `get` raises `error`, or returns None."""
+        """End the queue. Unread events can still be read; then `get` raises `error`, or returns None."""
         async with self._changed:
             if not self._closed:
                 self._closed, self._error = True, error
             self._changed.notify_all()
 
     async def get(self) -> _T | None:
-        """The next event; None once all is read and no error ended it."""
+        """The next event; None at the end, if it was closed without an error."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._events or self._closed)
             if self._events:

@@ -1,4 +1,4 @@
-"""Ctrl-C in two steps: the first asks to finish, the second leaves at once."""
+"""Ctrl-C in two steps: the first requests the end, the second quits at once."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import signal
 from types import FrameType, TracebackType
 
 INTERRUPTED = 130
-"""Exit status of a command that was cut short."""
+"""Exit status of a command that was interrupted."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While entered, takes SIGINT and SIGTERM for the task that entered it.
+    """A context manager that handles SIGINT and SIGTERM for the task that enters it.
 
-    The first sets `asked`. The second cancels the task, which still cleans up. The third ends the process.
+    The first signal sets `requested`. The second cancels the task, which still cleans up. The third ends the process.
     """
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self._count = 0
 
     def __enter__(self) -> Interrupts:
@@ -38,7 +38,7 @@ class Interrupts:
     def _received(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         if self._count == 1:
-            self._loop.call_soon_threadsafe(self.asked.set)
+            self._loop.call_soon_threadsafe(self.requested.set)
         elif self._count == 2 and self._task is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
         else:

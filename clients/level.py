@@ -1,4 +1,4 @@
-"""How loud the audio is, for a meter."""
+"""The level of audio, for a meter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FALL_DB_PER_S = 40.0
 
 
 class LevelMeter:
-    """Follows 16-bit PCM: rises at once, falls slowly, so that the eye can follow.
+    """Measures 16-bit PCM. The level rises at once and falls slowly, so that the eye can follow.
 
     Args:
         bytes_per_second: of the audio.
@@ -19,15 +19,15 @@ class LevelMeter:
         self._bytes_per_second = bytes_per_second
         self._silent_bytes = 0
         self.level_db = FLOOR_DB
-        """dB below the loudest possible, `FLOOR_DB` to 0."""
+        """dBFS, `FLOOR_DB` to 0."""
 
     @property
     def silent_s(self) -> float:
-        """How long the audio has been nothing but zeros."""
+        """How long the audio has been all zeros."""
         return self._silent_bytes / self._bytes_per_second
 
     def push(self, audio: bytes) -> None:
-        """Take the next audio, whole samples."""
+        """Measure the next audio, whole samples."""
         samples = np.frombuffer(audio, "<i2").astype(np.float32)
         if not len(samples):
             return

@@ -1,6 +1,6 @@
-"""Shows streams in the terminal: finals stay, the current text is repainted beneath them, then a line of status.
+"""Shows streams in the terminal: finals, beneath them the current text, which is repainted, and a line of status.
 
-Finals go to standard output, all else to standard error. Where these are no terminals, plain lines are written.
+Finals go to standard output, everything else to standard error. If one is not a terminal, plain lines are written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from clients.level import FLOOR_DB
 
 REPAINT_S = 0.08
 PARTIAL_CHARS = 800
-"""Of a longer current text only the end is shown."""
+"""Of a longer current text, only the end is shown."""
 _BAR_CELLS = 24
 _LOUD_DB, _TOO_LOUD_DB = -12.0, -3.0
 
@@ -41,7 +41,7 @@ class LiveView:
 
     Args:
         quiet: show finals and errors only.
-        times: give finals their times also where standard output is no terminal.
+        times: print the times of finals even if standard output is not a terminal.
     """
 
     def __init__(self, *, quiet: bool = False, times: bool = False) -> None:
@@ -62,11 +62,11 @@ class LiveView:
         self._painter: asyncio.Task[None] | None = None
 
     def track(self, name: str, *, duration_s: float | None = None, labelled: bool = False) -> Track:
-        """Show another stream, until it is closed.
+        """Show another stream until it is closed.
 
         Args:
-            duration_s: of a file; None shows the time that has passed.
-            labelled: whether finals are told apart by the name.
+            duration_s: of a file; None shows the elapsed time only.
+            labelled: whether lines begin with the name.
         """
         track = Track(self, name, duration_s, labelled)
         self._tracks.append(track)
@@ -76,7 +76,7 @@ class LiveView:
         self._tracks.remove(track)
 
     def final(self, final: Final, label: str) -> None:
-        """Print an utterance for good."""
+        """Print an utterance permanently."""
         if not self._finals_on_screen:
             times = f"[{clock(final.start_ms)} - {clock(final.time_ms)}] " if self._times else ""
             print(f"{times}{label}{final.text.strip()}", flush=True)
@@ -89,10 +89,10 @@ class LiveView:
         self._screen.print(line)
 
     def notice(self, message: str, *, style: str = "yellow", urgent: bool = False) -> None:
-        """Tell something that is not transcript.
+        """Print a line that is not transcript.
 
         Args:
-            urgent: say it even when quiet.
+            urgent: print it even when quiet.
         """
         if self._quiet and not urgent:
             return
@@ -132,11 +132,11 @@ class Track:
     def __init__(self, view: LiveView, name: str, duration_s: float | None, labelled: bool) -> None:
         self.name = name
         self.position_ms = 0
-        """How far the stream is: what was said, or of a file what is transcribed."""
+        """Audio sent so far, or of a file the audio transcribed."""
         self.level_db: float | None = None
         """For the meter of a microphone."""
         self.speed: float | None = None
-        """How many times faster than real time."""
+        """As a multiple of real time."""
         self._view = view
         self._duration_s = duration_s
         self._labelled = labelled
@@ -145,7 +145,7 @@ class Track:
         self._several_channels = False
 
     def show(self, event: Event) -> None:
-        """Take the stream's next event."""
+        """Show the stream's next event."""
         if isinstance(event, Ready):
             self._several_channels = event.options.get("channel_mode") == "split"
             self._status = ""
@@ -161,20 +161,22 @@ class Track:
             self._reconnected(event)
         elif isinstance(event, AudioDropped):
             lost = (event.end_ms - event.start_ms) / 1000
-            self._tell(f"The server did not take the audio in time: {lost:.1f} s at {clock(event.start_ms)} are lost.")
+            self._notice(
+                f"The server did not take the audio in time: {lost:.1f} s at {clock(event.start_ms)} are lost."
+            )
         elif isinstance(event, ServerWarning | ServerError):
-            self._tell(f"Server: {event.message}")
+            self._notice(f"Server: {event.message}")
 
     def notice(self, message: str) -> None:
-        """Tell something about this stream."""
-        self._tell(message)
+        """Print a line about this stream."""
+        self._notice(message)
 
     def status(self, message: str) -> None:
-        """Show this beside the meter, until something else is shown there."""
+        """Show this in the line of status, until something else is shown there."""
         self._status = message
 
     def close(self) -> None:
-        """Show it no longer."""
+        """Remove it from the screen."""
         self._partials.clear()
         self._view.remove(self)
 
@@ -189,16 +191,16 @@ class Track:
     def _reconnecting(self, event: Reconnecting) -> None:
         self._partials.clear()
         if event.attempt == 1:
-            self._tell(f"{event.reason} Reconnecting; audio is kept meanwhile.")
+            self._notice(f"{event.reason} Reconnecting; audio is kept meanwhile.")
         self._status = f"reconnecting, attempt {event.attempt}"
 
     def _reconnected(self, event: Reconnected) -> None:
         self._status = ""
         resent = f" The last {event.resent_ms / 1000:.1f} s are sent again." if event.resent_ms else ""
         lost = f" {event.lost_ms / 1000:.0f} s were lost: the outage was too long." if event.lost_ms else ""
-        self._tell(f"Reconnected.{resent}{lost}", style="green" if not lost else "red")
+        self._notice(f"Reconnected.{resent}{lost}", style="green" if not lost else "red")
 
-    def _tell(self, message: str, style: str = "yellow") -> None:
+    def _notice(self, message: str, style: str = "yellow") -> None:
         self._view.notice(f"{self.name}: {message}" if self._labelled else message, style=style)
 
     def _label(self, channel: int) -> str:
@@ -242,7 +244,7 @@ def _meter(level_db: float) -> Text:
 
 
 def clock(ms: int) -> str:
-    """Minutes, seconds and tenths; hours where there are any."""
+    """Minutes, seconds and tenths; hours if there are any."""
     tenths = ms // 100
     minutes, seconds = divmod(tenths // 10, 60)
     hours, minutes = divmod(minutes, 60)

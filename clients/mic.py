@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from clients.command import FAILED, cancelled, finish, follow, run_command
+from clients.command import FAILED, cancel, finish, follow, run_command
 from clients.interrupts import Interrupts
 from clients.level import LevelMeter
 from clients.live_view import LiveView, Track
@@ -29,8 +29,8 @@ from clients.reconnect import LastingStream, open_lasting_stream
 from clients.transcript_files import create_transcript
 
 MUTED_S = 3.0
-"""Nothing but zeros for this long: not a quiet room, but a microphone that is off."""
-OVERFLOW_TOLD_EVERY_S = 10.0
+"""A microphone that gives only zeros for this long is off; a quiet room is not that quiet."""
+OVERFLOW_NOTICE_EVERY_S = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m clients.mic",
-        description="Transcribe what a microphone hears, while it is said. Ctrl-C ends it.",
+        description="Transcribe a microphone while you speak. Ctrl-C ends it.",
     )
     group = parser.add_argument_group("microphone")
     group.add_argument("--list-devices", action="store_true", help="show the microphones and end")
@@ -81,11 +81,11 @@ async def _listen(given: argparse.Namespace) -> int:
             track = view.track(microphone.name)
             following = asyncio.create_task(follow(stream, track, transcripts), name="follow the stream")
             feeding = asyncio.create_task(_feed(microphone, stream, track), name="listen")
-            asked = asyncio.create_task(interrupts.asked.wait(), name="wait for Ctrl-C")
+            interrupted = asyncio.create_task(interrupts.requested.wait(), name="wait for Ctrl-C")
             try:
                 microphone.start()
                 _greet(view, microphone, stream)
-                await asyncio.wait({following, feeding, asked}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({following, feeding, interrupted}, return_when=asyncio.FIRST_COMPLETED)
                 microphone.close()
                 # What was captured is still sent.
                 await asyncio.wait({following, feeding}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,7 +93,7 @@ async def _listen(given: argparse.Namespace) -> int:
                 await feeding
             finally:
                 microphone.close()
-                await cancelled(following, feeding, asked)
+                await cancel(following, feeding, interrupted)
     for path in given.save:
         view.notice(f"Saved {path}", style="green")
     return 0
@@ -106,21 +106,21 @@ def _greet(view: LiveView, microphone: Microphone, stream: LastingStream) -> Non
 
 
 async def _feed(microphone: Microphone, stream: LastingStream, track: Track) -> None:
-    """Send what the microphone hears until it is closed."""
+    """Send the microphone's audio until it is closed."""
     meter = LevelMeter(microphone.rate * microphone.channels * 2)
-    muted, overflow_told_at = False, -math.inf
+    muted, overflow_noticed_at = False, -math.inf
     loop = asyncio.get_running_loop()
     async for block in microphone:
         meter.push(block)
         await stream.send(block)
         track.level_db = meter.level_db
         track.position_ms = stream.sent_ms
-        if microphone.overflows and loop.time() - overflow_told_at > OVERFLOW_TOLD_EVERY_S:
-            overflow_told_at = loop.time()
+        if microphone.overflows and loop.time() - overflow_noticed_at > OVERFLOW_NOTICE_EVERY_S:
+            overflow_noticed_at = loop.time()
             track.notice(f"This machine is too busy: audio was lost {microphone.overflows} times so far.")
         if meter.silent_s > MUTED_S and not muted:
             muted = True
-            track.notice("The microphone gives pure silence; is it muted, or not allowed to this program?")
+            track.notice("The microphone gives pure silence; is it muted, or may this program not use it?")
 
 
 if __name__ == "__main__":

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 WANTED_RATE = 16_000
-"""Hz; what the server hears in the end."""
+"""Hz; the rate of the recognizers."""
 MIN_RATE, MAX_RATE = 8_000, 48_000
 BLOCK_MS = 50
 QUEUE_BLOCKS = 200
-"""10 s that the program may be late to read."""
+"""10 s; if the program reads later than that, audio is lost."""
 SILENT_S = 5.0
-"""Without a block for this long the device is taken for gone."""
+"""If no block comes for this long, the device is gone."""
 
 
 class MicrophoneError(Exception):
-    """There is no microphone to listen to. The message is for the user."""
+    """No microphone can be used. The message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class InputDevice:
     index: int
     name: str
     api: str
-    """Which of the system's sound interfaces it is reached through."""
+    """The system's sound interface to which it belongs."""
     channels: int
     rate: int
-    """Hz of its own choice."""
+    """Its default, Hz."""
     default: bool
 
 
@@ -46,17 +46,17 @@ def load_sounddevice() -> Any:
     except ImportError:
         raise MicrophoneError("Listening needs sounddevice: pip install 'streaming-asr[mic]'") from None
     except OSError as error:
-        told = f"sounddevice finds no PortAudio library ({error})."
+        problem = f"sounddevice finds no PortAudio library ({error})."
         hint = "brew install portaudio" if sys.platform == "darwin" else "apt-get install libportaudio2"
-        raise MicrophoneError(f"{told} Install it: {hint}") from None
+        raise MicrophoneError(f"{problem} Install it: {hint}") from None
     return sounddevice
 
 
 def input_devices() -> list[InputDevice]:
-    """What can be listened to.
+    """The microphones of this machine.
 
     Raises:
-        MicrophoneError: the system's sound can't be asked.
+        MicrophoneError: they can't be listed.
     """
     sounddevice = load_sounddevice()
     try:
@@ -79,10 +79,10 @@ def input_devices() -> list[InputDevice]:
 
 
 class Microphone:
-    """A microphone, checked but not yet listening. Iterate over it, once started, for 16-bit PCM.
+    """A microphone, checked but not yet open. Once it is started, iterate over it for 16-bit PCM.
 
     Args:
-        device: index or part of a name; None is the system's choice.
+        device: index or part of a name; None is the system's default.
 
     Raises:
         MicrophoneError: there is none, or none that gives usable audio.
@@ -100,13 +100,13 @@ class Microphone:
         self._filled = asyncio.Event()
         self._closed = False
         self.overflows = 0
-        """How often audio was lost because this machine was too busy."""
+        """How many times audio was lost because this machine was too busy."""
 
     def start(self) -> None:
-        """Begin to listen, within a running event loop.
+        """Open the device, in a running event loop.
 
         Raises:
-            MicrophoneError: the device does not let us.
+            MicrophoneError: it can't be opened.
         """
         self._loop = asyncio.get_running_loop()
         try:
@@ -121,10 +121,10 @@ class Microphone:
             )
             self._stream.start()
         except self._sounddevice.PortAudioError as error:
-            raise MicrophoneError(f"{self.name} can't be listened to: {error}") from None
+            raise MicrophoneError(f"{self.name} can't be opened: {error}") from None
 
     def close(self) -> None:
-        """Stop listening; what was captured can still be read."""
+        """Close the device; audio captured before can still be read."""
         self._closed = True
         self._filled.set()
         if self._stream is not None:
@@ -146,7 +146,7 @@ class Microphone:
         return self._blocks.popleft()
 
     def _captured(self, data: Any, frames: int, time: Any, status: Any) -> None:
-        """Called by PortAudio in a thread of its own."""
+        """Called by PortAudio, in its own thread."""
         if status and status.input_overflow:
             self.overflows += 1
         if len(self._blocks) >= QUEUE_BLOCKS:
@@ -175,7 +175,7 @@ class Microphone:
         return found
 
     def _settings(self, device: int | str | None, found: dict[str, Any]) -> tuple[int, int]:
-        """Rate and channels that the device gives: the server's own where it can, else its own."""
+        """Rate and channels of the audio: those of the recognizers if the device can, else the device's own."""
         own = min(max(int(found["default_samplerate"]), MIN_RATE), MAX_RATE)
         most = min(2, int(found["max_input_channels"]))
         tried = [(rate, channels) for channels in range(1, most + 1) for rate in dict.fromkeys((WANTED_RATE, own))]

@@ -1,4 +1,4 @@
-"""Command-line options that the clients share, and what they become."""
+"""Command-line options that both commands share, and the arguments made from them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _OF_THE_AUDIO = frozenset({"encoding", "sample_rate", "channels", "channel_mode"
 
 
 class UsageError(Exception):
-    """Options that do not go together, or name what is not there. The message is for the user."""
+    """Options that contradict each other, or name a file that does not exist. The message is for the user."""
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("server")
-    group.add_argument("--url", default=DEFAULT_URL, help="where the server is (default: %(default)s)")
+    group.add_argument("--url", default=DEFAULT_URL, help="address of the server (default: %(default)s)")
     group.add_argument(
         "--api-key", default=os.environ.get(API_KEY_VARIABLE), metavar="KEY", help=f"default: ${API_KEY_VARIABLE}"
     )
@@ -39,7 +39,7 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--context", metavar="TEXT", help="background: names, topic")
     group.add_argument("--endpoint-ms", type=int, metavar="MS", help="silence that ends an utterance")
-    group.add_argument("--word-times", action="store_true", help="ask for the times of words (subtitles always do)")
+    group.add_argument("--word-times", action="store_true", help="include the times of words (subtitles always do)")
     group.add_argument(
         "--option",
         action="append",
@@ -55,15 +55,15 @@ def add_output_options(parser: argparse.ArgumentParser, save_help: str) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--save", action="append", default=[], type=Path, metavar="FILE", help=save_help)
     group.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    group.add_argument("--times", action="store_true", help="print times even where the output is no terminal")
+    group.add_argument("--times", action="store_true", help="print times even if the output is not a terminal")
     group.add_argument("--quiet", action="store_true", help="print finals and errors only")
 
 
 def session_options(given: argparse.Namespace) -> dict[str, Any]:
-    """What was given of the options of the session, as docs/protocol.md names them.
+    """The given options of the session, as named in docs/protocol.md.
 
     Raises:
-        UsageError: one of them follows from the audio.
+        UsageError: an option follows from the audio and can't be given.
     """
     others = dict(given.others)
     if taken := _OF_THE_AUDIO & others.keys():
@@ -80,7 +80,7 @@ def session_options(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def tls_context(given: argparse.Namespace) -> ssl.SSLContext | None:
-    """Trust beyond the system's, where asked for.
+    """TLS settings of `--ca` and `--insecure`; None for the system's.
 
     Raises:
         UsageError: the authority's file can't be used.
@@ -99,7 +99,7 @@ def tls_context(given: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def connection_options(given: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `open_lasting_stream` that say where the server is.
+    """Arguments of `open_lasting_stream` for the connection.
 
     Raises:
         UsageError: see `tls_context`.
@@ -108,10 +108,10 @@ def connection_options(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_saves(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """See that transcripts can go there, before an hour is spent on making them.
+    """Check that transcripts can be written there, before an hour of audio is transcribed.
 
     Raises:
-        UsageError: a format is unknown, a file exists, or a name comes twice.
+        UsageError: a format is unknown, a file exists, or a path is given twice.
     """
     for path in paths:
         try:
@@ -121,10 +121,10 @@ def check_saves(paths: Sequence[Path], *, overwrite: bool) -> None:
         if path.is_dir():
             raise UsageError(f"{path}: a folder, not a file")
         if path.exists() and path.stat().st_size and not overwrite:
-            raise UsageError(f"{path} exists; choose another name, or say --overwrite")
+            raise UsageError(f"{path} exists; choose another name or add --overwrite")
     twice = {str(path) for path in paths if paths.count(path) > 1}
     if twice:
-        raise UsageError(f"{', '.join(sorted(twice))}: two transcripts would go there")
+        raise UsageError(f"{', '.join(sorted(twice))}: two transcripts would be written there")
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Sends recorded audio as if it were being spoken."""
+"""Sends recorded audio at the pace at which it was spoken."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterable
 
 
 async def at_real_time(pieces: Iterable[bytes], bytes_per_second: int) -> AsyncIterator[bytes]:
-    """Each piece when its last sample would have been captured, by one clock from the first piece on: a late piece
-    does not delay those after it."""
+    """Yield each piece when its last sample would have been captured, counted from the first piece: a late piece does
+    not delay those after it."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     sent = 0

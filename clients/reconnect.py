@@ -1,7 +1,7 @@
-"""A stream that goes on in a new session when the server restarts or the connection breaks.
+"""A stream that continues in a new session when the server restarts or the connection breaks.
 
-What was said and has no final yet is kept and sent again, so that no words are lost and none come twice; times and
-utterance numbers run on.
+Audio without a final is kept and sent again, so that no words are lost and none come twice; times and utterance numbers
+continue.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from clients.retry import Patience, backoff_s
 from clients.stream import DEFAULT_URL, TranscriptionStream, open_stream
 
 UNSENT_S = 2.0
-"""A sender that can wait is let this far ahead of what the server has taken."""
+"""A sender that can wait may be this far ahead of the audio sent."""
 
 
 class LastingStream:
     """Like `TranscriptionStream`, over as many sessions as it takes. Iterate over it for events and notices.
 
-    Iteration ends after `Done`, and raises a `StreamError` once trying again is of no use or took too long.
+    Iteration ends after `Done`. It raises a `StreamError` if trying again can't help or the outage is too long.
 
     Args:
         connection: arguments of `open_stream` besides the options.
-        options: of the session, as docs/protocol.md names them; audio is 16-bit.
-        live: whether audio can't wait: what does not fit is given up, oldest first; otherwise `send` waits.
-        keep_s: audio kept without a final, at most.
-        give_up_after_s: without a connection or progress.
+        options: of the session, as named in docs/protocol.md; audio is 16-bit.
+        live: whether audio can't wait: the oldest that does not fit is discarded; otherwise `send` waits.
+        keep_s: most audio without a final to keep.
+        give_up_after_s: longest outage: time without a session, until there is progress again.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LastingStream:
         give_up_after_s: float,
     ) -> None:
         self.ready: Ready | None = None
-        """What the server last said of itself; None while it is still loading."""
+        """As last sent by the server; None before the first session."""
         self._connection = connection
         self._options = dict(options)
         self._live = live
@@ -58,11 +58,11 @@ class LastingStream:
         self._inbox: Inbox[Event] = Inbox()
         self._session: TranscriptionStream | None = None
         self._changes: deque[dict[str, Any]] = deque()
-        """`configure`s that are not answered yet."""
+        """`configure` messages without an answer."""
         self._work = asyncio.Event()
-        """Set when there may be something to send."""
+        """Set when there may be messages to send."""
         self._room = asyncio.Event()
-        """Set when audio may have been settled or sent."""
+        """Set when there may be room for more audio."""
         self._stopped = False
         self._ended: Exception | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -70,19 +70,19 @@ class LastingStream:
 
     @property
     def sent_ms(self) -> int:
-        """Audio given to `send`."""
+        """Audio passed to `send`."""
         return self._ledger.end_ms
 
     @property
     def settled_ms(self) -> int:
-        """Everything before this was heard and has its finals."""
+        """Everything before this was processed and has its finals."""
         return self._ledger.settled_ms
 
     async def send(self, audio: bytes | memoryview) -> None:
         """Send audio of any length.
 
         Raises:
-            StreamError: the stream has ended; the same as iteration raises.
+            StreamError: the stream has ended; the error that iteration raises.
         """
         view = memoryview(audio)
         for start in range(0, len(view), self._second):
@@ -94,23 +94,23 @@ class LastingStream:
             self._work.set()
 
     async def finalize(self) -> None:
-        """End the open utterance now; `Finalized` tells when all has its final."""
+        """End the open utterance now; `Finalized` follows once everything sent before has its final."""
         self._check_open()
         self._ledger.finalize()
         self._work.set()
 
     async def configure(self, **options: Any) -> None:
-        """Change options in mid-stream; answered by `Configured`, or by a `ServerError` that is not fatal."""
+        """Change options in mid-stream. `Configured` follows, or a `ServerError` that is not fatal."""
         self._check_open()
         self._changes.append(options)
         if self._session is not None:
             try:
                 await self._session.configure(**options)
             except StreamError:
-                return  # The next session is told.
+                return  # The next session sends it again.
 
     async def stop(self) -> None:
-        """No more audio comes. What is pending is transcribed, then the events end with `Done`."""
+        """End the audio. What is pending is transcribed; the last event is `Done`."""
         self._stopped = True
         self._ledger.stop()
         self._work.set()
@@ -125,15 +125,15 @@ class LastingStream:
         return event
 
     async def opened(self) -> None:
-        """Wait for the first session, or to learn that there will be one once the server has loaded.
+        """Wait for the first session, or for the reply that the server is still loading.
 
         Raises:
-            StreamError: there will be none.
+            StreamError: the first session failed.
         """
         await self._opened
 
     async def aclose(self) -> None:
-        """Hang up; what has no final yet gets none."""
+        """Close the connection; what has no final yet gets none."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._inbox.close()
@@ -144,7 +144,7 @@ class LastingStream:
 
     def _check_open(self) -> None:
         if self._stopped:
-            raise StreamEnded("The stream has been stopped; open another to send more.")
+            raise StreamEnded("The stream is stopped; open another to send more.")
         if self._ended is not None:
             raise self._ended
 
@@ -178,7 +178,7 @@ class LastingStream:
             await asyncio.sleep(delay)
 
     async def _one_session(self) -> StreamError | None:
-        """A session from its opening to its end; why it ended, if the stream is not done."""
+        """Run a session from its opening to its end; returns the error that ended it, None if the stream is done."""
         try:
             async with open_stream(options=self._options, **self._connection) as session:
                 await self._begin(session)
@@ -212,12 +212,12 @@ class LastingStream:
             isinstance(event, Configured) or (isinstance(event, ServerError) and event.code == "bad_option")
         ):
             self._changes.popleft()
-        for told in self._ledger.observe(event):
-            await self._inbox.put(told)
+        for stream_event in self._ledger.observe(event):
+            await self._inbox.put(stream_event)
         self._room.set()
 
     async def _send_all(self, session: TranscriptionStream) -> None:
-        """Send until the session ends; why it ended is for its reader to tell."""
+        """Send until the session ends; the reader of its events raises the error that ended it."""
         try:
             for options in list(self._changes):
                 await session.configure(**options)
@@ -253,23 +253,23 @@ async def open_lasting_stream(
     keep_s: float = 120.0,
     give_up_after_s: float = 300.0,
 ) -> AsyncIterator[LastingStream]:
-    """Connect, and go on in new sessions where that is needed.
+    """Connect, and continue in new sessions when a connection breaks.
 
     Args:
         url, options, api_key, tls: as of `open_stream`; the encoding is 16-bit.
-        live: whether audio can't wait, as from a microphone: see `LastingStream`.
+        live, keep_s, give_up_after_s: as of `LastingStream`; audio from a microphone is live.
 
     Raises:
-        StreamError: the first session can't be had, and not because the server is still loading.
-        ValueError: another encoding is asked for.
+        StreamError: the first session failed, and not because the server is still loading.
+        ValueError: `options` have another encoding.
     """
     if (options or {}).get("encoding", "s16le") != "s16le":
-        raise ValueError("a stream that lasts keeps 16-bit audio; leave `encoding` at s16le")
+        raise ValueError("open_lasting_stream takes 16-bit audio; leave `encoding` at s16le")
     connection = {
         "url": url,
         "api_key": api_key,
         "tls": tls,
-        # A live sender is never held back for long, so silence means that the connection is dead.
+        # The server never throttles a live sender for long, so silence means that the connection is dead.
         "ping_timeout_s": 20.0 if live else None,
     }
     stream = LastingStream(connection, options or {}, live=live, keep_s=keep_s, give_up_after_s=give_up_after_s)

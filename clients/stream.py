@@ -30,58 +30,58 @@ DEFAULT_URL = "ws://localhost:8000/v1/stream"
 STREAM_PATH = "/v1/stream"
 OPEN_TIMEOUT_S = 10.0
 MESSAGE_BYTES = 64 * 1024
-"""Longer audio is sent as several messages."""
+"""Longer audio is sent in several messages."""
 _EVENT_BYTES = 16 * 2**20
 _CLOSE_TIMEOUT_S = 0.5
 _REASON_WAIT_S = 2.0
 _WORDY = ("keywords", "context")
-"""Options that are sent in a message of their own, because an address has little room and commas a meaning in it."""
+"""Options that are sent in a message, because a URL is limited in length and commas separate values in it."""
 
 _T = TypeVar("_T", bound=ServerEvent)
 
 
 class TranscriptionStream:
-    """An open session. Iterate over it for its events; events are taken in even while nobody iterates.
+    """An open session. Iterate over it for its events; they are received even while nothing iterates.
 
-    Iteration ends after `Done`. It raises `ServerRefused` when the server ends the stream and says why,
-    `ConnectionBroken` when the connection just ends.
+    Iteration ends after `Done`. It raises `ServerRefused` when the server ends the stream and gives a reason,
+    `ConnectionBroken` when the connection ends without one.
     """
 
     def __init__(self, socket: ClientConnection, ready: Ready) -> None:
         self.ready = ready
-        """What the server is, and the options in force."""
+        """The server's description of itself, and the options in force."""
         self._socket = socket
         self._inbox: Inbox[ServerEvent] = Inbox()
         self._stopped = False
         self._ended: Exception | None = None
-        """Why nothing more can be sent."""
+        """The error for further sends."""
         self._reader = asyncio.create_task(self._read(), name="read events")
 
     async def send(self, audio: bytes | memoryview) -> None:
-        """Send audio of any length, in the encoding the options say. Waits while the server does not read.
+        """Send audio of any length, in the encoding of the options. Waits while the server does not read.
 
         Raises:
             StreamEnded: after `stop`.
-            StreamError: the stream has ended; the same as iteration raises.
+            StreamError: the stream has ended; the error that iteration raises.
         """
         view = memoryview(audio)
         for start in range(0, len(view), MESSAGE_BYTES):
             await self._send(bytes(view[start : start + MESSAGE_BYTES]))
 
     async def finalize(self) -> None:
-        """End the open utterance now; `Finalized` tells when all has its final."""
+        """End the open utterance now; `Finalized` follows once everything sent before has its final."""
         await self._control("finalize")
 
     async def configure(self, **options: Any) -> None:
-        """Change options in mid-stream; answered by `Configured`, or by a `ServerError` that is not fatal."""
+        """Change options in mid-stream. `Configured` follows, or a `ServerError` that is not fatal."""
         await self._control("configure", **options)
 
     async def ping(self, id: str | int | None = None) -> None:
-        """Answered by `Pong` once everything sent before has been heard."""
+        """Request a `Pong`, which follows once everything sent before is processed."""
         await self._control("ping", id=id)
 
     async def stop(self) -> None:
-        """No more audio comes. What is pending is transcribed, then the events end with `Done`."""
+        """End the audio. What is pending is transcribed; the last event is `Done`."""
         if not self._stopped:
             await self._control("stop")
             self._stopped = True
@@ -96,7 +96,7 @@ class TranscriptionStream:
         return event
 
     async def aclose(self) -> None:
-        """Hang up; what has no final yet gets none."""
+        """Close the connection; what has no final yet gets none."""
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await self._inbox.close()
@@ -107,11 +107,11 @@ class TranscriptionStream:
 
     async def _send(self, message: str | bytes) -> None:
         if self._stopped:
-            raise StreamEnded("The stream has been stopped; open another to send more.")
+            raise StreamEnded("The stream is stopped; open another to send more.")
         try:
             await self._socket.send(message)
         except ConnectionClosed as closed:
-            # The reason, if the server gave one, is among what is still unread.
+            # The reason, if the server gave one, is still unread.
             await asyncio.wait({self._reader}, timeout=_REASON_WAIT_S)
             raise self._ended or _broken(closed) from None
 
@@ -138,18 +138,18 @@ async def open_stream(
     tls: ssl.SSLContext | None = None,
     ping_timeout_s: float | None = None,
 ) -> AsyncIterator[TranscriptionStream]:
-    """Connect, and have a session once the context is entered.
+    """Connect and open a session.
 
     Args:
-        url: `ws://` or `wss://`; without a path, the server's own is added.
-        options: of the session, as docs/protocol.md names them.
-        tls: for `wss`, where the system's trusted certificates are not the right ones.
-        ping_timeout_s: after this long without a sign of life the connection is given up. A server that holds back a
-            sender gives none, so use it only where audio is sent at the pace it is spoken.
+        url: `ws://` or `wss://`; without a path, `STREAM_PATH` is added.
+        options: of the session, as named in docs/protocol.md.
+        tls: for `wss`, if other certificates than the system's are trusted.
+        ping_timeout_s: if a WebSocket ping has no answer for this long, the connection counts as broken. A server that
+            throttles a sender does not answer, so use it only for audio sent at the pace of speech.
 
     Raises:
-        ServerUnreachable: nothing answers there, or not as it should.
-        ServerRefused: the server does not want this session, and says why.
+        ServerUnreachable: no server of this protocol answers there.
+        ServerRefused: the server refused the session and gave a reason.
         ConnectionBroken: the connection ended before the session began.
     """
     given = dict(options or {})
@@ -181,7 +181,7 @@ async def open_stream(
                     ready, options={**ready.options, **(await _expect(socket, Configured)).options}
                 )
         except asyncio.TimeoutError:
-            raise ServerUnreachable(f"{shown} took the connection but opened no session.") from None
+            raise ServerUnreachable(f"{shown} accepted the connection but opened no session.") from None
         except ConnectionClosed as closed:
             raise _broken(closed) from None
         stream = TranscriptionStream(socket, ready)
@@ -192,22 +192,22 @@ async def open_stream(
 
 
 def stream_address(url: str, options: Mapping[str, Any]) -> str:
-    """The full address, options in its query. What `url` already has in its own query gives way to `options`.
+    """The full URL, with the options in its query; they override those already in the query of `url`.
 
     Raises:
-        ServerUnreachable: `url` is no address of a WebSocket.
+        ServerUnreachable: `url` is not the address of a WebSocket.
     """
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in ("ws", "wss") or not parts.netloc:
         raise ServerUnreachable(f"{url!r} is not an address such as {DEFAULT_URL}", transient=False)
     kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in options]
-    query = urlencode([*kept, *((name, _spelt(value)) for name, value in options.items())])
+    query = urlencode([*kept, *((name, _query_value(value)) for name, value in options.items())])
     path = parts.path if parts.path not in ("", "/") else STREAM_PATH
     return f"{scheme}://{parts.netloc}{path}" + (f"?{query}" if query else "")
 
 
-def _spelt(value: object) -> str:
+def _query_value(value: object) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -217,9 +217,9 @@ async def _receive(socket: ClientConnection) -> ServerEvent:
     """The next message of a known kind.
 
     Raises:
-        ServerRefused: it is a fatal error.
-        ConnectionBroken: there is none.
-        UnreadableEvent: it makes no sense.
+        ServerRefused: the message is a fatal error.
+        ConnectionBroken: the connection ended.
+        UnreadableEvent: the message can't be read.
     """
     while True:
         try:
@@ -233,7 +233,7 @@ async def _receive(socket: ClientConnection) -> ServerEvent:
 
 
 async def _expect(socket: ClientConnection, kind: type[_T]) -> _T:
-    """The answer of this kind; any error before it is a refusal."""
+    """Wait for an event of this kind; an error before it is a refusal."""
     while True:
         event = await asyncio.wait_for(_receive(socket), OPEN_TIMEOUT_S)
         if isinstance(event, kind):
@@ -252,22 +252,22 @@ def _broken(closed: ConnectionClosed) -> ConnectionBroken:
 def _refused(url: str, refusal: InvalidStatus) -> ServerRefused | ServerUnreachable:
     status = refusal.response.status_code
     try:
-        told = json.loads(refusal.response.body or b"")["error"]
-        return ServerRefused(str(told["code"]), str(told["message"]))
+        error = json.loads(refusal.response.body or b"")["error"]
+        return ServerRefused(str(error["code"]), str(error["message"]))
     except (ValueError, KeyError, TypeError):
         pass
     if status == 401:
-        return ServerRefused("unauthorized", f"{url} wants another API key.")
+        return ServerRefused("unauthorized", f"{url} needs another API key.")
     hint = f"; its streams are at {STREAM_PATH}" if status == 404 else ""
     return ServerUnreachable(f"{url} answered HTTP {status}{hint}.", transient=status >= 500)
 
 
 def _unreachable(url: str, error: Exception) -> ServerUnreachable:
     if isinstance(error, ssl.SSLCertVerificationError):
-        told = f"The certificate of {url} is not trusted ({error.verify_message})."
-        return ServerUnreachable(f"{told} Name the authority that signed it, with --ca FILE.", transient=False)
+        problem = f"The certificate of {url} is not trusted ({error.verify_message})."
+        return ServerUnreachable(f"{problem} Pass the authority that signed it with --ca FILE.", transient=False)
     if isinstance(error, ssl.SSLError):
-        return ServerUnreachable(f"{url} does not speak TLS as it should ({error.reason}).", transient=False)
+        return ServerUnreachable(f"{url} does not speak TLS correctly ({error.reason}).", transient=False)
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         return ServerUnreachable(f"No server at {url}; start one with `streaming-asr serve`.")
     if isinstance(error, asyncio.TimeoutError | TimeoutError):

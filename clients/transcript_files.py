@@ -1,4 +1,4 @@
-"""Transcripts on disk: txt, json, srt, vtt, by the file's extension. After each final the file is whole."""
+"""Transcripts on disk: txt, json, srt, vtt, by the file's extension. The file is complete after each final."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TranscriptFile(ABC):
 
     Args:
         path: created with its folders, or emptied.
-        several_channels: whether to say whose words they are.
+        several_channels: whether to name the channel of each utterance.
 
     Raises:
         TranscriptError: it can't be created or written.
@@ -31,7 +31,7 @@ class TranscriptFile(ABC):
 
     head = ""
     tail = ""
-    """Follows what was written last, and gives way to what is written next."""
+    """Ends the file; the next utterance overwrites it."""
 
     def __init__(self, path: Path, *, several_channels: bool = False) -> None:
         self.path = path

@@ -1,21 +1,21 @@
 // Audio files, decoded by the browser.
 
-/** Hz to which files are brought: what the server hears in the end. */
+/** Hz to which files are resampled: the rate of the recognizers. */
 const RATE = 16_000;
 const PIECE_MS = 100;
 const MAX_BYTES = 1024 ** 3;
 
-/** The file is no audio that this browser reads. The message is for the user. */
+/** The browser can't read the file as audio. The message is for the user. */
 export class UnreadableAudio extends Error {}
 
 /**
- * @param {File | Blob} file of any format the browser plays
+ * @param {File | Blob} file of any format that the browser plays
  * @returns {Promise<{samples: Int16Array, sampleRate: number, durationMs: number}>} mixed to one channel
  * @throws {UnreadableAudio}
  */
 export async function decodeAudioFile(file) {
   const name = file.name ?? "The file";
-  if (file.size > MAX_BYTES) throw new UnreadableAudio(`${name} is larger than 1 GiB; use the command line for it.`);
+  if (file.size > MAX_BYTES) throw new UnreadableAudio(`${name} is larger than 1 GiB; use the command line instead.`);
   let decoded;
   try {
     decoded = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
@@ -37,10 +37,10 @@ export async function decodeAudioFile(file) {
  *
  * @param {LiveStream} stream
  * @param {object} settings
- * @param {boolean} settings.realTime at the pace it was spoken; otherwise as fast as the server takes it
+ * @param {boolean} settings.realTime at the pace of speech; otherwise as fast as the server takes it
  * @param {() => Promise<void>} [settings.gate] awaited before each piece, so that it can be paused
  * @param {AbortSignal} [settings.signal]
- * @param {(piece: Int16Array) => void} [settings.sending] told of each piece
+ * @param {(piece: Int16Array) => void} [settings.sending] called with each piece
  */
 export async function streamFile(stream, { samples, sampleRate }, { realTime, gate, signal, sending }) {
   const size = (sampleRate * PIECE_MS) / 1000;
@@ -51,7 +51,7 @@ export async function streamFile(stream, { samples, sampleRate }, { realTime, ga
     await stream.room();
     if (signal?.aborted) return;
     if (realTime) {
-      // Time spent paused is not caught up with.
+      // Audio is not sent faster after a pause to catch up with it.
       if (performance.now() - before > 5 * PIECE_MS) due = performance.now();
       due += PIECE_MS;
       await new Promise((resolve) => setTimeout(resolve, due - performance.now()));

@@ -41,7 +41,7 @@ export class AudioLedger {
     this._lastFinal = 0;
     this._open = new Map(); // utterances without a final: the session's number -> position of their start
     this._cut = new Set(); // utterances that ended because the session did, perhaps within a word
-    this._provisional = new Map(); // finals of those: correct if the stream is done, else a new session makes better ones
+    this._provisional = new Map(); // finals of those: correct if the stream is done, else a new session replaces them
     this._finalizes = []; // positions of finalizes without an answer
     this._requested = 0; // how many of them were sent in this session
     this._stopped = false;
@@ -107,7 +107,7 @@ export class AudioLedger {
     return { resentMs, lost };
   }
 
-  /** The next message: {audio: Int16Array}, {type: "ping" | "finalize" | "stop", …}, or null if there is none for now. */
+  /** The next message, {audio: Int16Array} or {type: "ping" | "finalize" | "stop", …}; null if there is none yet. */
   nextMessage() {
     if (this._sent - this._pinged >= this._samples(PING_EVERY_MS)) return this.ping();
     const requesting = this._requested < this._finalizes.length;
@@ -206,7 +206,7 @@ export class AudioLedger {
   _applyOptions() {
     const { pre_roll_ms: preRoll, onset_ms: onset, max_utterance_s: longest } = this._options;
     if (preRoll != null && onset != null) this._lookBack = this._samples(preRoll + 2 * onset + SLACK_MS);
-    // An utterance longer than what is kept could never be settled, and a sender that waits for room would wait forever.
+    // An utterance longer than what is kept could never be settled; a sender that waits for room would wait forever.
     if (longest != null) this._keep = Math.max(this._keep, Math.round(2 * longest * this._rate));
   }
 

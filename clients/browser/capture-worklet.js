@@ -1,4 +1,4 @@
-// Runs on the audio thread: collects samples, mixes channels, posts 16-bit PCM, one message a frame.
+// Runs on the audio thread: mixes channels and posts frames of 16-bit PCM, one message each.
 
 const FRAME_MS = 60;
 

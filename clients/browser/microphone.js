@@ -1,18 +1,18 @@
-// The microphone, at its own rate.
+// The microphone, at the device's rate.
 
-/** Hz; what the server takes at most. A faster device is brought down by the browser. */
+/** Hz; most that the server accepts. The browser resamples a faster device. */
 const MAX_RATE = 48_000;
 
 const REASONS = {
   NotAllowedError: ["denied", "The microphone was not allowed."],
   SecurityError: ["denied", "The microphone was not allowed."],
   NotFoundError: ["missing", "There is no microphone."],
-  OverconstrainedError: ["missing", "That microphone is not there any more."],
-  NotReadableError: ["busy", "The microphone can't be opened; another program may have it."],
-  AbortError: ["busy", "The microphone can't be opened; another program may have it."],
+  OverconstrainedError: ["missing", "That microphone is no longer connected."],
+  NotReadableError: ["busy", "The microphone can't be opened; another program may be using it."],
+  AbortError: ["busy", "The microphone can't be opened; another program may be using it."],
 };
 
-/** Why the microphone can't be had. `code`: insecure, unsupported, denied, missing or busy. */
+/** The microphone can't be used. `code`: insecure, unsupported, denied, missing or busy. */
 export class MicrophoneError extends Error {
   constructor(code, message) {
     super(message);
@@ -22,13 +22,13 @@ export class MicrophoneError extends Error {
 
 /**
  * An open microphone. DOM events: `audio` (detail: {samples: Int16Array, level: 0..1, its RMS}), about every 60 ms;
- * `ended` (it was unplugged, or taken away).
+ * `ended` (it was unplugged, or its permission was withdrawn).
  */
 export class Microphone extends EventTarget {
   /**
    * @param {object} [settings]
-   * @param {string} [settings.deviceId] of `list()`; "" is the browser's choice
-   * @param {string | URL} [settings.worklet] where capture-worklet.js is
+   * @param {string} [settings.deviceId] of `list()`; "" is the browser's default
+   * @param {string | URL} [settings.worklet] address of capture-worklet.js
    * @throws {MicrophoneError}
    */
   static async open({ deviceId = "", worklet = new URL("capture-worklet.js", import.meta.url) } = {}) {
@@ -49,7 +49,7 @@ export class Microphone extends EventTarget {
     }
   }
 
-  /** Microphones to choose from, as MediaDeviceInfo; they have names once one was allowed. */
+  /** The microphones, as MediaDeviceInfo; they have names once the user has allowed one. */
   static async list() {
     const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
     return devices.filter(({ kind, deviceId }) => kind === "audioinput" && deviceId);
@@ -77,14 +77,14 @@ export class Microphone extends EventTarget {
     return this._context.state === "running";
   }
 
-  /** Mute it, and have no `audio` come; or go on. */
+  /** While true, the microphone is muted and sends no `audio`. */
   set paused(paused) {
     this._track.enabled = !paused;
     if (paused) this._source.disconnect();
     else this._source.connect(this._capture);
   }
 
-  /** Browsers start some pages' audio only after a click, and phones interrupt it for calls. */
+  /** Start capturing: browsers start audio only after a click on some pages, and phones interrupt it for calls. */
   resume() {
     if (this._context.state !== "closed") this._context.resume().catch(() => {});
   }
@@ -99,7 +99,7 @@ export class Microphone extends EventTarget {
 }
 
 async function openMedia(deviceId) {
-  // What makes a call pleasant to hear (noise suppression, echo cancellation) removes what a recognizer needs.
+  // Noise suppression and echo cancellation make calls pleasant and remove what a recognizer needs.
   const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: true };
   if (deviceId) audio.deviceId = { exact: deviceId };
   try {

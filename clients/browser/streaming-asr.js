@@ -12,7 +12,7 @@
 //   await stream.stop();
 //   console.log(transcript.as("srt"));
 //
-// docs/browser.md describes this module, docs/protocol.md the events.
+// docs/browser.md describes this module, docs/protocol.md its events.
 
 export { decodeAudioFile, streamFile, UnreadableAudio } from "./audio-file.js";
 export { LiveStream, aboutServer } from "./live-stream.js";

@@ -1,4 +1,4 @@
-// What has been said, in utterances; and the files it can be saved as.
+// A transcript in utterances, and the files it can be saved as.
 
 import { written } from "./subtitles.js";
 
@@ -9,11 +9,11 @@ const KINDS = new Set(["speech_started", "partial", "speech_ended", "final"]);
  * @property {number} number from 1, over all streams
  * @property {number} startMs
  * @property {number} endMs
- * @property {string} stable text that is only ever extended, or the final's
+ * @property {string} stable text that is only extended, or the final's
  * @property {string} tentative text that may still change; follows `stable`
  * @property {string | null} language
  * @property {number | null} confidence
- * @property {object[] | null} words as in the protocol, where they were asked for
+ * @property {object[] | null} words as in the protocol, if they were requested
  * @property {boolean} final
  */
 
@@ -26,15 +26,15 @@ export class Transcript {
     this._clearedUpTo = 0;
   }
 
-  /** Another stream follows: its numbers and times go on behind those of the one before, which was `audioMs` long. */
+  /** Begin another stream: its numbers and times continue after those of the last one, which was `audioMs` long. */
   beginStream(audioMs = 0) {
     this._numberOffset = this._latest;
     this._msOffset += audioMs;
   }
 
   /**
-   * Take an event of the server.
-   * @returns {Utterance | null} the utterance that changed; one that turned out empty is final, and gone
+   * Apply an event of the server.
+   * @returns {Utterance | null} the utterance that changed; one that turned out empty is final and removed
    */
   apply(event) {
     if (!KINDS.has(event.type)) return null;
@@ -66,9 +66,9 @@ export class Transcript {
   }
 
   /**
-   * The stream is over, and what has no final will get none.
+   * End the open utterances, because the stream is over and they get no final.
    *
-   * @param {boolean} keepText whether what was last read counts as final; otherwise it goes
+   * @param {boolean} keepText whether their text so far becomes final; otherwise they are removed
    * @returns {Utterance[]} those that changed, all of them final
    */
   finishOpen(keepText) {
@@ -81,7 +81,7 @@ export class Transcript {
     return open;
   }
 
-  /** Forget all; what is just being said, too. Returns what `restore` takes. */
+  /** Remove all utterances, the open ones too. Returns what `restore` takes. */
   clear() {
     const finals = this.finals;
     this._utterances.clear();
@@ -89,7 +89,7 @@ export class Transcript {
     return finals;
   }
 
-  /** Let go of one; for pages that run for days. */
+  /** Remove one; for pages that run for days. */
   forget({ number }) {
     this._utterances.delete(number);
   }
@@ -105,7 +105,7 @@ export class Transcript {
   }
 
   get hasFinals() {
-    // The first is final if any is, so this is quick.
+    // If any is final, the first is, so this is quick.
     for (const { final } of this._utterances.values()) if (final) return true;
     return false;
   }

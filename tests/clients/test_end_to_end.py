@@ -296,7 +296,7 @@ def test_a_refused_option_is_told_in_the_servers_words(server: LiveServer, clips
         (["a.wav", "b.wav", "--save", "t.srt"], "'{stem}.srt'"),
         (["a.wav", "--save", "t.doc"], "end the name in one of"),
         (["a.wav", "--save", "{dir}/there.txt"], "--overwrite"),
-        (["x/a.wav", "y/a.wav", "--save", "{stem}.txt"], "two transcripts would go there"),
+        (["x/a.wav", "y/a.wav", "--save", "{stem}.txt"], "two transcripts would be written there"),
         (["a.wav", "--chunk-ms", "0"], "10 to 10000"),
         (["a.wav", "--parallel", "0"], "1 to 100"),
         (["a.wav", "--ca", "missing.pem"], "--ca missing.pem"),

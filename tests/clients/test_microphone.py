@@ -108,7 +108,7 @@ def test_a_microphone_that_is_in_use_is_told(install: Install) -> None:
     async def start() -> None:
         Microphone().start()
 
-    with pytest.raises(MicrophoneError, match="Fake microphone can't be listened to: Device unavailable"):
+    with pytest.raises(MicrophoneError, match="Fake microphone can't be opened: Device unavailable"):
         run(start())
 
 
