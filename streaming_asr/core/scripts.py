@@ -131,5 +131,7 @@ def split(text: str) -> list[str]:
 
 def width(text: str) -> int:
     """Columns that a text fills: an East Asian character fills two, a mark on another none."""
+    if text.isascii():
+        return len(text)
     bases = "".join(char for char in text if unicodedata.category(char) not in ("Mn", "Me", "Cf"))
     return len(bases) + len(_WIDE_CHARACTER.findall(bases))
