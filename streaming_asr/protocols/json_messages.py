@@ -93,8 +93,12 @@ class Reader(Generic[M]):
             return _not_json(worse)
         event_id = envelope.event_id if isinstance(envelope.event_id, str) else None
         if envelope.type not in self._types:
-            told = f"There is no message type {reprlib.repr(envelope.type)} here; there are {', '.join(self._types)}."
-            return BadMessage(FailureKind.UNKNOWN_TYPE, told, param="type", event_id=event_id)
+            known = ", ".join(self._types)
+            if envelope.type is None:
+                unknown = f"The message has no `type`; the types are {known}."
+            else:
+                unknown = f"There is no message type {reprlib.repr(envelope.type)}; the types are {known}."
+            return BadMessage(FailureKind.UNKNOWN_TYPE, unknown, param="type", event_id=event_id)
         path = _PATH.search(error)
         if path is None:
             return BadMessage(FailureKind.INVALID_VALUE, f"{error.removesuffix(_UNNAMED)}.", event_id=event_id)

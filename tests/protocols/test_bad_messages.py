@@ -106,6 +106,12 @@ def test_an_option_of_the_wrong_type_is_quoted_in_short() -> None:
         assert len(error["message"]) < 300
 
 
+def test_the_error_for_a_wrong_type_lists_the_types() -> None:
+    for message in ('{"id":1}', '{"type":"sing"}', "[1]"):
+        (error,) = _errors(_connect("native").received(message))
+        assert "start, configure, finalize, stop, ping" in error["message"]
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_binary_where_it_has_no_meaning_names_what_has(dialect: str) -> None:
     sent = _errors(_connect(dialect).received(b"\xff\xfe"))
