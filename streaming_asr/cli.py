@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if engine and name != "vllm":
         parser.error(f"unrecognized arguments: {' '.join(engine)}")
     if options.command == "transcribe" and len(options.files) > 1 and options.format in ("srt", "vtt"):
-        parser.error(f"{options.format} holds one recording; transcribe the files one by one")
+        parser.error(f"{options.format} has subtitles of one recording; transcribe the files one by one")
     if getattr(options, "engine_help", False):
         return _engine_help(options.model)
     _log(options.log_level)
@@ -94,12 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
     transcribe.add_argument("--output", type=Path, help="file to write instead of the terminal")
     _whisper_options(transcribe)
-    # The files say how their audio is encoded, and nobody sees partials.
+    # A file gives its own encoding, and partials are not shown.
     recorded = SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS)
     _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices={"vad": tuple(DETECTORS)})
     _log_options(transcribe, default="warning")
 
-    commands.add_parser("doctor", help="say what this machine can run, and what is missing", add_help=False)
+    commands.add_parser("doctor", help="show what this machine can run, and what is missing", add_help=False)
     return parser
 
 
@@ -122,12 +122,12 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
         help="name or folder of the weights; without it, the English Whisper that comes with streaming-asr[local]",
     )
     _whisper_options(parser)
-    parser.add_argument("--engine-help", action="store_true", help="show vLLM's options and leave")
+    parser.add_argument("--engine-help", action="store_true", help="show vLLM's options and exit")
 
 
 def _whisper_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recognizer")
-    group.add_argument("--recognizer", choices=RECOGNIZERS, help="default: told from MODEL")
+    group.add_argument("--recognizer", choices=RECOGNIZERS, help="default: chosen by MODEL")
     group.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="faster-whisper's device")
     group.add_argument("--compute-type", help="CTranslate2's arithmetic; default int8 on CPU, float16 on GPU")
     group.add_argument("--workers", type=int, help="decodes that faster-whisper runs at once; default one a core")
@@ -287,7 +287,7 @@ def _keys_in(path: Path) -> list[str]:
         raise OptionError("api_key_file", f"can't read {path}: {error}") from None
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not keys:
-        raise OptionError("api_key_file", f"{path} holds no key")
+        raise OptionError("api_key_file", f"{path} has no key")
     return keys
 
 

@@ -75,8 +75,8 @@ def test_two_channels_are_mixed_or_split() -> None:
 
 def test_flawed_floats_are_mended_and_counted() -> None:
     decoder = _decoder(encoding=Encoding.F32LE)
-    heard = decoder.decode(np.array([np.nan, np.inf, -np.inf, 2.0, -3.0, 0.5], "<f4").tobytes())
-    assert heard.tolist() == [[0, 0, 0, 1, -1, 0.5]]
+    decoded = decoder.decode(np.array([np.nan, np.inf, -np.inf, 2.0, -3.0, 0.5], "<f4").tobytes())
+    assert decoded.tolist() == [[0, 0, 0, 1, -1, 0.5]]
     assert (decoder.flaws.not_finite, decoder.flaws.clipped) == (3, 2)
 
 
@@ -93,9 +93,9 @@ def test_any_bytes_are_decoded_to_finite_samples(
     data: bytes, cuts: list[int], encoding: Encoding, rate: int, channels: int, mode: ChannelMode
 ) -> None:
     decoder = _decoder(encoding=encoding, sample_rate=rate, channels=channels, channel_mode=mode)
-    heard = _decode(decoder, data, cuts)
-    assert np.isfinite(heard).all()
-    assert np.abs(heard).max(initial=0) < 2.1
+    decoded = _decode(decoder, data, cuts)
+    assert np.isfinite(decoded).all()
+    assert np.abs(decoded).max(initial=0) < 2.1
     assert decoder.flaws.incomplete_bytes == len(data) % decoder.bytes_per_frame
 
 

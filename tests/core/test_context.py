@@ -1,4 +1,4 @@
-"""What the recognizer is told, and when its own words come back as an echo."""
+"""What the recognizer is given as context, and when a hypothesis repeats it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speech is heard on whichever channels it is, and however they relate."""
+"""The mix keeps speech on any of the channels, whatever their phases."""
 
 from __future__ import annotations
 

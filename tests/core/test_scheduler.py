@@ -1,4 +1,4 @@
-"""Who decodes next, and who is let in: many sessions and a slow recognizer, on paper."""
+"""Which session decodes next, and when a new one is accepted: many sessions and a slow recognizer, simulated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _live(simulation: Simulation, sessions: list[Session], seconds: float, step_
         simulation.run_until(simulation.now + step_s)
         for number, session in enumerate(sessions):
             audio = speech(step_s, seed=step * 1000 + number)
-            simulation.tell(session, session.receive(audio.tobytes(), simulation.now))
+            simulation.deliver(session, session.receive(audio.tobytes(), simulation.now))
 
 
 def _sessions(simulation: Simulation, count: int, **options: object) -> list[Session]:
@@ -39,7 +39,7 @@ def test_finals_go_before_partials() -> None:
     sessions = _sessions(simulation, 12)
     _live(simulation, sessions, 5.0)
     ended = simulation.now
-    simulation.tell(sessions[3], sessions[3].finalize(ended))
+    simulation.deliver(sessions[3], sessions[3].finalize(ended))
     simulation.run_until(ended + 0.4)
     began = next(time for time, job in simulation.jobs if job.kind is Kind.FINAL)
     assert began - ended <= 0.4
@@ -103,7 +103,7 @@ def test_new_sessions_are_refused_while_live_finals_wait_too_long() -> None:
     for _ in range(4):
         _live(simulation, sessions, 1.0)
         for session in sessions:
-            simulation.tell(session, session.finalize(simulation.now))
+            simulation.deliver(session, session.finalize(simulation.now))
     simulation.run_until(simulation.now + 20)
     with pytest.raises(Busy, match="behind by"):
         simulation.scheduler.admit(simulation.now)
@@ -184,7 +184,7 @@ def test_sessions_are_let_in_again_soon_after_an_overload() -> None:
 
 
 def test_choosing_costs_the_same_however_many_sessions_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions are asked what they want when they hear something and when they are served, not at each choice."""
+    """Demands are looked up when a session receives something and when it is served, not at each choice."""
     asked = 0
     demand = Session.demand
 
@@ -198,7 +198,7 @@ def test_choosing_costs_the_same_however_many_sessions_wait(monkeypatch: pytest.
         simulation = Simulation(slots=1, latency=lambda job: 0.01)
         waiting = [simulation.add(make_session(key=f"s{number}")) for number in range(sessions)]
         for session in waiting:
-            simulation.tell(session, session.receive(speech(1.0).tobytes(), 0.0))
+            simulation.deliver(session, session.receive(speech(1.0).tobytes(), 0.0))
         asked = 0
         simulation.run_until(0.095)
         return asked
@@ -231,9 +231,9 @@ def test_a_job_costs_one_look_at_each_utterance_and_one_at_its_own(monkeypatch: 
 def test_outdated_requests_are_removed() -> None:
     simulation = Simulation(slots=1, latency=lambda job: 1000.0)
     first, *others = (simulation.add(make_session(key=f"s{number}")) for number in range(3))
-    simulation.tell(first, first.receive(speech(1.0).tobytes(), 0.0))
+    simulation.deliver(first, first.receive(speech(1.0).tobytes(), 0.0))
     for round_ in range(500):
         for session in others:
-            simulation.tell(session, session.receive(speech(0.5, seed=round_).tobytes(), 0.0))
-            simulation.tell(session, session.receive(silence(0.3).tobytes(), 0.0))
+            simulation.deliver(session, session.receive(speech(0.5, seed=round_).tobytes(), 0.0))
+            simulation.deliver(session, session.receive(silence(0.3).tobytes(), 0.0))
     assert len(simulation.scheduler._heap) <= 2 * 3 + SPARE_REQUESTS + 1

@@ -204,7 +204,7 @@ def test_finalize_twice_and_with_nothing_said() -> None:
     assert session.finalize(0.0) == [Finalized(0, 0)]
     _receive(session, speech(0.5))
     assert _kinds(session.finalize(0.5)) == [SpeechEnded]
-    assert session.finalize(0.5) == [], "the same place is told once"
+    assert session.finalize(0.5) == [], "each place is reported once"
     job = _job(session, 1)
     assert _kinds(session.complete(1, read(job), 0.6)) == [Final, Finalized]
 
@@ -406,7 +406,7 @@ def test_any_framing_gives_the_same_utterances_and_finals(paced: bool) -> None:
         [silence(0.3), speech(2.0), silence(0.4), speech(1.0, 1), silence(0.9), speech(0.3, 2), silence(0.7)]
     )
 
-    def heard(chunk: int) -> list[Event]:
+    def events_of(chunk: int) -> list[Event]:
         simulation = Simulation()
         session = simulation.add(make_session())
         simulation.stream(session, audio, chunk, paced=paced)
@@ -416,11 +416,11 @@ def test_any_framing_gives_the_same_utterances_and_finals(paced: bool) -> None:
             simulation.of(session, SpeechStarted) + simulation.of(session, SpeechEnded) + simulation.of(session, Final)
         )
 
-    whole = heard(len(audio))
+    whole = events_of(len(audio))
     assert len([event for event in whole if isinstance(event, Final)]) == 2
     for chunk in (1, 320, 1600):
         if chunk > 1 or not paced:
-            assert heard(chunk) == whole
+            assert events_of(chunk) == whole
 
 
 _PARTS = st.lists(st.tuples(st.booleans(), st.integers(1, 250)), min_size=1, max_size=8)
@@ -451,7 +451,7 @@ def test_whatever_happens_every_utterance_gets_one_final(
 
     def answer(job: DecodeJob) -> Hypothesis | DecodeFailed:
         if chance.random() < failing:
-            return DecodeFailed("as told")
+            return DecodeFailed("on purpose")
         hypothesis = read(job)
         if chance.random() < 0.2:
             tokens = (chance.randrange(1000), *hypothesis.tokens)
@@ -464,7 +464,7 @@ def test_whatever_happens_every_utterance_gets_one_final(
         audio = speech(centiseconds / 100, number) if voiced else silence(centiseconds / 100)
         simulation.stream(session, audio, chunk, paced=chance.random() < 0.8)
         if chance.random() < 0.3:
-            simulation.tell(session, session.finalize(simulation.now))
+            simulation.deliver(session, session.finalize(simulation.now))
         if chance.random() < 0.2:
             session.configure(0.0, endpoint_ms=chance.choice([None, 100, 700]))
     simulation.stop(session)

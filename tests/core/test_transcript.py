@@ -11,7 +11,7 @@ from streaming_asr.core.transcript import PartialText, Transcript
 
 
 def _said(text: str) -> Hypothesis:
-    """A token for each word, its id told by the word."""
+    """A token for each word, with an id that depends on the word."""
     pieces = tuple(f" {word}" if index else word for index, word in enumerate(text.split()))
     return Hypothesis(tokens=tuple(sum(map(ord, piece.strip())) for piece in pieces), pieces=pieces)
 

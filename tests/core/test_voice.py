@@ -92,7 +92,7 @@ def test_a_detection_returns_its_result_and_what_it_was_sent_stays_with_it() -> 
 
 
 def test_a_batch_goes_to_the_networks_that_it_is_for() -> None:
-    """Sessions with Silero and with another network side by side: each hears what it hears alone."""
+    """Sessions with Silero and with another network side by side: each gets what it gets alone."""
     network = LoudnessNetwork()
     clip = clips(OWN, "librivox")[0].audio()
     tracks = {"loud a": np.concatenate([speech(1), silence(1)]), "loud b": np.concatenate([silence(1), speech(1)])}

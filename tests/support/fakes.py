@@ -1,4 +1,4 @@
-"""Stand-ins for tests of the core: a detector and a recognizer whose every answer is known, and time on paper."""
+"""Fakes for tests of the core: a detector and a recognizer whose every answer is known, and simulated time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FakeDetector:
 
 
 def spell(audio: Audio) -> tuple[str, ...]:
-    """What the fake recognizer reads: a word for each quarter of a second, told by its samples alone."""
+    """What the fake recognizer reads: a word for each quarter of a second, determined by its samples alone."""
     words = (audio[start : start + TOKEN] for start in range(0, len(audio) - TOKEN + 1, TOKEN))
     return tuple(f" w{int(np.abs(word).sum() * 10) % 1000}" for word in words)
 
@@ -84,7 +84,7 @@ def make_session(
 
 @dataclass
 class Simulation:
-    """Sessions, a scheduler and a recognizer on paper: decodes take the time they are told to, nothing waits.
+    """Sessions, a scheduler and a recognizer in simulated time: decodes take as long as `latency` says.
 
     Args:
         latency: seconds that a job takes.
@@ -109,8 +109,8 @@ class Simulation:
         self.events[session.key] = []
         return session
 
-    def tell(self, session: Session, events: Sequence[Event]) -> None:
-        """Something was given to a session at `now`."""
+    def deliver(self, session: Session, events: Sequence[Event]) -> None:
+        """Record the events that a session returned at `now`, and start jobs."""
         self.events[session.key] += [(self.now, event) for event in events]
         self._cancelled.update(session.take_superseded())
         self.scheduler.update(session, self.now)
@@ -126,9 +126,9 @@ class Simulation:
                 continue
             outcome = self.answer(job)
             if isinstance(outcome, Hypothesis):
-                self.tell(session, session.complete(job.id, outcome, self.now))
+                self.deliver(session, session.complete(job.id, outcome, self.now))
             else:
-                self.tell(session, session.fail(job.id, outcome, self.now))
+                self.deliver(session, session.fail(job.id, outcome, self.now))
         self.now = max(self.now, time)
 
     def finish(self) -> None:
@@ -142,10 +142,10 @@ class Simulation:
             piece = audio[start : start + chunk]
             if paced:
                 self.run_until(self.now + len(piece) / SAMPLE_RATE)
-            self.tell(session, session.receive(piece.tobytes(), self.now))
+            self.deliver(session, session.receive(piece.tobytes(), self.now))
 
     def stop(self, session: Session) -> None:
-        self.tell(session, session.stop(self.now))
+        self.deliver(session, session.stop(self.now))
         self.finish()
 
     def of(self, session: Session, kind: type[Event]) -> list[Event]:
@@ -162,7 +162,7 @@ class Simulation:
 
 
 def check_invariants(events: Sequence[Event]) -> None:
-    """What must hold of any session's events, in the order they were told."""
+    """Check what must hold of any session's events, in the order they were returned."""
     finals = [event.utterance for event in events if isinstance(event, Final)]
     ended = [event.utterance for event in events if isinstance(event, SpeechEnded)]
     assert len(set(finals)) == len(finals), "an utterance has two finals"
