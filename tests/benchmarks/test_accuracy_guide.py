@@ -19,6 +19,8 @@ from tests.sdks.clips import KEY
 from tests.support.fake_openai import FakeOpenAIServer
 from tests.support.live_server import LiveServer
 
+pytestmark = pytest.mark.full
+
 SAID = "HE MIGHT EVEN HAVE BEEN MADE AMIABLE HIMSELF"
 
 

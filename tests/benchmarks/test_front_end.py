@@ -29,6 +29,8 @@ from benchmarks.front_end.trial import CROWD_LATE_MS, LAG_OBJECTIVE_MS, WAIT_OBJ
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE
 
+pytestmark = pytest.mark.full
+
 CORES = sorted(os.sched_getaffinity(0))
 SETTING = Setting(seconds=1.5, server_core=CORES[0], crowd_core=CORES[-1])
 

@@ -27,6 +27,8 @@ from tests.support.live_server import LiveServer
 from tests.support.packet_log import read_packets
 from tests.support.wire import run
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from benchmarks.load import pacing
 from benchmarks.load.__main__ import main
 from tests.support.broken_server import Fault, broken_server
 
+pytestmark = pytest.mark.full
+
 TEXT = "the quick brown fox jumps over a lazy dog while it rains"
 AUDIO_S = 0.6
 RATE = 16_000

@@ -36,6 +36,8 @@ from benchmarks.peers.report import as_html, as_json, as_png
 from benchmarks.peers.server import free_port, running
 from benchmarks.peers.table import HEADS, as_markdown, remarks, rows
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).parents[2]
 FAKE = (sys.executable, "-m", "tests.support.fake_sink", "--port")
 FROM_HERE = {"PYTHONPATH": str(ROOT)}

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from tests.support.live_server import LiveServer
 from tests.support.wire import words
 
+pytestmark = pytest.mark.full
+
 WITHIN_S = 60
 KEY = "s3cret"
 

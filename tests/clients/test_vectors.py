@@ -128,6 +128,7 @@ def test_the_browsers_ledger_does_as_described(script: dict[str, Any], in_browse
         assert given == expected(step), step
 
 
+@pytest.mark.full
 def test_both_ledgers_agree_whatever_happens() -> None:
     draw = random.Random(7)
     common = {"channels": 1, "keep_s": 2, "options": {**LEDGER["options"], "max_utterance_s": 1}}
@@ -192,6 +193,7 @@ def random_steps(draw: random.Random) -> Iterator[Step]:
     yield {"state": True}
 
 
+@pytest.mark.full
 def test_both_clients_wait_equally_long_between_attempts() -> None:
     in_javascript = run_javascript(retry=RETRIES)["retry"]
     for script, given in zip(RETRIES, in_javascript, strict=True):
@@ -203,6 +205,7 @@ def test_both_clients_wait_equally_long_between_attempts() -> None:
             assert python == javascript == step["gives"], (script["name"], step)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("section", ["split", "width"])
 def test_the_browser_cuts_and_measures_texts_as_described(section: str) -> None:
     described = cases("scripts", section)
@@ -210,6 +213,7 @@ def test_the_browser_cuts_and_measures_texts_as_described(section: str) -> None:
         assert case == {**case, **{name: value for name, value in given.items() if name in case}}
 
 
+@pytest.mark.full
 def test_the_browser_writes_subtitles_as_described() -> None:
     described = cases("subtitles", "cases")
     for case, given in zip(described, run_javascript(subtitles=described)["subtitles"], strict=True):

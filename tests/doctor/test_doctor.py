@@ -409,6 +409,7 @@ def test_versions_are_compared_by_their_parts() -> None:
 # The machine the tests run on
 
 
+@pytest.mark.full
 def test_this_machine_runs_the_embedded_recognizer(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json"]) == 0
     report = json.loads(capsys.readouterr().out)

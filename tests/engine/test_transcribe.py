@@ -15,6 +15,8 @@ from streaming_asr.transcribe import transcribe_files
 from tests.support.fake_recognizer import FakeRecognizer
 from tests.support.wire import words
 
+pytestmark = pytest.mark.full
+
 
 def _transcribe(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "streaming_asr", "transcribe", *map(str, arguments)]

@@ -23,6 +23,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.support.live_server import LiveServer
 from tests.support.wire import Conversation, run, speech, talk, transcribe, words
 
+pytestmark = pytest.mark.full
+
 HELD_S = 10
 """`--max-held-s` of the tight server; what it may really hold is the longest utterance and a margin."""
 

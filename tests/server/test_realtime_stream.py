@@ -111,6 +111,7 @@ def test_the_format_and_turn_detection_change_in_mid_stream(server: LiveServer, 
     run(talk(_url(server), script))
 
 
+@pytest.mark.full
 def test_a_silent_client_may_stay_and_a_message_too_big_ends_the_session(librivox: Path) -> None:
     samples, reference = _sentences(librivox)[-1]
 

@@ -48,6 +48,7 @@ def test_a_service_and_its_voice_detection_change_no_setting_of_the_process() ->
         network()
         await service.close()
 
+    gc.unfreeze()  # What an earlier test froze may be freed meanwhile.
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before = gc.get_threshold(), gc.get_freeze_count(), threadpoolctl.threadpool_info()
         asyncio.run(run())

@@ -9,12 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import playwright
-
 VECTORS = Path(__file__).parents[1] / "vectors"
 MODULES = Path(__file__).parents[2] / "clients" / "browser"
-NODE = Path(playwright.__file__).parent / "driver" / "node"
-"""The one that comes with Playwright."""
 
 _PARTS = (
     *("Hello", "world.", "don't", "ça", "«", "»", "?", "…", "—", "-->", "<b>", "&", "“", "”", "100", "²", "_", "😀"),
@@ -37,9 +33,12 @@ def cases(name: str, section: str) -> list[dict[str, Any]]:
 
 
 def run_javascript(**cases: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """What `clients/browser` makes of each case, by kind: see `tests/vectors/run.mjs`."""
+    """What `clients/browser` makes of each case, by kind: see `tests/vectors/run.mjs`. Runs the node of Playwright."""
+    import playwright
+
+    node = Path(playwright.__file__).parent / "driver" / "node"
     done = subprocess.run(
-        [NODE, VECTORS / "run.mjs"],
+        [node, VECTORS / "run.mjs"],
         input=json.dumps({"modules": MODULES.as_uri(), **cases}),
         capture_output=True,
         text=True,

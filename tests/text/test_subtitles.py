@@ -39,6 +39,7 @@ def test_any_text_is_kept_and_cut_as_the_python_client_does(seed: int) -> None:
     assert cues == [Cue(cue.start_ms, cue.end_ms, cue.text) for cue in client.cues_of(final)]
 
 
+@pytest.mark.full
 def test_any_text_is_cut_as_the_browser_does() -> None:
     finals = [random_final(random.Random(seed)) for seed in range(500)]
     given = run_javascript(subtitles=[{"finals": [final]} for final in finals])["subtitles"]
