@@ -137,9 +137,9 @@ def test_a_bad_parameter_refuses_the_handshake(name: str, value: str, says: str)
     [(FailureKind.UNAUTHORIZED, "INVALID_AUTH"), (FailureKind.BAD_OPTION, "INVALID_QUERY_PARAMETER")],
 )
 def test_a_refusal_is_in_its_own_words(kind: FailureKind, code: str) -> None:
-    answer = refused(Failure(kind, "That’s wrong."))
-    assert (answer.body["err_code"], answer.body["err_msg"]) == (code, "That’s wrong.")
-    assert answer.headers["dg-error"] == "That?s wrong."
+    answer = refused(Failure(kind, "That’s wrong:\r\n1"))
+    assert (answer.body["err_code"], answer.body["err_msg"]) == (code, "That’s wrong:\r\n1")
+    assert answer.headers["dg-error"] == "That?s wrong:??1"
     assert uuid.UUID(answer.body["request_id"])
 
 

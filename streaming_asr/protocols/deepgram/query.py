@@ -138,7 +138,8 @@ def refused(refusal: Failure) -> RefusalAnswer:
     """A refused handshake; some clients read the header, others the body."""
     code = {401: "INVALID_AUTH", 403: "INSUFFICIENT_PERMISSIONS"}.get(refusal.kind.status, "INVALID_QUERY_PARAMETER")
     request_id = str(uuid.uuid4())
-    headers = {"dg-error": refusal.message.encode("ascii", "replace").decode(), "dg-request-id": request_id}
+    printable = "".join(character if " " <= character <= "~" else "?" for character in refusal.message)
+    headers = {"dg-error": printable, "dg-request-id": request_id}
     return RefusalAnswer({"err_code": code, "err_msg": refusal.message, "request_id": request_id}, headers)
 
 
