@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import importlib.util
 import logging
 import os
 import sys
@@ -27,7 +26,8 @@ from streaming_asr.core.options import (
     plain,
 )
 from streaming_asr.core.recognizer import EngineNotInstalled, Recognizer, RecognizerUnavailable
-from streaming_asr.recognizers.choose import RECOGNIZERS, recognizer_for
+from streaming_asr.recognizers.choose import FACTORIES, factory_for
+from streaming_asr.recognizers.factory import RecognizerFactory
 from streaming_asr.voice.detectors import DETECTORS
 
 FAILED = 1
@@ -46,21 +46,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, engine = parser.parse_known_args(arguments)
     options.engine = engine
-    name = options.recognizer or recognizer_for(options.model)
-    if engine and name != "vllm":
+    factory = factory_for(options.model, options.recognizer)
+    if engine and factory.engine_help is None:
         parser.error(f"unrecognized arguments: {' '.join(engine)}")
     if options.command == "transcribe" and len(options.files) > 1 and options.format in ("srt", "vtt"):
         parser.error(f"{options.format} has subtitles of one recording; transcribe the files one by one")
-    if getattr(options, "engine_help", False):
-        return _engine_help(options.model)
     _log(options.log_level)
     command = _serve if options.command == "serve" else _transcribe
     try:
+        if getattr(options, "engine_help", False):
+            print(_engine_help(options.model, factory))
+            return 0
         return _run(command(options))
     except EngineNotInstalled as error:
         from streaming_asr.doctor import what_to_install
 
-        print(f"streaming-asr: {what_to_install(error.model)}", file=sys.stderr)
+        message = what_to_install(error.model) if error.engine == "vLLM" else error
+        print(f"streaming-asr: {message}", file=sys.stderr)
         return FAILED
     except (OptionError, RecognizerUnavailable) as error:
         print(f"streaming-asr: {error}", file=sys.stderr)
@@ -93,13 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--model", help="as of serve", default=None)
     transcribe.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
     transcribe.add_argument("--output", type=Path, help="file to write instead of the terminal")
-    _whisper_options(transcribe)
+    _recognizer_options(transcribe)
     # A file gives its own encoding, and partials are not shown.
     recorded = SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS)
     _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices={"vad": tuple(DETECTORS)})
     _log_options(transcribe, default="warning")
 
-    commands.add_parser("doctor", help="show what this machine can run, and what is missing", add_help=False)
+    commands.add_parser("doctor", help="say what this machine can run, and what is missing", add_help=False)
     return parser
 
 
@@ -121,16 +123,16 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="name or folder of the weights; without it, the English Whisper that comes with streaming-asr[local]",
     )
-    _whisper_options(parser)
+    _recognizer_options(parser)
     parser.add_argument("--engine-help", action="store_true", help="show vLLM's options and exit")
 
 
-def _whisper_options(parser: argparse.ArgumentParser) -> None:
+def _recognizer_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recognizer")
-    group.add_argument("--recognizer", choices=RECOGNIZERS, help="default: chosen by MODEL")
-    group.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="faster-whisper's device")
-    group.add_argument("--compute-type", help="CTranslate2's arithmetic; default int8 on CPU, float16 on GPU")
-    group.add_argument("--workers", type=int, help="decodes that faster-whisper runs at once; default one a core")
+    names = [factory.name for factory in FACTORIES]
+    group.add_argument("--recognizer", choices=names, help="default: chosen by MODEL")
+    for factory in FACTORIES:
+        factory.add_flags(group)
 
 
 _ENGINE_OPTIONS = (
@@ -138,16 +140,12 @@ _ENGINE_OPTIONS = (
 )
 
 
-def _engine_help(model: str | None) -> int:
-    if importlib.util.find_spec("vllm") is None:
-        from streaming_asr.doctor import what_to_install
-
-        print(what_to_install(model or "Qwen/Qwen3-ASR-1.7B"), file=sys.stderr)
-        return FAILED
-    from streaming_asr.recognizers.vllm.options import engine_help
-
-    print(engine_help())
-    return 0
+def _engine_help(model: str | None, factory: RecognizerFactory) -> str:
+    """Describe the options of the chosen recognizer's engine, or of the first engine that takes any."""
+    for each in (factory, *FACTORIES):
+        if each.engine_help is not None:
+            return each.engine_help(model)
+    raise RecognizerUnavailable("no recognizer takes options of an engine")
 
 
 def _server_options(parser: argparse.ArgumentParser) -> None:
@@ -237,19 +235,8 @@ def _log_options(parser: argparse.ArgumentParser, default: str = "info") -> None
 
 
 def _recognizer(options: argparse.Namespace) -> Recognizer:
-    name = options.recognizer or recognizer_for(options.model)
-    if name == "vllm":
-        from streaming_asr.recognizers.vllm.recognizer import VllmRecognizer
-
-        if options.model is None:
-            raise OptionError("model", "vLLM needs one, such as Qwen/Qwen3-ASR-1.7B")
-        return VllmRecognizer(options.model, options.engine)
-    from streaming_asr.recognizers.whisper.recognizer import FasterWhisperRecognizer
-
     try:
-        return FasterWhisperRecognizer(
-            options.model, device=options.device, compute_type=options.compute_type, workers=options.workers
-        )
+        return factory_for(options.model, options.recognizer).create(options)
     except ValueError as error:
         raise RecognizerUnavailable(str(error)) from None
 
@@ -287,7 +274,7 @@ def _keys_in(path: Path) -> list[str]:
         raise OptionError("api_key_file", f"can't read {path}: {error}") from None
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not keys:
-        raise OptionError("api_key_file", f"{path} has no key")
+        raise OptionError("api_key_file", f"{path} holds no key")
     return keys
 
 

@@ -16,7 +16,7 @@ from benchmarks.accuracy.served import Served
 from benchmarks.common.arguments import assignment, positive
 from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
 from streaming_asr.core.recognizer import Recognizer
-from streaming_asr.recognizers.choose import recognizer_for
+from streaming_asr.recognizers.choose import factory_for
 
 API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
 DECODE_MS = 100
@@ -127,17 +127,10 @@ def _in_process(options: argparse.Namespace) -> InProcess:
 
 
 def _recognizer(options: argparse.Namespace) -> Recognizer:
-    if recognizer_for(options.model) == "vllm":
-        from streaming_asr.recognizers.vllm.recognizer import VllmRecognizer
-
-        return VllmRecognizer(options.model, options.engine)
-    if options.engine:
+    factory = factory_for(options.model)
+    if options.engine and factory.engine_help is None:
         raise SourceUnavailable(f"unrecognized arguments: {' '.join(options.engine)}")
-    from streaming_asr.recognizers.whisper.recognizer import FasterWhisperRecognizer
-
-    return FasterWhisperRecognizer(
-        options.model, device=options.device, compute_type=options.compute_type, workers=options.workers
-    )
+    return factory.create(options)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

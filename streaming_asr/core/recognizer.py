@@ -202,17 +202,14 @@ class RecognizerUnavailable(Exception):
 
 
 class EngineNotInstalled(RecognizerUnavailable):
-    """The engine that runs a model is not installed.
-
-    Args:
-        engine: such as ``vLLM``.
-        model: as the user named it.
-    """
+    """The engine that runs a model is not installed."""
 
     def __init__(self, engine: str, model: str) -> None:
         super().__init__(f"{model} runs under {engine}, which is not installed.")
         self.engine = engine
+        """Such as ``vLLM``."""
         self.model = model
+        """As the user named it."""
 
 
 class DecodeFailed(Exception):

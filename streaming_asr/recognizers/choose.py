@@ -1,23 +1,25 @@
-"""Which recognizer serves a model, told from the model's name or folder."""
+"""Which recognizer serves a model, found by the model's name or folder."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from streaming_asr.recognizers.factory import RecognizerFactory
+from streaming_asr.recognizers.vllm.factory import FACTORY as VLLM
+from streaming_asr.recognizers.whisper.factory import FACTORY as WHISPER
 
-RECOGNIZERS = ("faster-whisper", "vllm")
+FACTORIES: tuple[RecognizerFactory, ...] = (
+    WHISPER,
+    VLLM,
+)
+"""All recognizers. The first that serves a model gets it; vLLM is the last, as it takes every model."""
 
-_WHISPER_SIZES = ("tiny", "base", "small", "medium", "large", "turbo", "distil")
 
+def factory_for(model: str | None, name: str | None = None) -> RecognizerFactory:
+    """The recognizer called `name`, or without a name the first that serves `model`.
 
-def recognizer_for(model: str | None) -> str:
-    """Name of the recognizer: CTranslate2 Whisper goes to faster-whisper, everything else to vLLM."""
-    if model is None:
-        return "faster-whisper"
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        # CTranslate2's weights, in the folder itself or in one below it.
-        found = (folder / "model.bin").is_file() or any(folder.glob("*/model.bin"))
-        return "faster-whisper" if found else "vllm"
-    name = model.rsplit("/", 1)[-1].lower()
-    known = name.startswith(_WHISPER_SIZES) and "/" not in model
-    return "faster-whisper" if known or "faster-whisper" in name or "ct2" in name else "vllm"
+    Raises:
+        ValueError: no recognizer has this name.
+    """
+    for factory in FACTORIES:
+        if factory.name == name if name is not None else factory.serves(model):
+            return factory
+    raise ValueError(f"there is no recognizer {name!r}, only {', '.join(each.name for each in FACTORIES)}")

@@ -1,4 +1,4 @@
-"""Which recognizer a model gets, told from what a user types."""
+"""Which recognizer a model gets, found by what a user types."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming_asr.recognizers.choose import recognizer_for
+from streaming_asr.recognizers.choose import FACTORIES, factory_for
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from streaming_asr.recognizers.choose import recognizer_for
     ],
 )
 def test_names(model: str | None, recognizer: str) -> None:
-    assert recognizer_for(model) == recognizer
+    assert factory_for(model).name == recognizer
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -31,6 +31,16 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "whisper" / "model" / "model.bin").touch()
     (tmp_path / "qwen").mkdir()
     (tmp_path / "qwen" / "model.safetensors").touch()
-    assert recognizer_for(str(tmp_path / "whisper")) == "faster-whisper"
-    assert recognizer_for(str(tmp_path / "whisper" / "model")) == "faster-whisper"
-    assert recognizer_for(str(tmp_path / "qwen")) == "vllm"
+    assert factory_for(str(tmp_path / "whisper")).name == "faster-whisper"
+    assert factory_for(str(tmp_path / "whisper" / "model")).name == "faster-whisper"
+    assert factory_for(str(tmp_path / "qwen")).name == "vllm"
+
+
+def test_a_name_goes_before_the_model() -> None:
+    assert factory_for("tiny", "vllm").name == "vllm"
+    with pytest.raises(ValueError, match="no recognizer 'other', only faster-whisper, vllm"):
+        factory_for(None, "other")
+
+
+def test_names_are_unique() -> None:
+    assert len({factory.name for factory in FACTORIES}) == len(FACTORIES)
