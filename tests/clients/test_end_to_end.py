@@ -190,6 +190,27 @@ def test_words_survive_a_server_that_is_killed(clips: Clips, tmp_path: Path) -> 
     assert duration_ms - 2000 < transcript[-1]["end_ms"] <= duration_ms
 
 
+def test_words_survive_an_outage_that_the_server_takes_for_idleness(clips: Clips, tmp_path: Path) -> None:
+    clips = [clips[1], clips[2]]
+    path = joined(clips, tmp_path / "a.wav")
+    with (
+        LiveServer("--idle-timeout-s", "1") as own,
+        running("clients.file", "--url", own.url, "--realtime", path) as client,
+    ):
+        wait_for_speech(own)
+        client.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + WITHIN_S
+        while own.metric('streaming_asr_errors_total{code="idle"}') == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        client.send_signal(signal.SIGCONT)
+        status, out, err = ended(client)
+    assert status == 0, err
+    assert "(idle)" in err
+    assert recall(out, said_in(clips)) > 0.8
+    assert len(words(out)) < 1.1 * len(said_in(clips))
+
+
 def test_two_channels_are_transcribed_apart(server: LiveServer, clips: Clips, tmp_path: Path) -> None:
     (left, said_left), (right, said_right) = clips[0], clips[2]
     stereo = np.zeros((max(len(samples_of(left)), len(samples_of(right))), 2), np.int16)
