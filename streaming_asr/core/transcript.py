@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streaming_asr.core import scripts
 from streaming_asr.core.recognizer import Hypothesis
 
 ROLLBACK_TOKENS = 3
 """Tokens at a hypothesis's end that are never made stable: they were decoded from audio cut in mid-word."""
+_NEAR = 6
+"""Tokens on either side that show whether a word goes on from one to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,13 @@ def _word_boundary(pieces: tuple[str, ...], end: int) -> bool:
     """Whether a word (or a character, in scripts without spaces) may end before token `end`."""
     if end == len(pieces):
         return True
-    following = pieces[end]
     if not pieces[end - 1]:
+        # An empty piece begins a character of several tokens.
         return False
-    # An empty piece begins a character of several tokens, so one outside ASCII.
-    return not following or not (following[0].isascii() and (following[0].isalnum() or following[0] in "'-"))
+    before = "".join(pieces[max(0, end - _NEAR) : end])
+    after = "".join(pieces[end : end + _NEAR])
+    if after.startswith(("'", "’", "-")):
+        return False
+    # A word with hyphens counts as one, as one with apostrophes does.
+    text = (before + after).replace("-", "’")
+    return not any(word.start() < len(before) < word.end() for word in scripts.find_words(text))

@@ -108,3 +108,33 @@ def test_stable_text_is_never_withheld() -> None:
     for _ in range(2):
         transcript.update(Hypothesis(tokens=(1, 2), pieces=(" one", " two")), 1)
     assert transcript.partial.stable == " one two"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stable"),
+    [
+        ((" при", "вет", " мир"), ["", " привет", " привет мир"]),
+        (("안녕", "하세요", " 저는"), ["", "안녕하세요", "안녕하세요 저는"]),
+        ((" ca", "fé", " noir"), ["", " café", " café noir"]),
+        ((" l", "’", "été", " est"), ["", "", " l’été", " l’été est"]),
+        ((" ill", "-", "disposed", " as"), ["", "", " ill-disposed", " ill-disposed as"]),
+        ((" e", "\u0301", "t", " la"), ["", "", " e\u0301t", " e\u0301t la"]),
+        (("你", "好", "Pyth", "on"), ["你", "你好", "你好", "你好Python"]),
+    ],
+)
+def test_words_of_any_script_are_not_made_stable_by_halves(pieces: tuple[str, ...], stable: list[str]) -> None:
+    for count, expected in enumerate(stable, 1):
+        transcript = Transcript(rollback=len(pieces) - count)
+        for _ in range(2):
+            transcript.update(Hypothesis(tokens=tuple(range(len(pieces))), pieces=pieces))
+        assert transcript.partial.stable == expected
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [((" при", "вет", " ми", "р"), " привет"), (("저는", " 학", "생"), "저는"), (("你", "好"), "你")],
+)
+def test_a_withheld_word_is_a_whole_word_in_any_script(pieces: tuple[str, ...], shown: str) -> None:
+    transcript = Transcript()
+    transcript.update(Hypothesis(tokens=tuple(range(len(pieces))), pieces=pieces), withheld=1)
+    assert transcript.partial.tentative == shown
