@@ -63,20 +63,20 @@ def open_audio(path: Path, *, split_channels: bool = False, piece_ms: int = 100)
     """
     if not path.is_file():
         raise UnreadableAudio(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
-    with closing(_opened(path, split_channels)) as source:
+    with closing(_open(path, split_channels)) as source:
         channels = 2 if split_channels and source.channels == 2 else 1
         if split_channels and source.channels > 2:
             raise UnreadableAudio(f"{path}: it has {source.channels} channels; only two can be kept apart")
         rate = source.rate if MIN_RATE <= source.rate <= MAX_RATE else OTHER_RATE
-        blocks = _resampled(_mixed(source.blocks(), channels), source.rate, rate, channels)
-        pieces = _cut(blocks, max(1, rate * piece_ms // 1000))
+        blocks = _resample(_mix(source.blocks(), channels), source.rate, rate, channels)
+        pieces = _split(blocks, max(1, rate * piece_ms // 1000))
         yield AudioFile(rate, channels, source.duration_s, pieces)
 
 
 _MISSING = "is not installed"
 
 
-def _opened(path: Path, split_channels: bool) -> _SoundFile | _AvFile:
+def _open(path: Path, split_channels: bool) -> _SoundFile | _AvFile:
     reasons = []
     for reader in (_SoundFile, _AvFile):
         source = _attempt(reader, path, split_channels)
@@ -187,12 +187,12 @@ def _cut_off(path: Path, at_s: float, error: object) -> UnreadableAudio:
     return UnreadableAudio(f"{path}: it is cut off after {at_s:.1f} s ({str(error).strip().rstrip('.')})")
 
 
-def _mixed(blocks: Iterator[Floats], channels: int) -> Iterator[Floats]:
+def _mix(blocks: Iterator[Floats], channels: int) -> Iterator[Floats]:
     for block in blocks:
         yield block if block.shape[1] == channels else block.mean(axis=1, keepdims=True)
 
 
-def _resampled(blocks: Iterator[Floats], rate: int, target: int, channels: int) -> Iterator[Floats]:
+def _resample(blocks: Iterator[Floats], rate: int, target: int, channels: int) -> Iterator[Floats]:
     if rate == target:
         yield from blocks
         return
@@ -202,7 +202,7 @@ def _resampled(blocks: Iterator[Floats], rate: int, target: int, channels: int) 
     yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True)
 
 
-def _cut(blocks: Iterator[Floats], frames: int) -> Iterator[bytes]:
+def _split(blocks: Iterator[Floats], frames: int) -> Iterator[bytes]:
     """16-bit pieces of the given number of frames; the last may be shorter."""
     rest = b""
     size = 0

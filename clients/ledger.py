@@ -183,8 +183,7 @@ class AudioLedger:
     def next_message(self) -> Message | None:
         """The next message to send; None if there is none for now."""
         if self._sent - self._pinged >= self._frames(PING_EVERY_MS):
-            self._pinged = self._sent
-            return Ping(self._sent)
+            return self.ping()
         requesting = self._requested < len(self._finalizes)
         limit = min(self.end, self._finalizes[self._requested]) if requesting else self.end
         if self._next < limit:
@@ -196,6 +195,11 @@ class AudioLedger:
             self._stop_sent = True
             return Control.STOP
         return None
+
+    def ping(self) -> Ping:
+        """A ping after the audio sent so far."""
+        self._pinged = self._sent
+        return Ping(self._sent)
 
     def take_gap(self) -> AudioDropped | None:
         """Audio that was discarded before it was sent; returned once, after audio behind it was sent."""

@@ -116,7 +116,7 @@ class Microphone:
                 dtype="int16",
                 device=self._device,
                 blocksize=self.rate * BLOCK_MS // 1000,
-                callback=self._captured,
+                callback=self._on_block,
                 finished_callback=self._wake,
             )
             self._stream.start()
@@ -145,7 +145,7 @@ class Microphone:
                 raise MicrophoneError(f"{self.name} gives no audio any more; was it unplugged?") from None
         return self._blocks.popleft()
 
-    def _captured(self, data: Any, frames: int, time: Any, status: Any) -> None:
+    def _on_block(self, data: Any, frames: int, time: Any, status: Any) -> None:
         """Called by PortAudio, in its own thread."""
         if status and status.input_overflow:
             self.overflows += 1
@@ -180,12 +180,12 @@ class Microphone:
         most = min(2, int(found["max_input_channels"]))
         tried = [(rate, channels) for channels in range(1, most + 1) for rate in dict.fromkeys((WANTED_RATE, own))]
         for rate, channels in tried:
-            if self._gives(device, rate, channels):
+            if self._supports(device, rate, channels):
                 return rate, channels
         shown = ", ".join(f"{rate} Hz with {channels} channels" for rate, channels in tried)
         raise MicrophoneError(f"{self.name} gives 16-bit audio at none of: {shown}.")
 
-    def _gives(self, device: int | str | None, rate: int, channels: int) -> bool:
+    def _supports(self, device: int | str | None, rate: int, channels: int) -> bool:
         try:
             self._sounddevice.check_input_settings(device=device, channels=channels, dtype="int16", samplerate=rate)
         except (ValueError, self._sounddevice.PortAudioError):

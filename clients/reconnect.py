@@ -20,6 +20,8 @@ from clients.ledger import AudioLedger, Control, Ping
 from clients.retry import Patience, backoff_s
 from clients.stream import DEFAULT_URL, TranscriptionStream, open_stream
 
+KEEP_ALIVE_S = 15.0
+"""A session without audio gets a ping this often. The server closes an idle one after a minute, by default."""
 UNSENT_S = 2.0
 """A sender that can wait may be this far ahead of the audio sent."""
 
@@ -224,8 +226,7 @@ class LastingStream:
             while True:
                 message = self._ledger.next_message()
                 if message is None:
-                    self._work.clear()
-                    await self._work.wait()
+                    await self._wait_for_work(session)
                 elif isinstance(message, Ping):
                     await session.ping(message.id)
                 elif message is Control.FINALIZE:
@@ -240,6 +241,15 @@ class LastingStream:
                         await self._inbox.put(gap)
         except StreamError:
             return
+
+    async def _wait_for_work(self, session: TranscriptionStream) -> None:
+        """Wait until there may be messages to send. Pings keep the session from being closed as idle."""
+        self._work.clear()
+        while not self._work.is_set():
+            try:
+                await asyncio.wait_for(self._work.wait(), KEEP_ALIVE_S)
+            except asyncio.TimeoutError:
+                await session.ping(self._ledger.ping().id)
 
 
 @asynccontextmanager

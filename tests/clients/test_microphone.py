@@ -186,7 +186,7 @@ def test_what_is_not_read_in_time_is_lost_and_counted(install: Install) -> None:
     async def listen() -> tuple[int, int]:
         device = Microphone()
         for _ in range(QUEUE_BLOCKS + 7):
-            device._captured(bytes(1600), 800, None, None)
+            device._on_block(bytes(1600), 800, None, None)
         device.close()
         return len([block async for block in device]), device.overflows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -329,6 +330,29 @@ def test_options_changed_in_mid_stream_hold_in_the_next_session() -> None:
             assert server.connections[1].heard == [{"type": "configure", "language": "de"}, {"type": "stop"}]
 
     run(client())
+
+
+def test_a_session_without_audio_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clients.reconnect.KEEP_ALIVE_S", 0.02)
+    pings: list[dict[str, Any]] = []
+
+    async def waits(server: FakeConnection) -> None:
+        await server.ready()
+        while len(pings) < 3:
+            pings.append(json.loads(await server.socket.recv()))
+            await server.say("pong", id=pings[-1]["id"])
+        await server.final(1, "one", 0, 0)
+        await server.finish()
+
+    async def client() -> None:
+        async with FakeServer(waits) as server, stream_to(server) as stream:
+            while not isinstance(await anext(stream), Final):
+                pass
+            await stream.stop()
+            assert (await all_of(stream))[-1] == Done(audio_ms=0)
+
+    run(client())
+    assert pings == [{"type": "ping", "id": 0}] * 3
 
 
 def test_nothing_can_be_sent_after_the_stop() -> None:
