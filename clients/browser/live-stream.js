@@ -85,11 +85,11 @@ export class LiveStream extends EventTarget {
     this._blockedHandshakes = 0;
     this._begun = false;
     this._stopping = false;
-    this._waiting = []; // for room
+    this._waitingForRoom = []; // resolves of the promises of `room()`
     this._ended = new Promise((resolve) => (this._end = resolve));
-    this._watch = setInterval(() => this._check(), WATCH_EVERY_MS);
-    this._online = () => this._retryNow();
-    globalThis.addEventListener?.("online", this._online);
+    this._checkTimer = setInterval(() => this._check(), WATCH_EVERY_MS);
+    this._onOnline = () => this._retryNow();
+    globalThis.addEventListener?.("online", this._onOnline);
     // The caller adds listeners first.
     queueMicrotask(() => this._connect());
   }
@@ -125,7 +125,7 @@ export class LiveStream extends EventTarget {
 
   /** Resolves when there is room for more audio, or when the stream is over. */
   async room() {
-    while (this._crowded && this.state !== "closed") await new Promise((resolve) => this._waiting.push(resolve));
+    while (this._isFull && this.state !== "closed") await new Promise((resolve) => this._waitingForRoom.push(resolve));
   }
 
   /** End the open utterance now. */
@@ -145,7 +145,7 @@ export class LiveStream extends EventTarget {
     if (this.state !== "closed" && !this._stopping) {
       this._stopping = true;
       this._ledger.stop();
-      if (this.state === "open") this._become("stopping");
+      if (this.state === "open") this._setState("stopping");
       this._pump();
     }
     return this._ended;
@@ -154,14 +154,14 @@ export class LiveStream extends EventTarget {
   /** Close the connection at once; what has no final yet gets none. */
   close() {
     const socket = this._socket;
-    this._over();
+    this._finish();
     socket?.close(1000);
   }
 
   _connect() {
     if (this.state === "closed") return;
-    clearTimeout(this._timer);
-    this._timer = null;
+    clearTimeout(this._retryTimer);
+    this._retryTimer = null;
     this._begun = this._opened = false;
     this._error = null;
     const protocols = this._key ? ["streaming-asr", `key.${this._key}`] : ["streaming-asr"];
@@ -174,7 +174,7 @@ export class LiveStream extends EventTarget {
       return;
     }
     this._socket = socket;
-    this._askedAt = performance.now();
+    this._waitingSince = performance.now();
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       this._opened = true;
@@ -194,14 +194,14 @@ export class LiveStream extends EventTarget {
   }
 
   _receive(event) {
-    this._askedAt = null;
+    this._waitingSince = null;
     if (event.type === "ready") this._begin(event);
     else if (event.type === "error" && event.fatal) this._error = event;
     else {
       if (event.type === "configured") this._observeAnswer(true);
       if (event.type === "error" && event.code === "bad_option") this._observeAnswer(false);
       for (const streamEvent of this._ledger.observe(event)) this._emit("event", streamEvent);
-      if (event.type === "done") this._over();
+      if (event.type === "done") this._finish();
       else this._pump();
     }
   }
@@ -211,7 +211,7 @@ export class LiveStream extends EventTarget {
     const { resentMs, lost } = this._ledger.beginSession(ready.options);
     this._begun = true;
     this._overflowed = false;
-    this._become(this._stopping ? "stopping" : "open");
+    this._setState(this._stopping ? "stopping" : "open");
     this._emit("event", ready);
     if (reconnected) this._emit("reconnected", { resentMs });
     if (lost) this._emit("dropped", lost);
@@ -250,16 +250,16 @@ export class LiveStream extends EventTarget {
       this._refuse(error ?? { code: "closed", message: `The server closed the connection (${reason || code}).` });
       return;
     }
-    this._become("reconnecting");
+    this._setState("reconnecting");
     const attempt = this._attempts.failed(this.settledMs);
     const delayMs = backoffMs(attempt);
-    this._timer = setTimeout(() => this._connect(), delayMs);
+    this._retryTimer = setTimeout(() => this._connect(), delayMs);
     this._emit("retry", { attempt, delayMs, reason: error?.message ?? "" });
-    if (failedHandshake) await this._askWhy();
+    if (failedHandshake) await this._explainFailure();
   }
 
   /** Ask the server why a handshake failed, which browsers hide from pages. */
-  async _askWhy() {
+  async _explainFailure() {
     const about = await aboutServer(this._url, this._key);
     if (this.state !== "reconnecting") return;
     this._blockedHandshakes = about?.status === "ready" ? this._blockedHandshakes + 1 : 0;
@@ -274,13 +274,13 @@ export class LiveStream extends EventTarget {
   }
 
   _retryNow() {
-    if (this.state === "reconnecting" && this._timer !== null) this._connect();
+    if (this.state === "reconnecting" && this._retryTimer !== null) this._connect();
   }
 
   /** Keep a quiet connection alive, and detect a dead one. */
   _check() {
     const now = performance.now();
-    if (this._socket && this._askedAt !== null && this._live && now - this._askedAt > SILENT_MS) {
+    if (this._socket && this._waitingSince !== null && this._live && now - this._waitingSince > SILENT_MS) {
       const socket = this._socket;
       this._broken(1006, "");
       socket.close();
@@ -290,7 +290,7 @@ export class LiveStream extends EventTarget {
     this._pump();
   }
 
-  get _crowded() {
+  get _isFull() {
     return this._ledger.full || this._ledger.unsentSeconds > UNSENT_SECONDS;
   }
 
@@ -298,8 +298,8 @@ export class LiveStream extends EventTarget {
     let message;
     while (this._begun && this._socket.readyState === WebSocket.OPEN) {
       if (this._socket.bufferedAmount > UNSENT_BYTES) {
-        this._later ??= setTimeout(() => {
-          this._later = null;
+        this._pumpTimer ??= setTimeout(() => {
+          this._pumpTimer = null;
           this._pump();
         }, 50);
         break;
@@ -311,11 +311,11 @@ export class LiveStream extends EventTarget {
     }
     const gap = this._ledger.takeGap();
     if (gap) this._emit("dropped", gap);
-    if (!this._crowded || this.state === "closed") this._waiting.splice(0).forEach((resolve) => resolve());
+    if (!this._isFull || this.state === "closed") this._waitingForRoom.splice(0).forEach((resolve) => resolve());
   }
 
   _sendMessage(message) {
-    if (message.type === "ping") this._askedAt ??= performance.now();
+    if (message.type === "ping") this._waitingSince ??= performance.now();
     this._sendData(JSON.stringify(message));
   }
 
@@ -326,24 +326,24 @@ export class LiveStream extends EventTarget {
 
   _refuse({ code, message }) {
     this._emit("refused", { code, message });
-    this._over();
+    this._finish();
   }
 
-  _over() {
+  _finish() {
     if (this.state === "closed") return;
     for (const final of this._ledger.takeProvisional()) this._emit("event", final);
-    clearTimeout(this._timer);
-    clearTimeout(this._later);
-    clearInterval(this._watch);
-    globalThis.removeEventListener?.("online", this._online);
+    clearTimeout(this._retryTimer);
+    clearTimeout(this._pumpTimer);
+    clearInterval(this._checkTimer);
+    globalThis.removeEventListener?.("online", this._onOnline);
     this._begun = false;
-    this._become("closed");
+    this._setState("closed");
     this._socket = null;
-    this._waiting.splice(0).forEach((resolve) => resolve());
+    this._waitingForRoom.splice(0).forEach((resolve) => resolve());
     this._end();
   }
 
-  _become(state) {
+  _setState(state) {
     if (state === this.state) return;
     this.state = state;
     this._emit("state", state);

@@ -19,9 +19,9 @@ const SENTENCE_END = new RegExp(`[${SENTENCE_ENDS}]["'”’»)\\]」』）】]*
 const CLAUSE_END = new RegExp(`[${CLAUSE_ENDS}]\\s*$`, "u");
 
 /** @param {Utterance[]} finals @param {keyof FORMATS} format */
-export function written(finals, format) {
+export function render(finals, format) {
   if (format === "txt") return finals.map(({ stable }) => `${stable.trim()}\n`).join("");
-  if (format === "json") return `${JSON.stringify({ utterances: finals.map(plain) }, null, 1)}\n`;
+  if (format === "json") return `${JSON.stringify({ utterances: finals.map(toRecord) }, null, 1)}\n`;
   const cues = finals.flatMap(cuesOf);
   if (format === "srt") {
     return cues.map((cue, index) => `${index + 1}\n${span(cue, ",")}\n${cue.text.replaceAll("-->", "→")}\n\n`).join("");
@@ -43,7 +43,7 @@ function span({ startMs, endMs }, point) {
   return `${clock(startMs, point)} --> ${clock(endMs, point)}`;
 }
 
-function plain({ number, startMs, endMs, stable, language, confidence, words }) {
+function toRecord({ number, startMs, endMs, stable, language, confidence, words }) {
   return { utterance: number, start_ms: startMs, end_ms: endMs, text: stable, language, confidence, words };
 }
 

@@ -1,6 +1,6 @@
 // A transcript in utterances, and the files it can be saved as.
 
-import { written } from "./subtitles.js";
+import { render } from "./subtitles.js";
 
 const KINDS = new Set(["speech_started", "partial", "speech_ended", "final"]);
 
@@ -61,7 +61,8 @@ export class Transcript {
       start_ms: word.start_ms + this._msOffset,
       end_ms: word.end_ms + this._msOffset,
     }));
-    Object.assign(utterance, { stable: text, tentative: "", language, confidence, words: shifted ?? null, final: true });
+    const final = { stable: text, tentative: "", language, confidence, words: shifted ?? null, final: true };
+    Object.assign(utterance, final);
     if (text.trim() === "") this._utterances.delete(utterance.number);
   }
 
@@ -121,7 +122,7 @@ export class Transcript {
 
   /** @param {"txt" | "srt" | "vtt" | "json"} format of the file */
   as(format) {
-    return written(this.finals, format);
+    return render(this.finals, format);
   }
 }
 

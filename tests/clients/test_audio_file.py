@@ -128,21 +128,21 @@ def test_samples_that_are_too_loud_or_no_numbers_are_clipped(tmp_path: Path) -> 
     assert samples[:6, 0].tolist() == [32767, -32768, 0, 32767, -32768, 16384]
 
 
-def test_what_is_no_audio_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_file_without_audio_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("no audio at all\n" * 50)
     (tmp_path / "empty.flac").write_bytes(b"")
-    for name, told in (
+    for name, message in (
         ("text.wav", "not audio that can be read"),
         ("empty.flac", "not audio that can be read"),
         ("missing.wav", "no such file"),
         (".", "a folder, not a file"),
     ):
-        with pytest.raises(UnreadableAudio, match=told) as caught:
+        with pytest.raises(UnreadableAudio, match=message) as caught:
             read(tmp_path / name)
         assert "\n" not in str(caught.value)
 
 
-def test_a_video_without_sound_is_told(tmp_path: Path) -> None:
+def test_a_video_without_sound_is_reported(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
@@ -166,7 +166,7 @@ def test_a_file_that_breaks_off_gives_what_came_before(tmp_path: Path) -> None:
     assert 1 <= sum(map(len, got)) / 32_000 <= 2.6
 
 
-def test_without_either_library_the_way_to_install_is_told(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_either_library_the_way_to_install_is_reported(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "soundfile", None)
     assert read(clip)[0].rate == 16_000
     monkeypatch.setitem(sys.modules, "av", None)

@@ -228,7 +228,7 @@ def test_two_channels_are_transcribed_apart(server: LiveServer, clips: Clips, tm
         assert recall(text, said) > 0.7
 
 
-def test_a_microphone_is_heard_until_ctrl_c(server: LiveServer, clips: Clips, tmp_path: Path) -> None:
+def test_a_microphone_is_transcribed_until_ctrl_c(server: LiveServer, clips: Clips, tmp_path: Path) -> None:
     path, said = clips[1]
     saved = tmp_path / "t.srt"
     with running("tests.support.fake_sounddevice", path, "--url", server.url, "--save", saved) as client:
@@ -293,14 +293,14 @@ def test_files_that_can_not_be_read_do_not_stop_the_others(server: LiveServer, c
     assert recall(done.stdout, said) > 0.85
 
 
-def test_no_server_is_told_in_one_line(clips: Clips) -> None:
+def test_no_server_is_reported_in_one_line(clips: Clips) -> None:
     done = run("--url", "ws://127.0.0.1:9", clips[0][0])
     assert done.returncode == 1
     assert done.stderr == "No server at ws://127.0.0.1:9; start one with `streaming-asr serve`.\n"
 
 
-def test_a_refused_option_is_told_in_the_servers_words(server: LiveServer, clips: Clips) -> None:
-    for arguments, told in (
+def test_a_refused_option_is_reported_in_the_servers_words(server: LiveServer, clips: Clips) -> None:
+    for arguments, message in (
         (["--language", "zh"], "zh"),
         (["--option", "max_utterance_s=1"], "max_utterance_s"),
         (["--option", "endpiont_ms=1"], "did you mean 'endpoint_ms'"),
@@ -308,13 +308,13 @@ def test_a_refused_option_is_told_in_the_servers_words(server: LiveServer, clips
     ):
         done = run("--url", server.url, clips[0][0], *arguments)
         assert done.returncode == 1
-        assert told in done.stderr
+        assert message in done.stderr
         assert "bad_option" in done.stderr
         assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["a.wav", "b.wav", "--save", "t.srt"], "'{stem}.srt'"),
         (["a.wav", "--save", "t.doc"], "end the name in one of"),
@@ -327,8 +327,8 @@ def test_a_refused_option_is_told_in_the_servers_words(server: LiveServer, clips
         (["a.wav", "--option", "encoding=f32le"], "follows from the audio"),
     ],
 )
-def test_what_does_not_go_together_is_told_before_anything_is_done(
-    arguments: list[str], told: str, tmp_path: Path
+def test_what_does_not_go_together_is_reported_before_anything_is_done(
+    arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "there.txt").write_text("an hour's work")
     for name in ("a.wav", "b.wav", "x/a.wav", "y/a.wav"):
@@ -336,7 +336,7 @@ def test_what_does_not_go_together_is_told_before_anything_is_done(
         soundfile.write(tmp_path / name, np.zeros(1600, np.int16), 16_000)
     done = run(*(str(tmp_path / each) if each.endswith(".wav") else each for each in arguments))
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "there.txt").read_text() == "an hour's work"
 

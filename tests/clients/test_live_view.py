@@ -126,7 +126,7 @@ def test_quiet_is_quiet_but_for_finals(capsys: pytest.CaptureFixture[str]) -> No
     assert (said.out, said.err) == ("And so.\n", "")
 
 
-def test_an_outage_is_told_once_and_what_it_cost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_outage_is_reported_once_and_what_it_cost(capsys: pytest.CaptureFixture[str]) -> None:
     shown(
         *(Reconnecting(reason="Gone.", attempt=attempt, delay_s=0.1) for attempt in (1, 2, 3)),
         Reconnected(resent_ms=1500, lost_ms=0),

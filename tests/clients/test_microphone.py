@@ -1,4 +1,4 @@
-"""The microphone, with a fake of sounddevice: what is chosen, what is told when there is none."""
+"""The microphone, with a fake of sounddevice: what is chosen, and the errors if there is none."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_no_sounddevice_says_how_to_install_it(
     assert "pip install 'streaming-asr[mic]'" in refusal(capsys)
 
 
-def test_no_microphone_is_told(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_microphone_is_reported(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     install(FakeSounddevice(devices=[loudspeaker()], default_input=-1))
     assert "No microphone was found" in refusal(capsys)
     assert mic.main(["--list-devices"]) == 1
@@ -93,7 +93,7 @@ def test_microphones_but_no_default_says_how_to_choose(install: Install, capsys:
 
 
 @pytest.mark.parametrize("device", ["nonsense", "7", "0", "fake"])
-def test_a_device_that_is_no_microphone_is_told(
+def test_a_device_that_is_no_microphone_is_reported(
     install: Install, capsys: pytest.CaptureFixture[str], device: str
 ) -> None:
     install(FakeSounddevice(devices=[loudspeaker(), microphone(), microphone("Fake headset")]))
@@ -102,7 +102,7 @@ def test_a_device_that_is_no_microphone_is_told(
     assert "--list-devices" in said
 
 
-def test_a_microphone_that_is_in_use_is_told(install: Install) -> None:
+def test_a_microphone_that_is_in_use_is_reported(install: Install) -> None:
     install(FakeSounddevice(refuses_to_open=True))
 
     async def start() -> None:
@@ -141,13 +141,13 @@ def test_the_rate_is_16_khz_where_the_device_gives_it(
     assert (found.rate, found.channels) == chosen
 
 
-def test_a_device_without_any_usable_rate_is_told(install: Install) -> None:
+def test_a_device_without_any_usable_rate_is_reported(install: Install) -> None:
     install(FakeSounddevice(settings={(192_000, 8)}))
     with pytest.raises(MicrophoneError, match="16000 Hz with 1 channels, 48000 Hz with 1 channels"):
         made()
 
 
-def test_what_is_heard_is_what_was_said(install: Install, tmp_path: Path) -> None:
+def test_the_audio_is_what_was_said(install: Install, tmp_path: Path) -> None:
     said = np.arange(-4000, 4000, dtype=np.int16)
     soundfile.write(tmp_path / "a.wav", said, 16_000)
     sound = install(FakeSounddevice(hears=tmp_path / "a.wav"))
@@ -167,7 +167,7 @@ def test_what_is_heard_is_what_was_said(install: Install, tmp_path: Path) -> Non
     assert sound.streams[0].closed
 
 
-def test_a_microphone_that_is_pulled_out_is_told(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_microphone_that_is_pulled_out_is_reported(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clients.microphone.SILENT_S", 0.05)
     install(FakeSounddevice(silence_after=False))
 

@@ -44,11 +44,11 @@ def stream_to(server: FakeServer, **options: Any) -> Any:
 async def vanishes(server: FakeConnection) -> None:
     """Finals for the first two of three seconds, then the process is gone."""
     await server.ready()
-    await server.hear_audio(3 * len(SECOND))
-    await server.say("speech_started", utterance=1, time_ms=0)
+    await server.receive_audio(3 * len(SECOND))
+    await server.send("speech_started", utterance=1, time_ms=0)
     await server.final(1, "one", 0, 2000)
-    await server.say("speech_started", utterance=2, time_ms=2100)
-    await server.say(
+    await server.send("speech_started", utterance=2, time_ms=2100)
+    await server.send(
         "partial", utterance=2, revision=1, stable="", tentative="tw", start_ms=2100, time_ms=2900, speculative=False
     )
     server.vanish()
@@ -56,9 +56,9 @@ async def vanishes(server: FakeConnection) -> None:
 
 async def goes_on(server: FakeConnection) -> None:
     await server.ready()
-    await server.hear_control("stop")
+    await server.receive_control("stop")
     await server.final(1, "two", 100, 900)
-    await server.say("done", audio_ms=len(server.audio) // 32)
+    await server.send("done", audio_ms=len(server.audio) // 32)
 
 
 def test_words_without_a_final_are_said_again_to_the_next_server() -> None:
@@ -109,9 +109,9 @@ def test_a_server_that_is_away_for_a_while_is_found_again() -> None:
 def test_a_restart_makes_the_utterance_it_cut_anew() -> None:
     async def restarts(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear_audio(len(SECOND))
-        await server.say("speech_started", utterance=1, time_ms=100)
-        await server.say("speech_ended", utterance=1, start_ms=100, time_ms=1000, reason="stop")
+        await server.receive_audio(len(SECOND))
+        await server.send("speech_started", utterance=1, time_ms=100)
+        await server.send("speech_ended", utterance=1, start_ms=100, time_ms=1000, reason="stop")
         await server.final(1, "tw", 100, 1000)
         await server.fail("restarting", 1012)
 
@@ -134,7 +134,7 @@ def test_a_restart_makes_the_utterance_it_cut_anew() -> None:
 def test_a_session_that_a_limit_or_a_fault_ended_is_followed_by_another(code: str, close: int) -> None:
     async def ends(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear_audio(len(SECOND))
+        await server.receive_audio(len(SECOND))
         await server.fail(code, close)
 
     async def client() -> None:
@@ -151,8 +151,8 @@ def test_a_session_that_a_limit_or_a_fault_ended_is_followed_by_another(code: st
 def test_a_cut_utterance_is_better_than_none_when_the_server_stays_away() -> None:
     async def ends(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear_audio(len(SECOND))
-        await server.say("speech_ended", utterance=1, start_ms=100, time_ms=1000, reason="stop")
+        await server.receive_audio(len(SECOND))
+        await server.send("speech_ended", utterance=1, start_ms=100, time_ms=1000, reason="stop")
         await server.final(1, "tw", 100, 1000)
         await server.fail("message_too_big", 1009)
 
@@ -188,7 +188,7 @@ def test_a_first_session_that_is_refused_is_not_asked_for_again(code: str, close
     run(client())
 
 
-def test_no_server_at_first_is_told_at_once() -> None:
+def test_no_server_at_first_is_reported_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
@@ -248,7 +248,7 @@ def test_a_server_that_stays_away_is_given_up() -> None:
 def test_a_server_that_breaks_on_the_same_audio_each_time_is_given_up() -> None:
     async def breaks(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear_audio(len(SECOND))
+        await server.receive_audio(len(SECOND))
         server.vanish()
 
     async def client() -> None:
@@ -271,7 +271,7 @@ def test_a_sender_that_can_wait_is_held_back_until_audio_is_settled() -> None:
             server.audio += message if isinstance(message, bytes) else b""
         heard.set()
         await answer.wait()
-        await server.say("pong", id=60 * 16_000)
+        await server.send("pong", id=60 * 16_000)
         await server.finish()
 
     async def client() -> None:
@@ -306,16 +306,16 @@ def test_a_live_sender_never_waits() -> None:
 def test_options_changed_in_mid_stream_hold_in_the_next_session() -> None:
     async def first(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear_control("configure")
-        await server.say("configured", options={"endpoint_ms": 900})
-        await server.hear_control("configure")
+        await server.receive_control("configure")
+        await server.send("configured", options={"endpoint_ms": 900})
+        await server.receive_control("configure")
         server.vanish()
 
     async def second(server: FakeConnection) -> None:
         await server.ready()
         # The change that was not answered is asked for once more.
-        await server.hear_control("configure")
-        await server.say("configured", options={"language": "de"})
+        await server.receive_control("configure")
+        await server.send("configured", options={"language": "de"})
         await server.finish()
 
     async def client() -> None:
@@ -327,7 +327,7 @@ def test_options_changed_in_mid_stream_hold_in_the_next_session() -> None:
             await stream.stop()
             await all_of(stream)
             assert server.connections[1].query == {"endpoint_ms": "900"}
-            assert server.connections[1].heard == [{"type": "configure", "language": "de"}, {"type": "stop"}]
+            assert server.connections[1].received == [{"type": "configure", "language": "de"}, {"type": "stop"}]
 
     run(client())
 
@@ -340,7 +340,7 @@ def test_a_session_without_audio_is_kept_alive(monkeypatch: pytest.MonkeyPatch) 
         await server.ready()
         while len(pings) < 3:
             pings.append(json.loads(await server.socket.recv()))
-            await server.say("pong", id=pings[-1]["id"])
+            await server.send("pong", id=pings[-1]["id"])
         await server.final(1, "one", 0, 0)
         await server.finish()
 

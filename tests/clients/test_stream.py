@@ -54,8 +54,8 @@ def talk(script: Script, client: Callable[[str], Awaitable[T]]) -> tuple[T, Fake
 def test_a_stream_from_ready_to_done() -> None:
     async def script(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear_audio(3200)
-        await server.say("speech_started", utterance=1, channel=0, time_ms=10)
+        await server.receive_audio(3200)
+        await server.send("speech_started", utterance=1, channel=0, time_ms=10)
         words = [{"text": "Hello.", "start_ms": 10, "end_ms": 90, "probability": 0.5}]
         await server.final(1, "Hello.", 10, 90, channel=0, language="en", confidence=0.5, words=words)
         await server.finish()
@@ -94,8 +94,8 @@ def test_what_is_no_event_is_said_to_be_none(message: str) -> None:
 def test_options_go_into_the_address_and_words_into_a_message() -> None:
     async def script(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear_control("configure")
-        await server.say("configured", options={"context": "x" * 4000})
+        await server.receive_control("configure")
+        await server.send("configured", options={"context": "x" * 4000})
         await server.finish()
 
     async def client(url: str) -> None:
@@ -114,7 +114,7 @@ def test_options_go_into_the_address_and_words_into_a_message() -> None:
 
     _, server = talk(script, client)
     assert server.query == {"language": "de", "sample_rate": "8000", "word_times": "true", "endpoint_ms": "null"}
-    assert server.heard[0] == {"type": "configure", "keywords": ["Smith, John", "Łódź"], "context": "x" * 4000}
+    assert server.received[0] == {"type": "configure", "keywords": ["Smith, John", "Łódź"], "context": "x" * 4000}
     assert server.headers["Authorization"] == "Bearer s3cret"
 
 
@@ -145,7 +145,7 @@ async def connecting_to(url: str, tls: ssl.SSLContext | None = None) -> StreamEr
 
 
 @pytest.mark.parametrize("code", ["unauthorized", "forbidden_origin"])
-def test_a_handshake_that_is_refused_tells_the_servers_reason(code: str) -> None:
+def test_a_handshake_that_is_refused_has_the_servers_reason(code: str) -> None:
     async def client() -> StreamError:
         body = json.dumps({"error": {"code": code, "message": "Not you."}})
         async with FakeServer(refusal=(401, body)) as server:
@@ -157,23 +157,23 @@ def test_a_handshake_that_is_refused_tells_the_servers_reason(code: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "transient"),
+    ("status", "message", "transient"),
     [(404, "its streams are at /v1/stream", False), (401, "API key", False), (502, "HTTP 502", True)],
 )
-def test_another_http_answer_is_told(status: int, told: str, transient: bool) -> None:
+def test_another_http_answer_is_reported(status: int, message: str, transient: bool) -> None:
     async def client() -> StreamError:
         async with FakeServer(refusal=(status, "<html>")) as server:
             return await connecting_to(server.url)
 
     error = run(client())
-    assert told in str(error)
+    assert message in str(error)
     assert error.transient is transient
 
 
 @pytest.mark.parametrize(
     ("code", "close", "transient"), [("busy", 1013, True), ("idle", 1008, True), ("bad_option", 1008, False)]
 )
-def test_a_session_that_is_refused_tells_the_servers_reason(code: str, close: int, transient: bool) -> None:
+def test_a_session_that_is_refused_has_the_servers_reason(code: str, close: int, transient: bool) -> None:
     async def script(server: FakeConnection) -> None:
         await server.fail(code, close)
 
@@ -185,9 +185,9 @@ def test_a_session_that_is_refused_tells_the_servers_reason(code: str, close: in
 def test_words_that_are_refused_are_a_refusal() -> None:
     async def script(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear_control("configure")
-        await server.say("error", code="bad_option", message="context: too long", fatal=False)
-        await server.hear()
+        await server.receive_control("configure")
+        await server.send("error", code="bad_option", message="context: too long", fatal=False)
+        await server.receive()
 
     async def client(url: str) -> None:
         with pytest.raises(ServerRefused, match="context: too long"):
@@ -205,7 +205,7 @@ def test_no_server_says_how_to_start_one() -> None:
     assert error.transient
 
 
-def test_something_else_on_the_port_is_told() -> None:
+def test_something_else_on_the_port_is_reported() -> None:
     async def client() -> StreamError:
         async def mail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"220 mail.example ESMTP\r\n\r\n")
@@ -222,7 +222,7 @@ def test_a_server_that_opens_no_session_is_not_waited_for_for_ever(monkeypatch: 
     monkeypatch.setattr("clients.stream.OPEN_TIMEOUT_S", 0.1)
 
     async def script(server: FakeConnection) -> None:
-        await server.hear()
+        await server.receive()
 
     error, _ = talk(script, connecting_to)
     assert "opened no session" in str(error)
@@ -272,7 +272,7 @@ def test_a_certificate_that_is_not_trusted_says_what_to_do(authority: trustme.CA
 def test_a_connection_that_breaks_ends_reading_and_sending() -> None:
     async def script(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear()
+        await server.receive()
         server.vanish()
 
     async def client(url: str) -> None:
@@ -292,10 +292,10 @@ async def send_for_ever(stream: TranscriptionStream) -> None:
         await stream.send(bytes(3200))
 
 
-def test_a_fatal_error_is_told_to_whoever_reads_and_whoever_sends() -> None:
+def test_a_fatal_error_is_raised_when_reading_and_when_sending() -> None:
     async def script(server: FakeConnection) -> None:
         await server.ready()
-        await server.say("error", code="bad_json", message="not fatal", fatal=False)
+        await server.send("error", code="bad_json", message="not fatal", fatal=False)
         await server.fail("session_too_long", 1008)
 
     async def client(url: str) -> None:
@@ -323,14 +323,14 @@ def test_nothing_can_be_sent_after_the_stop() -> None:
             assert await all_of(stream) == [Done(audio_ms=0)]
 
     _, server = talk(script, client)
-    assert server.heard == [{"type": "stop"}]
+    assert server.received == [{"type": "stop"}]
 
 
 def test_controls_in_mid_stream() -> None:
     async def script(server: FakeConnection) -> None:
         await server.ready()
-        await server.hear_control("configure")
-        await server.hear_control("finalize")
+        await server.receive_control("configure")
+        await server.receive_control("finalize")
         await server.finish()
 
     async def client(url: str) -> None:
@@ -341,7 +341,7 @@ def test_controls_in_mid_stream() -> None:
             await all_of(stream)
 
     _, server = talk(script, client)
-    assert server.heard == [{"type": "configure", "language": "de"}, {"type": "finalize"}, {"type": "stop"}]
+    assert server.received == [{"type": "configure", "language": "de"}, {"type": "finalize"}, {"type": "stop"}]
 
 
 def test_a_program_that_sends_all_before_it_reads_gets_every_final() -> None:
@@ -352,7 +352,7 @@ def test_a_program_that_sends_all_before_it_reads_gets_every_final() -> None:
         await server.ready()
         for utterance in range(1, 2001):
             for revision in (1, 2):
-                await server.say(
+                await server.send(
                     "partial",
                     utterance=utterance,
                     revision=revision,

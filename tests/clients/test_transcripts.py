@@ -170,7 +170,7 @@ def test_a_file_is_whole_after_each_utterance(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "expected"), [("txt", "[channel 2] Bye."), ("srt", "\n[channel 2] Bye."), ("vtt", "<v Channel 2>Bye.")]
 )
-def test_two_channels_are_told_apart(tmp_path: Path, suffix: str, expected: str) -> None:
+def test_two_channels_are_labelled(tmp_path: Path, suffix: str, expected: str) -> None:
     path = tmp_path / f"t.{suffix}"
     with create_transcript(path, several_channels=True) as transcript:
         transcript.add(FINALS[2])
@@ -190,12 +190,12 @@ def test_an_unknown_format_says_which_there_are(tmp_path: Path) -> None:
         create_transcript(tmp_path / "t.doc")
 
 
-def test_a_place_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_can_not_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TranscriptError, match="can't write"):
         create_transcript(tmp_path / "file" / "t.txt")
 
 
-def test_a_full_disk_is_told() -> None:
+def test_a_full_disk_is_reported() -> None:
     with pytest.raises(TranscriptError, match="No space left"):
         VttFile(Path("/dev/full"))

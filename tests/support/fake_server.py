@@ -26,25 +26,25 @@ class FakeConnection:
         self.query = dict(parse_qsl(urlsplit(socket.request.path).query))
         self.headers = socket.request.headers
         self.audio = bytearray()
-        self.heard: list[dict[str, Any]] = []
-        """Text messages, pings left out."""
+        self.received: list[dict[str, Any]] = []
+        """Text messages, without pings."""
 
-    async def say(self, kind: str, **fields: Any) -> None:
+    async def send(self, kind: str, **fields: Any) -> None:
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
     async def ready(self, **options: Any) -> None:
-        await self.say("ready", session="f1", recognizer="fake", model="script", options={**OPTIONS, **options})
+        await self.send("ready", session="f1", recognizer="fake", model="script", options={**OPTIONS, **options})
 
     async def final(self, utterance: int, text: str, start_ms: int, time_ms: int, **fields: Any) -> None:
-        await self.say("final", utterance=utterance, text=text, start_ms=start_ms, time_ms=time_ms, **fields)
+        await self.send("final", utterance=utterance, text=text, start_ms=start_ms, time_ms=time_ms, **fields)
 
     async def fail(self, code: str, close: int, message: str = "It is so.") -> None:
         """A fatal error, and the close that follows it."""
-        await self.say("error", code=code, message=message, fatal=True)
+        await self.send("error", code=code, message=message, fatal=True)
         await self.socket.close(close, code)
 
-    async def hear(self) -> bytes | dict[str, Any]:
-        """The next message. Pings are answered, as they are sent on by clients that keep audio."""
+    async def receive(self) -> bytes | dict[str, Any]:
+        """The next message. Pings are answered, because clients that keep audio send them at any time."""
         while True:
             message = await self.socket.recv()
             if isinstance(message, bytes):
@@ -52,26 +52,26 @@ class FakeConnection:
                 return message
             control: dict[str, Any] = json.loads(message)
             if control["type"] == "ping":
-                await self.say("pong", id=control["id"])
+                await self.send("pong", id=control["id"])
                 continue
-            self.heard.append(control)
+            self.received.append(control)
             return control
 
-    async def hear_audio(self, size: int) -> None:
-        """Until so many bytes came in all."""
+    async def receive_audio(self, size: int) -> None:
+        """Receive until this many bytes of audio came in all."""
         while len(self.audio) < size:
-            await self.hear()
+            await self.receive()
 
-    async def hear_control(self, kind: str) -> dict[str, Any]:
+    async def receive_control(self, kind: str) -> dict[str, Any]:
         while True:
-            message = await self.hear()
+            message = await self.receive()
             if isinstance(message, dict) and message["type"] == kind:
                 return message
 
     async def finish(self, rate: int = 16_000) -> None:
-        """Hear to the stop, say that all is done."""
-        await self.hear_control("stop")
-        await self.say("done", audio_ms=len(self.audio) * 1000 // (2 * rate))
+        """Receive up to the stop, then send `done`."""
+        await self.receive_control("stop")
+        await self.send("done", audio_ms=len(self.audio) * 1000 // (2 * rate))
 
     def vanish(self) -> None:
         """As if the process had been killed."""

@@ -12,7 +12,7 @@ const CHUNK = 60;
 const { modules, ...cases } = JSON.parse(readFileSync(0, "utf8"));
 const { AudioLedger } = await import(`${modules}/audio-ledger.js`);
 const { backoffMs, Attempts } = await import(`${modules}/retry.js`);
-const { written } = await import(`${modules}/subtitles.js`);
+const { render } = await import(`${modules}/subtitles.js`);
 const { split, width } = await import(`${modules}/scripts.js`);
 
 function runLedger({ rate, keep_s: keepSeconds, options, steps }) {
@@ -87,7 +87,7 @@ function runSubtitles({ finals }) {
     endMs,
     words,
   }));
-  const lines = (format) => written(utterances, format).split("\n").slice(0, -1);
+  const lines = (format) => render(utterances, format).split("\n").slice(0, -1);
   return { srt: lines("srt"), vtt: lines("vtt") };
 }
 
