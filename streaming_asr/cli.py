@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices={"vad": tuple(DETECTORS)})
     _log_options(transcribe, default="warning")
 
-    commands.add_parser("doctor", help="say what this machine can run, and what is missing", add_help=False)
+    commands.add_parser("doctor", help="show what this machine can run, and what is missing", add_help=False)
     return parser
 
 
@@ -274,7 +274,7 @@ def _keys_in(path: Path) -> list[str]:
         raise OptionError("api_key_file", f"can't read {path}: {error}") from None
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not keys:
-        raise OptionError("api_key_file", f"{path} holds no key")
+        raise OptionError("api_key_file", f"{path} has no key")
     return keys
 
 
