@@ -31,6 +31,8 @@ class Listener:
         self.received: list[str | bytes] = []
         """By ASGI."""
         self.may_go_on = True
+        self.fails = False
+        """Whether `_take` raises."""
         self.directly = asyncio.Event()
         """Set it to have messages taken directly."""
         self.socket: DirectWebSocket | None = None
@@ -59,6 +61,8 @@ class Listener:
             await self._changed.wait()
 
     def _take(self, messages: Sequence[str | bytes]) -> bool:
+        if self.fails:
+            raise KeyError("a fault of the server")
         self.taken.append(list(messages))
         self._changed.set()
         return self.may_go_on
@@ -147,6 +151,18 @@ def test_a_socket_is_not_read_until_more_may_come() -> None:
         await listener.until(lambda: len(listener.heard) == count)
 
     conversing(script)
+
+
+def test_a_connection_whose_messages_can_not_be_taken_ends_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        listener.fails = True
+        await socket.send("hello")
+        await asyncio.wait_for(listener.gone.wait(), 5)
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+
+    conversing(script)
+    assert "A connection's turn failed" in caplog.text
 
 
 async def _send_all(socket: ClientConnection, messages: Sequence[str | bytes]) -> None:

@@ -111,9 +111,11 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._unread.append(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._taker is not None and self._unread:
-            self._take_turn()
-        super().connection_lost(exc)
+        try:
+            if self._taker is not None and self._unread:
+                self._take_turn()
+        finally:
+            super().connection_lost(exc)
 
     def send_receive_event_to_app(self) -> None:
         if self._taker is None or self.close_sent or not self.queue.empty():
@@ -130,6 +132,14 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self.frames = []
 
     def _take_turn(self) -> None:
+        try:
+            self._take_unread()
+        except Exception:
+            # As the event loop does where a protocol raises; nobody else ends this connection.
+            self.transport.abort()
+            raise
+
+    def _take_unread(self) -> None:
         if self._taker is None or not self._unread:
             return
         data = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
