@@ -188,7 +188,7 @@ def test_samples_beyond_full_scale_are_as_loud_as_can_be() -> None:
 
 
 def test_a_wrong_name_threshold_or_mode_is_refused() -> None:
-    with pytest.raises(OptionError, match="vad: 'ears' is not one of cascade, silero, webrtc"):
+    with pytest.raises(OptionError, match=f"vad: 'ears' is not one of {', '.join(DETECTORS)}"):
         _made("ears")
     with pytest.raises(ValueError, match="between 0 and 1"):
         SileroDetector(1.5)
