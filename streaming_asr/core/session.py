@@ -53,7 +53,7 @@ class Session:
     ) -> None:
         self.key = key
         self._recorded = recorded
-        self._capabilities = capabilities
+        self.capabilities = capabilities
         self._make_detector = make_detector
         self.options = _fitted(options, capabilities)
         self._decoder = AudioDecoder(options)
@@ -182,7 +182,7 @@ class Session:
         for name in changes:
             if name not in CHANGEABLE:
                 raise OptionError(name, f"can't change in mid-stream; these can: {', '.join(sorted(CHANGEABLE))}")
-        before, after = self.options, _fitted(self.options.changed(**changes), self._capabilities)
+        before, after = self.options, _fitted(self.options.changed(**changes), self.capabilities)
         detector_changes = (before.vad, before.vad_threshold) != (after.vad, after.vad_threshold)
         for channel in self._channels:
             channel.reconfigure(after, self._make_detector(after) if detector_changes else None)

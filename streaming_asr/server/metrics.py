@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -117,6 +117,38 @@ class Metrics:
             due = time.perf_counter() + LAG_INTERVAL_S
             await asyncio.sleep(LAG_INTERVAL_S)
             self.loop_lag.observe(max(0.0, time.perf_counter() - due))
+
+
+class ConversationMetrics:
+    """What one conversation reports, an `Observer` of it.
+
+    Args:
+        protocol: that the client speaks.
+    """
+
+    def __init__(self, metrics: Metrics, protocol: str) -> None:
+        self._metrics = metrics
+        self._protocol = protocol
+        self._clock = SessionClock(metrics)
+
+    def opened(self) -> None:
+        self._metrics.sessions.labels(self._protocol).inc()
+        self._metrics.sessions_total.labels(self._protocol).inc()
+
+    def closed(self) -> None:
+        self._metrics.sessions.labels(self._protocol).dec()
+
+    def refused(self, code: str) -> None:
+        self._metrics.refusals.labels(code).inc()
+
+    def failed(self, code: str) -> None:
+        self._metrics.errors.labels(code).inc()
+
+    def received(self, audio_ms: int) -> None:
+        self._metrics.audio_seconds.inc(audio_ms / 1000)
+
+    def on_events(self, events: Sequence[Event], now: float) -> None:
+        self._clock.tell(events, now)
 
 
 class SessionClock:

@@ -21,17 +21,10 @@ from streaming_asr.server.live.fair_loop import FairLoop
 from streaming_asr.server.live.voice_batches import VoiceBatcher
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.sessions import Refused
 from streaming_asr.voice.detectors import make_detector
 
 logger = logging.getLogger(__name__)
-
-
-class Refused(Exception):
-    """A session is not let in."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class Service:
@@ -132,7 +125,7 @@ class Service:
         """Call after a session received audio, a command or a result."""
         self._started.update(session)
 
-    def heard(self, session: Session) -> None:
+    def fill(self, session: Session) -> None:
         """Enough after a session received audio that led to no event."""
         if session.pending:
             self._started.fill(session)

@@ -36,7 +36,8 @@ from streaming_asr.server.openai_http.answers import (
     chat_answer,
 )
 from streaming_asr.server.openai_http.fetch import FetchRefused, fetch
-from streaming_asr.server.service import Refused, Service
+from streaming_asr.server.service import Service
+from streaming_asr.server.sessions import Refused
 
 MAX_CHAT_BYTES = 64 * 2**20
 """Of a chat request, whose audio may be inside; longer recordings are uploaded or named by URL."""

@@ -1,0 +1,568 @@
+"""The server's side of one client: messages and results in, actions out. No socket, no event loop, no clock.
+
+A conversation has its translator turn messages into commands, and carries these out on a session, in order. While
+something must be waited for, messages are kept and `reading` is False. Each input is a method that takes the time (of
+any clock that never goes back, seconds) and raises nothing: an exception in anything it calls ends this conversation
+alone. After each input, `take_actions` returns what the caller has to do.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from streaming_asr.core.events import Done, Event, Final, Warning
+from streaming_asr.core.options import OptionError
+from streaming_asr.core.session import Session, SessionStopped
+from streaming_asr.core.voice import Detection, Query
+from streaming_asr.protocols.base import (
+    Audio,
+    Clear,
+    Close,
+    Command,
+    Configure,
+    Finalize,
+    Last,
+    Open,
+    Opened,
+    Send,
+    Stop,
+    Translator,
+)
+from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from streaming_asr.server.sessions import Refused, Sessions
+
+logger = logging.getLogger(__name__)
+
+SLICE_S = 0.5
+"""A longer message is fed to the session in slices of this length, so that it does not keep other clients waiting."""
+MESSAGES_AT_ONCE = 32
+"""Messages acted on before other clients have their turn; audio of several in a row counts as one."""
+METERED_MS = 1000
+"""Audio received between two reports to the observer, one a chunk would cost too much."""
+HELD_MARGIN_S = 15.0
+"""Room above the longest utterance; with less, the bound on held audio could block for ever."""
+BROKEN = Failure(FailureKind.INTERNAL, "The server failed; its log says more.")
+
+
+class State(enum.Enum):
+    """What a conversation waits for."""
+
+    OPEN = enum.auto()
+    """The next message."""
+    WAITING_FOR_VOICE = enum.auto()
+    """The answer to a query of the voice detector."""
+    FULL = enum.auto()
+    """A final, which frees some of the audio held."""
+    YIELDING = enum.auto()
+    """`resume`, after other clients have had their turn."""
+    ENDING = enum.auto()
+    """The last finals: the server ends the session. Messages are dropped."""
+    CLOSED = enum.auto()
+    """Nothing: a close is among the actions, or the client is gone. The session has been given up."""
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.OPEN: frozenset({State.WAITING_FOR_VOICE, State.FULL, State.YIELDING, State.ENDING, State.CLOSED}),
+    State.WAITING_FOR_VOICE: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
+    State.FULL: frozenset({State.YIELDING, State.ENDING, State.CLOSED}),
+    State.YIELDING: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
+    State.ENDING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+"""The states that may follow each."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskVoice:
+    """Have the query's network answer it, then call `Conversation.voice_answered` or `voice_failed`."""
+
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """Let other clients have their turn, then call `Conversation.resume`."""
+
+
+Action = Send | Close | AskVoice | Yield
+"""What a conversation has its caller do. Neither results of `AskVoice` nor `resume` may be reported at once."""
+_YIELD = Yield()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationLimits:
+    """What one client may do."""
+
+    max_message_bytes: int
+    max_session_s: float
+    """Audio of one session."""
+    max_held_s: float
+    """Audio kept for decoding, per channel; at least the longest utterance and a margin are."""
+    max_unread: int
+    """Messages that the client leaves unread; counted by the caller."""
+    idle_timeout_s: float
+
+
+class Observer(Protocol):
+    """Notified of what happens in a conversation, for metrics."""
+
+    def opened(self) -> None:
+        """A session was opened."""
+
+    def closed(self) -> None:
+        """An open session is over."""
+
+    def refused(self, code: str) -> None:
+        """A session was not opened."""
+
+    def failed(self, code: str) -> None:
+        """The client is sent an error."""
+
+    def received(self, audio_ms: int) -> None:
+        """The session received this much more audio."""
+
+    def on_events(self, events: Sequence[Event], now: float) -> None:
+        """The client is sent events of the session."""
+
+
+class Conversation:
+    """One client, from `start` to the `Close` among its actions or to `lost`.
+
+    Args:
+        translator: of the client's protocol.
+        listener: is given to `Sessions.open`; it must call `decoded`.
+        broke: is given to `Sessions.open`; it must call `session_broke`.
+    """
+
+    def __init__(
+        self,
+        translator: Translator,
+        sessions: Sessions,
+        limits: ConversationLimits,
+        observer: Observer,
+        listener: Callable[[Sequence[Event]], None],
+        broke: Callable[[Exception], None],
+    ) -> None:
+        self._translator = translator
+        self._sessions = sessions
+        self._limits = limits
+        self._observer = observer
+        self._listener = listener
+        self._broke = broke
+        self._state = State.OPEN
+        self._actions: list[Action] = []
+        """Bounded as each input is: by the answers to `MESSAGES_AT_ONCE` messages."""
+        self._inbox: deque[str | bytes] = deque()
+        """Messages that wait. While there are any, `reading` is False."""
+        self._todo: deque[Command] = deque()
+        """What earlier messages ask for and is not done yet."""
+        self._session: Session | None = None
+        self._detection: Detection[list[Event]] | None = None
+        """The session's receiving of audio, which waits for an answer."""
+        self._ending: Failure | None = None
+        """Why the server ends the session; sent once what is pending has its final."""
+        self._metered_ms = 0
+        """Audio of the session that was reported to the observer."""
+        self._idle_timeout_s = limits.idle_timeout_s
+        self._idle_since = 0.0
+        """When the last message had been acted on. Counts only while `OPEN`: else it is the server that is busy."""
+        self._expiry: tuple[float, Failure] | None = None
+        """When the connection's time is over, and what the client is then sent."""
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def reading(self) -> bool:
+        """Whether more messages may be received now."""
+        return not self._inbox
+
+    @property
+    def held_s(self) -> float:
+        """Seconds of audio that the session keeps for decoding."""
+        return self._session.held_s if self._session is not None else 0.0
+
+    def take_actions(self) -> Sequence[Action]:
+        """What to do, in order; each action is returned once."""
+        if not self._actions:
+            return ()
+        actions, self._actions = self._actions, []
+        return actions
+
+    def next_deadline(self, now: float) -> float | None:
+        """When to call `tick` next, after `start` and after each `tick`; None once the conversation ends anyway."""
+        if self._state is State.ENDING or self._state is State.CLOSED:
+            return None
+        later = now + self._idle_timeout_s
+        if not self._may_end:
+            return later
+        idle = self._idle_since + self._idle_timeout_s if self._state is State.OPEN else later
+        return idle if self._expiry is None else min(idle, self._expiry[0])
+
+    # Inputs
+
+    def start(self, now: float) -> None:
+        """The client has connected."""
+        if self._state is State.OPEN:
+            self._guarded(self._start, now)
+
+    def receive(self, messages: Iterable[str | bytes], now: float) -> None:
+        """The client sent messages. Call it only while `reading`."""
+        if self._state is State.ENDING or self._state is State.CLOSED:
+            return
+        self._inbox.extend(messages)
+        if self._state is State.OPEN:
+            self._guarded(self._act, now)
+
+    def voice_answered(self, answer: Any, now: float) -> None:
+        """The network answered the query of the last `AskVoice`."""
+        if self._session is not None and self._detection is not None:
+            self._guarded(self._answered, self._session, answer, now)
+
+    def voice_failed(self) -> None:
+        """The network failed on the query of the last `AskVoice`: the session can't go on."""
+        if self._detection is not None:
+            self._abort(BROKEN)
+
+    def resume(self, now: float) -> None:
+        """Other clients have had their turn, as `Yield` asked."""
+        if self._state is State.YIELDING:
+            self._go(State.OPEN)
+            self._guarded(self._act, now)
+
+    def decoded(self, events: Sequence[Event], now: float) -> None:
+        """Decodes brought these events."""
+        if self._session is not None:
+            self._guarded(self._decoded, events, now)
+
+    def session_broke(self) -> None:
+        """The session failed and was removed."""
+        if self._session is not None:
+            self._abort(BROKEN)
+
+    def warn(self, warning: Warning, now: float) -> None:
+        """Send the client a warning; the session goes on."""
+        if self._session is not None and not self._session.done:
+            self._guarded(self._on_events, [warning], now)
+
+    def tick(self, now: float) -> None:
+        """Time has passed: end what has lasted too long, or whose client has sent nothing for too long."""
+        if self._expiry is not None and now >= self._expiry[0]:
+            self.end(self._expiry[1], now)
+        elif self._state is State.OPEN and now >= self._idle_since + self._idle_timeout_s:
+            timeout = self._idle_timeout_s
+            message = f"Nothing came for {timeout:g} s; send audio, silence or pings to keep a session open."
+            self.end(Failure(FailureKind.IDLE, message), now)
+
+    def end(self, failure: Failure, now: float) -> None:
+        """End the session for a reason of the server's: what was received is transcribed, then the failure is sent.
+        A session that ends already, by the client's stop or another failure, ends as it would.
+        """
+        self._guarded(self._end, failure, now)
+
+    def too_much_unread(self) -> None:
+        """The client leaves too much unread, and what is unsent was dropped: end at once."""
+        message = f"{self._limits.max_unread} messages are unread; read events while you send."
+        self._abort(Failure(FailureKind.SLOW_READER, message))
+
+    def lost(self) -> None:
+        """The client is gone."""
+        self._guarded(self._close)
+        self._actions.clear()
+
+    def meter(self) -> None:
+        """Report all audio received so far to the observer."""
+        if self._session is not None:
+            received_ms = self._session.audio_ms
+            self._observer.received(received_ms - self._metered_ms)
+            self._metered_ms = received_ms
+
+    # Messages and commands
+
+    def _start(self, now: float) -> None:
+        self._todo.extend(self._translator.connected())
+        self._act(now)
+
+    def _act(self, now: float) -> None:
+        """Do what the client asked for, until something must be waited for."""
+        acted_on = 0
+        while self._state is State.OPEN:
+            if self._todo:
+                self._carry_out(self._todo.popleft(), now)
+            elif not self._inbox:
+                break
+            elif acted_on == MESSAGES_AT_ONCE:
+                self._give_turn()
+            else:
+                acted_on += 1
+                self._todo.extend(self._next_commands(now))
+        self._idle_since = now
+
+    def _next_commands(self, now: float) -> list[Command]:
+        """What the next message asks for; audio of several in a row is one command."""
+        most = self._limits.max_message_bytes
+        message = self._inbox.popleft()
+        if len(message) > most:
+            reason = f"A message of {len(message)} bytes; send at most {most} at once."
+            self._end(Failure(FailureKind.MESSAGE_TOO_BIG, reason), now)
+            return []
+        commands = self._translator.received(message)
+        if isinstance(message, str) or not self._inbox:
+            return commands
+        while self._inbox and isinstance(self._inbox[0], bytes) and len(self._inbox[0]) <= most:
+            commands += self._translator.received(self._inbox.popleft())
+        audio = [command.data for command in commands if isinstance(command, Audio)]
+        return [Audio(b"".join(audio))] if len(audio) == len(commands) else commands
+
+    def _carry_out(self, command: Command, now: float) -> None:
+        session = self._session
+        if isinstance(command, Audio):
+            if session is not None:
+                self._feed(session, command.data, now)
+        elif isinstance(command, Send | Close):
+            self._emit((command,))
+        elif isinstance(command, Last):
+            self._limit_time(command, now)
+        elif isinstance(command, Open):
+            self._todo.extendleft(reversed(self._open(command)))
+        elif session is not None:
+            self._control(session, command, now)
+
+    def _limit_time(self, command: Last, now: float) -> None:
+        self._idle_timeout_s = max(self._idle_timeout_s, command.idle_s)
+        message = f"A session lasts {command.life_s / 60:g} minutes; open a new one."
+        self._expiry = now + command.life_s, Failure(FailureKind.SESSION_EXPIRED, message)
+
+    def _open(self, command: Open) -> list[Command]:
+        self._drop_session()
+        try:
+            session = self._sessions.open(command.options, self._listener, self._broke)
+        except Refused as refused:
+            self._observer.refused(refused.failure.code)
+            return self._failed(refused.failure)
+        self._session = session
+        self._observer.opened()
+        return self._translator.opened(Opened(session.key, session.options, session.capabilities))
+
+    def _control(self, session: Session, command: Command, now: float) -> None:
+        try:
+            if isinstance(command, Configure):
+                self._on_events(session.configure(now, **command.changes), now)
+                self._todo.extendleft(reversed(self._translator.configured(session.options)))
+            elif isinstance(command, Finalize):
+                self._on_events(session.finalize(now), now)
+            elif isinstance(command, Clear):
+                self._on_events(session.clear(now), now)
+            elif isinstance(command, Stop):
+                self._on_events(session.stop(now), now)
+        except OptionError as error:
+            self._emit(self._failed(Failure(FailureKind.BAD_OPTION, str(error), goes_on=True)))
+        except SessionStopped as error:
+            self._refuse_more(error)
+        if self._session is session:
+            self._sessions.update(session)
+
+    def _refuse_more(self, error: SessionStopped) -> None:
+        self._emit(self._failed(Failure(FailureKind.STOPPED, f"{error}.")))
+
+    def _give_turn(self) -> None:
+        self._go(State.YIELDING)
+        self._actions.append(_YIELD)
+
+    # Audio
+
+    def _feed(self, session: Session, data: bytes | memoryview, now: float) -> None:
+        """Feed audio, no faster than decoding frees the audio held."""
+        if session.done:
+            return
+        if session.held_s > self._held_bound(session):
+            self._todo.appendleft(Audio(data))
+            self._go(State.FULL)
+            return
+        size = int(session.bytes_per_second * SLICE_S)
+        long = len(data) > size
+        if long:
+            data = memoryview(data)
+            self._todo.appendleft(Audio(data[size:]))
+            data = data[:size]
+        self._detection = session.receiving(data, now)
+        self._detect(session, None, now)
+        if long and self._state is State.OPEN:
+            self._give_turn()
+
+    def _detect(self, session: Session, answer: Any, now: float) -> None:
+        """Run the session's receiving up to its next query, or to its end.
+
+        Args:
+            answer: to the query before; None at first.
+        """
+        assert self._detection is not None
+        try:
+            query = self._detection.send(answer)
+        except StopIteration as end:
+            self._detection = None
+            if self._state is State.WAITING_FOR_VOICE:
+                self._go(State.OPEN)
+            self._received(session, end.value, now)
+        except SessionStopped as error:
+            self._detection = None
+            self._refuse_more(error)
+        else:
+            if self._state is State.OPEN:
+                self._go(State.WAITING_FOR_VOICE)
+            self._actions.append(AskVoice(query))
+
+    def _answered(self, session: Session, answer: Any, now: float) -> None:
+        self._detect(session, answer, now)
+        if self._state is State.OPEN:
+            self._act(now)
+
+    def _received(self, session: Session, events: list[Event], now: float) -> None:
+        """The session has received audio, which brought these events."""
+        if session.audio_ms - self._metered_ms >= METERED_MS:
+            self.meter()
+        if events:
+            self._on_events(events, now)
+        if self._session is not session:
+            return
+        if self._ending is not None:
+            self._stop(session, now)
+            return
+        if events:
+            self._sessions.update(session)
+        else:
+            self._sessions.fill(session)
+        longest = self._limits.max_session_s
+        if session.audio_ms > longest * 1000:
+            reason = f"The stream has reached {longest:g} s, the longest allowed; open a new session to go on."
+            self._end(Failure(FailureKind.SESSION_TOO_LONG, reason), now)
+
+    def _held_bound(self, session: Session) -> float:
+        longest = session.options.max_utterance_s + HELD_MARGIN_S
+        return max(self._limits.max_held_s, longest) * session.tracks
+
+    # Events
+
+    def _decoded(self, events: Sequence[Event], now: float) -> None:
+        self._on_events(events, now)
+        if self._state is State.FULL and any(isinstance(event, Final) for event in events):
+            # Not at once: whoever reports the events may have to finish with the session first.
+            self._give_turn()
+
+    def _on_events(self, events: Sequence[Event], now: float) -> None:
+        self._observer.on_events(events, now)
+        failure = self._ending
+        if failure is None or not any(isinstance(event, Done) for event in events):
+            self._emit(self._translator.happened(events))
+            return
+        self._emit(self._translator.happened([event for event in events if not isinstance(event, Done)]))
+        self._finish(failure)
+
+    def _emit(self, commands: Iterable[Command]) -> None:
+        """Send what a translator said; nothing follows a close."""
+        for command in commands:
+            if self._state is State.CLOSED:
+                return
+            if isinstance(command, Send):
+                self._actions.append(command)
+            elif isinstance(command, Close):
+                self._actions.append(command)
+                self._close()
+
+    def _failed(self, failure: Failure) -> list[Command]:
+        self._observer.failed(failure.code)
+        return self._translator.failed(failure)
+
+    # Ends
+
+    @property
+    def _may_end(self) -> bool:
+        """Whether the server can still end the session; one that the client has stopped ends by itself."""
+        return self._session is None or not self._session.stopped
+
+    def _end(self, failure: Failure, now: float) -> None:
+        if self._state is State.ENDING or self._state is State.CLOSED or not self._may_end:
+            return
+        self._ending = failure
+        self._inbox.clear()
+        # The client is still sent the answers that wait behind audio or a command.
+        self._todo = deque(command for command in self._todo if isinstance(command, Send | Close))
+        self._go(State.ENDING)
+        if self._session is None:
+            self._finish(failure)
+        elif self._detection is None:
+            self._stop(self._session, now)
+
+    def _stop(self, session: Session, now: float) -> None:
+        """Stop a session that the server ends; its `Done` follows, now or after the last final."""
+        self._on_events(session.stop(now), now)
+        if self._session is session:
+            self._sessions.update(session)
+        self._emit(tuple(self._todo))
+        self._todo.clear()
+
+    def _finish(self, failure: Failure) -> None:
+        """Send why the server ends the session, and close."""
+        self._emit(self._failed(failure))
+        self._emit((_closing(failure),))
+
+    def _abort(self, failure: Failure) -> None:
+        """End at once: send why, and close. Nothing more is transcribed."""
+        if self._state is State.CLOSED:
+            return
+        try:
+            self._emit(self._failed(failure))
+        except Exception:
+            logger.exception("A translator failed to report %s", failure.code)
+        try:
+            self._emit((_closing(failure),))
+        except Exception:
+            logger.exception("A conversation failed to give up its session")
+
+    def _guarded(self, step: Callable[..., None], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except Exception:
+            logger.exception("A conversation failed")
+            self._abort(BROKEN)
+
+    def _close(self) -> None:
+        """Give up everything, once."""
+        if self._state is State.CLOSED:
+            return
+        self._go(State.CLOSED)
+        self._inbox.clear()
+        self._todo.clear()
+        self._drop_session()
+
+    def _drop_session(self) -> None:
+        if self._session is None:
+            return
+        session, self._session = self._session, None
+        unmetered_ms, self._metered_ms = session.audio_ms - self._metered_ms, 0
+        self._detection = None
+        try:
+            self._sessions.remove(session)
+        finally:
+            self._observer.received(unmetered_ms)
+            self._observer.closed()
+
+    def _go(self, state: State) -> None:
+        """Change the state.
+
+        Raises:
+            RuntimeError: the state can't follow this one.
+        """
+        if state not in TRANSITIONS[self._state]:
+            raise RuntimeError(f"{self._state.name} can't be followed by {state.name}")
+        self._state = state
+
+
+def _closing(failure: Failure) -> Close:
+    return Close(failure.close or CloseCode.INTERNAL, failure.code)

@@ -1,0 +1,683 @@
+"""One client's conversation: every limit, every order of commands and every way to end, without a socket."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_asr.core.events import Event, Warning
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.protocols.base import Audio, Close, Command, Last, Open, Opened, Send
+from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE, TRANSITIONS, State
+from tests.support.conversing import LIMITS, Client, command, quiet, voiced
+
+TIGHT = dataclasses.replace(LIMITS, max_message_bytes=64_000, max_session_s=8.0, idle_timeout_s=10.0)
+
+
+class Scripted:
+    """A translator that says what it is to say, and reports events by their types.
+
+    Args:
+        at_first: when the client connects.
+        after_audio: after each piece of audio.
+    """
+
+    def __init__(self, at_first: Sequence[Command], after_audio: Sequence[Command] = ()) -> None:
+        self._at_first, self._after_audio = at_first, after_audio
+
+    def connected(self) -> list[Command]:
+        return list(self._at_first)
+
+    def received(self, message: str | bytes) -> list[Command]:
+        return [] if isinstance(message, str) else [Audio(message), *self._after_audio]
+
+    def opened(self, opened: Opened) -> list[Command]:
+        return [Send('{"type":"opened"}')]
+
+    def configured(self, options: SessionOptions) -> list[Command]:
+        return []
+
+    def happened(self, events: Sequence[Event]) -> list[Command]:
+        return [Send('{"type":"events"}')]
+
+    def failed(self, failure: Failure) -> list[Command]:
+        return [Send(f'{{"type":"failed","code":"{failure.code}"}}')]
+
+
+# What is acted on when
+
+
+def test_a_message_is_acted_on_at_once() -> None:
+    client = Client().started()
+    client.send(command("ping", id=1))
+    assert [message["type"] for message in client.messages] == ["ready", "pong"]
+    assert client.state is State.OPEN
+    assert client.conversation.reading
+
+
+def test_a_session_from_its_first_word_to_its_close() -> None:
+    client = Client().started()
+    client.send(quiet(0.1), voiced(0.3), quiet(0.1))
+    client.send(command("stop"))
+    client.finish()
+    assert client.kinds == ["speech_started", "speech_ended", "final", "done"]
+    assert client.close == Close(CloseCode.NORMAL, "done")
+    assert client.state is State.CLOSED
+    assert not client.sessions.open_sessions
+    assert (client.observer.open, client.observer.audio_ms) == (0, 500)
+
+
+def test_audio_of_several_messages_is_one_question_to_the_detector() -> None:
+    client = Client(vad="silero").started()
+    client.send(voiced(0.1), voiced(0.1), voiced(0.1))
+    assert [len(query.frames) for query in client.queries] == [15]
+
+
+def test_commands_wait_for_the_voice_detector_and_are_then_carried_out_in_order() -> None:
+    client = Client(vad="silero").started()
+    client.send(voiced(0.2))
+    client.send(command("configure", endpoint_ms=300), command("ping", id=1))
+    assert client.state is State.WAITING_FOR_VOICE
+    assert not client.conversation.reading
+    assert client.kinds == []
+    client.answer()
+    assert client.kinds == ["speech_started", "configured", "pong"]
+    assert client.conversation.reading
+    client.send(voiced(0.2), command("finalize"), voiced(0.2), command("stop"), command("ping", id=2))
+    client.finish()
+    assert [ended["time_ms"] for ended in client.of("speech_ended")] == [400, 600]
+    assert [ended["reason"] for ended in client.of("speech_ended")] == ["finalize", "stop"]
+    assert client.kinds[-1] == "done"
+    assert client.errors == ["stopped"]
+
+
+def test_a_long_message_is_fed_in_slices_between_which_others_have_their_turn() -> None:
+    whole, pieces = Client().started(), Client().started()
+    whole.send(voiced(1.75) + quiet(1), command("ping", id=1))
+    yields = 0
+    while whole.state is State.YIELDING:
+        assert not whole.of("pong"), "a command overtook the audio before it"
+        assert not whole.conversation.reading
+        whole.resume()
+        yields += 1
+    assert yields == 5
+    assert whole.of("pong")
+    for _ in range(11):
+        pieces.send((voiced(1.75) + quiet(1))[_ * 8000 : (_ + 1) * 8000])
+    assert [message for message in whole.of("speech_ended")] == pieces.of("speech_ended")
+
+
+def test_a_slice_that_waited_for_the_detector_needs_no_turn_of_others() -> None:
+    client = Client(vad="silero").started()
+    client.send(voiced(1.2))
+    answers = 0
+    while client.queries:
+        client.answer()
+        answers += 1
+    assert (answers, client.yields) == (3, 0)
+
+
+def test_others_have_their_turn_between_many_messages() -> None:
+    client = Client().started()
+    client.send(*(command("ping", id=number) for number in range(MESSAGES_AT_ONCE * 2 + 1)))
+    for turns in (1, 2):
+        assert client.state is State.YIELDING
+        assert len(client.of("pong")) == turns * MESSAGES_AT_ONCE
+        assert not client.conversation.reading
+        client.resume()
+    assert [pong["id"] for pong in client.of("pong")] == list(range(MESSAGES_AT_ONCE * 2 + 1))
+    assert client.state is State.OPEN
+
+
+def test_a_second_start_opens_the_session_anew_before_any_audio() -> None:
+    client = Client().started()
+    client.send(command("start", language="de"))
+    client.send(voiced(0.1), command("start", language="en"))
+    assert [ready["options"]["language"] for ready in client.of("ready")] == [None, "de"]
+    assert client.errors == ["late_start"]
+    assert list(client.sessions.open_sessions) == ["s2"]
+    assert client.observer.open == 1
+
+
+def test_a_change_that_can_not_be_made_is_refused_and_the_session_goes_on() -> None:
+    client = Client().started()
+    client.send(command("configure", channels=2), command("configure", language="xx"))
+    client.send(command("configure", endpoint_ms=700))
+    assert client.errors == ["bad_option", "bad_option"]
+    assert client.of("configured")[0]["options"]["endpoint_ms"] == 700
+    assert client.state is State.OPEN
+
+
+def test_nothing_may_follow_a_stop() -> None:
+    client = Client().started()
+    client.send(voiced(0.5), command("stop"), voiced(0.5))
+    assert client.errors == ["stopped"]
+    client.finish()
+    assert client.kinds[-2:] == ["final", "done"]
+    assert client.close == Close(CloseCode.NORMAL, "done")
+
+
+def test_a_warning_reaches_a_client_whose_session_is_open() -> None:
+    client = Client()
+    warning = Warning("recognizer_recovering", "Text will be late.")
+    client.conversation.warn(warning, 0.0)
+    client.start()
+    assert client.kinds == []
+    client.conversation.warn(warning, 0.0)
+    client.send(command("stop"))
+    client.conversation.warn(warning, 0.0)
+    assert client.kinds == ["warning", "done"]
+
+
+# Backpressure
+
+
+def _full() -> Client:
+    """More speech than is kept for decoding: of 20 s, in utterances of 5 s."""
+    client = Client(max_utterance_s="5").started()
+    while client.state is not State.FULL:
+        client.send(voiced(1))
+        while client.yields:
+            client.resume()
+    return client
+
+
+def test_audio_waits_while_too_much_is_held_and_goes_on_after_a_final() -> None:
+    client = _full()
+    held = client.conversation.held_s
+    assert 20 < held < 21
+    assert client.conversation.reading, "what is read next is kept; only then reading stops"
+    client.send(voiced(1), command("stop"))
+    assert not client.conversation.reading
+    assert client.state is State.FULL
+    while not client.of("final"):
+        assert client.state is State.FULL, "a partial frees nothing"
+        client.decode()
+    assert client.state is State.YIELDING
+    client.resume()
+    client.finish()
+    assert client.kinds[-1] == "done"
+    times = [(final["start_ms"], final["time_ms"]) for final in client.of("final")]
+    assert times[0][0] == 0
+    assert times[-1][1] == client.of("done")[0]["audio_ms"]
+
+
+def test_what_is_held_has_the_same_bound_on_each_channel() -> None:
+    client = Client(max_utterance_s="5", channels="2", channel_mode="split").started()
+    for _ in range(19):
+        client.send(voiced(1, channels=2))
+        while client.yields:
+            client.resume()
+    assert client.conversation.held_s == pytest.approx(38, abs=0.1)
+    assert client.state is State.OPEN
+
+
+def test_no_time_counts_as_idle_while_the_server_does_not_read() -> None:
+    client = _full()
+    client.wait(LIMITS.idle_timeout_s * 3)
+    assert client.state is State.FULL
+    asking = Client(vad="silero").started()
+    asking.send(quiet(0.1))
+    asking.wait(LIMITS.idle_timeout_s * 3)
+    asking.answer()
+    asking.wait(LIMITS.idle_timeout_s - 1)
+    assert not asking.errors
+    asking.wait(1)
+    assert asking.errors == ["idle"]
+
+
+# Limits
+
+
+def test_a_message_too_big_ends_the_session_after_its_finals() -> None:
+    client = Client(TIGHT).started()
+    client.send(voiced(1), bytes(64_001), command("ping", id=1))
+    client.resume()
+    assert client.state is State.ENDING
+    assert client.conversation.reading, "what still comes is dropped"
+    client.send(command("ping", id=2))
+    client.finish()
+    assert client.kinds[-2:] == ["final", "error"]
+    assert client.errors == ["message_too_big"]
+    assert "64000" in client.of("error")[0]["message"]
+    assert client.close == Close(CloseCode.TOO_BIG, "message_too_big")
+    assert not client.of("pong")
+    assert not client.of("done")
+
+
+def test_a_message_too_big_after_the_stop_changes_nothing() -> None:
+    client = Client(TIGHT).started()
+    client.send(voiced(1), command("stop"), bytes(64_001))
+    client.finish()
+    assert client.close == Close(CloseCode.NORMAL, "done")
+
+
+def test_a_client_that_sends_nothing_is_let_go() -> None:
+    client = Client(TIGHT).started()
+    for _ in range(4):
+        client.wait(9)
+        client.send(command("ping", id=1))
+    client.wait(9.9)
+    assert client.state is State.OPEN
+    client.wait(0.2)
+    assert client.errors == ["idle"]
+    assert client.close == Close(CloseCode.POLICY, "idle")
+
+
+def test_a_stopped_session_is_not_idle_while_its_finals_are_awaited() -> None:
+    client = Client(TIGHT).started()
+    client.send(voiced(1), command("stop"))
+    while client.yields:
+        client.resume()
+    client.wait(100)
+    client.finish()
+    assert client.close == Close(CloseCode.NORMAL, "done")
+
+
+def test_a_stream_ends_at_its_longest_with_all_its_finals() -> None:
+    client = Client(TIGHT, max_utterance_s="5").started()
+    while client.state is State.OPEN:
+        client.send(voiced(0.4))
+    client.finish()
+    assert client.errors == ["session_too_long"]
+    assert "8 s" in client.of("error")[0]["message"]
+    assert client.close == Close(CloseCode.POLICY, "session_too_long")
+    assert client.of("final")[-1]["time_ms"] == 8400
+    assert client.kinds[-1] == "error"
+
+
+def test_a_client_that_leaves_too_much_unread_is_let_go_at_once() -> None:
+    client = Client().started()
+    client.send(voiced(0.4))
+    client.overflow()
+    assert client.kinds == ["speech_started", "error"]
+    assert client.errors == ["slow_reader"]
+    assert client.close == Close(CloseCode.POLICY, "slow_reader")
+    assert not client.sessions.open_sessions
+    client.overflow()
+    client.decode()
+    client.send(command("ping"))
+
+
+def test_a_session_has_the_lifetime_of_its_protocol() -> None:
+    client = Client(TIGHT, Scripted([Last(life_s=60, idle_s=25), Open(SessionOptions(vad="webrtc"))])).started()
+    for _ in range(3):
+        client.wait(19)
+        client.send("ping")
+    assert client.state is State.OPEN, "the protocol allows a longer silence than the server"
+    client.send(voiced(0.4))
+    client.wait(3)
+    assert client.state is State.ENDING
+    client.finish()
+    assert client.messages[-1] == {"type": "failed", "code": "session_expired"}
+    assert client.close == Close(CloseCode.GOING_AWAY, "session_expired")
+
+
+# Ends
+
+
+def test_the_server_s_end_waits_for_the_voice_detector() -> None:
+    client = Client(vad="silero").started()
+    client.send(voiced(0.4), command("ping", id=1))
+    client.end()
+    assert client.state is State.ENDING
+    assert client.kinds == []
+    client.send(command("ping", id=2))
+    client.answer()
+    assert client.kinds == ["speech_started", "speech_ended"]
+    client.finish()
+    assert client.kinds[-2:] == ["final", "error"]
+    assert client.errors == ["restarting"]
+    assert client.close == Close(CloseCode.RESTART, "restarting")
+
+
+def test_the_first_reason_to_end_is_the_one_that_is_sent() -> None:
+    client = Client(TIGHT).started()
+    client.send(voiced(0.4))
+    client.end(FailureKind.RESTARTING)
+    client.end(FailureKind.RECOGNIZER_FAILED)
+    client.wait(100)
+    client.finish()
+    assert client.errors == ["restarting"]
+
+
+def test_the_server_s_end_does_not_change_that_of_a_client_that_stopped() -> None:
+    client = Client().started()
+    client.send(voiced(0.4), command("stop"))
+    client.end()
+    client.finish()
+    assert (client.kinds[-1], client.errors) == ("done", [])
+
+
+def test_an_end_before_the_session_opens_is_sent_and_no_session_is_opened() -> None:
+    client = Client()
+    client.end()
+    assert client.errors == ["restarting"]
+    assert client.close == Close(CloseCode.RESTART, "restarting")
+    client.start()
+    assert client.sessions.opened == 0
+
+
+def test_answers_that_wait_behind_audio_are_still_sent_when_the_server_ends_it() -> None:
+    answering = Scripted([Open(SessionOptions(vad="webrtc"))], [Send('{"type":"committed"}')])
+    client = Client(translator=answering).started()
+    client.send(voiced(0.8))
+    assert client.state is State.YIELDING
+    client.end()
+    client.finish()
+    assert [message["type"] for message in client.messages] == [
+        "opened",
+        "events",
+        "events",
+        "committed",
+        "events",
+        "failed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (FailureKind.BUSY, CloseCode.TRY_LATER),
+        (FailureKind.RESTARTING, CloseCode.RESTART),
+        (FailureKind.BAD_OPTION, CloseCode.POLICY),
+    ],
+)
+def test_a_session_that_is_refused_ends_the_conversation(kind: FailureKind, code: CloseCode) -> None:
+    client = Client()
+    client.sessions.refusal = Failure(kind, "Not now.")
+    client.start()
+    assert (client.errors, client.close) == ([kind.code], Close(code, kind.code))
+    assert client.observer.codes == {f"refused {kind.code}": 1, kind.code: 1}
+    assert client.observer.open == 0
+
+
+def test_a_client_that_is_gone_leaves_nothing_behind() -> None:
+    client = Client(vad="silero").started()
+    client.send(voiced(0.4), command("ping"))
+    client.conversation.lost()
+    assert not client.sessions.open_sessions
+    assert client.observer.open == 0
+    client.answer()
+    client.decode()
+    client.end()
+    client.wait(1000)
+    assert client.close is None
+    assert client.kinds == []
+
+
+# Faults
+
+
+def _fail(*_: Any, **__: Any) -> Any:
+    raise KeyError("a fault of the server")
+
+
+def _broken_by(client: Client, place: str) -> None:
+    """Have something that the conversation calls raise."""
+    (session,) = client.sessions.open_sessions.values()
+    owner, name = {
+        "translator": (client.translator, "received"),
+        "session": (session, "receiving"),
+        "events": (client.translator, "happened"),
+        "sessions": (client.sessions, "fill"),
+        "observer": (client.observer, "received"),
+        "removal": (client.sessions, "remove"),
+    }[place]
+    setattr(owner, name, _fail)
+
+
+@pytest.mark.parametrize("place", ["translator", "session", "events", "sessions", "observer"])
+def test_a_fault_ends_the_conversation_with_its_protocol_s_error(place: str, caplog: pytest.LogCaptureFixture) -> None:
+    client = Client().started()
+    _broken_by(client, place)
+    with caplog.at_level(logging.ERROR):
+        client.send(quiet(0.5), voiced(0.5), quiet(0.5))
+        while client.yields:
+            client.resume()
+    assert client.errors == ["internal"]
+    assert client.close == Close(CloseCode.INTERNAL, "internal")
+    assert "KeyError" not in str(client.messages)
+    assert "a fault of the server" in caplog.text
+    assert not client.sessions.open_sessions
+
+
+def test_a_fault_while_decodes_are_reported_ends_the_conversation_alone() -> None:
+    client = Client().started()
+    client.send(voiced(0.4), quiet(1))
+    _broken_by(client, "events")
+    client.finish()
+    assert client.errors == ["internal"]
+
+
+def test_a_session_that_can_not_be_given_up_is_closed_all_the_same() -> None:
+    client = Client().started()
+    _broken_by(client, "removal")
+    client.overflow()
+    assert (client.errors, client.observer.open) == (["slow_reader"], 0)
+    assert client.state is State.CLOSED
+    gone = Client().started()
+    _broken_by(gone, "removal")
+    gone.conversation.lost()
+    assert gone.state is State.CLOSED
+
+
+def test_a_translator_that_can_not_even_report_a_fault_is_closed_on() -> None:
+    client = Client().started()
+    _broken_by(client, "translator")
+    client.translator.failed = _fail  # type: ignore[method-assign]
+    client.send(command("ping"))
+    assert client.close == Close(CloseCode.INTERNAL, "internal")
+
+
+def test_a_network_that_fails_ends_the_conversation() -> None:
+    client = Client(vad="silero").started()
+    client.send(voiced(0.4))
+    client.sessions.network.fails = True
+    client.answer()
+    assert client.errors == ["internal"]
+    assert not client.sessions.open_sessions
+
+
+def test_a_session_that_broke_ends_the_conversation() -> None:
+    client = Client().started()
+    client.send(voiced(0.4))
+    client._session_broke(KeyError("a fault"))
+    assert client.errors == ["internal"]
+    assert client.close == Close(CloseCode.INTERNAL, "internal")
+    client._session_broke(KeyError("a fault"))
+
+
+# States
+
+
+def _asking() -> Client:
+    client = Client(vad="silero").started()
+    client.send(voiced(0.4))
+    return client
+
+
+def _yielding() -> Client:
+    client = Client().started()
+    client.send(voiced(0.6))
+    return client
+
+
+def _ending() -> Client:
+    client = Client().started()
+    client.send(voiced(0.4))
+    client.end()
+    return client
+
+
+def _spoken() -> Client:
+    client = Client().started()
+    client.send(voiced(0.4))
+    return client
+
+
+def _nearly_full() -> Client:
+    client = Client(max_utterance_s="5").started()
+    while client.conversation.held_s <= 20:
+        client.send(voiced(0.4))
+    return client
+
+
+def _until_final(client: Client) -> None:
+    while not client.of("final"):
+        client.decode()
+
+
+STEPS: dict[tuple[State, State], tuple[Callable[[], Client], Callable[[Client], None]]] = {
+    (State.OPEN, State.WAITING_FOR_VOICE): (lambda: Client(vad="silero").started(), lambda c: c.send(voiced(0.1))),
+    (State.OPEN, State.FULL): (_nearly_full, lambda c: c.send(voiced(0.4))),
+    (State.OPEN, State.YIELDING): (lambda: Client().started(), lambda c: c.send(voiced(0.6))),
+    (State.OPEN, State.ENDING): (_spoken, Client.end),
+    (State.OPEN, State.CLOSED): (lambda: Client().started(), lambda c: c.send(command("stop"))),
+    (State.WAITING_FOR_VOICE, State.OPEN): (_asking, Client.answer),
+    (State.WAITING_FOR_VOICE, State.ENDING): (_asking, Client.end),
+    (State.WAITING_FOR_VOICE, State.CLOSED): (_asking, Client.overflow),
+    (State.FULL, State.YIELDING): (_full, _until_final),
+    (State.FULL, State.ENDING): (_full, Client.end),
+    (State.FULL, State.CLOSED): (_full, lambda c: c.conversation.lost()),
+    (State.YIELDING, State.OPEN): (_yielding, Client.resume),
+    (State.YIELDING, State.ENDING): (_yielding, Client.end),
+    (State.YIELDING, State.CLOSED): (_yielding, Client.overflow),
+    (State.ENDING, State.CLOSED): (_ending, Client.finish),
+}
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: " to ".join(state.name for state in step))
+def test_each_state_is_left_as_the_table_says(step: tuple[State, State]) -> None:
+    make, act = STEPS[step]
+    client = make()
+    assert client.state is step[0]
+    act(client)
+    assert client.state is step[1]
+
+
+def test_the_steps_are_those_of_the_table() -> None:
+    assert set(STEPS) == {(before, after) for before, afters in TRANSITIONS.items() for after in afters}
+
+
+def test_a_transition_that_the_table_lacks_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TRANSITIONS, State.OPEN, frozenset({State.CLOSED}))
+    client = Client().started()
+    client.send(voiced(0.6))
+    assert client.errors == ["internal"]
+
+
+# Anything in any order
+
+MESSAGES = st.one_of(
+    st.tuples(st.just("voiced"), st.floats(0.0, 1.5)),
+    st.tuples(st.just("quiet"), st.floats(0.0, 1.5)),
+    st.sampled_from(
+        [
+            command("ping", id=1),
+            command("finalize"),
+            command("start", language="de"),
+            command("configure", endpoint_ms=300),
+            command("configure", channels=2),
+            command("configure", sample_rate=8000),
+            ("quiet", 2.1),
+        ]
+    ),
+    st.binary(max_size=5),
+    st.text(max_size=5),
+)
+HAPPENINGS = st.one_of(
+    st.lists(MESSAGES, max_size=40).map(lambda messages: ("send", messages)),
+    st.floats(0.0, 12.0).map(lambda seconds: ("wait", seconds)),
+    st.sampled_from([("answer", None), ("resume", None), ("decode", None), ("warn", None)]),
+)
+LAST = st.sampled_from(
+    ["end", "overflow", "lost", "network", "translator", "session", "events", "sessions", "broke", "stop", None]
+)
+
+
+def _message(drawn: str | bytes | tuple[str, float]) -> str | bytes:
+    if isinstance(drawn, tuple):
+        return voiced(drawn[1]) if drawn[0] == "voiced" else quiet(drawn[1])
+    return drawn
+
+
+def _happen(client: Client, happening: str, detail: Any) -> None:
+    if happening == "send":
+        # A socket that is not read gives nothing.
+        if client.conversation.reading:
+            client.send(*(_message(message) for message in detail))
+    elif happening == "wait":
+        client.wait(detail)
+    elif happening == "answer" and client.queries:
+        client.answer()
+    elif happening == "resume" and client.yields:
+        client.resume()
+    elif happening == "decode":
+        client.decode()
+    elif happening == "warn":
+        client.conversation.warn(Warning("recognizer_recovering", "Text will be late."), client.now)
+        client.send()
+
+
+def _end(client: Client, way: str | None) -> None:
+    if way == "end":
+        client.end()
+    elif way == "overflow":
+        client.overflow()
+    elif way == "lost":
+        client.conversation.lost()
+    elif way == "network":
+        client.sessions.network.fails = True
+    elif way == "broke":
+        client._session_broke(KeyError("a fault"))
+    elif way == "stop":
+        if client.conversation.reading:
+            client.send(command("stop"))
+    elif way is not None and client.sessions.open_sessions and client.state is not State.CLOSED:
+        _broken_by(client, way)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    query=st.fixed_dictionaries({"vad": st.sampled_from(["silero", "webrtc"]), "max_utterance_s": st.just("5")}),
+    before=st.lists(HAPPENINGS, max_size=15),
+    way=LAST,
+    after=st.lists(HAPPENINGS, max_size=8),
+)
+def test_whatever_happens_the_conversation_ends_once_and_leaves_nothing_behind(
+    query: dict[str, str], before: list[tuple[str, Any]], way: str | None, after: list[tuple[str, Any]]
+) -> None:
+    """`Client` checks that nothing follows a close, that queries come one by one, and that no timer spins."""
+    client = Client(TIGHT, **query).started()
+    for happening, detail in before:
+        _happen(client, happening, detail)
+        waits = client.state in (State.WAITING_FOR_VOICE, State.FULL, State.YIELDING)
+        assert client.conversation.reading or waits, "messages are kept, and nothing is waited for"
+    _end(client, way)
+    for happening, detail in after:
+        _happen(client, happening, detail)
+    client.finish()
+    if client.conversation.reading and client.state is State.OPEN:
+        client.send(command("stop"))
+        client.finish()
+    client.wait(2 * TIGHT.idle_timeout_s)
+    client.finish()
+    assert client.state is State.CLOSED
+    assert not client.sessions.open_sessions
+    assert client.observer.open == 0
+    if way != "lost":
+        assert client.close is not None
+        last = client.messages[-1]
+        assert (last["type"] == "done") == (client.close.code == CloseCode.NORMAL)
+        assert client.kinds.count("done") + sum(error["fatal"] for error in client.of("error")) == 1
+    if way is None and client.errors.count("internal") == 0:
+        ended = [event["utterance"] for event in client.of("speech_ended")]
+        assert [event["utterance"] for event in client.of("final")] == ended

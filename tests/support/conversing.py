@@ -1,0 +1,299 @@
+"""A conversation with everything around it in reach: what it does is recorded, and nothing happens by itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_asr.core.events import Event
+from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.core.recognizer import Audio, DecodeJob
+from streaming_asr.core.scheduler import Limits, Scheduler
+from streaming_asr.core.session import Session
+from streaming_asr.core.voice import Detection, VoiceDetector
+from streaming_asr.protocols.base import Close, Request, Send, Translator
+from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.protocols.native import NativeTranslator
+from streaming_asr.server.live.conversation import (
+    AskVoice,
+    Conversation,
+    ConversationLimits,
+    State,
+    Yield,
+)
+from streaming_asr.server.sessions import Refused
+from tests.support.fakes import CAPABILITIES, FRAME, FakeDetector, read
+
+LIMITS = ConversationLimits(
+    max_message_bytes=2_000_000, max_session_s=3600.0, max_held_s=20.0, max_unread=100, idle_timeout_s=30.0
+)
+
+
+class FakeNetwork:
+    """Answers as the fake detector decides; it fails when told to."""
+
+    fails = False
+
+    def answer(self, queries: Sequence[FakeQuery]) -> list[NDArray[np.bool_]]:
+        if self.fails:
+            raise ArithmeticError("a fault of the network")
+        return [np.abs(query.frames).max(axis=1, initial=0) > 0.1 for query in queries]
+
+
+@dataclass
+class FakeQuery:
+    network: FakeNetwork
+    frames: Audio
+
+
+class AskingDetector(FakeDetector):
+    """The fake detector, which leaves its decisions to a network: one query a call."""
+
+    frame_samples = FRAME
+
+    def __init__(self, network: FakeNetwork) -> None:
+        self._network = network
+
+    def detect(self, frames: Audio) -> Detection[NDArray[np.bool_]]:
+        decisions: NDArray[np.bool_] = yield FakeQuery(self._network, frames)
+        return decisions
+
+
+class FakeSessions:
+    """Opens sessions whose decodes run when `decode` is called."""
+
+    def __init__(self) -> None:
+        self.network = FakeNetwork()
+        self.refusal: Failure | None = None
+        """Why no session is opened, if none is."""
+        self.scheduler = Scheduler(slots=4, limits=Limits(final_objective_s=1e9))
+        self.open_sessions: dict[str, Session] = {}
+        self.opened = 0
+        self.jobs: list[tuple[Session, DecodeJob]] = []
+        self._listeners: dict[str, Callable[[Sequence[Event]], None]] = {}
+
+    def open(
+        self, options: SessionOptions, listener: Callable[[Sequence[Event]], None], broke: Callable[[Exception], None]
+    ) -> Session:
+        if self.refusal is not None:
+            raise Refused(self.refusal)
+        self.opened += 1
+        try:
+            session = Session(f"s{self.opened}", options, CAPABILITIES, self._detector)
+        except OptionError as error:
+            raise Refused(Failure(FailureKind.BAD_OPTION, str(error))) from None
+        self.scheduler.add(session, 0.0)
+        self.open_sessions[session.key] = session
+        self._listeners[session.key] = listener
+        return session
+
+    def _detector(self, options: SessionOptions) -> VoiceDetector:
+        """`silero` asks a network, the others do not."""
+        return AskingDetector(self.network) if options.vad == "silero" else FakeDetector()
+
+    def update(self, session: Session) -> None:
+        self._fill(session)
+
+    def fill(self, session: Session) -> None:
+        self._fill(session)
+
+    def _fill(self, session: Session) -> None:
+        session.take_superseded()
+        self.scheduler.update(session, 0.0)
+        while chosen := self.scheduler.next_job(0.0):
+            self.jobs.append((chosen.session, chosen.job))
+
+    def remove(self, session: Session) -> None:
+        session.abandon()
+        self.scheduler.remove(session)
+        self.open_sessions.pop(session.key, None)
+        self._listeners.pop(session.key, None)
+
+    def decode(self) -> None:
+        """Finish the decodes that run now."""
+        jobs, self.jobs = self.jobs, []
+        for session, job in jobs:
+            self.scheduler.finished(job.id, 0.0)
+            if session.key not in self._listeners:
+                continue
+            events = session.complete(job.id, read(job), 0.0)
+            if events:
+                self._listeners[session.key](events)
+            self._fill(session)
+
+
+@dataclass
+class FakeObserver:
+    """Counts what it is notified of."""
+
+    open: int = 0
+    audio_ms: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    """Of errors sent and sessions refused."""
+
+    def opened(self) -> None:
+        self.open += 1
+
+    def closed(self) -> None:
+        self.open -= 1
+
+    def refused(self, code: str) -> None:
+        self.codes[f"refused {code}"] += 1
+
+    def failed(self, code: str) -> None:
+        self.codes[code] += 1
+
+    def received(self, audio_ms: int) -> None:
+        self.audio_ms += audio_ms
+
+    def on_events(self, events: Sequence[Event], now: float) -> None:
+        pass
+
+
+class Client:
+    """A client, and the server around its conversation.
+
+    Args:
+        translator: of the native protocol, if none is given.
+        query: of the native protocol's URL: options of the session.
+    """
+
+    def __init__(self, limits: ConversationLimits = LIMITS, translator: Translator | None = None, **query: str) -> None:
+        self.sessions = FakeSessions()
+        self.observer = FakeObserver()
+        self.now = 0.0
+        self.messages: list[dict[str, Any]] = []
+        """All that the client was sent."""
+        self.close: Close | None = None
+        self.queries: list[FakeQuery] = []
+        """That wait for their answers."""
+        self.yields = 0
+        """That wait for `resume`."""
+        self.translator = translator or NativeTranslator(
+            Request("/v1/stream", query=tuple({"vad": "webrtc", "sample_rate": "16000", **query}.items())),
+            SessionOptions(),
+        )
+        self.conversation = Conversation(
+            self.translator, self.sessions, limits, self.observer, self._decoded, self._session_broke
+        )
+
+    @property
+    def state(self) -> State:
+        return self.conversation.state
+
+    def started(self) -> Client:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        self.conversation.start(self.now)
+        self._act()
+
+    def send(self, *messages: str | bytes) -> None:
+        """Send messages that reach the server in one piece."""
+        self.conversation.receive(messages, self.now)
+        self._act()
+
+    def answer(self) -> None:
+        """Have the network answer."""
+        (query,) = self.queries
+        self.queries.clear()
+        try:
+            (answer,) = query.network.answer([query])
+        except ArithmeticError:
+            self.conversation.voice_failed()
+        else:
+            self.conversation.voice_answered(answer, self.now)
+        self._act()
+
+    def resume(self) -> None:
+        assert self.yields
+        self.yields -= 1
+        self.conversation.resume(self.now)
+        self._act()
+
+    def decode(self) -> None:
+        self.sessions.decode()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, ticking when the conversation asks for it."""
+        until = self.now + seconds
+        while (deadline := self.conversation.next_deadline(self.now)) is not None and deadline <= until:
+            assert deadline > self.now, "the timer would spin"
+            self.now = deadline
+            self.conversation.tick(self.now)
+            self._act()
+        self.now = until
+
+    def end(self, kind: FailureKind = FailureKind.RESTARTING) -> None:
+        self.conversation.end(Failure(kind, "The server has its reasons."), self.now)
+        self._act()
+
+    def overflow(self) -> None:
+        """Leave too much unread."""
+        self.conversation.too_much_unread()
+        self._act()
+
+    def finish(self) -> None:
+        """Let all happen that can, until the conversation waits for the client or is over."""
+        while self.queries or self.yields or self.sessions.jobs:
+            if self.queries:
+                self.answer()
+            if self.yields:
+                self.resume()
+            self.decode()
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.messages if message["type"] == kind]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Types of the messages, but for the `ready` that a session begins with."""
+        return [message["type"] for message in self.messages if message["type"] != "ready"]
+
+    @property
+    def errors(self) -> list[str]:
+        return [message["code"] for message in self.of("error")]
+
+    def _decoded(self, events: Sequence[Event]) -> None:
+        self.conversation.decoded(events, self.now)
+        self._act()
+
+    def _session_broke(self, error: Exception) -> None:
+        self.conversation.session_broke()
+        self._act()
+
+    def _act(self) -> None:
+        for action in self.conversation.take_actions():
+            assert self.close is None, f"{action} came after the close"
+            if isinstance(action, Send):
+                self.messages.append(json.loads(action.message))
+            elif isinstance(action, Close):
+                self.close = action
+            elif isinstance(action, AskVoice):
+                assert not self.queries, "a second query came before the answer to the first"
+                assert isinstance(action.query, FakeQuery)
+                self.queries.append(action.query)
+            else:
+                assert isinstance(action, Yield)
+                self.yields += 1
+
+
+def voiced(seconds: float, channels: int = 1) -> bytes:
+    """Wire audio, s16le at 16 kHz, that the fake detector takes for speech."""
+    samples = np.random.default_rng(0).uniform(0.2, 0.9, round(seconds * 16_000) * channels)
+    return (samples * np.resize([1, -1], len(samples)) * 32767).astype("<i2").tobytes()
+
+
+def quiet(seconds: float) -> bytes:
+    return bytes(2 * round(seconds * 16_000))
+
+
+def command(kind: str, **fields: Any) -> str:
+    return json.dumps({"type": kind, **fields})
