@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streaming_asr.core.context import ContextWindow, is_echo
+from streaming_asr.core.context import ContextWindow
+from streaming_asr.core.echo import is_echo
 from streaming_asr.core.events import (
     EndReason,
     Event,

@@ -6,7 +6,7 @@ from collections import deque
 
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Context, Hypothesis
-from streaming_asr.core.scripts import find_words, joined
+from streaming_asr.core.scripts import joined, lower_words
 
 MAX_PREVIOUS_CHARS = 400
 """Characters of earlier finals given to the recognizer, at most: those of the latest ones."""
@@ -15,14 +15,6 @@ LOCK_AFTER = 2
 LOCK_PROBABILITY = 0.8
 LOCK_WORDS = 3
 """A final of fewer words does not count: its language is too uncertain."""
-
-FASTEST_SPEECH_S = 0.12
-"""Shortest duration of a spoken word, seconds."""
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words without punctuation; a character each in scripts without spaces."""
-    return [word.group() for word in find_words(text.lower())]
 
 
 class ContextWindow:
@@ -70,7 +62,7 @@ class ContextWindow:
     def _learn_language(self, text: str, hypothesis: Hypothesis) -> None:
         probability = hypothesis.language_probability
         confident = probability is None or probability >= LOCK_PROBABILITY
-        if self.language is not None or hypothesis.language is None or len(words_of(text)) < LOCK_WORDS:
+        if self.language is not None or hypothesis.language is None or len(lower_words(text)) < LOCK_WORDS:
             return
         language, count = self._run
         if not confident:
@@ -81,26 +73,3 @@ class ContextWindow:
             self._run = (hypothesis.language, 1)
         if self._run[1] >= LOCK_AFTER:
             self._locked = self._run[0]
-
-
-def is_echo(text: str, context: Context, voiced_s: float) -> bool:
-    """Whether a text repeats the context rather than speech.
-
-    It does when all of it is in the context, and it either lists several keywords in their order, or has more words
-    than can be spoken in the voiced time. The caller then decodes again without context, so a wrong suspicion costs a
-    decode and loses no words.
-    """
-    words = words_of(text)
-    if len(words) < 2:
-        return False
-    lists_keywords = len(context.keywords) > 1 and _contains(
-        [word for keyword in context.keywords for word in words_of(keyword)], words
-    )
-    if lists_keywords and not any(words_of(keyword) == words for keyword in context.keywords):
-        return True
-    in_context = _contains(words_of(context.text), words) or _contains(words_of(context.previous), words)
-    return in_context and voiced_s < FASTEST_SPEECH_S * len(words)
-
-
-def _contains(words: list[str], part: list[str]) -> bool:
-    return any(words[i : i + len(part)] == part for i in range(len(words) - len(part) + 1))

@@ -102,6 +102,11 @@ def find_words(text: str) -> list[re.Match[str]]:
     return list(_WORD.finditer(text))
 
 
+def lower_words(text: str) -> list[str]:
+    """Lower-case words without punctuation; a character each in scripts without spaces."""
+    return [word.group() for word in find_words(text.lower())]
+
+
 def split(text: str) -> list[str]:
     """A text cut between words. The pieces keep white space and punctuation: joined they are the text.
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr.core.scripts import find_words, joined, split, width
+from streaming_asr.core.scripts import find_words, joined, lower_words, split, width
 from tests.support.vectors import cases
 
 
@@ -43,3 +43,8 @@ def test_the_pieces_are_the_text_and_each_has_a_word(text: str) -> None:
 @given(st.text(), st.text())
 def test_joining_adds_at_most_a_space(left: str, right: str) -> None:
     assert joined([left, right]) in (left + right, f"{left} {right}")
+
+
+def test_words_are_counted_in_scripts_without_spaces() -> None:
+    assert lower_words("Hello, wörld's 你好!") == ["hello", "wörld's", "你", "好"]
+    assert lower_words("नमस्ते दुनिया") == ["नमस्ते", "दुनिया"]

@@ -7,8 +7,8 @@
 | `Silence`    | a text made up from silence                 | those whose decoder reports a probability of no speech |
 | `Repetition` | loops that decoding again did not remove    | all |
 
-One more guard needs what only the core knows, the context that was sent and how long somebody spoke: `is_echo` asks
-whether a text is that context given back.
+One more guard needs what only the core knows, the context that was given and how long somebody spoke: `core.echo` finds
+texts that repeat the context.
 """
 
 from __future__ import annotations
