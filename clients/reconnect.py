@@ -59,11 +59,13 @@ class LastingStream:
         self._second = rate * channels * 2
         self._inbox: Inbox[Event] = Inbox()
         self._session: TranscriptionStream | None = None
-        self._changes: deque[dict[str, Any]] = deque()
-        """`configure` messages without an answer."""
+        self._in_flight: deque[dict[str, Any]] = deque()
+        """Changes sent in this session that have no answer."""
+        self._changes: dict[str, Any] = {}
+        """Changes to send when the next session opens, merged: an outage may be long."""
         self._work = asyncio.Event()
         """Set when there may be messages to send."""
-        self._room = asyncio.Event()
+        self._has_room = asyncio.Event()
         """Set when there may be room for more audio."""
         self._stopped = False
         self._ended: Exception | None = None
@@ -89,8 +91,8 @@ class LastingStream:
         view = memoryview(audio)
         for start in range(0, len(view), self._second):
             while not self._live and self._crowded and self._ended is None:
-                self._room.clear()
-                await self._room.wait()
+                self._has_room.clear()
+                await self._has_room.wait()
             self._check_open()
             self._ledger.append(view[start : start + self._second])
             self._work.set()
@@ -102,14 +104,18 @@ class LastingStream:
         self._work.set()
 
     async def configure(self, **options: Any) -> None:
-        """Change options in mid-stream. `Configured` follows, or a `ServerError` that is not fatal."""
+        """Change options in mid-stream. `Configured` follows, or a `ServerError` that is not fatal.
+
+        Changes made without a session are sent as one when there is one; the server accepts or rejects them together.
+        """
         self._check_open()
-        self._changes.append(options)
-        if self._session is not None:
-            try:
-                await self._session.configure(**options)
-            except StreamError:
-                return  # The next session sends it again.
+        if self._session is None:
+            self._changes.update(options)
+            return
+        try:
+            await self._send_changes(self._session, options)
+        except StreamError:
+            return  # The next session sends it again.
 
     async def stop(self) -> None:
         """End the audio. What is pending is transcribed; the last event is `Done`."""
@@ -164,7 +170,7 @@ class LastingStream:
                 self._opened.set_result(None)
             else:
                 self._opened.set_exception(error)
-        self._room.set()
+        self._has_room.set()
         await self._inbox.close(error)
 
     async def _keep_a_session(self) -> None:
@@ -183,15 +189,11 @@ class LastingStream:
         """Run a session from its opening to its end; returns the error that ended it, None if the stream is done."""
         try:
             async with open_stream(options=self._options, **self._connection) as session:
-                await self._begin(session)
-                sender = asyncio.create_task(self._send_all(session), name="send what the ledger has")
                 try:
-                    async for event in session:
-                        await self._observe(event)
+                    await self._begin(session)
+                    await self._converse(session)
                 finally:
-                    self._session = None
-                    sender.cancel()
-                    await asyncio.gather(sender, return_exceptions=True)
+                    self._end_session()
         except StreamError as error:
             return error
         return None
@@ -203,26 +205,46 @@ class LastingStream:
         if self.ready is None and reconnected.lost_ms:
             await self._inbox.put(AudioDropped(start_ms=0, end_ms=reconnected.lost_ms))
         self.ready = session.ready
-        self._session = session
         if not self._opened.done():
             self._opened.set_result(None)
+        self._session = session
+        if self._changes:
+            changes, self._changes = self._changes, {}
+            await self._send_changes(session, changes)
+
+    async def _converse(self, session: TranscriptionStream) -> None:
+        sender = asyncio.create_task(self._send_all(session), name="send what the ledger has")
+        try:
+            async for event in session:
+                await self._observe(event)
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+
+    def _end_session(self) -> None:
+        self._session = None
+        for options in self._in_flight:
+            self._changes.update(options)
+        self._in_flight.clear()
+
+    async def _send_changes(self, session: TranscriptionStream, options: dict[str, Any]) -> None:
+        self._in_flight.append(options)
+        await session.configure(**options)
 
     async def _observe(self, event: ServerEvent) -> None:
         if isinstance(event, Configured):
             self._options.update(event.options)
-        if self._changes and (
+        if self._in_flight and (
             isinstance(event, Configured) or (isinstance(event, ServerError) and event.code == "bad_option")
         ):
-            self._changes.popleft()
+            self._in_flight.popleft()
         for stream_event in self._ledger.observe(event):
             await self._inbox.put(stream_event)
-        self._room.set()
+        self._has_room.set()
 
     async def _send_all(self, session: TranscriptionStream) -> None:
         """Send until the session ends; the reader of its events raises the error that ended it."""
         try:
-            for options in list(self._changes):
-                await session.configure(**options)
             while True:
                 message = self._ledger.next_message()
                 if message is None:
@@ -236,7 +258,7 @@ class LastingStream:
                     return
                 else:
                     await session.send(message)
-                    self._room.set()
+                    self._has_room.set()
                     if (gap := self._ledger.take_gap()) is not None:
                         await self._inbox.put(gap)
         except StreamError:

@@ -76,7 +76,7 @@ export class LiveStream extends EventTarget {
     this.state = "connecting";
     this._url = url;
     this._options = { ...options }; // those of the next connection
-    this._changes = []; // of `configure`, without an answer; a new session gets them again
+    this._changes = {}; // to send when the next session opens, merged: an outage may be long
     this._inFlight = []; // `configure` messages of this session without an answer: changes, or null for long options
     this._key = key;
     this._live = live;
@@ -134,10 +134,13 @@ export class LiveStream extends EventTarget {
     this._pump();
   }
 
-  /** Change options in mid-stream. An invalid value causes an `error` event that is not fatal. */
+  /**
+   * Change options in mid-stream. An invalid value causes an `error` event that is not fatal. Changes made without a
+   * connection are sent as one once there is one, so the server accepts or rejects them together.
+   */
   configure(changes) {
-    this._changes.push(changes);
     if (this._begun) this._sendChanges(changes);
+    else Object.assign(this._changes, changes);
   }
 
   /** End the audio. Resolves once everything has its final, or the stream is over otherwise. */
@@ -218,12 +221,14 @@ export class LiveStream extends EventTarget {
     const longOptions = Object.fromEntries(
       LONG_OPTIONS.filter((name) => this._options[name]?.length).map((name) => [name, this._options[name]]),
     );
-    this._inFlight = [];
     if (Object.keys(longOptions).length > 0) {
       this._inFlight.push(null);
       this._sendMessage({ type: "configure", ...longOptions });
     }
-    for (const changes of this._changes) this._sendChanges(changes);
+    if (Object.keys(this._changes).length > 0) {
+      this._sendChanges(this._changes);
+      this._changes = {};
+    }
     this._pump();
   }
 
@@ -235,9 +240,7 @@ export class LiveStream extends EventTarget {
   /** The server accepted or rejected the oldest `configure` message. */
   _observeAnswer(accepted) {
     const changes = this._inFlight.shift();
-    if (!changes) return;
-    this._changes.shift();
-    if (accepted) Object.assign(this._options, changes);
+    if (changes && accepted) Object.assign(this._options, changes);
   }
 
   async _broken(code, reason) {
@@ -246,6 +249,8 @@ export class LiveStream extends EventTarget {
     const failedHandshake = !this._opened;
     this._socket = null;
     this._begun = false;
+    this._changes = Object.assign({}, ...this._inFlight, this._changes);
+    this._inFlight = [];
     if (error ? !TRANSIENT_CODES.has(error.code) : PERMANENT_CLOSES.has(code)) {
       this._refuse(error ?? { code: "closed", message: `The server closed the connection (${reason || code}).` });
       return;

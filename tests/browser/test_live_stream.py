@@ -54,3 +54,28 @@ def test_a_new_connection_has_the_options_that_were_accepted_and_those_without_a
         {"sample_rate": ["16000"], "partials": ["false"], "language": ["de"]},
     ]
     assert sent == [{"type": "configure", "context": "Ships."}, {"type": "configure", "pause_ms": 300}]
+
+
+def test_options_changed_during_an_outage_are_sent_as_one_message(page: Page) -> None:
+    sent = page.evaluate(
+        """async () => {
+            const { LiveStream } = await import("/client/live-stream.js");
+            WebSocket.made.length = 0;
+            const stream = new LiveStream({ url: "ws://localhost/v1/stream", sampleRate: 16000 });
+            const opened = () => new Promise((resolve) =>
+                stream.addEventListener("state", ({ detail }) => detail === "open" && resolve()));
+            await opened();
+            stream.configure({ pause_ms: 300, language: "de" });
+            const broken = new Promise((resolve) => stream.addEventListener("retry", resolve));
+            const again = opened();
+            WebSocket.made[0].close(1006);
+            await broken;
+            for (let ms = 500; ms < 600; ms++) stream.configure({ endpoint_ms: ms });
+            stream.configure({ language: "fr" });
+            await again;
+            const [, { sent }] = WebSocket.made;
+            stream.close();
+            return sent;
+        }"""
+    )
+    assert sent == [{"type": "configure", "pause_ms": 300, "language": "fr", "endpoint_ms": 599}]

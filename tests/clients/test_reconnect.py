@@ -332,6 +332,51 @@ def test_options_changed_in_mid_stream_hold_in_the_next_session() -> None:
     run(client())
 
 
+def test_options_changed_during_an_outage_are_sent_as_one_message() -> None:
+    async def first(server: FakeConnection) -> None:
+        await server.ready()
+        await server.receive_control("configure")
+        server.vanish()
+
+    async def second(server: FakeConnection) -> None:
+        await server.ready()
+        await server.receive_control("configure")
+        await server.send("configured", options={})
+        await server.finish()
+
+    async def client() -> None:
+        async with FakeServer(first, second) as server, stream_to(server) as stream:
+            await stream.configure(pause_ms=300, language="de")
+            while not isinstance(await anext(stream), Reconnecting):
+                pass
+            for endpoint_ms in range(500, 600):
+                await stream.configure(endpoint_ms=endpoint_ms)
+            await stream.configure(language="fr")
+            await stream.stop()
+            await all_of(stream)
+            changes = {"pause_ms": 300, "language": "fr", "endpoint_ms": 599}
+            assert server.connections[1].received == [{"type": "configure", **changes}, {"type": "stop"}]
+
+    run(client())
+
+
+def test_a_change_made_as_soon_as_a_session_opens_is_sent_once() -> None:
+    async def session(server: FakeConnection) -> None:
+        await server.ready()
+        await server.receive_control("configure")
+        await server.send("configured", options={"language": "de"})
+        await server.finish()
+
+    async def client() -> None:
+        async with FakeServer(session) as server, stream_to(server) as stream:
+            await stream.configure(language="de")
+            await stream.stop()
+            await all_of(stream)
+            assert server.connections[0].received == [{"type": "configure", "language": "de"}, {"type": "stop"}]
+
+    run(client())
+
+
 def test_a_session_without_audio_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clients.reconnect.KEEP_ALIVE_S", 0.02)
     pings: list[dict[str, Any]] = []
