@@ -13,6 +13,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.live_server import LiveServer
@@ -60,6 +61,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([folder.name, *filter(None, [os.environ.get("PYTHONPATH")])])
     exec(_BLOCK)
     LiveServer.start = _no_server  # type: ignore[method-assign]
+    # The same examples each time; `make test` looks for new ones.
+    hypothesis.settings.register_profile("check", derandomize=True)
+    hypothesis.settings.load_profile("check")
 
 
 def _no_server(*_: object, **__: object) -> LiveServer:
