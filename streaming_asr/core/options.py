@@ -122,7 +122,7 @@ class SessionOptions:
 
     encoding: Encoding = option(
         Encoding.S16LE,
-        "format of the samples sent; `f32le` is scaled to -1..1",
+        "format of the samples; `f32le` is scaled to -1..1",
         group=AUDIO,
         choices=tuple(encoding.value for encoding in Encoding),
         changeable=True,
@@ -145,7 +145,7 @@ class SessionOptions:
 
     language: str | None = option(
         None,
-        "ISO 639 code to force; without one, the language is detected and kept after two confident finals",
+        "ISO 639 code to force; without one it is detected, and kept after two confident finals",
         group=RECOGNITION,
         changeable=True,
         metavar="CODE",
@@ -167,7 +167,7 @@ class SessionOptions:
     )
     rolling_context: bool | None = option(
         None,
-        "whether the recognizer is given earlier finals; by default only one that gains from them is",
+        "whether the recognizer gets earlier finals; null: if it gains by it",
         group=RECOGNITION,
         changeable=True,
     )
@@ -176,14 +176,14 @@ class SessionOptions:
     """A name that the sessions' `DetectorFactory` knows."""
     vad_threshold: float = option(
         0.5,
-        "Silero's probability of speech from which a frame is voiced; `webrtc` does not use it",
+        "Silero's probability of speech from which a frame is voiced",
         group=UTTERANCES,
         range=(0.05, 0.95),
         changeable=True,
     )
     onset_ms: int = option(
         96,
-        "voiced time, within twice as long, that opens an utterance; shorter sounds are ignored",
+        "voiced time, within twice as long, that opens an utterance; shorter is ignored",
         group=UTTERANCES,
         range=(0, 1_000),
     )
@@ -196,14 +196,14 @@ class SessionOptions:
     )
     pause_ms: int = option(
         200,
-        "silence after which the final is decoded ahead of time; also the silence kept at an utterance's end",
+        "silence after which the final is decoded ahead; also kept at the end",
         group=UTTERANCES,
         range=(60, 2_000),
         changeable=True,
     )
     endpoint_ms: int | None = option(
         500,
-        "silence that ends an utterance; `null`: only the client, the length limit and the end of the stream do",
+        "silence that ends an utterance; `null`: no silence does",
         group=UTTERANCES,
         range=(100, 10_000),
         changeable=True,
@@ -228,7 +228,7 @@ class SessionOptions:
     )
     withheld_words: int = option(
         1,
-        "words left out at the end of partials during speech: the end of the audio cuts the last one",
+        "last words left out of partials during speech, which the audio's end cuts",
         group=PARTIALS,
         range=(0, 10),
         changeable=True,

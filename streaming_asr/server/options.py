@@ -62,7 +62,7 @@ class ServerOptions:
     )
     final_objective_s: float = option(
         2.0,
-        "new sessions are refused as `busy` while a tenth of the last finals waited longer for the recognizer",
+        "new sessions are refused as `busy` while a tenth of the last finals waited longer",
         group=LIMITS,
         range=(0.1, 600),
     )
