@@ -195,8 +195,12 @@ class Session:
 
     def demand(self) -> Demand | None:
         """The most urgent decode wanted, or None."""
-        demands = [demand for channel in self._channels if (demand := channel.demand()) is not None]
-        return min(demands, default=None, key=Demand.urgency)
+        most_urgent: Demand | None = None
+        for channel in self._channels:
+            demand = channel.demand()
+            if demand is not None and (most_urgent is None or demand.urgency() < most_urgent.urgency()):
+                most_urgent = demand
+        return most_urgent
 
     def complete(self, job: int, hypothesis: Hypothesis, now: float) -> list[Event]:
         """Take a job's result, in any order; one that no longer matters is ignored."""

@@ -95,7 +95,7 @@ class Utterance:
 
     @property
     def ended(self) -> bool:
-        return self.state in (State.ENDED, State.SETTLED)
+        return self.state is State.ENDED or self.state is State.SETTLED
 
     @property
     def settled(self) -> bool:
@@ -154,10 +154,10 @@ class Utterance:
 
     def superseded(self) -> list[int]:
         """Jobs whose results no longer matter: partials of an ended utterance, finals of audio that went on."""
+        if not self.in_flight or not self.ended:
+            return []
         return [
-            job
-            for job, flight in self.in_flight.items()
-            if self.ended and (flight.kind is Kind.PARTIAL or flight.end != self.final_end)
+            job for job, flight in self.in_flight.items() if flight.kind is Kind.PARTIAL or flight.end != self.final_end
         ]
 
     def decoded(self, job: int, hypothesis: Hypothesis, options: SessionOptions) -> bool:
