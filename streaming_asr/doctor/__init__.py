@@ -1,4 +1,4 @@
-"""What this machine can run, what it lacks, and the command that mends it."""
+"""What this machine can run, what it lacks, and the command that fixes it."""
 
 from streaming_asr.doctor.report import main
 from streaming_asr.doctor.uses import what_to_install

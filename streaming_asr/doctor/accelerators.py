@@ -71,19 +71,19 @@ def npus(machine: Machine) -> tuple[Check, list[Npu]]:
         if not devices:
             return Check(name, "absent", "no npu-smi and no /dev/davinci*"), []
         detail = f"{devices[0]} is here, npu-smi is not: mount it and the driver's libraries into the container"
-        mend = (
+        fix = (
             "docker run … -v /usr/local/bin/npu-smi:/usr/local/bin/npu-smi -v /usr/local/dcmi:/usr/local/dcmi "
             "-v /usr/local/Ascend/driver:/usr/local/Ascend/driver"
         )
-        return Check(name, "broken", detail, mend), []
+        return Check(name, "broken", detail, fix), []
     found = [] if ran.failed else parse_npus(ran.output)
     if not found:
         detail = f"npu-smi info lists no chip: {ran.last_line}"
-        mend = (
+        fix = (
             "docker run … --device /dev/davinci0 --device /dev/davinci_manager --device /dev/devmm_svm "
             "--device /dev/hisi_hdc (a device that no other container holds)"
         )
-        return Check(name, "broken", detail, mend), []
+        return Check(name, "broken", detail, fix), []
     kinds = Counter((npu.name, npu.memory_mb) for npu in found)
     detail = ", ".join(f"{count} x {kind}{_gib(memory)}" for (kind, memory), count in kinds.items())
     sick = [f"chip {index} is {npu.health}" for index, npu in enumerate(found) if npu.health != "OK"]
@@ -110,8 +110,8 @@ def cann(machine: Machine) -> Check:
     if not active:
         # set_env.sh lies beside the version folder in older layouts.
         scripts = machine.glob(f"{homes[0]}/set_env.sh") or machine.glob("/usr/local/Ascend/ascend-toolkit/set_env.sh")
-        mend = f"source {scripts[0] if scripts else f'{homes[0]}/set_env.sh'}"
-        return Check("CANN", "broken", f"{detail}, but not in this shell's environment", mend)
+        fix = f"source {scripts[0] if scripts else f'{homes[0]}/set_env.sh'}"
+        return Check("CANN", "broken", f"{detail}, but not in this shell's environment", fix)
     return Check("CANN", "ok", detail)
 
 

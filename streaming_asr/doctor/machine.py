@@ -1,4 +1,4 @@
-"""All that the checks ask of the machine, in one object, so that a test can describe another machine."""
+"""What the checks read from the machine, in one object, so that a test can describe another machine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ran:
 
 
 class Machine:
-    """The machine this process runs on. No method raises for what is absent: the answer is None or empty."""
+    """The machine this process runs on. No method raises for what is absent: it returns None or an empty list."""
 
     python_version: tuple[int, int] = sys.version_info[:2]
 

@@ -26,13 +26,14 @@ MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]--[/]", "broken": "[red]!![/]
 
 
 def main(argv: Sequence[str] | None = None, machine: Machine | None = None) -> int:
-    """Say what this machine can run.
+    """Report what this machine can run.
 
     Returns:
         0 where at least one recognizer can start, else 1.
     """
     parser = argparse.ArgumentParser(
-        prog="streaming-asr doctor", description="Say what this machine can run, what it lacks, and how to mend that."
+        prog="streaming-asr doctor",
+        description="Report what this machine can run, what is missing, and how to install it.",
     )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     options = parser.parse_args(argv)
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None, machine: Machine | None = None) -> i
 
 
 def as_json(machine: Machine, uses: list[Use]) -> dict[str, Any]:
-    """The whole report; each check has ``name``, ``state``, ``detail``, ``mend``."""
+    """The whole report; each check has ``name``, ``state``, ``detail``, ``fix``."""
     start = best(uses)
     return {
         "version": __version__,
@@ -95,17 +96,17 @@ def last_line(uses: list[Use]) -> str:
     if start is not None:
         return f"Start: {start.start}"
     easiest = next(use for use in uses if use.name == "Whisper in this process")
-    steps = [step for mend in easiest.mends for step in mend.splitlines()]
+    steps = [step for fix in easiest.fixes for step in fix.splitlines()]
     return f"No recognizer can run yet. The shortest way: {', then '.join([*steps, str(easiest.start)])}"
 
 
 def _rows(use: Use) -> list[tuple[str, str]]:
     """A row for each check that matters to the reader, then one for each command: several checks may share it."""
-    told = [check for check in (*use.needs, *use.helps) if use.standing == "ready" or not check.ok]
-    rows = [(MARKS[check.state], escape(f"{check.name}: {check.detail}")) for check in told]
-    mends = (*use.mends, *(check.mend for check in use.helps if check.mend is not None))
-    return rows + [("[cyan]$[/]", f"[cyan]{escape(step)}[/]") for mend in mends for step in mend.splitlines()]
+    shown = [check for check in (*use.needs, *use.helps) if use.standing == "ready" or not check.ok]
+    rows = [(MARKS[check.state], escape(f"{check.name}: {check.detail}")) for check in shown]
+    fixes = (*use.fixes, *(check.fix for check in use.helps if check.fix is not None))
+    return rows + [("[cyan]$[/]", f"[cyan]{escape(step)}[/]") for fix in fixes for step in fix.splitlines()]
 
 
 def _check(check: Check) -> dict[str, str | None]:
-    return {"name": check.name, "state": check.state, "detail": check.detail, "mend": check.mend}
+    return {"name": check.name, "state": check.state, "detail": check.detail, "fix": check.fix}

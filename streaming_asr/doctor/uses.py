@@ -17,7 +17,7 @@ Standing = Literal["ready", "possible", "missing"]
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One thing to run here, with all it takes."""
+    """Something to run on a machine, with what it needs."""
 
     name: str
     needs: tuple[Check, ...]
@@ -25,19 +25,19 @@ class Use:
     helps: tuple[Check, ...] = ()
     """Good to know, not needed to start."""
     start: str | None = None
-    """The command that starts a server with it; None where it is no recognizer."""
+    """The command that starts a server with it; None where it is not a recognizer."""
 
     @property
     def standing(self) -> Standing:
-        """``ready`` now, ``possible`` after `mends`, or ``missing`` because the hardware is not here."""
+        """``ready`` now, ``possible`` after `fixes`, or ``missing`` because the hardware is not here."""
         if all(check.ok for check in self.needs):
             return "ready"
         return "missing" if any(check.state == "absent" for check in self.needs) else "possible"
 
     @property
-    def mends(self) -> tuple[str, ...]:
+    def fixes(self) -> tuple[str, ...]:
         """Commands that make it ready, in order, each once."""
-        return tuple(dict.fromkeys(check.mend for check in self.needs if not check.ok and check.mend is not None))
+        return tuple(dict.fromkeys(check.fix for check in self.needs if not check.ok and check.fix is not None))
 
 
 def examine(machine: Machine) -> list[Use]:
@@ -80,7 +80,7 @@ def best(uses: list[Use]) -> Use | None:
 
 
 def what_to_install(model: str, machine: Machine | None = None) -> str:
-    """The message for a user who asked for a model that runs under vLLM where vLLM is not installed.
+    """The message for a user whose model runs under vLLM, where vLLM is not installed.
 
     Args:
         model: as the user named it.

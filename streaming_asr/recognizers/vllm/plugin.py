@@ -1,6 +1,6 @@
 """What runs inside each of vLLM's processes: vLLM calls `install` there, by its ``vllm.general_plugins`` entry point.
 
-Nothing happens unless this package's recognizer started the engine, so other users of the same vLLM never notice.
+Nothing happens unless this package's recognizer started the engine, so it does not affect other users of the same vLLM.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import time
 MARK = "STREAMING_ASR_ENGINE"
 """Environment variable that the recognizer sets for its engine's processes."""
 GRACE_S = 5.0
-"""An orphan may take so long to end by itself."""
+"""Time that a process without a parent has to end by itself."""
 
 
 def install() -> None:
-    """Mend what this vLLM lacks, and tie this process's life to its parent's. May be called more than once."""
+    """Add what this vLLM lacks, and end this process with its parent. May be called more than once."""
     if MARK not in os.environ:
         return
-    from streaming_asr.recognizers.vllm.compat import mend
+    from streaming_asr.recognizers.vllm.compat import patch
 
-    mend()
+    patch()
     if multiprocessing.parent_process() is None:
         return
     # Ctrl-C reaches the whole process group. The server ends its engine itself, after the last final.
@@ -37,7 +37,7 @@ _WATCH = "streaming-asr parent watch"
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone, however that ended: nobody else would, and it holds the device."""
+    """End this process once its parent has ended, however that happened: it would keep the device otherwise."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

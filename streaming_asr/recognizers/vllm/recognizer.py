@@ -150,14 +150,14 @@ class VllmRecognizer:
         from transformers import PretrainedConfig
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        from streaming_asr.recognizers.vllm.compat import OLDEST, mend, version
+        from streaming_asr.recognizers.vllm.compat import OLDEST, patch, version
         from streaming_asr.recognizers.vllm.options import parse_engine_options
         from streaming_asr.recognizers.vllm.stats import EngineStats, StatsCollector
 
         if version() < OLDEST:
             found, needed = (".".join(map(str, number)) for number in (version(), OLDEST))
             raise RecognizerUnavailable(f"vLLM {found} is installed; {needed} or later is needed.")
-        mend()
+        patch()
         try:
             plain = parse_engine_options(self._name, self._options, {})
             config, _ = PretrainedConfig.get_config_dict(self._name, revision=plain.revision)

@@ -1,4 +1,4 @@
-"""What vLLM says of its own work, added up for our metrics."""
+"""vLLM's own statistics, summed for our metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EngineStats:
     encoder_items: int = 0
     encoder_tokens: int = 0
     """Audio items that went through the encoder, and positions that came out. Counted only with vLLM's option
-    ``--enable-logging-iteration-details`` and a release that says so."""
+    ``--enable-logging-iteration-details`` and a release that reports them."""
 
 
 class StatsCollector(StatLoggerBase):  # type: ignore[misc]
@@ -64,4 +64,4 @@ class StatsCollector(StatLoggerBase):  # type: ignore[misc]
             stats.preemptions += iteration_stats.num_preempted_reqs
 
     def log_engine_initialized(self) -> None:
-        """Nothing to say."""
+        """Logs nothing."""

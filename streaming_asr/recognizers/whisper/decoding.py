@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # It needs CTranslate2, whose absence is reported when a reco
 
 
 class Cancelled(Exception):
-    """Nobody wants the result any more."""
+    """The result is no longer wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Padding:
     """Seconds of silence after the speech, at least. Without it the text loops more often than not."""
 
     def length_s(self, audio_s: float) -> float:
-        """Seconds that the encoder gets for so many of audio."""
+        """Seconds that the encoder gets for `audio_s` seconds of audio."""
         return min(WINDOW_S, max(self.floor_s, audio_s + self.tail_s))
 
 
@@ -51,11 +51,11 @@ def decode(
     """Decode `job`, which blocks.
 
     Args:
-        cancelled: asked between the steps.
+        cancelled: called between the steps; True gives the job up.
 
     Raises:
         DecodeFailed: the audio is too long, or the language unknown.
-        Cancelled: `cancelled` said so.
+        Cancelled: `cancelled` returned True.
     """
     check(job, whisper.languages)
     if guards.is_silent(job.audio, SHORTEST_S):
@@ -126,7 +126,7 @@ class _Decoding:
         return draft
 
     def _kept(self, draft: Draft) -> list[int]:
-        """Indices of the tokens that are an answer."""
+        """Indices of the tokens that the guards keep."""
         return guards.kept(
             guards.Draft(draft.tokens, draft.complete, self._seconds, draft.mean_logprob, draft.no_speech), GUARDS
         )

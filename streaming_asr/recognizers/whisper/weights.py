@@ -17,10 +17,10 @@ _CONVERT = (
 
 
 def find_weights(model: str | None) -> Path:
-    """The folder that holds a model.
+    """Find the folder of a model.
 
     Args:
-        model: a folder, or one that has the model's folder in it; a size such as ``base.en`` or a repository
+        model: a folder, or one that contains the model's folder; a size such as ``base.en`` or a repository
             such as ``Systran/faster-whisper-base``; None for the one that comes with ``streaming-asr[local]``.
 
     Raises:
@@ -47,13 +47,13 @@ def _built_in() -> Path:
 
 
 def _inside(path: Path) -> Path:
-    """`path`, or the only folder in it that holds a model."""
+    """`path`, or the only folder in it that has a model."""
     if not path.is_dir() or (path / "model.bin").exists():
         return path
     inner = sorted(file.parent for file in path.glob("*/model.bin"))
     if len(inner) > 1:
         names = ", ".join(folder.name for folder in inner)
-        raise RecognizerUnavailable(f"{path} holds several models ({names}): name one of them.")
+        raise RecognizerUnavailable(f"{path} has several models ({names}): name one of them.")
     return inner[0] if inner else path
 
 
@@ -69,22 +69,23 @@ def _from_hub(model: str) -> Path:
         )
     try:
         return Path(download_model(model, local_files_only=True))
-    except Exception:  # Not in the cache, which several kinds of error say.
+    except Exception:  # Not in the cache, for which there are several exceptions.
         pass
     try:
         return Path(download_model(model))
     except Exception as error:  # Offline, no such repository, no access: the hub's client has a class for each.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RecognizerUnavailable(
-            f"Whisper {model!r} is no folder here, not in the Hugging Face cache, and can't be downloaded ({reason}). "
-            f"Give the folder of a CTranslate2 Whisper model, or no model at all for the built-in {BUILT_IN}."
+            f"Whisper {model!r} is neither a folder here nor in the Hugging Face cache, and can't be downloaded "
+            f"({reason}). Give the folder of a CTranslate2 Whisper model, or no model for the built-in {BUILT_IN}."
         ) from error
 
 
 def _check(folder: Path) -> None:
-    """
+    """Check that a folder is a whole Whisper model in CTranslate2's format.
+
     Raises:
-        RecognizerUnavailable: `folder` is not a whole Whisper model in CTranslate2's format.
+        RecognizerUnavailable: it is not.
     """
     if not folder.is_dir():
         raise RecognizerUnavailable(f"{folder} is a file; a CTranslate2 Whisper model is a folder with a model.bin.")
@@ -97,8 +98,8 @@ def _check(folder: Path) -> None:
         raise RecognizerUnavailable(f"{folder} is not a CTranslate2 Whisper model. {hint}")
     kind = _kind(weights)
     if kind != "WhisperSpec":
-        what = f"a CTranslate2 model of another kind ({kind})" if kind else "no CTranslate2 model"
-        raise RecognizerUnavailable(f"{weights} is {what}, not a Whisper model.")
+        what = f"a CTranslate2 model of another kind ({kind})" if kind else "not a CTranslate2 model"
+        raise RecognizerUnavailable(f"{weights} is {what}; a Whisper model is needed.")
     # Without it faster-whisper would fetch one from the hub.
     if not (folder / "tokenizer.json").is_file():
         raise RecognizerUnavailable(

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 SHORTEST_SAMPLES = SAMPLE_RATE // 2
 """Shorter audio is padded with silence, as Qwen's own package does."""
 MAX_ITEMS = 32
-"""Audio items of one request; what the engine is told as its limit."""
+"""Audio items of one request; the engine gets it as its limit."""
 MAX_UTTERANCES = 4096
 """Utterances that are remembered. The oldest go, should `release` be forgotten."""
 TOKENS_PER_S = 25

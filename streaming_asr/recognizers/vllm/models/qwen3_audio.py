@@ -33,7 +33,7 @@ class Geometry:
         """Read a checkpoint's ``config.json``.
 
         Raises:
-            ValueError: it is no Qwen3-ASR.
+            ValueError: it is not that of a Qwen3-ASR.
         """
         try:
             audio = config.get("thinker_config", config)["audio_config"]
@@ -44,12 +44,12 @@ class Geometry:
             # Audio tokens, tails and padding all rest on the encoder's chunk of one second.
             return cls(bins, 0, f"its encoder convolves {chunk} frames at a time, not {FRAMES_PER_S}")
         if window <= 0 or window % chunk:
-            return cls(bins, 0, f"its encoder attends within {window} frames, which is no multiple of {chunk}")
+            return cls(bins, 0, f"its encoder attends within {window} frames, which is not a multiple of {chunk}")
         return cls(bins, window)
 
 
 def audio_tokens(frames: int) -> int:
-    """Positions that an audio item of so many frames takes: 13 a second."""
+    """Positions that an audio item of the given number of frames takes: 13 a second."""
     return 13 * (frames // FRAMES_PER_S) + math.ceil(frames % FRAMES_PER_S / 8)
 
 
@@ -135,7 +135,7 @@ async def choose_form(
     """The best form that this vLLM takes, tried on its processor and not on its engine, which bad input may kill.
 
     Args:
-        ids: makes a prompt for so many audio items.
+        ids: makes a prompt for the given number of audio items.
         render: vLLM's processing of a prompt, up to what the engine would be sent.
 
     Returns:
@@ -157,9 +157,10 @@ async def choose_form(
 
 
 def _check(form: Form, audio: AudioInput, rendered: Any) -> None:
-    """
+    """Compare what vLLM made of the audio with what it should make.
+
     Raises:
-        ValueError: vLLM made something else of the audio than it should.
+        ValueError: it is something else.
     """
     places = sorted((place.offset, place.length) for place in rendered["mm_placeholders"]["audio"])
     if [length for _, length in places] != [audio_tokens(frames) for frames in audio.frames]:

@@ -22,14 +22,14 @@ _MARK = "\ue000"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said, taken apart."""
+    """The parts of the model's answer."""
 
     start: int
     """Index of the text's first token; the number of tokens where there is no text."""
     language: str | None = None
     """ISO 639-1 code."""
     silent: bool = False
-    """The model heard no speech."""
+    """The model found no speech."""
 
 
 class Qwen3Prompt:
@@ -38,7 +38,7 @@ class Qwen3Prompt:
     Args:
         tokenizer: Transformers' tokenizer of the checkpoint.
         template: the checkpoint's chat template.
-        max_context: tokens beyond which context is cut: what was said longest ago goes first.
+        max_context: tokens beyond which context is cut: the oldest text goes first.
 
     Raises:
         ValueError: tokenizer or template are not those of a Qwen3-ASR; the message says what is missing.
@@ -54,7 +54,7 @@ class Qwen3Prompt:
         self._audio: int = vocabulary[AUDIO]
         self._text_tag: int = vocabulary[TEXT_TAG]
         self._markup = frozenset(tokenizer.added_tokens_decoder)
-        """Ids that are no text: special tokens and tags."""
+        """Ids that are not text: special tokens and tags."""
         messages = [
             {"role": "system", "content": _MARK},
             {"role": "user", "content": [{"type": "audio", "audio": ""}]},
@@ -82,7 +82,7 @@ class Qwen3Prompt:
         return [*ids, *prefix]
 
     def read(self, tokens: Sequence[int], *, forced: bool) -> Answer:
-        """Take an answer apart: ``language English<asr_text>And so`` or, where a language was forced, ``And so``."""
+        """Find language and text: ``language English<asr_text>And so`` or, where a language was forced, ``And so``."""
         if forced:
             return Answer(0)
         if self._text_tag not in tokens:
@@ -105,12 +105,12 @@ class Qwen3Prompt:
         return symbol
 
     def _context(self, context: Context) -> list[int]:
-        told = self._encode(strip_markup("\n".join(filter(None, (context.text, ", ".join(context.keywords))))))
+        background = self._encode(strip_markup("\n".join(filter(None, (context.text, ", ".join(context.keywords))))))
         previous = self._encode(strip_markup(context.previous))
-        told = told[: max(self._max_context // 2, self._max_context - len(previous))]
-        if told and previous:
-            told += self._encode("\n")
-        return told + previous[max(0, len(told) + len(previous) - self._max_context) :]
+        background = background[: max(self._max_context // 2, self._max_context - len(previous))]
+        if background and previous:
+            background += self._encode("\n")
+        return background + previous[max(0, len(background) + len(previous) - self._max_context) :]
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)

@@ -83,7 +83,7 @@ class Whisper:
         self._detected.pop(utterance, None)
 
     def close(self) -> None:
-        """Nothing runs here."""
+        """Nothing to stop."""
 
     async def _detect(self, job: DecodeJob, run: Run) -> tuple[str, float]:
         choices = {self._prompt.language(code): code for code in self.languages}
