@@ -134,7 +134,7 @@ def start(machine: Machine) -> str | None:
 # A laptop
 
 
-def test_bare_laptop_is_told_the_one_command_to_a_first_recognizer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bare_laptop_gets_the_one_command_to_a_first_recognizer(capsys: pytest.CaptureFixture[str]) -> None:
     laptop = FakeMachine({"webrtcvad-wheels": "2.0.14"})
     assert main([], laptop) == 1
     last = capsys.readouterr().out.strip().splitlines()[-1]
@@ -159,7 +159,7 @@ def test_engine_that_does_not_import_is_broken_and_says_why() -> None:
     assert start(laptop) is None
 
 
-def test_missing_portaudio_is_mended_by_apt_and_stops_no_recognizer() -> None:
+def test_missing_portaudio_is_installed_by_apt_and_does_not_stop_a_recognizer() -> None:
     laptop = FakeMachine(
         LOCAL | {"sounddevice": "0.5.6"}, broken_imports={"sounddevice": "OSError: PortAudio library not found"}
     )
@@ -219,7 +219,7 @@ def test_npu_device_without_its_tool_is_broken() -> None:
     assert need(machine, "Ascend", "Ascend NPU").state == "broken"
 
 
-def test_cann_outside_the_environment_is_mended_by_sourcing_it() -> None:
+def test_cann_outside_the_environment_is_fixed_by_sourcing_it() -> None:
     machine = ascend_machine(environment={})
     cann = need(machine, "Ascend", "CANN")
     assert (cann.state, cann.fix) == ("broken", f"source {CANN}/set_env.sh")
@@ -272,7 +272,7 @@ def test_cuda_machine_starts_qwen() -> None:
     assert need(machine, "NVIDIA", "NVIDIA GPU").detail == "2 x NVIDIA L20 (45 GiB), driver 570.124"
 
 
-def test_cuda_machine_without_vllm_is_told_its_extra() -> None:
+def test_cuda_machine_without_vllm_gets_its_extra() -> None:
     assert use(cuda_machine(LOCAL), "NVIDIA").fixes == ("pip install 'streaming-asr[cuda]'",)
 
 

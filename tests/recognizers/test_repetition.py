@@ -1,4 +1,4 @@
-"""Loops of a decoder, told from speech that repeats itself."""
+"""Loops of a decoder, distinguished from speech that repeats itself."""
 
 from __future__ import annotations
 

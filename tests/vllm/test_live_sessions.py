@@ -39,7 +39,7 @@ class Ledger:
 
 def test_finals_are_behind_no_more_than_the_partials_already_running(engine: LiveEngine, librivox: Path) -> None:
     ledger = Ledger()
-    told: dict[str, list[Event]] = {}
+    received: dict[str, list[Event]] = {}
 
     async def speak(runner: Runner, number: int) -> Session:
         """A sentence at real time, from another place of the recording for each, then silence."""
@@ -47,7 +47,7 @@ def test_finals_are_behind_no_more_than_the_partials_already_running(engine: Liv
         audio = np.concatenate([audio, np.zeros(SAMPLE_RATE, np.float32)])
         options = SessionOptions(encoding=Encoding.F32LE, language="en")
         session = Session(f"s{number}", options, engine.recognizer.capabilities, make_detector)
-        events = told.setdefault(session.key, [])
+        events = received.setdefault(session.key, [])
         runner.add(session, events.extend, pytest.fail)
         await asyncio.sleep(number * 0.15)
         began = asyncio.get_running_loop().time()
@@ -73,9 +73,9 @@ def test_finals_are_behind_no_more_than_the_partials_already_running(engine: Liv
     assert len(partials) >= SESSIONS
     for wanted, start in finals:
         assert not any(wanted < other < start for other in partials), "a partial was begun while a final waited"
-    for events in told.values():
+    for events in received.values():
         check_invariants(events)
         assert sum(isinstance(event, Final) for event in events) == sum(
             isinstance(event, SpeechStarted) for event in events
         )
-    assert any(isinstance(event, Partial) for events in told.values() for event in events)
+    assert any(isinstance(event, Partial) for events in received.values() for event in events)

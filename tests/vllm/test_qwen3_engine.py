@@ -199,7 +199,7 @@ def test_a_cancelled_partial_leaves_the_engine(engine: LiveEngine, librivox: Pat
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        # The next request's steps tell that nothing else runs.
+        # The steps of the next request show that nothing else runs.
         await engine.recognizer.decode(job(speech(librivox, 1), "after", language="en"))
         return stats.generated_tokens - before
 

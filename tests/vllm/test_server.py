@@ -86,9 +86,9 @@ def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tup
         return await asyncio.gather(*talks)
 
     talks = run(everyone(), 150)
-    told = [warning["code"] for talking in talks for warning in talking.of("warning")]
-    assert "recognizer_recovering" in told
-    assert "recognizer_recovered" in told
+    codes = [warning["code"] for talking in talks for warning in talking.of("warning")]
+    assert "recognizer_recovering" in codes
+    assert "recognizer_recovered" in codes
     assert vllm_server.get("/readyz")[0] == 200
     for talking, (_, reference) in zip(talks, clips, strict=True):
         error = jiwer.wer(" ".join(words(reference)), " ".join(words(talking.text)))

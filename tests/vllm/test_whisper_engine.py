@@ -71,12 +71,12 @@ def test_a_partial_goes_on_from_its_prefix(whisper: LiveEngine, librivox: Path) 
     assert words(second.text)[-20:] == words(decode(whisper, audio).text)[-20:]
 
 
-def test_context_is_told(whisper: LiveEngine, librivox: Path) -> None:
+def test_context_goes_into_the_prompt(whisper: LiveEngine, librivox: Path) -> None:
     audio, _ = clips(librivox)[1]
     plain = decode(whisper, audio)
-    told = decode(whisper, audio, context=Context(keywords=("Norland", "<|endoftext|>")))
-    assert told.cost.prompt_tokens > plain.cost.prompt_tokens
-    assert "<|" not in told.text
+    informed = decode(whisper, audio, context=Context(keywords=("Norland", "<|endoftext|>")))
+    assert informed.cost.prompt_tokens > plain.cost.prompt_tokens
+    assert "<|" not in informed.text
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def decode(
     return asyncio.run(model.decode(job, engine.run))
 
 
-def test_the_language_is_heard_first_and_kept_for_partials() -> None:
+def test_the_language_is_detected_first_and_kept_for_partials() -> None:
     model, engine = Whisper(FakeTokenizer()), FakeEngine()
     hypothesis = decode(model, engine, Kind.PARTIAL)
     assert (hypothesis.text, hypothesis.language, hypothesis.cost.decodes) == ("bon jour", "fr", 2)
@@ -78,7 +78,7 @@ def test_the_language_is_heard_first_and_kept_for_partials() -> None:
     assert decode(model, engine, Kind.PARTIAL).cost.decodes == 2
 
 
-def test_a_forced_language_is_not_heard_first() -> None:
+def test_a_forced_language_is_not_detected_first() -> None:
     model, engine = Whisper(FakeTokenizer()), FakeEngine()
     assert decode(model, engine, Kind.PARTIAL, language="en").language == "en"
     assert engine.prompts() == [[START, ENGLISH, TRANSCRIBE, PLAIN]]
