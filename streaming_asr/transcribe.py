@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from streaming_asr.core.events import Final, Warning
+from streaming_asr.core.events import Final, SessionWarning
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.core.scheduler import Scheduler
@@ -72,7 +72,7 @@ async def _transcribe_file(host: _Host, path: Path, options: SessionOptions, fin
             if isinstance(event, Final):
                 finals.append(event)
                 progress.update(task, completed=event.end_ms / 1000)
-            elif isinstance(event, Warning):
+            elif isinstance(event, SessionWarning):
                 progress.console.print(f"{path.name}: {event.message}")
 
 

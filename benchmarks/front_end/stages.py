@@ -146,7 +146,7 @@ class _Table:
             events += self._decoded(session, now, work)
         scheduled = time.thread_time()
         for events in heard:
-            work.messages += sum(isinstance(told, Send) for told in self._translator.happened(events))
+            work.messages += sum(isinstance(told, Send) for told in self._translator.on_events(events))
         work.protocol += received - began + time.thread_time() - scheduled
         work.core += listened - received - asking
         work.network += asking

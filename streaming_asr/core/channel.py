@@ -16,10 +16,10 @@ from streaming_asr.core.events import (
     Final,
     Finalized,
     Partial,
+    SessionWarning,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
-    Warning,
 )
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import (
@@ -322,7 +322,7 @@ class Channel:
             pieces = (partial.stable + partial.tentative,)
             hypothesis = Hypothesis(pieces=pieces, language=utterance.transcript.language)
             message = "The recognizer failed on this utterance; its final is the latest partial text."
-            events.append(Warning("decode_failed", message, self._index, utterance.number))
+            events.append(SessionWarning("decode_failed", message, self._index, utterance.number))
         text = hypothesis.text.strip()
         self._context.add_final(text, hypothesis)
         offset = ms_of(utterance.start)

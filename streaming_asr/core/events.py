@@ -87,7 +87,7 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:
+class SessionWarning:
     """Something the client should know; the session goes on."""
 
     code: str
@@ -111,4 +111,4 @@ class Done:
     audio_ms: int
 
 
-Event = SpeechStarted | Partial | SpeechResumed | SpeechEnded | Final | Finalized | Warning | Done
+Event = SpeechStarted | Partial | SpeechResumed | SpeechEnded | Final | Finalized | SessionWarning | Done

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streaming_asr.core.audio import AudioDecoder
 from streaming_asr.core.channel import Channel, Demand, ms_of
-from streaming_asr.core.events import Done, EndReason, Event, Warning
+from streaming_asr.core.events import Done, EndReason, Event, SessionWarning
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, Hypothesis
 from streaming_asr.core.voice import Detection, DetectorFactory, run_inline
@@ -271,7 +271,7 @@ class Session:
         ):
             if count and code not in self._warned:
                 self._warned.add(code)
-                warnings.append(Warning(code, message))
+                warnings.append(SessionWarning(code, message))
         return warnings
 
 

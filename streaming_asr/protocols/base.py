@@ -83,12 +83,12 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """End the open utterance now. `Translator.happened` is called at once with what that brings, even if nothing."""
+    """End the open utterance now. `Translator.on_events` is called at once with what that brings, even if nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Drop the audio of the open utterance: it gets no final. `Translator.happened` is called as for `Finalize`."""
+    """Drop the audio of the open utterance: it gets no final. `Translator.on_events` is called as for `Finalize`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Translator(Protocol):
     def configured(self, options: SessionOptions) -> list[Command]:
         """A `Configure` was carried out; these are the options in force."""
 
-    def happened(self, events: Sequence[Event]) -> list[Command]:
+    def on_events(self, events: Sequence[Event]) -> list[Command]:
         """The session's events, in order."""
 
     def failed(self, failure: Failure) -> list[Command]:

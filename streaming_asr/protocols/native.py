@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from streaming_asr.core import events as happenings
+from streaming_asr.core import events as core_events
 from streaming_asr.core.events import EndReason, Event
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.protocols.base import (
@@ -266,11 +266,11 @@ class NativeTranslator:
     def configured(self, options: SessionOptions) -> list[Command]:
         return [_send(Configured({name: _shown(options)[name] for name in sorted(CHANGEABLE)}))]
 
-    def happened(self, events: Sequence[Event]) -> list[Command]:
+    def on_events(self, events: Sequence[Event]) -> list[Command]:
         commands: list[Command] = []
         for event in events:
             commands.append(_message_for(event))
-            if isinstance(event, happenings.Done):
+            if isinstance(event, core_events.Done):
                 commands.append(Close(reason="done"))
         return commands
 
@@ -281,10 +281,10 @@ class NativeTranslator:
 
 def _message_for(event: Event) -> Send:
     match event:
-        case happenings.Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative):
+        case core_events.Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative):
             partial = Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative)
             return _send(partial, replaces=utterance)
-        case happenings.Final():
+        case core_events.Final():
             words = None
             if event.words is not None:
                 words = tuple(Word(word.text, word.start_ms, word.end_ms, word.probability) for word in event.words)
@@ -300,17 +300,17 @@ def _message_for(event: Event) -> Send:
                     words,
                 )
             )
-        case happenings.SpeechStarted(utterance, channel, start):
+        case core_events.SpeechStarted(utterance, channel, start):
             return _send(SpeechStarted(utterance, channel, start))
-        case happenings.SpeechEnded(utterance, channel, start, end, reason):
+        case core_events.SpeechEnded(utterance, channel, start, end, reason):
             return _send(SpeechEnded(utterance, channel, start, end, reason))
-        case happenings.SpeechResumed(utterance, channel, time):
+        case core_events.SpeechResumed(utterance, channel, time):
             return _send(SpeechResumed(utterance, channel, time))
-        case happenings.Finalized(channel, time):
+        case core_events.Finalized(channel, time):
             return _send(Finalized(channel, time))
-        case happenings.Warning(code, message, warned_channel, warned_utterance):
+        case core_events.SessionWarning(code, message, warned_channel, warned_utterance):
             return _send(Warn(code, message, warned_channel, warned_utterance))
-        case happenings.Done(audio):
+        case core_events.Done(audio):
             return _send(Done(audio))
         case _:
             assert_never(event)

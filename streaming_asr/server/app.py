@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.websockets import WebSocket
 
 from streaming_asr import __version__
-from streaming_asr.core.events import Warning
+from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.protocols.base import BadRequest, Request, WireProtocol, plain_refusal
 from streaming_asr.protocols.failures import Failure, FailureKind
@@ -56,7 +56,7 @@ class Application:
         for connection in list(self.connections):
             connection.end(failure)
 
-    def _warn_all(self, warning: Warning) -> None:
+    def _warn_all(self, warning: SessionWarning) -> None:
         for connection in list(self.connections):
             connection.warn(warning)
 

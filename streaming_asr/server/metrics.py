@@ -75,7 +75,7 @@ class Metrics:
             registry=registry,
         )
         self.refusals = Counter("streaming_asr_refusals", "Connections refused.", ["code"], registry=registry)
-        self.errors = Counter("streaming_asr_errors", "Errors told to clients.", ["code"], registry=registry)
+        self.errors = Counter("streaming_asr_errors", "Errors sent to clients.", ["code"], registry=registry)
 
     def began(self, kind: Kind, waited_s: float) -> None:
         """A decode has got its slot."""
@@ -152,7 +152,7 @@ class ConversationMetrics:
 
 
 class SessionClock:
-    """Latencies of one session's utterances, from the times at which their events are told."""
+    """Latencies of one session's utterances, from the times at which their events are sent."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

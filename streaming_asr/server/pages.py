@@ -58,15 +58,15 @@ def page_routes(service: Service, guard: Guard) -> list[BaseRoute]:
 
     async def about(request: Request) -> Response:
         """Browsers hide from a page why a handshake failed, so here it may ask whether its key is right."""
-        told: dict[str, object] = {"status": service.status, "version": __version__}
+        about: dict[str, object] = {"status": service.status, "version": __version__}
         if not guard.admits(request):
-            told["key"] = "wanted"
+            about["key"] = "wanted"
         else:
-            told["key"] = "fits" if service.options.api_keys else "unneeded"
+            about["key"] = "fits" if service.options.api_keys else "unneeded"
             if service.ready:
                 can = service.recognizer.capabilities
-                told |= {"recognizer": can.name, "model": can.model, "languages": can.languages}
-        return JSONResponse(told, headers={"Cache-Control": "no-store"})
+                about |= {"recognizer": can.name, "model": can.model, "languages": can.languages}
+        return JSONResponse(about, headers={"Cache-Control": "no-store"})
 
     return [
         guard.route("/", index, open=True),

@@ -141,8 +141,8 @@ def _bind(options: ServerOptions) -> socket.socket:
         bound.bind((options.host, options.port))
     except OSError as error:
         bound.close()
-        told = f"can't listen on {options.host} port {options.port}: {error.strerror}"
-        raise AddressTaken(f"{told}; choose another with --port or --host") from None
+        message = f"can't listen on {options.host} port {options.port}: {error.strerror}"
+        raise AddressTaken(f"{message}; choose another with --port or --host") from None
     bound.listen(1024)
     return bound
 

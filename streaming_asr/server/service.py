@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from streaming_asr.core.events import Warning
+from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import Health, Recognizer, Supervised
 from streaming_asr.core.scheduler import Busy, Limits, Scheduler
@@ -36,7 +36,10 @@ class Service:
     """
 
     def __init__(
-        self, recognizer: Recognizer, options: ServerOptions, warn: Callable[[Warning], None] = lambda warning: None
+        self,
+        recognizer: Recognizer,
+        options: ServerOptions,
+        warn: Callable[[SessionWarning], None] = lambda warning: None,
     ) -> None:
         self.recognizer = recognizer
         self.options = options
@@ -144,9 +147,9 @@ class Service:
         self._health = health
         self.metrics.ready.set(self.ready)
         if health is Health.RECOVERING:
-            self._warn(Warning("recognizer_recovering", "The recognizer is being restarted; text will be late."))
+            self._warn(SessionWarning("recognizer_recovering", "The recognizer is being restarted; text will be late."))
         elif health is Health.READY:
-            self._warn(Warning("recognizer_recovered", "The recognizer is back."))
+            self._warn(SessionWarning("recognizer_recovered", "The recognizer is back."))
         else:
             self.failed.set()
 

@@ -18,10 +18,10 @@ from streaming_asr.core.events import (
     Final,
     Finalized,
     Partial,
+    SessionWarning,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
-    Warning,
 )
 from streaming_asr.core.options import ChannelMode, Encoding, OptionError, SessionOptions
 from streaming_asr.core.recognizer import (
@@ -229,7 +229,7 @@ def test_a_final_that_fails_is_tried_again_then_given_up_for_the_partial_text() 
         assert session.fail(number, DecodeFailed("no"), 0.6) == []
     _job(session, 4)
     warning, final, finalized = session.fail(4, DecodeFailed("no"), 0.7)
-    assert isinstance(warning, Warning)
+    assert isinstance(warning, SessionWarning)
     assert warning.code == "decode_failed"
     assert isinstance(final, Final)
     assert isinstance(finalized, Finalized)
@@ -526,13 +526,13 @@ def test_whatever_look_back_is_set_every_job_can_be_made(steps: list[tuple[str, 
 def test_a_stray_byte_at_the_end_of_a_buffer_does_not_shift_the_next_one(end: str) -> None:
     session = make_session(SessionOptions(vad_threshold=0.5))
     session.receive(silence(0.5).tobytes() + b"x", 0.0)
-    warnings = [event for event in getattr(session, end)(0.0) if isinstance(event, Warning)]
+    warnings = [event for event in getattr(session, end)(0.0) if isinstance(event, SessionWarning)]
     assert [warning.code for warning in warnings] == ["audio_incomplete"]
     assert _kinds(_receive(session, speech(0.4)))[:1] == [SpeechStarted]
     np.testing.assert_array_equal(_job(session, 1).audio[-3000:], speech(0.4)[-3000:])
     # It is reported once.
     session.receive(b"y", 1.0)
-    assert not [event for event in session.finalize(1.0) if isinstance(event, Warning)]
+    assert not [event for event in session.finalize(1.0) if isinstance(event, SessionWarning)]
 
 
 def _live_over_time(pieces: list[tuple[float, float]]) -> list[bool]:

@@ -113,12 +113,12 @@ def test_finish_completes_what_was_said_and_ends() -> None:
     talk.configure(turn_detection=None)
     talk.hear(events.SpeechStarted(1, 0, 100), *_ended(1, "One."))
     assert talk.send("session.finish") == [Stop()]
-    commands = talk.translator.happened([events.Done(1000)])
+    commands = talk.translator.on_events([events.Done(1000)])
     assert types_of(sent_messages(commands))[-2:] == [f"{TRANSCRIPTION}.completed", "session.finished"]
     assert commands[-1] == Close(1000, "finished")
     silent = DashTalk()
     silent.send("session.finish")
-    assert types_of(sent_messages(silent.translator.happened([events.Done(0)]))) == ["session.finished"]
+    assert types_of(sent_messages(silent.translator.on_events([events.Done(0)]))) == ["session.finished"]
 
 
 def test_errors_have_a_code_and_a_message() -> None:

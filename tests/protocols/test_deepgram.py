@@ -270,7 +270,7 @@ def test_the_end(closing: str | bytes) -> None:
     assert talk.receive(b"\1\2") == [Audio(b"\1\2")]
     assert talk.receive(closing) == [Stop()]
     assert talk.send("KeepAlive") == talk.receive(b"\0\0") == talk.receive("{") == []
-    commands = talk.translator.happened([events.Done(1500)])
+    commands = talk.translator.on_events([events.Done(1500)])
     assert commands[-1] == Close()
     (metadata,) = sent_messages(commands)
     assert metadata.pop("request_id")

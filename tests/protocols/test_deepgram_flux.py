@@ -135,7 +135,7 @@ def test_the_end() -> None:
     assert talk.receive(b"\0\0") == [Audio(b"\0\0")]
     assert talk.send("CloseStream") == [Stop()]
     assert talk.send("CloseStream") == talk.receive(b"\0\0") == []
-    assert talk.translator.happened([events.Done(1500)]) == [Close()]
+    assert talk.translator.on_events([events.Done(1500)]) == [Close()]
 
 
 def test_configure() -> None:
@@ -166,7 +166,7 @@ def test_a_message_that_can_t_be_read_is_a_warning_which_clients_survive(message
 
 def test_failures_and_warnings() -> None:
     talk = FluxTalk()
-    (told,) = talk.hear(events.Warning("audio_clipped", "Too loud."))
+    (told,) = talk.hear(events.SessionWarning("audio_clipped", "Too loud."))
     assert (told["type"], told["code"]) == ("Warning", "AUDIO_CLIPPED")
     assert "WAV" in sent_messages(talk.receive(b"RIFF...."))[0]["description"]
     commands = talk.translator.failed(Failure(FailureKind.IDLE, "Nothing came."))

@@ -36,10 +36,10 @@ def _deltas(told: list[ItemEvent], item: int) -> str:
 
 def test_a_pause_ends_an_item() -> None:
     items = Items(by_pauses=True)
-    told = items.happened([_start(1, 100), _partial(1, " two", " be")])
-    told += items.happened([_partial(1, " two be", " or")])
-    told += items.happened([_end(1)])
-    told += items.happened([_final(1, "two be or not")])
+    told = items.on_events([_start(1, 100), _partial(1, " two", " be")])
+    told += items.on_events([_partial(1, " two be", " or")])
+    told += items.on_events([_end(1)])
+    told += items.on_events([_final(1, "two be or not")])
     assert told == [
         Started(1, 100),
         Grown(1, "two", "two", " be", "en"),
@@ -49,27 +49,27 @@ def test_a_pause_ends_an_item() -> None:
         Grown(1, " or not", "two be or not", "", "en"),
         Settled(1, "two be or not", "en", 1.0, ((" two be or not", -0.1),), False),
     ]
-    assert items.happened([_start(2), _end(2)])[-1] == Committed(2, 1)
+    assert items.on_events([_start(2), _end(2)])[-1] == Committed(2, 1)
 
 
 def test_the_next_item_is_told_once_the_one_before_is_settled() -> None:
     items = Items(by_pauses=True)
-    items.happened([_start(1), _end(1), _start(2)])
-    assert items.happened([_partial(2, " b", " c")]) == []
-    told = items.happened([_final(1, "a")])
+    items.on_events([_start(1), _end(1), _start(2)])
+    assert items.on_events([_partial(2, " b", " c")]) == []
+    told = items.on_events([_final(1, "a")])
     assert [type(event) for event in told] == [Grown, Settled, Grown]
     assert told[-1] == Grown(2, "b", "b", " c", "en")
 
 
 def test_without_pauses_a_commit_ends_an_item_of_several_utterances() -> None:
     items = Items(by_pauses=False)
-    told = items.happened([_start(1), _partial(1, " one"), _end(1), _start(2), _partial(2, " three")])
+    told = items.on_events([_start(1), _partial(1, " one"), _end(1), _start(2), _partial(2, " three")])
     assert _deltas(told, 1) == "one"
-    told += items.happened([_final(1, "one two."), _partial(2, " three", " four")])
+    told += items.on_events([_final(1, "one two."), _partial(2, " three", " four")])
     items.commit()
-    told += items.happened([_end(2, EndReason.FINALIZE)])
+    told += items.on_events([_end(2, EndReason.FINALIZE)])
     assert told[-1] == Committed(1, None)
-    told += items.happened([_final(2, "three four")])
+    told += items.on_events([_final(2, "three four")])
     assert _deltas(told, 1) == "one two. three four"
     assert told[-1] == Settled(1, "one two. three four", "en", 2.0, told[-1].logprobs, False)  # type: ignore[union-attr]
     assert not any(isinstance(event, Started | Stopped) for event in told)
@@ -84,9 +84,9 @@ def test_without_pauses_a_commit_ends_an_item_of_several_utterances() -> None:
 )
 def test_the_utterances_of_an_item_are_joined_as_their_script_is_written(first: str, second: str, both: str) -> None:
     items = Items(by_pauses=False)
-    told = items.happened([_start(1), _end(1), _final(1, first), _start(2), _partial(2, second), _end(2)])
+    told = items.on_events([_start(1), _end(1), _final(1, first), _start(2), _partial(2, second), _end(2)])
     items.commit()
-    told += items.happened([_final(2, second)])
+    told += items.on_events([_final(2, second)])
     assert _deltas(told, 1) == both
     assert [event.text for event in told if isinstance(event, Settled)] == [both]
 
@@ -97,69 +97,69 @@ def test_a_commit_of_nothing_gives_an_empty_item(by_pauses: bool) -> None:
     for number in (1, 2):
         items.commit()
         previous = number - 1 or None
-        assert items.happened([]) == [Committed(number, previous), Settled(number, "", None, 0.0, (), False)]
+        assert items.on_events([]) == [Committed(number, previous), Settled(number, "", None, 0.0, (), False)]
 
 
 def test_an_empty_item_waits_for_the_one_before() -> None:
     items = Items(by_pauses=False)
-    items.happened([_start(1)])
+    items.on_events([_start(1)])
     for _ in range(2):
         items.commit()
-        items.happened([])
-    told = items.happened([_final(1, "a")])
+        items.on_events([])
+    told = items.on_events([_final(1, "a")])
     assert [event.item for event in told if isinstance(event, Settled)] == [1, 2]
 
 
 def test_a_commit_ends_what_a_pause_would_have() -> None:
     items = Items(by_pauses=True)
-    items.happened([_start(1)])
+    items.on_events([_start(1)])
     items.commit()
-    assert items.happened([_end(1, EndReason.FINALIZE)]) == [Stopped(1, 1000), Committed(1, None)]
-    assert items.happened([]) == []
+    assert items.on_events([_end(1, EndReason.FINALIZE)]) == [Stopped(1, 1000), Committed(1, None)]
+    assert items.on_events([]) == []
 
 
 def test_speech_that_is_cut_for_its_length_does_not_stop() -> None:
     items = Items(by_pauses=True)
-    items.happened([_start(1)])
-    assert items.happened([_end(1, EndReason.LENGTH), _start(2)]) == [Committed(1, None)]
-    assert items.happened([_end(2)]) == [Stopped(2, 1000), Committed(2, 1)]
-    items.happened([_start(3)])
-    assert items.happened([_end(3, EndReason.LENGTH)]) == [Committed(3, 2), Stopped(3, 1000)]
-    assert items.happened([_start(4, 5)]) == [Started(4, 5)]
+    items.on_events([_start(1)])
+    assert items.on_events([_end(1, EndReason.LENGTH), _start(2)]) == [Committed(1, None)]
+    assert items.on_events([_end(2)]) == [Stopped(2, 1000), Committed(2, 1)]
+    items.on_events([_start(3)])
+    assert items.on_events([_end(3, EndReason.LENGTH)]) == [Committed(3, 2), Stopped(3, 1000)]
+    assert items.on_events([_start(4, 5)]) == [Started(4, 5)]
 
 
 @pytest.mark.parametrize("by_pauses", [True, False])
 def test_what_is_cleared_is_never_told(by_pauses: bool) -> None:
     items = Items(by_pauses=by_pauses)
-    items.happened([_start(1), _partial(1, " a")])
+    items.on_events([_start(1), _partial(1, " a")])
     items.clear()
     # What the resampler held back may still open an utterance.
-    items.happened([_start(2)])
-    assert items.happened([_partial(1, " a b"), _final(1, "a b"), _final(2, "c")]) == []
+    items.on_events([_start(2)])
+    assert items.on_events([_partial(1, " a b"), _final(1, "a b"), _final(2, "c")]) == []
     items.commit()
-    assert items.happened([])[-1] == Settled(2, "", None, 0.0, (), False)
+    assert items.on_events([])[-1] == Settled(2, "", None, 0.0, (), False)
 
 
 def test_a_session_s_end_settles_the_open_item() -> None:
     items = Items(by_pauses=False)
-    items.happened([_start(1), _end(1), _final(1, "a")])
+    items.on_events([_start(1), _end(1), _final(1, "a")])
     assert items.close() == [Committed(1, None), Settled(1, "a", "en", 1.0, ((" a", -0.1),), False)]
     assert items.close() == []
 
 
 def test_an_item_without_text_whose_decode_failed_has_failed() -> None:
-    failed = events.Warning("decode_failed", "no", 0, 1)
+    failed = events.SessionWarning("decode_failed", "no", 0, 1)
     items = Items(by_pauses=True)
-    items.happened([_start(1), _end(1)])
-    assert items.happened([failed, _final(1, "")])[-1] == Settled(1, "", "en", 1.0, ((" ", -0.1),), True)
+    items.on_events([_start(1), _end(1)])
+    assert items.on_events([failed, _final(1, "")])[-1] == Settled(1, "", "en", 1.0, ((" ", -0.1),), True)
     items = Items(by_pauses=True)
-    items.happened([_start(1), _end(1)])
-    assert items.happened([failed, _final(1, "kept")])[-1] == Settled(1, "kept", "en", 1.0, ((" kept", -0.1),), False)
+    items.on_events([_start(1), _end(1)])
+    assert items.on_events([failed, _final(1, "kept")])[-1] == Settled(1, "kept", "en", 1.0, ((" kept", -0.1),), False)
 
 
 def test_scripts_without_spaces_are_joined_without() -> None:
     items = Items(by_pauses=False)
-    told = items.happened([_start(1), _end(1), _final(1, "你好。"), _start(2), _end(2), _final(2, "再见")])
+    told = items.on_events([_start(1), _end(1), _final(1, "你好。"), _start(2), _end(2), _final(2, "再见")])
     assert _deltas(told, 1) == "你好。再见"
 
 
@@ -201,32 +201,32 @@ def test_whatever_happens_items_are_told_in_order_and_once(seed: int, by_pauses:
         act = chance.choice(["start", "end", "cut", "final", "partial", "commit", "clear"])
         if act == "start" and not is_open:
             number, is_open = number + 1, True
-            told += items.happened([_start(number)])
+            told += items.on_events([_start(number)])
         elif act == "partial" and is_open:
-            told += items.happened([_partial(number, " w" * chance.randrange(3), " t")])
+            told += items.on_events([_partial(number, " w" * chance.randrange(3), " t")])
         elif act == "end" and is_open:
             is_open = False
             waiting.append(number)
-            told += items.happened([_end(number)])
+            told += items.on_events([_end(number)])
         elif act == "cut" and is_open:
             waiting.append(number)
             number += 1
-            told += items.happened([_end(number - 1, EndReason.LENGTH), _start(number)])
+            told += items.on_events([_end(number - 1, EndReason.LENGTH), _start(number)])
         elif act == "final" and waiting:
-            told += items.happened([_final(waiting.pop(0), "w w w")])
+            told += items.on_events([_final(waiting.pop(0), "w w w")])
         elif act == "commit":
             items.commit()
-            told += items.happened([_end(number, EndReason.FINALIZE)] if is_open else [])
+            told += items.on_events([_end(number, EndReason.FINALIZE)] if is_open else [])
             waiting += [number] if is_open else []
             is_open = False
         elif act == "clear":
             items.clear()
-            told += items.happened([])
+            told += items.on_events([])
             is_open = False
     if is_open:
         waiting.append(number)
-        told += items.happened([_end(number, EndReason.STOP)])
-    told += items.happened([_final(utterance, "w w w") for utterance in waiting])
+        told += items.on_events([_end(number, EndReason.STOP)])
+    told += items.on_events([_final(utterance, "w w w") for utterance in waiting])
     told += items.close()
 
     committed = [event.item for event in told if isinstance(event, Committed)]

@@ -70,14 +70,14 @@ def test_a_conversation() -> None:
     assert sent_messages(talk.received('{"type":"ping","id":"x"}')) == [{"type": "pong", "id": "x"}]
     assert talk.received('{"type":"stop"}') == [Stop()]
     assert sent_messages(talk.received(b"\0\0"))[0]["code"] == "stopped"
-    done = talk.happened([events.Done(1000)])
+    done = talk.on_events([events.Done(1000)])
     assert sent_messages(done) == [{"type": "done", "audio_ms": 1000}]
     assert done[-1] == Close(1000, "done")
 
 
 def test_every_event_is_told() -> None:
     told = sent_messages(
-        _connect().happened(
+        _connect().on_events(
             [
                 events.SpeechStarted(1, 0, 100),
                 events.Partial(1, 0, 1, "to", " be", "en", 100, 600, False),
@@ -85,7 +85,7 @@ def test_every_event_is_told() -> None:
                 events.SpeechEnded(1, 0, 100, 900, EndReason.ENDPOINT),
                 events.Final(1, 0, "to be", "en", 100, 900, 0.9, (Word("to", 100, 300, 0.8), Word("be", 300, 900))),
                 events.Finalized(0, 1000),
-                events.Warning("audio_clipped", "loud"),
+                events.SessionWarning("audio_clipped", "loud"),
             ]
         )
     )
@@ -100,7 +100,7 @@ def test_every_event_is_told() -> None:
 def test_only_partials_may_be_replaced() -> None:
     partial = events.Partial(3, 0, 1, "", "a", None, 0, 1, False)
     final = events.Final(3, 0, "a", None, 0, 1, None, None)
-    sent = [command for command in _connect().happened([partial, final]) if isinstance(command, Send)]
+    sent = [command for command in _connect().on_events([partial, final]) if isinstance(command, Send)]
     assert [command.replaces for command in sent] == [3, None]
 
 

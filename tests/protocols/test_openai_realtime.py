@@ -249,7 +249,7 @@ def test_a_failed_item_says_so_without_an_error() -> None:
     talk = Talk()
     talk.hear(events.SpeechStarted(1, 0, 0), events.SpeechEnded(1, 0, 0, 500, EndReason.ENDPOINT))
     final = events.Final(1, 0, "", None, 0, 500, None, None)
-    (failed,) = talk.hear(events.Warning("decode_failed", "no", 0, 1), final)
+    (failed,) = talk.hear(events.SessionWarning("decode_failed", "no", 0, 1), final)
     assert (failed["type"], failed["item_id"]) == (f"{TRANSCRIPTION}.failed", ITEM)
     assert set(failed["error"]) >= {"type", "code", "message"}
 

@@ -10,10 +10,10 @@ from streaming_asr.core.events import (
     Final,
     Finalized,
     Partial,
+    SessionWarning,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
-    Warning,
 )
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Close, Open, Opened, Request, Translator
@@ -37,14 +37,14 @@ def test_a_final_is_sent_and_no_event_is_too_much(path: str) -> None:
         SpeechStarted(1, 0, 100),
         Partial(1, 0, 1, "to", " be", "en", 100, 900, True),
         SpeechResumed(1, 0, 1000),
-        Warning("decode_failed", "The recognizer failed.", 0, 1),
+        SessionWarning("decode_failed", "The recognizer failed.", 0, 1),
         SpeechEnded(1, 0, 100, 1500, EndReason.STOP),
         Final(1, 0, "To be, or not.", "en", 100, 1500, 0.9, None),
         Finalized(0, 1500),
     )
-    sent = [message for event in events for message in sent_messages(translator.happened([event]))]
+    sent = [message for event in events for message in sent_messages(translator.on_events([event]))]
     assert "To be, or not." in str(sent)
-    translator.happened([Done(1500)])
+    translator.on_events([Done(1500)])
 
 
 @pytest.mark.parametrize("path", PROTOCOLS)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming_asr.core.events import Event, Warning
+from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, Close, Command, Last, Open, Opened, Send
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
@@ -44,7 +44,7 @@ class Scripted:
     def configured(self, options: SessionOptions) -> list[Command]:
         return []
 
-    def happened(self, events: Sequence[Event]) -> list[Command]:
+    def on_events(self, events: Sequence[Event]) -> list[Command]:
         return [Send('{"type":"events"}')]
 
     def failed(self, failure: Failure) -> list[Command]:
@@ -166,7 +166,7 @@ def test_nothing_may_follow_a_stop() -> None:
 
 def test_a_warning_reaches_a_client_whose_session_is_open() -> None:
     client = Client()
-    warning = Warning("recognizer_recovering", "Text will be late.")
+    warning = SessionWarning("recognizer_recovering", "Text will be late.")
     client.conversation.warn(warning, 0.0)
     client.start()
     assert client.kinds == []
@@ -426,7 +426,7 @@ def _broken_by(client: Client, place: str) -> None:
     owner, name = {
         "translator": (client.translator, "received"),
         "session": (session, "receiving"),
-        "events": (client.translator, "happened"),
+        "events": (client.translator, "on_events"),
         "sessions": (client.sessions, "fill"),
         "observer": (client.observer, "received"),
         "removal": (client.sessions, "remove"),
@@ -623,7 +623,7 @@ def _happen(client: Client, happening: str, detail: Any) -> None:
     elif happening == "decode":
         client.decode()
     elif happening == "warn":
-        client.conversation.warn(Warning("recognizer_recovering", "Text will be late."), client.now)
+        client.conversation.warn(SessionWarning("recognizer_recovering", "Text will be late."), client.now)
         client.send()
 
 

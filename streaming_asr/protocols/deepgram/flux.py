@@ -13,10 +13,10 @@ from streaming_asr.core.events import (
     Final,
     Finalized,
     Partial,
+    SessionWarning,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
-    Warning,
 )
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Word
@@ -37,7 +37,7 @@ from streaming_asr.protocols.base import (
 from streaming_asr.protocols.deepgram import flux_messages as wire
 from streaming_asr.protocols.deepgram.controls import control_of
 from streaming_asr.protocols.deepgram.flux_turns import EAGER_RANGE, EOT_RANGE, TIMEOUT_RANGE, Turn, TurnRules
-from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_told, request_id_of
+from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_error, request_id_of
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
@@ -142,12 +142,12 @@ class FluxTranslator:
         return [_send(wire.ConfigureSuccess(self._request_id, self._next(), thresholds, keyterms, self._hints))]
 
     def _heard(self, audio: bytes) -> list[Command]:
-        told = None if self._raw else container_told(audio)
+        problem = None if self._raw else container_error(audio)
         self._raw = True
-        return [Audio(audio)] if told is None else self.failed(Failure(FailureKind.BAD_AUDIO, told))
+        return [Audio(audio)] if problem is None else self.failed(Failure(FailureKind.BAD_AUDIO, problem))
 
-    def happened(self, events: Sequence[Event]) -> list[Command]:
-        return [command for event in self._order.told(events) for command in self._messages_for(event)]
+    def on_events(self, events: Sequence[Event]) -> list[Command]:
+        return [command for event in self._order.in_order(events) for command in self._messages_for(event)]
 
     def _messages_for(self, event: Event) -> list[Command]:
         match event:
@@ -164,7 +164,7 @@ class FluxTranslator:
                 return [] if self._turn is None else self._resumed(self._turn)
             case Final():
                 return [] if self._turn is None else self._final(self._turn, event)
-            case Warning():
+            case SessionWarning():
                 return [_send(wire.Warned(self._request_id, self._next(), event.code.upper(), event.message))]
             case Done():
                 return [Close()]
@@ -177,7 +177,7 @@ class FluxTranslator:
         text = (partial.stable + partial.tentative).strip()
         if not text:
             return []
-        turn.heard(text, _words(text, partial.start_ms, partial.end_ms), partial.end_ms, partial.language)
+        turn.update(text, _words(text, partial.start_ms, partial.end_ms), partial.end_ms, partial.language)
         eager = partial.speculative and not turn.eager and self._rules.pause_ms is not None
         commands = self._begin(turn)
         if not eager:
@@ -201,7 +201,7 @@ class FluxTranslator:
 
     def _final(self, turn: Turn, final: Final) -> list[Command]:
         words = _words(final.text, final.start_ms, final.end_ms, final.words, final.confidence)
-        turn.heard(final.text, words, final.end_ms, final.language)
+        turn.update(final.text, words, final.end_ms, final.language)
         turn.settle()
         commands = self._begin(turn) if turn.text else []
         if self._order.continues(final.utterance):
@@ -260,7 +260,7 @@ def _hinted(hints: Sequence[str]) -> str | None:
 def _words(
     text: str, start_ms: int, end_ms: int, known: Sequence[Word] | None = None, confidence: float | None = None
 ) -> list[wire.Word]:
-    """As they are told; the confidence is 1 where the recognizer says none."""
+    """The words as they are sent; the confidence is 1 where the recognizer gives none."""
     certain = 1.0 if confidence is None else confidence
     return [
         wire.Word(

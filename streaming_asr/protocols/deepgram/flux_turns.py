@@ -107,10 +107,10 @@ class Turn:
     begun: bool = False
     """Whether the client knows of it."""
     eager: bool = False
-    """Whether the client was told that it may be over."""
+    """Whether an eager end was sent to the client."""
 
-    def heard(self, text: str, words: list[wire.Word], end_ms: int, language: str | None) -> None:
-        """The latest of the utterance that is being spoken."""
+    def update(self, text: str, words: list[wire.Word], end_ms: int, language: str | None) -> None:
+        """Take the latest text of the current utterance."""
         self.text = self.settled + with_space(self.settled, text)
         self.words = [*self.settled_words, *words]
         self.end_ms = end_ms

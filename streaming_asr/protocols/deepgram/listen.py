@@ -16,10 +16,10 @@ from streaming_asr.core.events import (
     Final,
     Finalized,
     Partial,
+    SessionWarning,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
-    Warning,
 )
 from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions, nearest_allowed
 from streaming_asr.protocols.base import (
@@ -37,7 +37,7 @@ from streaming_asr.protocols.base import (
 )
 from streaming_asr.protocols.deepgram import listen_messages as wire
 from streaming_asr.protocols.deepgram.controls import control_of
-from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_told, request_id_of
+from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_error, request_id_of
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
@@ -144,8 +144,8 @@ class DeepgramTranslator:
     def _heard(self, audio: bytes) -> list[Command]:
         if not audio:
             return self._stop()
-        if not self._raw and not self._received and (told := container_told(audio)):
-            return self.failed(Failure(FailureKind.BAD_AUDIO, told))
+        if not self._raw and not self._received and (problem := container_error(audio)):
+            return self.failed(Failure(FailureKind.BAD_AUDIO, problem))
         self._received += len(audio)
         self._digest.update(audio)
         return [Audio(audio)]
@@ -163,8 +163,8 @@ class DeepgramTranslator:
         keyterms = None if asked.keyterms is None else list(options.keywords)
         return [_send(wire.ConfigureSuccess(self._origin.request_id, keyterms))]
 
-    def happened(self, events: Sequence[Event]) -> list[Command]:
-        commands = [command for event in self._order.told(events) for command in self._messages_for(event)]
+    def on_events(self, events: Sequence[Event]) -> list[Command]:
+        commands = [command for event in self._order.in_order(events) for command in self._messages_for(event)]
         return commands + self._silences()
 
     def _silences(self) -> list[Command]:
@@ -188,7 +188,7 @@ class DeepgramTranslator:
                 return self._finalized(event)
             case Done():
                 return [*self._silences(), _send(self._metadata(event)), Close()]
-            case SpeechResumed() | Warning():
+            case SpeechResumed() | SessionWarning():
                 return []  # Deepgram has no messages for these.
             case _:
                 assert_never(event)
@@ -247,7 +247,7 @@ class DeepgramTranslator:
     ) -> wire.Results:
         """An interim; the confidence is 1 where the recognizer says none."""
         certain = 1.0 if confidence is None else round(confidence, 4)
-        told = [
+        wire_words = [
             wire.Word(
                 timed_words.plain(word.text) or word.text,
                 word.start_ms / 1000,
@@ -266,7 +266,7 @@ class DeepgramTranslator:
             is_final=False,
             speech_final=False,
             from_finalize=False,
-            channel=wire.Alternatives([wire.Alternative(transcript, certain if text else 0.0, told, languages)]),
+            channel=wire.Alternatives([wire.Alternative(transcript, certain if text else 0.0, wire_words, languages)]),
             metadata=self._origin,
         )
 

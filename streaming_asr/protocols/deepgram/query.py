@@ -126,8 +126,8 @@ def changed(defaults: SessionOptions, **options: Any) -> SessionOptions:
 _CONTAINERS = {b"RIFF": "WAV", b"OggS": "Ogg", b"fLaC": "FLAC", b"\x1aE\xdf\xa3": "WebM", b"ID3": "MP3"}
 
 
-def container_told(audio: bytes) -> str | None:
-    """What to tell of audio that begins like a file, which is not taken; None if it looks raw."""
+def container_error(audio: bytes) -> str | None:
+    """The error for audio that begins like a file, which is not accepted; None if it looks raw."""
     name = next((name for magic, name in _CONTAINERS.items() if audio.startswith(magic)), None)
     if name is None:
         return None

@@ -1,4 +1,4 @@
-"""Events told so that a channel's utterances never interleave."""
+"""Order the events of a channel so that its utterances never interleave."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from streaming_asr.core.events import (
     Final,
     Finalized,
     Partial,
+    SessionWarning,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
-    Warning,
 )
 from streaming_asr.protocols.base import assert_never
 
@@ -30,7 +30,7 @@ class UtteranceOrder:
 
     def __init__(self) -> None:
         self._current: dict[int, int] = {}
-        """The utterance being told, by channel."""
+        """The current utterance, by channel."""
         self._held: dict[int, deque[_OfUtterance]] = {}
         self._continued: set[int] = set()
 
@@ -45,11 +45,11 @@ class UtteranceOrder:
         self._continued.remove(utterance)
         return True
 
-    def told(self, events: Sequence[Event]) -> Iterator[Event]:
+    def in_order(self, events: Sequence[Event]) -> Iterator[Event]:
         """The session's events in this order.
 
         Args:
-            events: that happened at once: a cut and the onset after it are among the same.
+            events: all of one moment: a cut and the onset after it are among them.
         """
         for position, event in enumerate(events):
             if isinstance(event, SpeechEnded) and event.reason is EndReason.LENGTH:
@@ -59,7 +59,7 @@ class UtteranceOrder:
             match event:
                 case SpeechStarted() | Partial() | SpeechResumed() | SpeechEnded() | Final():
                     yield from self._of_utterance(event)
-                case Finalized() | Warning() | Done():
+                case Finalized() | SessionWarning() | Done():
                     yield event
                 case _:
                     assert_never(event)

@@ -212,8 +212,8 @@ class DashScopeTranslator:
         self._items.end_by_pauses(isinstance(self._session.turn_detection, TurnDetection))
         return [_send(SessionUpdated(self._teller.event(), self._shown()))]
 
-    def happened(self, events: Sequence[Event]) -> list[Command]:
-        commands = self._messages_for(self._items.happened(events))
+    def on_events(self, events: Sequence[Event]) -> list[Command]:
+        commands = self._messages_for(self._items.on_events(events))
         if any(isinstance(event, Done) for event in events):
             commands += self._messages_for(self._items.close())
             commands += [_send(SessionFinished(self._teller.event())), Close(reason="finished")]

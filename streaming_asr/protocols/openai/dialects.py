@@ -45,8 +45,8 @@ class RealtimeTranslator:
     def configured(self, options: SessionOptions) -> list[Command]:
         return self._speaker.configured(options)
 
-    def happened(self, events: Sequence[Event]) -> list[Command]:
-        return self._speaker.happened(events)
+    def on_events(self, events: Sequence[Event]) -> list[Command]:
+        return self._speaker.on_events(events)
 
     def failed(self, failure: Failure) -> list[Command]:
         return self._speaker.failed(failure)

@@ -18,10 +18,10 @@ from streaming_asr.core.events import (
     Final,
     Finalized,
     Partial,
+    SessionWarning,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
-    Warning,
 )
 from streaming_asr.core.scripts import with_space
 from streaming_asr.protocols.base import assert_never
@@ -169,7 +169,7 @@ class Items:
         """Change whether a pause ends an item."""
         self._by_pauses = by_pauses
 
-    def happened(self, events: Sequence[Event]) -> list[ItemEvent]:
+    def on_events(self, events: Sequence[Event]) -> list[ItemEvent]:
         """What the session's events mean."""
         told: list[ItemEvent] = []
         for event in events:
@@ -182,7 +182,7 @@ class Items:
                     self._partial(event, told)
                 case Final():
                     self._final(event, told)
-                case Warning():
+                case SessionWarning():
                     if event.code == "decode_failed" and event.utterance in self._owner:
                         self._owner[event.utterance].failed = True
                 case SpeechResumed() | Finalized() | Done():

@@ -116,8 +116,8 @@ class OpenAITranslator:
             return [_send(wire.TranscriptionSessionUpdated(self._teller.event(), self._session()))]
         return [_send(wire.SessionUpdated(self._teller.event(), self._session()))]
 
-    def happened(self, events: Sequence[Event]) -> list[Command]:
-        return self._messages_for(self._items.happened(events))
+    def on_events(self, events: Sequence[Event]) -> list[Command]:
+        return self._messages_for(self._items.on_events(events))
 
     def failed(self, failure: Failure) -> list[Command]:
         updating, self._updating = self._updating, None

@@ -126,8 +126,8 @@ class VllmTranslator:
     def configured(self, options: SessionOptions) -> list[Command]:
         return []
 
-    def happened(self, events: Sequence[Event]) -> list[Command]:
-        return self._messages_for(self._items.happened(events))
+    def on_events(self, events: Sequence[Event]) -> list[Command]:
+        return self._messages_for(self._items.on_events(events))
 
     def failed(self, failure: Failure) -> list[Command]:
         error = _send(Error(failure.message, failure.code))

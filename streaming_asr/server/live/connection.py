@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from streaming_asr.core.events import Event, Warning
+from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.protocols.base import Close, Send, Translator
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.live.conversation import Action, AskVoice, Conversation, ConversationLimits
@@ -87,7 +87,7 @@ class Connection:
         self._conversation.end(failure, time.monotonic())
         self._act()
 
-    def warn(self, warning: Warning) -> None:
+    def warn(self, warning: SessionWarning) -> None:
         """Send the client a warning; the session goes on."""
         self._conversation.warn(warning, time.monotonic())
         self._act()

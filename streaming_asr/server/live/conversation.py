@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from streaming_asr.core.events import Done, Event, Final, Warning
+from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.options import OptionError
 from streaming_asr.core.session import Session, SessionStopped
 from streaming_asr.core.voice import Detection, Query
@@ -246,7 +246,7 @@ class Conversation:
         if self._session is not None:
             self._abort(BROKEN)
 
-    def warn(self, warning: Warning, now: float) -> None:
+    def warn(self, warning: SessionWarning, now: float) -> None:
         """Send the client a warning; the session goes on."""
         if self._session is not None and not self._session.done:
             self._guarded(self._on_events, [warning], now)
@@ -459,9 +459,9 @@ class Conversation:
         self._observer.on_events(events, now)
         failure = self._ending
         if failure is None or not any(isinstance(event, Done) for event in events):
-            self._emit(self._translator.happened(events))
+            self._emit(self._translator.on_events(events))
             return
-        self._emit(self._translator.happened([event for event in events if not isinstance(event, Done)]))
+        self._emit(self._translator.on_events([event for event in events if not isinstance(event, Done)]))
         self._finish(failure)
 
     def _emit(self, commands: Iterable[Command]) -> None:

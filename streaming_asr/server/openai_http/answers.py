@@ -1,4 +1,4 @@
-"""What is told of a whole recording, in the forms of OpenAI's API."""
+"""The answers about a whole recording, in the formats of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORDY_FORMATS = ("srt", "vtt")
 
 
 class ApiError(Exception):
-    """Told to the client in OpenAI's form."""
+    """Returned to the client in OpenAI's format."""
 
     def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -37,12 +37,12 @@ class ApiError(Exception):
         """Of one of the kinds that the protocols share."""
         return cls(kind.status, message, code=kind.code, param=param)
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> Response:
-        return JSONResponse(self.told(), status_code=self.status)
+        return JSONResponse(self.to_json(), status_code=self.status)
 
 
 @dataclass(slots=True)
@@ -87,17 +87,17 @@ def answer(transcription: Transcription, style: str, *, by_word: bool) -> Respon
         return PlainTextResponse(transcription.text + "\n")
     if style in ("srt", "vtt"):
         return PlainTextResponse(render(transcription.finals, style))
-    told: dict[str, Any] = {"text": transcription.text, "usage": transcription.usage}
+    body: dict[str, Any] = {"text": transcription.text, "usage": transcription.usage}
     if style == "verbose_json":
-        told |= {
+        body |= {
             "task": "transcribe",
             "language": transcription.language,
             "duration": transcription.audio_ms / 1000,
             "segments": [_segment(number, final) for number, final in enumerate(transcription.finals)],
         }
         if by_word:
-            told["words"] = [word for final in transcription.finals for word in _words(final)]
-    return JSONResponse(told)
+            body["words"] = [word for final in transcription.finals for word in _words(final)]
+    return JSONResponse(body)
 
 
 def _segment(number: int, final: Final) -> dict[str, Any]:
@@ -140,12 +140,12 @@ class EventStream:
         return _event({"type": "transcript.text.delta", "delta": text, **self._chunk, "choices": [choice]})
 
     def done(self, transcription: Transcription) -> str:
-        told = {"type": "transcript.text.done", "text": transcription.text, "usage": transcription.usage}
+        body = {"type": "transcript.text.done", "text": transcription.text, "usage": transcription.usage}
         choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
-        return _event({**told, **self._chunk, "choices": [choice]}) + "data: [DONE]\n\n"
+        return _event({**body, **self._chunk, "choices": [choice]}) + "data: [DONE]\n\n"
 
     def failed(self, error: ApiError) -> str:
-        return _event({"type": "error", **error.told()})
+        return _event({"type": "error", **error.to_json()})
 
 
 def chat_answer(model: str, content: str) -> Response:

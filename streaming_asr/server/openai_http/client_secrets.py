@@ -93,13 +93,13 @@ async def issue_client_secret(
             raise ApiError.of(FailureKind.MODEL_NOT_FOUND, models.unknown(configuration.model), param=param)
         ttl_s = (wanted.expires_after or ExpiresAfter()).seconds
         if not _MIN_TTL_S <= ttl_s <= _MAX_TTL_S:
-            told = f"expires_after.seconds is {ttl_s}; {_MIN_TTL_S} to {_MAX_TTL_S} is allowed."
-            raise ApiError.of(FailureKind.INVALID_VALUE, told, param="expires_after.seconds")
+            message = f"expires_after.seconds is {ttl_s}; {_MIN_TTL_S} to {_MAX_TTL_S} is allowed."
+            raise ApiError.of(FailureKind.INVALID_VALUE, message, param="expires_after.seconds")
         now = time.time()
         value = store.issue(wanted.session or {}, ttl_s, now)
     except TooManySecrets:
-        told = f"{MAX_SECRETS} client secrets live; wait until some expire."
-        return ApiError.of(FailureKind.TOO_MANY_CLIENT_SECRETS, told).response()
+        message = f"{MAX_SECRETS} client secrets live; wait until some expire."
+        return ApiError.of(FailureKind.TOO_MANY_CLIENT_SECRETS, message).response()
     except ApiError as error:
         return error.response()
     shown = {
