@@ -47,8 +47,12 @@ def test_only_so_many_live_at_once() -> None:
 
 
 @pytest.fixture
-def client() -> Iterator[TestClient]:
-    application = Application(FakeRecognizer(), ServerOptions(api_keys=("real",), session=SessionOptions(vad="webrtc")))
+def application() -> Application:
+    return Application(FakeRecognizer(), ServerOptions(api_keys=("real",), session=SessionOptions(vad="webrtc")))
+
+
+@pytest.fixture
+def client(application: Application) -> Iterator[TestClient]:
     with TestClient(application.asgi) as client:
         assert client.portal is not None
         client.portal.call(application.service.start)
@@ -56,7 +60,7 @@ def client() -> Iterator[TestClient]:
         client.portal.call(application.service.close)
 
 
-def test_a_secret_opens_a_session_as_it_says(client: TestClient) -> None:
+def test_a_secret_opens_a_session_as_it_says(client: TestClient, application: Application) -> None:
     session = {"type": "transcription", "audio": {"input": {"transcription": {"language": "de"}}}}
     asked = {"session": session, "expires_after": {"anchor": "created_at", "seconds": 30}}
     issued = client.post("/v1/realtime/client_secrets", json=asked, headers=KEY).json()
@@ -66,6 +70,10 @@ def test_a_secret_opens_a_session_as_it_says(client: TestClient) -> None:
     with client.websocket_connect("/v1/realtime", subprotocols=offered) as talking:
         assert talking.accepted_subprotocol == "realtime"
         created = json.loads(talking.receive_text())
+        talking.close()
+        # Else the client cancels the connection, at whatever point of its end it is.
+        assert client.portal is not None
+        client.portal.call(application.all_closed)
     assert created["session"]["audio"]["input"]["transcription"] == {"language": "de"}
     secret = {"Authorization": f"Bearer {issued['value']}"}
     assert client.post("/v1/realtime/client_secrets", headers=secret).status_code == 401, "a secret issues no other"
