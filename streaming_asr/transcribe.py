@@ -35,8 +35,8 @@ async def transcribe_files(
         output: file to write, or None for standard output.
 
     Raises:
-        RecognizerUnavailable: it can't run here.
-        OptionError: an option can't be met.
+        RecognizerUnavailable: the recognizer can't run here.
+        OptionError: the recognizer can't do what an option asks.
     """
     limit_blas_threads()
     status = 0

@@ -1,4 +1,4 @@
-"""Runs the server: binds, loads, serves, and on a signal lets sessions finish before it goes."""
+"""Runs the server: binds, loads, serves, and on a signal lets sessions finish before it exits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streaming_asr.server.service import Service
 logger = logging.getLogger(__name__)
 
 HARD_MESSAGE_FACTOR = 4
-"""Messages beyond the limit get a clear error up to this many times it; beyond that the socket is just closed."""
+"""A message up to this many times the limit is answered by an error; for a longer one the socket is closed."""
 LAST_CLOSE_S = 1
 """Time for sockets to close once sessions are done, seconds."""
 
@@ -33,7 +33,7 @@ class AddressTaken(Exception):
 
 
 class _Uvicorn(uvicorn.Server):
-    """Uvicorn that leaves its signals to us: it would close sockets first and ask later."""
+    """Uvicorn without its handling of signals, which would close sockets before sessions have finished."""
 
     def __init__(self, config: uvicorn.Config, on_signal: asyncio.Event) -> None:
         super().__init__(config)
@@ -42,7 +42,7 @@ class _Uvicorn(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._on_signal.is_set():
-            logger.warning("%s again: leaving at once", signal.Signals(sig).name)
+            logger.warning("%s again: exiting at once", signal.Signals(sig).name)
             self.should_exit = self.force_exit = True
         self._loop.call_soon_threadsafe(self._on_signal.set)
 
@@ -51,9 +51,9 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     """Serve until SIGTERM or SIGINT, then let sessions finish within `drain_timeout_s`.
 
     Raises:
-        AddressTaken: the port is in use, or the host is none of this machine's.
+        AddressTaken: the port is in use, or the host is not an address of this machine.
         RecognizerUnavailable: the recognizer can't run here.
-        OptionError: an option can't be met here.
+        OptionError: an option can't be used here.
     """
     limit_blas_threads()
     tls = options.tls()
@@ -64,9 +64,9 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         application.asgi,
         ws=_websocket(),
         ws_max_size=options.max_message_bytes * HARD_MESSAGE_FACTOR,
-        # Audio hardly shrinks, and every message would be inflated.
+        # Audio hardly shrinks, and each message would have to be decompressed.
         ws_per_message_deflate=False,
-        # While the server holds back a fast sender it does not read, so no pong can reach it.
+        # While the server throttles a fast sender it does not read, so no pong can reach it.
         ws_ping_timeout=None,
         lifespan="off",
         log_config=None,

@@ -1,4 +1,4 @@
-"""What all connections share: one recognizer, its scheduler, the sessions, and whether work is taken at all."""
+"""What all connections share: one recognizer, its scheduler, the sessions, and whether new ones are accepted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Service:
 
     Args:
         recognizer: not started yet.
-        warn: tells all open sessions of something.
+        warn: sends a warning to all open sessions.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Service:
         self.options = options
         self.metrics = Metrics()
         self.failed = asyncio.Event()
-        """Set when the recognizer has died for good: the server can only leave."""
+        """Set when the recognizer died and is not restarted: the server can only exit."""
         self._warn = warn
         self.voice = VoiceBatcher()
         self.fair_loop = FairLoop(self.metrics.turn_wait.observe)
@@ -68,11 +68,11 @@ class Service:
         return self._health.value if self._runner is not None else "loading"
 
     async def start(self) -> None:
-        """Load the recognizer and take work.
+        """Load the recognizer and accept sessions.
 
         Raises:
-            RecognizerUnavailable: it can't run here.
-            OptionError: a default for sessions can't be met here.
+            RecognizerUnavailable: the recognizer can't run here.
+            OptionError: the recognizer can't do what a default for sessions asks.
         """
         make_detector(self.options.session)
         self._watch = asyncio.create_task(self.metrics.watch_loop(), name="watch the event loop")
@@ -91,7 +91,7 @@ class Service:
 
     @property
     def models(self) -> ModelNames:
-        """What clients may call the model."""
+        """The names that clients may give to the model."""
         served = self.recognizer.capabilities.model if self._runner is not None else None
         return ModelNames(served, self.options.model_aliases)
 
@@ -134,7 +134,7 @@ class Service:
             self._started.fill(session)
 
     def remove(self, session: Session) -> None:
-        """A session is over."""
+        """Remove a session and cancel its jobs."""
         self._started.remove(session)
 
     @property
@@ -154,7 +154,7 @@ class Service:
             self.failed.set()
 
     async def close(self) -> None:
-        """Stop working and free everything."""
+        """Cancel all jobs and close the recognizer."""
         self.metrics.ready.set(0)
         if self._watch is not None:
             self._watch.cancel()

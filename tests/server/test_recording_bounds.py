@@ -87,8 +87,8 @@ def test_a_recording_is_never_live_however_slowly_it_is_decoded() -> None:
     opened: list[Session] = []
 
     class FakeHost:
-        def open(self, options: SessionOptions, listener: Any, broke: Any) -> Session:
-            opened.append(Session("k", options, CAPABILITIES, make_detector))
+        def open(self, options: SessionOptions, listener: Any, broke: Any, *, recorded: bool) -> Session:
+            opened.append(Session("k", options, CAPABILITIES, make_detector, recorded=recorded))
             return opened[0]
 
         def update(self, session: Session) -> None:
