@@ -33,12 +33,12 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recognition")
-    group.add_argument("--language", metavar="CODE", help="ISO 639 code such as en or zh; default: detect it")
+    group.add_argument("--language", metavar="CODE", help="language, such as en, zh or en-US; default: detect it")
     group.add_argument(
         "--keyword", action="append", default=[], dest="keywords", metavar="WORD", help="likely word; may be repeated"
     )
     group.add_argument("--context", metavar="TEXT", help="background: names, topic")
-    group.add_argument("--endpoint-ms", type=int, metavar="MS", help="silence that ends an utterance")
+    group.add_argument("--endpoint-ms", type=_whole, metavar="MS", help="silence that ends an utterance")
     group.add_argument("--word-times", action="store_true", help="include the times of words (subtitles always do)")
     group.add_argument(
         "--option",
@@ -125,6 +125,13 @@ def check_saves(paths: Sequence[Path], *, overwrite: bool) -> None:
     twice = {str(path) for path in paths if paths.count(path) > 1}
     if twice:
         raise UsageError(f"{', '.join(sorted(twice))}: two transcripts would be written there")
+
+
+def _whole(text: str) -> int:
+    number = float(text)
+    if not number.is_integer():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(number)
 
 
 def _assignment(text: str) -> tuple[str, str]:

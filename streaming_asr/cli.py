@@ -201,15 +201,20 @@ def _value_arguments(declared: Option, kind: Any, default: Any) -> dict[str, Any
     if declared.choices:
         return {"choices": declared.choices, "default": getattr(default, "value", default)}
     return {
-        "type": _number_or_null(kind) if optional and kind in (int, float) else kind,
+        "type": _number(kind, optional=optional) if kind in (int, float) else kind,
         "default": default,
         "metavar": declared.metavar,
     }
 
 
-def _number_or_null(kind: type) -> Callable[[str], Any]:
+def _number(kind: type, *, optional: bool) -> Callable[[str], Any]:
+    """Parses a number as every protocol takes it: `null` where it may be absent, and `500.0` where it must be whole."""
+
     def parse(text: str) -> Any:
-        return None if text == "null" else kind(text)
+        if optional and text == "null":
+            return None
+        number = float(text)
+        return int(number) if kind is int and number.is_integer() else kind(text)
 
     parse.__name__ = kind.__name__
     return parse

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import re
+import reprlib
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from streaming_asr.core.language_tags import language_of
 
 
 class OptionError(ValueError):
@@ -109,8 +111,6 @@ MAX_CONTEXT_CHARS = 4_000
 AUDIO, RECOGNITION, UTTERANCES, PARTIALS = "audio", "recognition", "utterances", "partials"
 """Groups of the options of a session."""
 
-_LANGUAGE = re.compile(r"[a-z]{2,3}")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
@@ -145,7 +145,7 @@ class SessionOptions:
 
     language: str | None = option(
         None,
-        "ISO 639 code to force; without one it is detected, and kept after two confident finals",
+        "tag such as `en` or `en-US` to force; null or `auto`: it is detected, then kept",
         group=RECOGNITION,
         changeable=True,
         metavar="CODE",
@@ -237,8 +237,11 @@ class SessionOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.language is not None and not _LANGUAGE.fullmatch(self.language):
-            raise OptionError("language", f"{self.language!r} is not an ISO 639 code such as 'en' or 'zh'")
+        if self.language is not None:
+            try:
+                object.__setattr__(self, "language", language_of(self.language))
+            except ValueError as error:
+                raise OptionError("language", f"{reprlib.repr(self.language)} is {error}") from None
         if len(self.keywords) > MAX_KEYWORDS:
             raise OptionError("keywords", f"{len(self.keywords)} given; at most {MAX_KEYWORDS} are allowed")
         if any(len(keyword) > MAX_KEYWORD_CHARS for keyword in self.keywords):
@@ -259,4 +262,7 @@ CHANGEABLE = frozenset(name for name, declared in _DECLARED.items() if declared.
 def nearest_allowed(name: str, value: float) -> float:
     """The value nearest to this one that an option of a session may have."""
     allowed = _DECLARED[name].range
-    return value if allowed is None else min(max(value, allowed[0]), allowed[1])
+    if allowed is None:
+        return value
+    # In this order a NaN becomes the lower bound.
+    return min(max(allowed[0], value), allowed[1])

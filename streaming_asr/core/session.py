@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streaming_asr.core.audio import AudioDecoder
 from streaming_asr.core.channel import Channel, Demand, ms_of
 from streaming_asr.core.events import Done, EndReason, Event, SessionWarning
+from streaming_asr.core.language_tags import find_known
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, Hypothesis
 from streaming_asr.core.voice import Detection, DetectorFactory, run_inline
@@ -277,7 +278,11 @@ class Session:
 
 def _fitted(options: SessionOptions, capabilities: Capabilities) -> SessionOptions:
     """The options within the limits of this recognizer."""
-    if options.language is not None and options.language not in capabilities.languages:
-        known = ", ".join(capabilities.languages)
-        raise OptionError("language", f"{capabilities.model} does not know {options.language!r}; it knows {known}")
-    return options.changed(max_utterance_s=min(options.max_utterance_s, capabilities.max_audio_s))
+    language = options.language
+    if language is not None:
+        language = find_known(language, capabilities.languages)
+        if language is None:
+            known = ", ".join(capabilities.languages)
+            raise OptionError("language", f"{capabilities.model} does not know {options.language!r}; it knows {known}")
+    longest = min(options.max_utterance_s, capabilities.max_audio_s)
+    return options.changed(language=language, max_utterance_s=longest)

@@ -172,12 +172,11 @@ _LONGEST_NAME = 100
 """Characters of an unknown option's name that are looked at for a similar one."""
 
 
-def parse_options(given: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+def parse_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Option values as the types `SessionOptions` wants; ranges are checked by that class.
 
     Args:
-        given: as they came.
-        strict: False lets numbers and booleans be written as text, as queries must.
+        given: as received. Numbers and booleans may be text, as they are in a query, and whole numbers floats.
 
     Raises:
         OptionError: an option does not exist, or its value is of the wrong type.
@@ -189,7 +188,7 @@ def parse_options(given: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
             hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(sorted(_HINTS))}"
             raise OptionError(name, f"no such option; {hint}")
         try:
-            parsed[name] = msgspec.convert(value, _HINTS[name], strict=strict)
+            parsed[name] = msgspec.convert(value, _HINTS[name], strict=False)
         except msgspec.ValidationError as error:
             raise OptionError(name, f"{reprlib.repr(value)} will not do: {error}") from None
     return parsed
@@ -216,7 +215,7 @@ class NativeTranslator:
                 given.setdefault("keywords", []).extend(part.strip() for part in value.split(",") if part.strip())
             elif name not in ("token", "api_key"):
                 given[name] = None if value in ("", "null") else value
-        return self._open(given, strict=False)
+        return self._open(given)
 
     def received(self, message: str | bytes) -> list[Command]:
         if self._stopped:
@@ -237,10 +236,10 @@ class NativeTranslator:
                 if self._heard_audio:
                     told = "`start` must come before any audio; use `configure` in mid-stream."
                     return self.failed(Failure(FailureKind.LATE_START, told))
-                return self._open(_options_in(message), strict=True)
+                return self._open(_options_in(message))
             case SetOptions():
                 try:
-                    return [Configure(parse_options(_options_in(message), strict=True))]
+                    return [Configure(parse_options(_options_in(message)))]
                 except OptionError as error:
                     return self.failed(Failure(FailureKind.BAD_OPTION, str(error), goes_on=True))
             case Ping(id):
@@ -253,9 +252,9 @@ class NativeTranslator:
             case _:
                 assert_never(control)
 
-    def _open(self, given: Mapping[str, Any], *, strict: bool) -> list[Command]:
+    def _open(self, given: Mapping[str, Any]) -> list[Command]:
         try:
-            return [Open(self._defaults.changed(**parse_options(given, strict=strict)))]
+            return [Open(self._defaults.changed(**parse_options(given)))]
         except OptionError as error:
             return self.failed(Failure(FailureKind.BAD_OPTION, str(error)))
 

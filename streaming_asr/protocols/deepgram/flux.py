@@ -18,6 +18,7 @@ from streaming_asr.core.events import (
     SpeechResumed,
     SpeechStarted,
 )
+from streaming_asr.core.language_tags import only_language
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Word
 from streaming_asr.protocols.base import (
@@ -37,7 +38,7 @@ from streaming_asr.protocols.base import (
 from streaming_asr.protocols.deepgram import flux_messages as wire
 from streaming_asr.protocols.deepgram.controls import control_of
 from streaming_asr.protocols.deepgram.flux_turns import EAGER_RANGE, EOT_RANGE, TIMEOUT_RANGE, Turn, TurnRules
-from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_error, request_id_of
+from streaming_asr.protocols.deepgram.query import Query, changed, container_error, request_id_of
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
@@ -74,7 +75,7 @@ class FluxTranslator:
             **query.audio(),
             **self._rules.options(defaults),
             **({"keywords": query.key_terms()} if query.key_terms() else {}),
-            **({"language": _hinted(self._hints)} if self._hints else {}),
+            **({"language": only_language(self._hints)} if self._hints else {}),
         )
         self._request_id = ""
         self._sequence = 0
@@ -128,7 +129,7 @@ class FluxTranslator:
         hints = self._hints
         if asked.language_hints is not None:
             hints = asked.language_hints
-            changes["language"] = _hinted(hints) if hints else self._defaults.language
+            changes["language"] = only_language(hints) if hints else self._defaults.language
         self._configuring = (rules, hints)
         return [Configure(changes)]
 
@@ -250,11 +251,6 @@ class FluxTranslator:
         number = self._sequence
         self._sequence += 1
         return number
-
-
-def _hinted(hints: Sequence[str]) -> str | None:
-    """The language to force: one hint leaves no choice, several leave it to the recognizer."""
-    return base_language(hints[0]) if len(hints) == 1 else None
 
 
 def _words(

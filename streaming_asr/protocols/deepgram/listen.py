@@ -37,7 +37,7 @@ from streaming_asr.protocols.base import (
 )
 from streaming_asr.protocols.deepgram import listen_messages as wire
 from streaming_asr.protocols.deepgram.controls import control_of
-from streaming_asr.protocols.deepgram.query import Query, base_language, changed, container_error, request_id_of
+from streaming_asr.protocols.deepgram.query import Query, changed, container_error, request_id_of
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
@@ -69,8 +69,7 @@ class DeepgramTranslator:
         self._vad_events = query.flag("vad_events") or False
         self._punctuated = query.flag("punctuate") is not False or query.flag("smart_format") is True
         self._pauses_end_speech = query.text("endpointing") not in ("false", "0")
-        gap = query.number("utterance_end_ms", 0, 60_000)
-        self._utterance_end_ms = None if gap is None else int(gap)
+        self._utterance_end_ms = query.whole("utterance_end_ms", 0, 60_000)
         self._options = self._asked(query, defaults)
         self._channels = self._options.channels if self._options.channel_mode is ChannelMode.SPLIT else 1
         self._bytes_per_ms = (
@@ -92,15 +91,15 @@ class DeepgramTranslator:
 
     def _asked(self, query: Query, defaults: SessionOptions) -> SessionOptions:
         options = query.audio()
-        channels = int(query.number("channels", 1, 2) or 1)
+        channels = query.whole("channels", 1, 2) or 1
         if channels == 2:
             split = query.flag("multichannel")
             options |= {"channels": 2, "channel_mode": ChannelMode.SPLIT if split else ChannelMode.MIX}
         if query.text("endpointing") not in (None, "true", "false", "0"):
-            asked = int(query.number("endpointing", 0, 3_600_000) or 0)
+            asked = query.whole("endpointing", 0, 3_600_000) or 0
             options["endpoint_ms"] = round(nearest_allowed("endpoint_ms", max(asked, LEAST_ENDPOINT_MS)))
         if query.text("language") is not None or query.flag("detect_language"):
-            options["language"] = None if query.flag("detect_language") else base_language(query.text("language"))
+            options["language"] = None if query.flag("detect_language") else query.text("language")
         if keywords := query.key_terms():
             options["keywords"] = keywords
         return changed(defaults, partials=self._interims, word_times=True, **options)

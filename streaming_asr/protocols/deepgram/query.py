@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from streaming_asr.core.options import Encoding, OptionError, SessionOptions
+import msgspec
+
+from streaming_asr.core.options import MAX_RATE, MIN_RATE, Encoding, OptionError, SessionOptions
 from streaming_asr.protocols.base import BadRequest, RefusalAnswer
 from streaming_asr.protocols.failures import Failure
 from streaming_asr.protocols.model_names import ModelNames
@@ -19,6 +22,8 @@ _ENCODINGS = {
     "mulaw": Encoding.MULAW,
     "alaw": Encoding.ALAW,
 }
+N = TypeVar("N", int, float)
+
 _WEIGHT = re.compile(r":-?\d+(\.\d+)?$")
 
 
@@ -62,19 +67,31 @@ class Query:
         return value.lower() == "true"
 
     def number(self, name: str, low: float, high: float) -> float | None:
-        """
+        """A parameter that is a number; None where it is absent or empty.
+
         Raises:
-            BadRequest: it is no number, or out of range.
+            BadRequest: it is not a number, or out of range.
         """
+        return self._converted(name, float, "a number", low, high)
+
+    def whole(self, name: str, low: int, high: int) -> int | None:
+        """A parameter that is a whole number, which may be written `16000.0`; None where it is absent or empty.
+
+        Raises:
+            BadRequest: it is not a whole number, or out of range.
+        """
+        return self._converted(name, int, "a whole number", low, high)
+
+    def _converted(self, name: str, kind: type[N], kind_name: str, low: N, high: N) -> N | None:
         value = self.text(name)
         if value is None:
             return None
         try:
-            number = float(value)
-        except ValueError:
-            raise BadRequest(f"{name}: {value!r} is no number") from None
+            number = msgspec.convert(value, kind, strict=False)
+        except msgspec.ValidationError:
+            raise BadRequest(f"{name}: {reprlib.repr(value)} is not {kind_name}") from None
         if not low <= number <= high:
-            raise BadRequest(f"{name}: {value} is out of range; {low:g} to {high:g} is allowed")
+            raise BadRequest(f"{name}: {number} is out of range; {low:g} to {high:g} is allowed")
         return number
 
     def check_model(self, models: ModelNames) -> None:
@@ -96,19 +113,12 @@ class Query:
         if encoding not in _ENCODINGS:
             raise BadRequest(f"encoding: {encoding!r} is not taken here; {', '.join(_ENCODINGS)} are")
         usual = 8_000 if encoding in ("mulaw", "alaw") else 16_000
-        rate = self.number("sample_rate", 8_000, 48_000)
-        return {"encoding": _ENCODINGS[encoding], "sample_rate": int(rate or usual)}
+        rate = self.whole("sample_rate", MIN_RATE, MAX_RATE)
+        return {"encoding": _ENCODINGS[encoding], "sample_rate": rate or usual}
 
     def key_terms(self) -> tuple[str, ...]:
         """`keyterm` and `keywords`, whose weights (`word:2`) have no meaning here."""
         return tuple([*self.texts("keyterm"), *(_WEIGHT.sub("", word) for word in self.texts("keywords"))])
-
-
-def base_language(tag: str | None) -> str | None:
-    """ISO 639 code of a language tag such as en-US; None for `multi`, where the language is to be detected."""
-    if tag is None or tag.lower() == "multi":
-        return None
-    return re.split("[-_]", tag)[0].lower()
 
 
 def changed(defaults: SessionOptions, **options: Any) -> SessionOptions:

@@ -53,7 +53,7 @@ class OpenAITranslator:
         self._together = not {"input_audio_format", "turn_detection"}.isdisjoint(query)
         self._beta = "realtime=v1" in request.headers.get("openai-beta", "")
         self._created = int(request.time)
-        asked = msgspec.convert(request.session, Session)
+        asked = msgspec.convert(request.session, Session, strict=False)
         self._configuration = Configuration(defaults).updated(asked).updated(_of_query(query))
         self._updating: tuple[wire.SessionUpdate | wire.TranscriptionSessionUpdate, Configuration] | None = None
         self._defaults = defaults

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from streaming_asr.core.language_tags import only_language
 from streaming_asr.core.options import Encoding, SessionOptions, nearest_allowed
 from streaming_asr.voice.detectors import UNGATED
 
@@ -222,11 +223,9 @@ def format_options(given: Format) -> dict[str, Any]:
 
 def transcription_options(given: Transcription, defaults: SessionOptions) -> dict[str, Any]:
     """The session options of what is to be transcribed, and how soon."""
-    language = language_code(given.language or "") or defaults.language
+    language = given.language or defaults.language
     if not given.language and given.languages:
-        possible = {language_code(name) for name in given.languages}
-        # Several can't be told to a recognizer: it detects among all it knows.
-        language = possible.pop() if len(possible) == 1 else None
+        language = only_language(given.languages)
     first, interval = defaults.first_partial_ms, defaults.partial_interval_ms
     if given.delay:
         first, interval = PARTIALS[given.delay]
@@ -260,8 +259,3 @@ def turn_options(given: TurnDetection | None, defaults: SessionOptions) -> dict[
     if given.silence_duration_ms is not UNSET and given.silence_duration_ms is not None:
         options["endpoint_ms"] = round(nearest_allowed("endpoint_ms", given.silence_duration_ms))
     return options
-
-
-def language_code(name: str) -> str | None:
-    """`en` of `en-US` or `EN`; None of nothing."""
-    return name.strip().lower().replace("_", "-").partition("-")[0] or None

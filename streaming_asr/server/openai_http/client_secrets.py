@@ -122,8 +122,8 @@ async def _body(request: Request) -> bytes:
 
 def _read(body: bytes, defaults: SessionOptions) -> tuple[Wanted, Configuration]:
     try:
-        wanted = msgspec.json.decode(body or b"{}", type=Wanted)
-        configuration = Configuration(defaults).updated(msgspec.convert(wanted.session or {}, Session))
+        wanted = msgspec.json.decode(body or b"{}", type=Wanted, strict=False)
+        configuration = Configuration(defaults).updated(msgspec.convert(wanted.session or {}, Session, strict=False))
         defaults.changed(**configuration.options())
     except (msgspec.DecodeError, UnicodeError, RecursionError, OptionError) as error:
         raise ApiError.of(FailureKind.INVALID_VALUE, f"The body must be JSON that fits: {error}.") from None

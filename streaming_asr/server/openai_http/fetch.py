@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import http.client
 import ipaddress
@@ -12,17 +10,40 @@ import ssl
 import threading
 import time
 from typing import IO
-from urllib.parse import unquote_to_bytes, urljoin, urlsplit
+
+from streaming_asr.protocols.base64_audio import decode_data_url
+from streaming_asr.server.openai_http.urls import BadUrl, Target, redirected, target_of
 
 MAX_REDIRECTS = 3
 _CHUNK = 64 * 1024
 _AGENT = "streaming-asr"
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv4 addresses as networks without IPv4 write them, RFC 6052 section 2.1."""
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # IETF protocol assignments, RFC 6890
+        "192.88.99.0/24",  # relays of 6to4, RFC 7526
+        "::/96",  # IPv4-compatible, RFC 4291
+        "::ffff:0:0:0/96",  # IPv4-translated, RFC 2765
+        "64:ff9b:1::/48",  # translation within a network, RFC 8215
+        "100::/64",  # discarded, RFC 6666
+        "2001::/23",  # IETF protocol assignments, Teredo among them, RFC 2928
+        "2001:db8::/32",  # documentation, RFC 3849
+        "3fff::/20",  # documentation, RFC 9637
+        "5f00::/16",  # segments of routes, RFC 9602
+        "fec0::/10",  # site-local, RFC 3879
+    )
+)
+"""Networks that some of the Python versions take for global."""
 
 
 class FetchRefused(Exception):
     """The URL is not fetched, or can't be. The message is for the client."""
+
+
+class BadAudio(FetchRefused):
+    """The audio in a data URL can't be decoded."""
 
 
 def fetch(url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, timeout_s: float) -> None:
@@ -40,65 +61,59 @@ def fetch(url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, tim
         FetchRefused: it is not allowed, too large, too slow, or not there.
     """
     deadline = time.monotonic() + timeout_s
-    if url.startswith("data:"):
+    url = url.strip()
+    if url[:5].lower() == "data:":
         _decode_data(url, into, max_bytes)
         return
-    for _ in range(MAX_REDIRECTS + 1):
-        try:
-            moved = _get(url, into, allow_private, max_bytes, deadline)
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
-            raise FetchRefused(f"{_host(url)} can't be asked: {error}") from None
-        if moved is None:
-            return
-        url = urljoin(url, moved)
+    try:
+        target = target_of(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                moved = _get(target, into, allow_private, max_bytes, deadline)
+            except (OSError, http.client.HTTPException, UnicodeError) as error:
+                raise FetchRefused(f"{target.host} can't be requested: {error}") from None
+            if moved is None:
+                return
+            target = target_of(redirected(target, moved))
+    except BadUrl as error:
+        raise FetchRefused(str(error)) from None
     raise FetchRefused(f"more than {MAX_REDIRECTS} redirects")
 
 
 def _decode_data(url: str, into: IO[bytes], max_bytes: int) -> None:
-    head, comma, body = url[5:].partition(",")
-    if not comma:
-        raise FetchRefused("a data URL must be data:TYPE;base64,DATA")
     try:
-        data = base64.b64decode(body, validate=True) if head.endswith(";base64") else unquote_to_bytes(body)
-    except (binascii.Error, ValueError):
-        raise FetchRefused("the data URL holds no valid base64") from None
+        data = decode_data_url(url)
+    except ValueError as error:
+        raise BadAudio(str(error)) from None
     if len(data) > max_bytes:
-        raise FetchRefused(f"the data URL holds {len(data)} bytes; at most {max_bytes} are allowed")
+        raise FetchRefused(f"the data URL has {len(data)} bytes; at most {max_bytes} are allowed")
     into.write(data)
 
 
-def _get(url: str, into: IO[bytes], allow_private: bool, max_bytes: int, deadline: float) -> str | None:
+def _get(target: Target, into: IO[bytes], allow_private: bool, max_bytes: int, deadline: float) -> str | None:
     """One request; returns where it is redirected to, or None once all is written."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise FetchRefused("only http, https and data URLs are fetched")
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        raise FetchRefused("the URL's port is no number") from None
-    connection = http.client.HTTPConnection(parts.hostname, port)
-    connection.sock = connected = _connect(parts.hostname, port, allow_private, deadline)
+    connection = http.client.HTTPConnection(target.host, target.port)
+    connection.sock = connected = _connect(target.host, target.port, allow_private, deadline)
     # Each single wait has a limit; this one holds for a host that sends a byte now and then, too.
     watch = threading.Timer(max(0.0, deadline - time.monotonic()), _hang_up, (connected,))
     watch.start()
     try:
-        if parts.scheme == "https":
+        if target.scheme == "https":
             context = ssl.create_default_context()
-            connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"Host": parts.netloc.rpartition("@")[2], "User-Agent": _AGENT})
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=target.host)
+        connection.request("GET", target.path, headers={"Host": target.authority, "User-Agent": _AGENT})
         answer = connection.getresponse()
         if answer.status in (301, 302, 303, 307, 308) and (moved := answer.getheader("Location")):
             return moved
         if answer.status != 200:
-            raise FetchRefused(f"{parts.hostname} answered {answer.status}")
+            raise FetchRefused(f"{target.host} answered {answer.status}")
         written = 0
         while chunk := answer.read(_CHUNK):
             written += len(chunk)
             if written > max_bytes:
-                raise FetchRefused(f"{parts.hostname} sends more than the {max_bytes} bytes allowed")
+                raise FetchRefused(f"{target.host} sends more than the {max_bytes} bytes allowed")
             if time.monotonic() > deadline:
-                raise FetchRefused(f"{parts.hostname} takes too long")
+                raise FetchRefused(f"{target.host} takes too long")
             into.write(chunk)
         return None
     finally:
@@ -115,7 +130,7 @@ def _connect(host: str, port: int, allow_private: bool, deadline: float) -> sock
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for family, kind, protocol, _, address in found:
         if not allow_private and not is_public(str(address[0])):
-            raise FetchRefused(f"{host} is no public address; the server's --allow-private-urls lets it be asked")
+            raise FetchRefused(f"{host} has no public address; the server's --allow-private-urls allows it")
         connected = socket.socket(family, kind, protocol)
         connected.settimeout(max(0.1, deadline - time.monotonic()))
         try:
@@ -135,9 +150,7 @@ def is_public(address: str) -> bool:
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
-            return inner.is_global and not inner.is_multicast
+            ip = inner
+    if any(ip in network for network in _NOT_PUBLIC):
+        return False
     return ip.is_global and not ip.is_multicast
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or "the URL"

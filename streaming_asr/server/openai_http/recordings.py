@@ -6,8 +6,6 @@ A recording is a session that sends faster than real time, so live sessions go b
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +22,7 @@ from streaming_asr.core.events import Event
 from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media import UnreadableMedia, read_audio
+from streaming_asr.protocols.base64_audio import decode_base64
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.auth import Guard, Handler
 from streaming_asr.server.openai_http.answers import (
@@ -35,7 +34,7 @@ from streaming_asr.server.openai_http.answers import (
     answer,
     chat_answer,
 )
-from streaming_asr.server.openai_http.fetch import FetchRefused, fetch
+from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, fetch
 from streaming_asr.server.service import Service
 from streaming_asr.server.sessions import Refused
 
@@ -256,8 +255,8 @@ class Batch:
     async def _chat_request(self, request: Request) -> Chat:
         limited = Request(request.scope, _limited(request, MAX_CHAT_BYTES))
         try:
-            return msgspec.json.decode(await limited.body(), type=Chat)
-        except msgspec.DecodeError as error:
+            return msgspec.json.decode(await limited.body(), type=Chat, strict=False)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise ApiError(400, f"The request can't be read: {error}.") from None
         except ClientDisconnect:
             raise ApiError(400, "The request broke off.") from None
@@ -267,9 +266,9 @@ class Batch:
         options = self._service.options
         if part.input_audio is not None:
             try:
-                into.write(base64.b64decode(part.input_audio.data, validate=True))
-            except binascii.Error:
-                raise ApiError(400, "input_audio.data is not valid base64.", param="input_audio") from None
+                into.write(decode_base64(part.input_audio.data))
+            except ValueError as error:
+                raise ApiError.of(FailureKind.INVALID_AUDIO, f"{error}.", param="input_audio") from None
         elif part.audio_url is not None:
             try:
                 fetch(
@@ -279,6 +278,8 @@ class Batch:
                     max_bytes=options.max_upload_bytes,
                     timeout_s=options.fetch_timeout_s,
                 )
+            except BadAudio as bad:
+                raise ApiError.of(FailureKind.INVALID_AUDIO, f"{bad}.", param="audio_url") from None
             except FetchRefused as refused:
                 raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
 
