@@ -143,8 +143,10 @@ FORMATS: dict[str, type[TranscriptFile]] = {".txt": TextFile, ".json": JsonFile,
 
 
 def check_format(path: Path) -> None:
-    """Raises:
-    TranscriptError: the extension is none of those known.
+    """Check that the extension names a format.
+
+    Raises:
+        TranscriptError: it does not.
     """
     if path.suffix.lower() not in FORMATS:
         raise TranscriptError(f"{path}: end the name in one of {', '.join(FORMATS)} to choose the format")

@@ -25,7 +25,6 @@ from benchmarks.accuracy.compare_page import page
 from benchmarks.accuracy.compare_report import show
 from benchmarks.accuracy.guide import Guide, Samples
 from benchmarks.accuracy.hallucination import Hallucinations
-from benchmarks.accuracy.hearing import SourceUnavailable, opened
 from benchmarks.accuracy.long_session import LongSessions
 from benchmarks.accuracy.openai_server import OpenAIServer, Request, RequestFailed
 from benchmarks.accuracy.options import (
@@ -38,6 +37,7 @@ from benchmarks.accuracy.options import (
     evenly_spaced,
     sources,
 )
+from benchmarks.accuracy.sources import SourceUnavailable, opened
 from benchmarks.accuracy.working import finished
 from benchmarks.common.arguments import positive
 from benchmarks.common.interruption import INTERRUPTED
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--html", type=Path, metavar="FILE", help="write a page with all errors there")
     add_report(compare)
 
-    hallucination = commands.add_parser("hallucination", help="words where nobody speaks", allow_abbrev=False)
+    hallucination = commands.add_parser("hallucination", help="words in recordings without speech", allow_abbrev=False)
     add_speech(hallucination, "nonspeech")
     add_source(hallucination, decode_ms=DECODE_MS)
     add_report(hallucination)
@@ -120,7 +120,7 @@ def _add_guide_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--concurrency", type=positive, default=1, metavar="N", help="requests at once (default 1)")
     group.add_argument("--timeout-s", type=float, default=120.0, metavar="S", help="for each (default 120)")
-    group.add_argument("--tell-language", action="store_true", help="name the clip's language in each request")
+    group.add_argument("--send-language", action="store_true", help="name the clip's language in each request")
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -138,7 +138,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.html:
         about = {name: report[name] for name in ("command", "configuration", "setting", "interrupted")}
         options.html.write_text(page(comparison, about), encoding="utf-8")
-    return _status(whole, bad=not comparison.heard)
+    return _status(whole, bad=not comparison.done)
 
 
 def _hallucination(options: argparse.Namespace) -> int:
@@ -152,7 +152,7 @@ def _hallucination(options: argparse.Namespace) -> int:
     whole = finished(run)
     found.show(Console())
     _report(options, found.as_json(), whole)
-    return _status(whole, bad=not found.heard)
+    return _status(whole, bad=not found.done)
 
 
 def _long(options: argparse.Namespace) -> int:
@@ -166,7 +166,7 @@ def _long(options: argparse.Namespace) -> int:
     whole = finished(run)
     sessions.show(Console())
     _report(options, sessions.as_json(), whole)
-    return _status(whole, bad=bool(sessions.left_out) or not sessions.heard)
+    return _status(whole, bad=bool(sessions.left_out) or not sessions.done)
 
 
 def _guide(options: argparse.Namespace) -> int:
@@ -185,7 +185,7 @@ def _guide(options: argparse.Namespace) -> int:
             for_throughput,
             options.request,
             at_once=options.concurrency,
-            tell_language=options.tell_language,
+            send_language=options.send_language,
         )
 
     whole = finished(run)
@@ -220,9 +220,10 @@ def _report(options: argparse.Namespace, results: dict[str, Any], whole: bool) -
 
 
 def _check_writable(file: Path | None) -> None:
-    """
+    """Check that a file can be written: better before an hour's run than after.
+
     Raises:
-        OSError: it can't be written, which is better known before an hour's run than after.
+        OSError: it can't.
     """
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from benchmarks.accuracy.hearing import NotHeard, Source
 from benchmarks.accuracy.side_by_side import Column, columns_of
+from benchmarks.accuracy.sources import NoTranscript, Source
 from benchmarks.accuracy.word_errors import Errors, count_errors, difference_interval, interval, pooled
 from benchmarks.accuracy.working import work_through
 from benchmarks.common.normalization import measure_of, units
@@ -16,7 +16,7 @@ from benchmarks.common.speech import Clip, NoSpeech
 
 
 class Way(str, Enum):
-    """How a clip was heard."""
+    """How a clip was transcribed."""
 
     OFFLINE = "offline"
     """The whole file at once."""
@@ -29,8 +29,8 @@ class Way(str, Enum):
 
 
 @dataclass(slots=True)
-class Heard:
-    """One clip, in each way that it was heard."""
+class ClipResult:
+    """One clip, and its text by each way that it was transcribed."""
 
     set: str
     clip: Clip
@@ -55,11 +55,11 @@ class Group:
     name: str
     language: str
     measure: str
-    clips: tuple[Heard, ...]
+    clips: tuple[ClipResult, ...]
 
     def errors(self, way: Way) -> list[Errors]:
-        """By clip; empty where it was not heard that way."""
-        return [heard.errors(way) for heard in self.clips if way in heard.texts]
+        """By clip; empty where it was not transcribed that way."""
+        return [result.errors(way) for result in self.clips if way in result.texts]
 
     def as_json(self) -> dict[str, Any]:
         ways: dict[str, Any] = {}
@@ -92,68 +92,69 @@ class Group:
 class Comparison:
     """Fills while it runs."""
 
-    wanted: list[Heard] = field(default_factory=list)
+    wanted: list[ClipResult] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     """Clips that could not be compared, and why."""
     model: str = ""
 
     async def run(self, streams: Source, files: Source, sets: dict[str, list[Clip]], *, detect: bool) -> None:
-        """
+        """Transcribe every clip in each way.
+
         Args:
-            streams: who hears the clips as streams.
-            files: who hears them whole.
+            streams: transcribes the clips as streams.
+            files: transcribes them as whole files.
 
         Raises:
-            NoSpeech: no clip is of a language that the model knows.
+            NoSpeech: the model knows the language of none of the clips.
         """
         self.model = streams.model
         self.wanted = [
-            Heard(name, clip) for name, of_set in sets.items() for clip in of_set if self._fits(clip, streams)
+            ClipResult(name, clip) for name, of_set in sets.items() for clip in of_set if self._fits(clip, streams)
         ]
         if not self.wanted:
             raise NoSpeech("no clip is left to compare: " + "; ".join(self.left_out[:5]))
 
-        async def work(heard: Heard) -> None:
-            language = None if detect else heard.clip.language
+        async def work(result: ClipResult) -> None:
+            language = None if detect else result.clip.language
             try:
-                audio = heard.clip.audio()
-                heard.texts[Way.OFFLINE] = await files.offline(audio, language)
+                audio = result.clip.audio()
+                result.texts[Way.OFFLINE] = await files.offline(audio, language)
                 stream = await streams.stream(audio, language, lambda _: None)
-            except (NotHeard, NoSpeech) as error:
-                self.left_out.append(f"{heard.clip.id}: {error}")
+            except (NoTranscript, NoSpeech) as error:
+                self.left_out.append(f"{result.clip.id}: {error}")
                 return
             if streams.has_partials:
-                heard.texts[Way.PARTIALS] = stream.partials
-                heard.texts[Way.WHILE_SPEAKING] = stream.while_speaking
-            heard.texts[Way.FINALS] = stream.finals
+                result.texts[Way.PARTIALS] = stream.partials
+                result.texts[Way.WHILE_SPEAKING] = stream.while_speaking
+            result.texts[Way.FINALS] = stream.finals
 
         await work_through(self.wanted, streams.at_once, work, title=f"{streams.model}: comparing")
 
     @property
-    def heard(self) -> list[Heard]:
+    def done(self) -> list[ClipResult]:
         """The clips that are done, in the order of their sets."""
-        return [heard for heard in self.wanted if Way.FINALS in heard.texts]
+        return [result for result in self.wanted if Way.FINALS in result.texts]
 
     def groups(self) -> list[Group]:
         """By set and language, then by language where a language is in several sets."""
-        found: dict[tuple[str, str], list[Heard]] = {}
-        for heard in self.heard:
-            found.setdefault((heard.set, heard.clip.language), []).append(heard)
+        found: dict[tuple[str, str], list[ClipResult]] = {}
+        for result in self.done:
+            found.setdefault((result.set, result.clip.language), []).append(result)
         groups = [_group(name, language, clips) for (name, language), clips in found.items()]
         for language in sorted({group.language for group in groups}):
             same = [group for group in groups if group.language == language]
             if len(same) > 1:
-                groups.append(_group("all", language, [heard for group in same for heard in group.clips]))
+                groups.append(_group("all", language, [result for group in same for result in group.clips]))
         return groups
 
-    def worst(self) -> list[Heard]:
+    def worst(self) -> list[ClipResult]:
         """Clips with an error: first those that streaming made worse, then those with most errors."""
 
-        def badness(heard: Heard) -> tuple[int, int]:
-            finals, offline = heard.errors(Way.FINALS).total, heard.errors(Way.OFFLINE).total
+        def badness(result: ClipResult) -> tuple[int, int]:
+            finals, offline = result.errors(Way.FINALS).total, result.errors(Way.OFFLINE).total
             return finals - offline, finals
 
-        wrong = [heard for heard in self.heard if any(not column.right for column in heard.columns())]
+        wrong = [result for result in self.done if any(not column.right for column in result.columns())]
         return sorted(wrong, key=badness, reverse=True)
 
     def as_json(self) -> dict[str, Any]:
@@ -163,15 +164,15 @@ class Comparison:
             "left_out": self.left_out,
             "clips": [
                 {
-                    "set": heard.set,
-                    "id": heard.clip.id,
-                    "language": heard.clip.language,
-                    "said": heard.clip.text,
-                    "texts": {way.value: text for way, text in heard.texts.items()},
-                    "errors": {way.value: heard.errors(way).total for way in heard.texts},
-                    "aligned": [[column.said, *column.heard] for column in heard.columns()],
+                    "set": result.set,
+                    "id": result.clip.id,
+                    "language": result.clip.language,
+                    "said": result.clip.text,
+                    "texts": {way.value: text for way, text in result.texts.items()},
+                    "errors": {way.value: result.errors(way).total for way in result.texts},
+                    "aligned": [[column.said, *column.recognized] for column in result.columns()],
                 }
-                for heard in self.heard
+                for result in self.done
             ],
         }
 
@@ -185,5 +186,5 @@ class Comparison:
         return False
 
 
-def _group(name: str, language: str, clips: Sequence[Heard]) -> Group:
+def _group(name: str, language: str, clips: Sequence[ClipResult]) -> Group:
     return Group(name, language, measure_of(language), tuple(clips))

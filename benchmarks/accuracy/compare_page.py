@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from string import Template
 from typing import Any
 
-from benchmarks.accuracy.compare import Comparison, Heard, Way
+from benchmarks.accuracy.compare import ClipResult, Comparison, Way
 from benchmarks.accuracy.compare_report import HEADS, ROWS, rows_of
 from benchmarks.accuracy.side_by_side import Column, excerpts
 
@@ -51,10 +51,10 @@ def page(comparison: Comparison, setting: dict[str, Any]) -> str:
     left_out = "".join(f"<li>{html.escape(reason)}</li>" for reason in comparison.left_out)
     return _PAGE.substitute(
         title=f"Accuracy of {html.escape(comparison.model)}",
-        summary=f"{len(comparison.heard)} clips were heard; {len(worst)} of them have errors.",
+        summary=f"{len(comparison.done)} clips were transcribed; {len(worst)} of them have errors.",
         heads="".join(f"<th>{head}</th>" for head in HEADS),
         rows="".join(_table_row(row) for row in rows_of(comparison.groups())),
-        errors="".join(_section(heard) for heard in worst) or "<p>None.</p>",
+        errors="".join(_section(result) for result in worst) or "<p>None.</p>",
         left_out=f"<h2>Left out</h2><ul>{left_out}</ul>" if left_out else "",
         setting=html.escape(json.dumps(setting, indent=1, ensure_ascii=False)),
     )
@@ -64,10 +64,10 @@ def _table_row(cells: Iterable[str]) -> str:
     return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def _section(heard: Heard) -> str:
-    offline, finals = heard.errors(Way.OFFLINE).total, heard.errors(Way.FINALS).total
-    name = html.escape(f"{heard.set}/{heard.clip.id}")
-    parts = "".join(_part(part) for part in excerpts(heard.columns()))
+def _section(result: ClipResult) -> str:
+    offline, finals = result.errors(Way.OFFLINE).total, result.errors(Way.FINALS).total
+    name = html.escape(f"{result.set}/{result.clip.id}")
+    parts = "".join(_part(part) for part in excerpts(result.columns()))
     return f"<section><h3>{name}: {offline} errors offline, {finals} streamed</h3>{parts}</section>"
 
 
@@ -78,7 +78,7 @@ def _part(columns: list[Column]) -> str:
 
 def _column(column: Column) -> str:
     cells = [_cell(column.said, "")]
-    cells += [_cell(word, "wrong" if word != column.said else "") for word in column.heard]
+    cells += [_cell(word, "wrong" if word != column.said else "") for word in column.recognized]
     return f"<div>{''.join(cells)}</div>"
 
 

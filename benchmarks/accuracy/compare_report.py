@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.accuracy.compare import Comparison, Group, Heard, Way
+from benchmarks.accuracy.compare import ClipResult, Comparison, Group, Way
 from benchmarks.accuracy.side_by_side import Column, excerpts
 from benchmarks.accuracy.word_errors import interval, pooled
 
-HEADS = ("set", "heard", "rate", "95 %", "sub/del/ins")
+HEADS = ("set", "way", "rate", "95 %", "sub/del/ins")
 """Of the table; the 95 % are a bootstrap's over clips."""
 ROWS = ("said", "offline", "streamed")
 _MISSING = "·"
@@ -26,8 +26,8 @@ def show(comparison: Comparison, console: Console, *, errors: int) -> None:
     if groups:
         console.print(_table(groups, comparison.model))
     worst = comparison.worst()
-    for heard in worst[:errors]:
-        _show_errors(heard, console)
+    for result in worst[:errors]:
+        _show_errors(result, console)
     if len(worst) > errors:
         console.print(
             f"{len(worst) - errors} more clips have errors: --errors N, --html FILE or --json FILE shows them."
@@ -39,7 +39,7 @@ def show(comparison: Comparison, console: Console, *, errors: int) -> None:
 
 
 def rows_of(groups: Sequence[Group]) -> Iterator[tuple[str, ...]]:
-    """A row, as `HEADS` names its cells, for each group and way of hearing."""
+    """A row, as `HEADS` names its cells, for each group and way of transcribing."""
     for group in groups:
         said = pooled(group.errors(Way.FINALS)).reference
         unit = "characters" if group.measure == "CER" else "words"
@@ -68,12 +68,12 @@ def _table(groups: Sequence[Group], model: str) -> Table:
     return table
 
 
-def _show_errors(heard: Heard, console: Console) -> None:
-    offline, finals = heard.errors(Way.OFFLINE).total, heard.errors(Way.FINALS).total
+def _show_errors(result: ClipResult, console: Console) -> None:
+    offline, finals = result.errors(Way.OFFLINE).total, result.errors(Way.FINALS).total
     console.print(
-        f"\n{heard.set}/{heard.clip.id}: {offline} errors offline, {finals} streamed", style="bold", markup=False
+        f"\n{result.set}/{result.clip.id}: {offline} errors offline, {finals} streamed", style="bold", markup=False
     )
-    for part in excerpts(heard.columns()):
+    for part in excerpts(result.columns()):
         for line in _wrapped(part, console.width):
             for row, name in enumerate(ROWS):
                 console.print(_row(line, row, name), no_wrap=True, overflow="ignore", crop=False)
@@ -81,7 +81,7 @@ def _show_errors(heard: Heard, console: Console) -> None:
 
 def _cells(column: Column) -> list[str]:
     """What stands in a column, from top to bottom; wrong words are marked for those who see no colours too."""
-    words = (f"*{word}*" if word and word != column.said else word for word in column.heard)
+    words = (f"*{word}*" if word and word != column.said else word for word in column.recognized)
     return [word or _MISSING for word in (column.said, *words)]
 
 
@@ -106,7 +106,7 @@ def _row(columns: Sequence[Column], row: int, name: str) -> Text:
     text = Text(f"{name:>{max(map(len, ROWS))}}  ", style="dim")
     for column in columns:
         word = _cells(column)[row]
-        wrong = row > 0 and column.heard[row - 1] != column.said
+        wrong = row > 0 and column.recognized[row - 1] != column.said
         text.append(word, style="not dim bold red" if wrong else "not dim")
         text.append(" " * (_width(column) - cell_len(word) + 1))
     return text

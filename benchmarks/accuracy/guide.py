@@ -64,10 +64,11 @@ class Samples:
         request: Request,
         *,
         at_once: int,
-        tell_language: bool,
+        send_language: bool,
         title: str,
     ) -> None:
-        """
+        """Send each clip and keep its text or the reason for its failure.
+
         Raises:
             NoSpeech: a file can't be read.
         """
@@ -78,7 +79,7 @@ class Samples:
             asked = time.perf_counter()
             text, failure = None, ""
             try:
-                answer = await server.transcribe(file, request, language=clip.language if tell_language else None)
+                answer = await server.transcribe(file, request, language=clip.language if send_language else None)
                 text = answer.text
             except RequestFailed as error:
                 failure = str(error)
@@ -102,11 +103,11 @@ class Samples:
 
     def as_json(self) -> dict[str, Any]:
         good = self.good
-        told: dict[str, Any] = {"wanted": self.wanted, "samples": len(self.done), "success": len(good)}
-        told["failure"] = len(self.failures)
+        result: dict[str, Any] = {"wanted": self.wanted, "samples": len(self.done), "success": len(good)}
+        result["failure"] = len(self.failures)
         if good:
             audio_s = sum(sample.audio_s for sample in good)
-            told |= {
+            result |= {
                 "wer": pooled([sample.errors for sample in good]).rate,
                 "wer_interval_95": interval([sample.errors for sample in good]),
                 "wer_plain": pooled([sample.plain_errors for sample in good]).rate,
@@ -115,7 +116,7 @@ class Samples:
                 "audio_s": audio_s,
                 "real_time_factor": self.runtime_s / audio_s,
             }
-        return told | {
+        return result | {
             "runtime_s": self.runtime_s,
             "samples_per_s": self.per_second,
             "clips": [
@@ -148,12 +149,12 @@ class Guide:
         request: Request,
         *,
         at_once: int,
-        tell_language: bool,
+        send_language: bool,
     ) -> None:
         """Accuracy of `clips`, then the throughput of `faster`.
 
         Raises:
-            RequestFailed: there is no such server.
+            RequestFailed: the server can't be reached.
             NoSpeech: a file can't be read, or there is none.
         """
         if not clips and not faster:
@@ -162,7 +163,7 @@ class Guide:
         try:
             self.model = await server.find_model()
             for table, chosen, title in ((self.accuracy, clips, "Accuracy"), (self.throughput, faster, "Throughput")):
-                await table.run(server, chosen, request, at_once=at_once, tell_language=tell_language, title=title)
+                await table.run(server, chosen, request, at_once=at_once, send_language=send_language, title=title)
         finally:
             await asyncio.shield(server.close())
 
@@ -184,35 +185,37 @@ class Guide:
         }
 
     def _accuracy_table(self) -> Table:
-        told = self.accuracy.as_json()
+        result = self.accuracy.as_json()
         measure = measure_of(self.accuracy.done[0].clip.language)
         table = Table(title=f"Accuracy of {self.model}")
         for head in ("", "samples", "success", "failure", measure):
             table.add_column(head, justify="right" if head else "left")
-        rate = f"{told['wer']:.4f}" if "wer" in told else "–"
-        table.add_row("here", *(str(told[name]) for name in ("samples", "success", "failure")), rate)
+        rate = f"{result['wer']:.4f}" if "wer" in result else "–"
+        table.add_row("here", *(str(result[name]) for name in ("samples", "success", "failure")), rate)
         table.add_row("the guide", *GUIDE_ACCURACY, style="dim")
         return table
 
     def _tell_more(self, console: Console) -> None:
-        told = self.accuracy.as_json()
-        if "wer" not in told:
+        result = self.accuracy.as_json()
+        if "wer" not in result:
             return
-        bounds = told["wer_interval_95"]
+        bounds = result["wer_interval_95"]
         span = f"95 % of it {bounds[0]:.4f} to {bounds[1]:.4f}; " if bounds else ""
-        console.print(f"{span}only case and punctuation made equal: {told['wer_plain']:.4f}")
+        console.print(f"{span}only case and punctuation made equal: {result['wer_plain']:.4f}")
         if self.accuracy.failures:
-            console.print(f"failures counted as lost words: {told['wer_failures_as_lost']:.4f}")
+            console.print(f"failures counted as lost words: {result['wer_failures_as_lost']:.4f}")
 
     def _throughput_table(self) -> Table:
-        told = self.throughput.as_json()
+        result = self.throughput.as_json()
         table = Table(title=f"Throughput of {self.model}")
         for head in ("", "samples", "runtime, s", "samples/s", "latency p50, s", "p95, s", "real-time factor"):
             table.add_column(head, justify="right" if head else "left")
         more = ["–"] * 3
-        if latency := told.get("latency_s"):
-            more = [f"{latency['p50']:.2f}", f"{latency['p95']:.2f}", f"{told['real_time_factor']:.4f}"]
-        table.add_row("here", str(told["samples"]), f"{told['runtime_s']:.1f}", f"{told['samples_per_s']:.2f}", *more)
+        if latency := result.get("latency_s"):
+            more = [f"{latency['p50']:.2f}", f"{latency['p95']:.2f}", f"{result['real_time_factor']:.4f}"]
+        table.add_row(
+            "here", str(result["samples"]), f"{result['runtime_s']:.1f}", f"{result['samples_per_s']:.2f}", *more
+        )
         table.add_row("the guide", *GUIDE_THROUGHPUT, "", "", "", style="dim")
         return table
 

@@ -1,4 +1,4 @@
-"""`hallucination`: words that are made up where nobody speaks."""
+"""`hallucination`: words that the recognizer makes up in recordings without speech."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.hearing import NotHeard, Source
+from benchmarks.accuracy.sources import NoTranscript, Source
 from benchmarks.accuracy.working import work_through
 from benchmarks.common.normalization import plain_words
 from benchmarks.common.speech import Clip, NoSpeech
@@ -18,7 +18,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What was heard in a recording without speech."""
+    """The text of a recording without speech."""
 
     id: str
     minutes: float
@@ -35,15 +35,16 @@ class Noise:
 class Hallucinations:
     """Fills while it runs."""
 
-    heard: list[Noise] = field(default_factory=list)
+    done: list[Noise] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     model: str = ""
 
     async def run(self, streams: Source, files: Source, noises: Sequence[Clip]) -> None:
-        """
+        """Transcribe recordings without speech.
+
         Args:
-            streams: who hears the clips as streams.
-            files: who hears them whole.
+            streams: transcribes the clips as streams.
+            files: transcribes them as whole files.
 
         Raises:
             NoSpeech: in all of the clips somebody speaks.
@@ -58,37 +59,37 @@ class Hallucinations:
                 audio = clip.audio()
                 offline = await files.offline(audio, None)
                 stream = await streams.stream(audio, None, lambda _: None)
-            except (NotHeard, NoSpeech) as error:
+            except (NoTranscript, NoSpeech) as error:
                 self.left_out.append(f"{clip.id}: {error}")
                 return
             minutes = len(audio) / SAMPLE_RATE / 60
             partials = stream.partials if streams.has_partials else None
-            self.heard.append(Noise(clip.id, minutes, len(stream.utterances), stream.finals, partials, offline))
+            self.done.append(Noise(clip.id, minutes, len(stream.utterances), stream.finals, partials, offline))
 
-        await work_through(wanted, streams.at_once, work, title=f"{streams.model}: hearing noise")
+        await work_through(wanted, streams.at_once, work, title=f"{streams.model}: transcribing noise")
 
     @property
     def minutes(self) -> float:
-        return sum(noise.minutes for noise in self.heard)
+        return sum(noise.minutes for noise in self.done)
 
     def per_minute(self, way: str) -> float | None:
         """Words a minute of `finals`, `partials` or `offline`; None where there are none to count."""
-        texts = [getattr(noise, way) for noise in self.heard]
+        texts = [getattr(noise, way) for noise in self.done]
         if not texts or any(text is None for text in texts):
             return None
         return sum(len(plain_words(text)) for text in texts) / self.minutes
 
     def show(self, console: Console) -> None:
         table = Table(title=f"{self.model}: words a minute in {self.minutes:.1f} min without speech")
-        table.add_column("heard")
+        table.add_column("text")
         table.add_column("words a minute", justify="right")
         for way, name in (("offline", "whole files"), ("finals", "finals"), ("partials", "last partials")):
             if (rate := self.per_minute(way)) is not None:
                 table.add_row(name, f"{rate:.2f}")
         console.print(table)
-        opened = sum(noise.utterances for noise in self.heard)
-        console.print(f"{len(self.heard)} recordings; the voice detector opened {opened} utterances.")
-        for noise in self.heard:
+        opened = sum(noise.utterances for noise in self.done)
+        console.print(f"{len(self.done)} recordings; the voice detector opened {opened} utterances.")
+        for noise in self.done:
             if noise.finals:
                 console.print(f"{noise.id}: {noise.finals}", markup=False)
         for reason in self.left_out:
@@ -109,6 +110,6 @@ class Hallucinations:
                     "partials": noise.partials,
                     "offline": noise.offline,
                 }
-                for noise in self.heard
+                for noise in self.done
             ],
         }

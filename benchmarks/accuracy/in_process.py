@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.accuracy.hearing import Hearing, NotHeard, SourceUnavailable, Told
+from benchmarks.accuracy.sources import NoTranscript, OnProgress, SourceUnavailable, Transcript
 from streaming_asr.core.events import Event, Final, Partial
 from streaming_asr.core.options import RECORDED_ENDPOINT_MS, Encoding, OptionError, SessionOptions
 from streaming_asr.core.recognizer import (
@@ -97,14 +97,14 @@ class InProcess:
         try:
             return (await self._recognizer.decode(job)).text.strip()
         except DecodeFailed as error:
-            raise NotHeard(str(error)) from None
+            raise NoTranscript(str(error)) from None
         finally:
             self._recognizer.release(job.utterance)
 
-    async def stream(self, audio: Audio, language: str | None, told: Told) -> Hearing:
+    async def stream(self, audio: Audio, language: str | None, on_progress: OnProgress) -> Transcript:
         options, can = self._session_options(language), self._recognizer.capabilities
         session = Session(f"clip {next(_numbers)}", options, can, make_detector)
-        return await _Simulation(self._recognizer, session, self._decode_s).run(audio, told)
+        return await _Simulation(self._recognizer, session, self._decode_s).run(audio, on_progress)
 
     def memory_bytes(self) -> int:
         return int(psutil.Process().memory_info().rss)
@@ -119,11 +119,11 @@ class InProcess:
     async def _offline_in_pieces(self, audio: Audio, language: str | None) -> str:
         pieces = (audio[start : start + SAMPLE_RATE] for start in range(0, len(audio), SAMPLE_RATE))
         options = SessionOptions(language=language, endpoint_ms=RECORDED_ENDPOINT_MS)
-        heard = Hearing()
+        transcript = Transcript()
         async for event in stream_file(_Host(self._recognizer), pieces, options):
             if isinstance(event, Final):
-                heard.show_final(event.utterance, event.text, end_s=0, at_s=0)
-        return heard.finals
+                transcript.show_final(event.utterance, event.text, end_s=0, at_s=0)
+        return transcript.finals
 
 
 class _Simulation:
@@ -136,9 +136,9 @@ class _Simulation:
         self._now = 0.0
         self._running: list[tuple[float, int, DecodeJob, Hypothesis | DecodeFailed | None]] = []
         """(when it ends, number, job, outcome where it is known already); a heap."""
-        self._hearing = Hearing()
+        self._transcript = Transcript()
 
-    async def run(self, audio: Audio, told: Told) -> Hearing:
+    async def run(self, audio: Audio, on_progress: OnProgress) -> Transcript:
         audio = np.concatenate([audio, np.zeros(int(TRAILING_S * SAMPLE_RATE), np.float32)])
         size = int(CHUNK_S * SAMPLE_RATE)
         try:
@@ -146,7 +146,7 @@ class _Simulation:
                 piece = audio[start : start + size]
                 await self._finish_until((start + len(piece)) / SAMPLE_RATE)
                 await self._take(self._session.receive(piece.tobytes(), self._now))
-                told(self._now)
+                on_progress(self._now)
                 await asyncio.sleep(0)
             await self._take(self._session.stop(self._now))
             while not self._session.done:
@@ -154,7 +154,7 @@ class _Simulation:
         finally:
             self._session.abandon()
             self._release()
-        return self._hearing
+        return self._transcript
 
     async def _finish_until(self, moment: float) -> None:
         """End the decodes that are over by then."""
@@ -165,7 +165,7 @@ class _Simulation:
                 outcome = await self._decode(job)
             if isinstance(outcome, RecognizerDown):
                 # A session would try again until the engine is back, which on this clock is at once.
-                raise NotHeard(str(outcome))
+                raise NoTranscript(str(outcome))
             if isinstance(outcome, Hypothesis):
                 await self._take(self._session.complete(job.id, outcome, self._now))
             else:
@@ -176,9 +176,9 @@ class _Simulation:
         for event in events:
             if isinstance(event, Partial):
                 text = event.stable + event.tentative
-                self._hearing.show_partial(event.utterance, text, speculative=event.speculative)
+                self._transcript.show_partial(event.utterance, text, speculative=event.speculative)
             elif isinstance(event, Final):
-                self._hearing.show_final(event.utterance, event.text, end_s=event.end_ms / 1000, at_s=self._now)
+                self._transcript.show_final(event.utterance, event.text, end_s=event.end_ms / 1000, at_s=self._now)
         if superseded := set(self._session.take_superseded()):
             self._running = [entry for entry in self._running if entry[1] not in superseded]
             heapq.heapify(self._running)

@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.accuracy.hearing import Hearing, NotHeard, Source
 from benchmarks.accuracy.side_by_side import Column, columns_of
+from benchmarks.accuracy.sources import NoTranscript, Source, Transcript
 from benchmarks.accuracy.word_errors import Errors, count_errors
 from benchmarks.common.normalization import measure_of, units
 from benchmarks.common.speech import Clip, NoSpeech
 from streaming_asr.core.recognizer import SAMPLE_RATE
 
 LOST_UNITS = 4
-"""So many said words in a row without any heard are a lost passage, not a slip of the recognizer."""
+"""This many spoken words in a row without any in the text are a lost passage, not a slip of the recognizer."""
 DOUBLED_UNITS = 3
-"""So many words in a row that were just heard, and said only once, are a doubled passage."""
+"""This many words in a row that repeat those just before them, and were said only once, are a doubled passage."""
 QUARTERS = 4
 
 
@@ -36,7 +36,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class LongSession:
-    """What became of one recording."""
+    """The results of one recording."""
 
     id: str
     language: str
@@ -57,7 +57,7 @@ class LongSession:
 class LongSessions:
     """Fills while it runs."""
 
-    heard: list[LongSession] = field(default_factory=list)
+    done: list[LongSession] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     model: str = ""
 
@@ -68,33 +68,35 @@ class LongSessions:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             for clip in recordings:
                 try:
-                    await self._hear(clip, streams, files, progress, None if detect else clip.language)
-                except (NotHeard, NoSpeech) as error:
+                    await self._transcribe(clip, streams, files, progress, None if detect else clip.language)
+                except (NoTranscript, NoSpeech) as error:
                     self.left_out.append(f"{clip.id}: {error}")
 
-    async def _hear(self, clip: Clip, streams: Source, files: Source, progress: Progress, language: str | None) -> None:
+    async def _transcribe(
+        self, clip: Clip, streams: Source, files: Source, progress: Progress, language: str | None
+    ) -> None:
         if streams.languages and clip.language not in streams.languages:
-            raise NotHeard(f"{streams.model} does not know {clip.language!r}")
+            raise NoTranscript(f"{streams.model} does not know {clip.language!r}")
         audio = clip.audio()
         seconds = len(audio) / SAMPLE_RATE
         task = progress.add_task(clip.id, total=seconds)
         memory = [streams.memory_bytes()]
 
-        def told(streamed_s: float) -> None:
+        def on_progress(streamed_s: float) -> None:
             progress.update(task, completed=streamed_s)
             if len(memory) < QUARTERS and streamed_s >= len(memory) * seconds / QUARTERS:
                 memory.append(streams.memory_bytes())
 
-        stream = await streams.stream(audio, language, told)
+        stream = await streams.stream(audio, language, on_progress)
         memory.append(streams.memory_bytes())
-        said, heard = units(clip.text, clip.language), units(stream.finals, clip.language)
-        columns = columns_of(said, heard)
-        self.heard.append(
+        said, recognized = units(clip.text, clip.language), units(stream.finals, clip.language)
+        columns = columns_of(said, recognized)
+        self.done.append(
             LongSession(
                 id=clip.id,
                 language=clip.language,
                 seconds=seconds,
-                errors=count_errors(said, heard),
+                errors=count_errors(said, recognized),
                 offline=count_errors(said, units(await files.offline(audio, language), clip.language)),
                 utterances=len(stream.utterances),
                 lags_s=_by_quarter(stream, seconds) if streams.has_lags else None,
@@ -106,7 +108,7 @@ class LongSessions:
         )
 
     def show(self, console: Console) -> None:
-        for session in self.heard:
+        for session in self.done:
             console.print(_summary(session, self.model), markup=False)
             console.print(_quarters(session))
             for name, passages in (("lost", session.lost), ("doubled", session.doubled)):
@@ -117,15 +119,15 @@ class LongSessions:
             console.print(f"left out: {reason}", style="yellow", markup=False)
 
     def as_json(self) -> dict[str, Any]:
-        return {"model": self.model, "left_out": self.left_out, "sessions": [_as_json(one) for one in self.heard]}
+        return {"model": self.model, "left_out": self.left_out, "sessions": [_as_json(one) for one in self.done]}
 
 
 def lost_passages(columns: Sequence[Column]) -> list[Passage]:
-    """Runs of at least `LOST_UNITS` words that were said and not heard."""
+    """Runs of at least `LOST_UNITS` words that were said and are not in the text."""
     found: list[Passage] = []
     run: list[str] = []
     for place, column in enumerate([*(column for column in columns if column.said), Column("end", ("end",))]):
-        if not column.heard[0]:
+        if not column.recognized[0]:
             run.append(column.said)
             continue
         if len(run) >= LOST_UNITS:
@@ -135,31 +137,31 @@ def lost_passages(columns: Sequence[Column]) -> list[Passage]:
 
 
 def doubled_passages(columns: Sequence[Column]) -> list[Passage]:
-    """Runs of at least `DOUBLED_UNITS` words that were heard twice over, and not said so."""
-    heard = [(column.heard[0], bool(column.said)) for column in columns if column.heard[0]]
-    said_before = np.cumsum([0, *(said for _, said in heard)])
+    """Runs of at least `DOUBLED_UNITS` words that are twice in the text and were said once."""
+    recognized = [(column.recognized[0], bool(column.said)) for column in columns if column.recognized[0]]
+    said_before = np.cumsum([0, *(said for _, said in recognized)])
     found: list[Passage] = []
     place = 0
-    while place < len(heard):
-        length = _inserted_run(heard, place)
-        words = [word for word, _ in heard[place : place + length]]
+    while place < len(recognized):
+        length = _inserted_run(recognized, place)
+        words = [word for word, _ in recognized[place : place + length]]
         # An alignment may count either copy as the inserted one.
-        before = [word for word, _ in heard[max(0, place - length) : place]]
-        after = [word for word, _ in heard[place + length : place + 2 * length]]
+        before = [word for word, _ in recognized[max(0, place - length) : place]]
+        after = [word for word, _ in recognized[place + length : place + 2 * length]]
         if length >= DOUBLED_UNITS and words in (before, after):
             found.append(Passage(" ".join(words), int(said_before[place])))
         place += max(1, length)
     return found
 
 
-def _inserted_run(heard: Sequence[tuple[str, bool]], place: int) -> int:
+def _inserted_run(recognized: Sequence[tuple[str, bool]], place: int) -> int:
     length = 0
-    while place + length < len(heard) and not heard[place + length][1]:
+    while place + length < len(recognized) and not recognized[place + length][1]:
         length += 1
     return length
 
 
-def _by_quarter(stream: Hearing, seconds: float) -> tuple[tuple[float, ...], ...]:
+def _by_quarter(stream: Transcript, seconds: float) -> tuple[tuple[float, ...], ...]:
     quarters: list[list[float]] = [[] for _ in range(QUARTERS)]
     for utterance in stream.utterances.values():
         quarters[min(QUARTERS - 1, int(QUARTERS * utterance.end_s / seconds))].append(utterance.lag_s)

@@ -12,8 +12,8 @@ import httpx
 
 _RAW = re.compile(r"\s*language\s+([^<]{1,40})<asr_text>\s*")
 """What Qwen3-ASR writes before the text, or before each piece of a long one."""
-_TOLD_CHARS = 300
-"""Of an error that is no JSON."""
+_SHOWN_CHARS = 300
+"""Of an error that is not JSON."""
 _AT_ONCE = 256
 
 
@@ -40,7 +40,8 @@ class Answer:
 
 
 class OpenAIServer:
-    """
+    """Client of a server with OpenAI's HTTP API.
+
     Args:
         url: of the server, with or without `/v1`.
         timeout_s: for one recording.
@@ -61,21 +62,22 @@ class OpenAIServer:
         """The model that is asked for: the one given, else the first that the server offers.
 
         Raises:
-            RequestFailed: there is no server, or it names none.
+            RequestFailed: the server can't be reached, or names no model.
         """
-        told = await self._ask("GET", "/v1/models")
+        reply = await self._ask("GET", "/v1/models")
         if self.model is None:
             try:
-                self.model = str(told["data"][0]["id"])
+                self.model = str(reply["data"][0]["id"])
             except (KeyError, IndexError, TypeError):
                 raise RequestFailed(f"{self.url} names no model; give it by --model") from None
         return self.model
 
     async def transcribe(self, wav: bytes, request: Request, *, language: str | None = None) -> Answer:
-        """
+        """Transcribe one recording.
+
         Args:
             wav: the file.
-            language: ISO 639-1, told to the server; chat has no place for it.
+            language: ISO 639-1; left out of chat requests, which have no field for it.
 
         Raises:
             RequestFailed: an error, no answer in time, or one without a text.
@@ -84,15 +86,15 @@ class OpenAIServer:
             form = {"response_format": "json", **({"model": self.model} if self.model else {})}
             form |= {"language": language} if language else {}
             files = {"file": ("audio.wav", wav, "audio/wav")}
-            told = await self._ask("POST", "/v1/audio/transcriptions", data=form, files=files)
-            text = told.get("text") if isinstance(told, dict) else None
+            reply = await self._ask("POST", "/v1/audio/transcriptions", data=form, files=files)
+            text = reply.get("text") if isinstance(reply, dict) else None
         else:
             body: dict[str, Any] = {"messages": [{"role": "user", "content": [_part(wav, request)]}], "temperature": 0}
             body |= {"model": self.model} if self.model else {}
-            told = await self._ask("POST", "/v1/chat/completions", json=body)
-            text = _content(told)
+            reply = await self._ask("POST", "/v1/chat/completions", json=body)
+            text = _content(reply)
         if not isinstance(text, str):
-            raise RequestFailed(f"the answer has no text: {str(told)[:_TOLD_CHARS]}")
+            raise RequestFailed(f"the answer has no text: {str(reply)[:_SHOWN_CHARS]}")
         return parsed(text)
 
     async def close(self) -> None:
@@ -109,7 +111,7 @@ class OpenAIServer:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RequestFailed(f"{self.url} can't be reached: {error or type(error).__name__}") from None
         except ValueError:
-            raise RequestFailed(f"the answer is no JSON: {answer.text[:_TOLD_CHARS]!r}") from None
+            raise RequestFailed(f"the answer is not JSON: {answer.text[:_SHOWN_CHARS]!r}") from None
 
 
 def parsed(text: str) -> Answer:
@@ -126,9 +128,9 @@ def _part(wav: bytes, request: Request) -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
 
 
-def _content(told: Any) -> Any:
+def _content(reply: Any) -> Any:
     try:
-        return told["choices"][0]["message"]["content"]
+        return reply["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
         return None
 
@@ -136,7 +138,7 @@ def _content(told: Any) -> Any:
 def _reason(answer: httpx.Response) -> str:
     """What the server says of its error, in OpenAI's form or any other."""
     try:
-        told = answer.json()["error"]
-        return str(told["message"] if isinstance(told, dict) else told)
+        reply = answer.json()["error"]
+        return str(reply["message"] if isinstance(reply, dict) else reply)
     except (ValueError, KeyError, TypeError):
-        return answer.text[:_TOLD_CHARS] or answer.reason_phrase
+        return answer.text[:_SHOWN_CHARS] or answer.reason_phrase

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.hearing import Source, SourceUnavailable
 from benchmarks.accuracy.in_process import InProcess
 from benchmarks.accuracy.served import Served
+from benchmarks.accuracy.sources import Source, SourceUnavailable
 from benchmarks.common.arguments import assignment, positive
 from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
 from streaming_asr.core.recognizer import Recognizer
@@ -42,7 +42,7 @@ def add_speech(parser: argparse.ArgumentParser, *sets: str) -> None:
 
 
 def add_source(parser: argparse.ArgumentParser, *, decode_ms: int | None) -> None:
-    """Where speech is heard."""
+    """What transcribes the speech."""
     model = parser.add_argument_group("a model in this process (default: the English Whisper of streaming-asr[local])")
     model.add_argument("--model", help="as of `streaming-asr serve`; vLLM's own options may follow")
     model.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="faster-whisper's device")
@@ -72,7 +72,7 @@ def add_source(parser: argparse.ArgumentParser, *, decode_ms: int | None) -> Non
         metavar="NAME=VALUE",
         help="of docs/protocol.md, such as endpoint_ms=800; may be repeated",
     )
-    session.add_argument("--detect", action="store_true", help="do not tell a session the clip's language")
+    session.add_argument("--detect", action="store_true", help="do not force the clip's language")
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +83,7 @@ def chosen(options: argparse.Namespace) -> dict[str, list[Clip]]:
     """The clips of each set.
 
     Raises:
-        NoSpeech: a set has none of them, or there is no such set.
+        NoSpeech: a set has none of them, or does not exist.
     """
     found: dict[str, list[Clip]] = {}
     for name in dict.fromkeys(options.sets or options.default_sets):
@@ -102,7 +102,7 @@ def evenly_spaced(items: list[Clip], count: int | None) -> list[Clip]:
 
 
 def sources(options: argparse.Namespace) -> tuple[Source, Source]:
-    """Who streams, and who hears whole files: the same, unless both a server and a model are named."""
+    """The source of streams and that of whole files: the same, unless both a server and a model are given."""
     if not options.url:
         if options.real_time or options.server_pid:
             raise SourceUnavailable(

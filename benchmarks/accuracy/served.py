@@ -12,20 +12,21 @@ import numpy as np
 import psutil
 import soundfile
 
-from benchmarks.accuracy.hearing import Hearing, NotHeard, SourceUnavailable, Told
 from benchmarks.accuracy.in_process import CHUNK_S, TRAILING_S
 from benchmarks.accuracy.openai_server import OpenAIServer, Request, RequestFailed
+from benchmarks.accuracy.sources import NoTranscript, OnProgress, SourceUnavailable, Transcript
 from clients.errors import StreamError
 from clients.events import Final, Partial
 from clients.stream import TranscriptionStream, open_stream
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
-_UNHEARD_S = 30.0
-"""A stream whose server tells nothing for so long after its end is given up."""
+_SILENT_S = 30.0
+"""A stream is given up when its server sends nothing for this long after the end of the audio."""
 
 
 class Served:
-    """
+    """A server as a source of transcripts.
+
     Args:
         url: of the stream, or of the server alone.
         options: of the sessions, by name.
@@ -67,25 +68,25 @@ class Served:
         try:
             return (await self._http.transcribe(wav(audio), Request.TRANSCRIPTIONS, language=language)).text
         except RequestFailed as error:
-            raise NotHeard(str(error)) from None
+            raise NoTranscript(str(error)) from None
 
-    async def stream(self, audio: Audio, language: str | None, told: Told) -> Hearing:
-        hearing = Hearing()
+    async def stream(self, audio: Audio, language: str | None, on_progress: OnProgress) -> Transcript:
+        transcript = Transcript()
         loop = asyncio.get_running_loop()
         try:
             async with open_stream(self._url, self._session_options(language), api_key=self._api_key) as stream:
                 began = loop.time()
-                sending = asyncio.create_task(self._send(stream, audio, began, told))
+                sending = asyncio.create_task(self._send(stream, audio, began, on_progress))
                 try:
-                    await self._listen(stream, sending, began, hearing)
+                    await self._listen(stream, sending, began, transcript)
                     await sending
                 finally:
                     sending.cancel()
         except StreamError as error:
-            raise NotHeard(str(error)) from None
+            raise NoTranscript(str(error)) from None
         except asyncio.TimeoutError:
-            raise NotHeard(f"nothing came for {_UNHEARD_S:g} s after the end of the audio") from None
-        return hearing
+            raise NoTranscript(f"nothing came for {_SILENT_S:g} s after the end of the audio") from None
+        return transcript
 
     def memory_bytes(self) -> int:
         return int(psutil.Process(self._pid).memory_info().rss) if self._pid else 0
@@ -94,17 +95,17 @@ class Served:
         await self._http.close()
 
     def _session_options(self, language: str | None) -> dict[str, Any]:
-        told = {"language": language} if language else {}
-        return {"sample_rate": SAMPLE_RATE, "partials": self.has_partials, **told, **self._options}
+        forced = {"language": language} if language else {}
+        return {"sample_rate": SAMPLE_RATE, "partials": self.has_partials, **forced, **self._options}
 
     async def _listen(
-        self, stream: TranscriptionStream, sending: asyncio.Task[None], began: float, hearing: Hearing
+        self, stream: TranscriptionStream, sending: asyncio.Task[None], began: float, transcript: Transcript
     ) -> None:
         loop = asyncio.get_running_loop()
         events = stream.__aiter__()
         while True:
             try:
-                event = await asyncio.wait_for(anext(events), _UNHEARD_S)
+                event = await asyncio.wait_for(anext(events), _SILENT_S)
             except StopAsyncIteration:
                 return
             except asyncio.TimeoutError:
@@ -113,12 +114,12 @@ class Served:
                 continue
             if isinstance(event, Partial):
                 text = event.stable + event.tentative
-                hearing.show_partial(event.utterance, text, speculative=event.speculative)
+                transcript.show_partial(event.utterance, text, speculative=event.speculative)
             elif isinstance(event, Final):
                 at_s = loop.time() - began
-                hearing.show_final(event.utterance, event.text, end_s=event.time_ms / 1000, at_s=at_s)
+                transcript.show_final(event.utterance, event.text, end_s=event.time_ms / 1000, at_s=at_s)
 
-    async def _send(self, stream: TranscriptionStream, audio: Audio, began: float, told: Told) -> None:
+    async def _send(self, stream: TranscriptionStream, audio: Audio, began: float, on_progress: OnProgress) -> None:
         samples = np.concatenate([audio, np.zeros(int(TRAILING_S * SAMPLE_RATE), np.float32)])
         pcm = _pcm(samples).tobytes()
         size = 2 * int(CHUNK_S * SAMPLE_RATE)
@@ -127,7 +128,7 @@ class Served:
             if self.has_partials:
                 await asyncio.sleep(max(0.0, began + number * CHUNK_S - loop.time()))
             await stream.send(pcm[start : start + size])
-            told(number * CHUNK_S)
+            on_progress(number * CHUNK_S)
         await stream.stop()
 
 

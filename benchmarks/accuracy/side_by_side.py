@@ -1,4 +1,4 @@
-"""What was said beside what was heard, word under word."""
+"""What was said beside what was recognized, word under word."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class Column:
     """Units that stand under one another; empty where a row has none."""
 
     said: str
-    heard: tuple[str, ...]
-    """One for each way of hearing."""
+    recognized: tuple[str, ...]
+    """One for each way of transcribing."""
 
     @property
     def right(self) -> bool:
-        """Whether every way of hearing has what was said."""
-        return all(word == self.said for word in self.heard)
+        """Whether every way of transcribing has what was said."""
+        return all(word == self.said for word in self.recognized)
 
 
 def columns_of(said: Sequence[str], *ways: Sequence[str]) -> list[Column]:
-    """Align each way of hearing with what was said; what two ways inserted at one place shares columns."""
+    """Align each way of transcribing with what was said; what two ways inserted at one place shares columns."""
     at: list[list[str]] = []
     """By way: what stands under each unit that was said."""
     before: list[list[list[str]]] = []
     """By way: what was inserted before each unit, and after the last."""
-    for heard in ways:
-        under, inserted = _aligned(said, heard)
+    for recognized in ways:
+        under, inserted = _aligned(said, recognized)
         at.append(under)
         before.append(inserted)
     columns: list[Column] = []
@@ -62,13 +62,13 @@ def excerpts(columns: Sequence[Column], around: int = CONTEXT_UNITS) -> Iterator
         yield part
 
 
-def _aligned(said: Sequence[str], heard: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def _aligned(said: Sequence[str], recognized: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     under = [""] * len(said)
     inserted: list[list[str]] = [[] for _ in range(len(said) + 1)]
     if not said:
-        return under, [list(heard)]
-    for chunk in jiwer.process_words(" ".join(said), " ".join(heard)).alignments[0]:
-        units = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        return under, [list(recognized)]
+    for chunk in jiwer.process_words(" ".join(said), " ".join(recognized)).alignments[0]:
+        units = recognized[chunk.hyp_start_idx : chunk.hyp_end_idx]
         if chunk.type == "insert":
             inserted[chunk.ref_start_idx] += units
         elif chunk.type != "delete":

@@ -41,11 +41,11 @@ class Errors:
         )
 
 
-def count_errors(reference: Sequence[str], heard: Sequence[str]) -> Errors:
-    """The fewest changes that make what was said into what was heard."""
+def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> Errors:
+    """The fewest changes that make the reference into the hypothesis."""
     if not reference:
-        return Errors(inserted=len(heard))
-    found = jiwer.process_words(" ".join(reference), " ".join(heard))
+        return Errors(inserted=len(hypothesis))
+    found = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
     return Errors(len(reference), found.substitutions, found.deletions, found.insertions)
 
 
@@ -59,7 +59,7 @@ def interval(clips: Sequence[Errors]) -> tuple[float, float] | None:
 
 
 def difference_interval(clips: Sequence[Errors], others: Sequence[Errors]) -> tuple[float, float] | None:
-    """95 % of the difference of the rates of two ways to hear the same clips, in the same order."""
+    """95 % of the difference of the rates of two ways to transcribe the same clips, in the same order."""
     if len(clips) < 2:
         return None
     said = np.array([one.reference for one in clips], np.float64)

@@ -23,7 +23,7 @@ class SessionRefused(Exception):
 
 
 class SessionFailed(Exception):
-    """The session broke off or the server told an error."""
+    """The session broke off or the server sent an error."""
 
 
 class LiveSession(Protocol):
@@ -43,10 +43,10 @@ class LiveSession(Protocol):
         """Say that no more audio follows."""
 
     def readings(self) -> AsyncIterator[Reading]:
-        """What the server tells, until it has no more to say.
+        """What the server sends, until it has no more to send.
 
         Raises:
-            SessionFailed: the server told an error, or the connection broke.
+            SessionFailed: the server sent an error, or the connection broke.
         """
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a benchmark in the same way: what it started ends too, and what it found is told."""
+"""Ctrl-C and SIGTERM end a benchmark in the same way: what it started ends too, and what it found is reported."""
 
 from __future__ import annotations
 

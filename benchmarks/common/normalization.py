@@ -32,7 +32,7 @@ def units(text: str, language: str) -> list[str]:
         normal = _characters()(unicodedata.normalize("NFKC", text))
     else:
         normal = _basic()(text)
-    # The English normalizer leaves a point of "so that..." behind, which is no word.
+    # The English normalizer leaves a point of "so that..." behind, which is not a word.
     return [unit for unit in normal.split() if any(map(str.isalnum, unit))]
 
 

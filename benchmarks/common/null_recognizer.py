@@ -1,4 +1,4 @@
-"""A recognizer that hears nothing, so that what is measured is everything else."""
+"""A recognizer that recognizes nothing, so that what is measured is everything else."""
 
 from __future__ import annotations
 

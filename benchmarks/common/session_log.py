@@ -36,7 +36,7 @@ class Outcome(str, Enum):
     REFUSED = "refused"
     """The server would not take it: full, wrong key, unknown model."""
     FAILED = "failed"
-    """It broke off, told an error, or did not end in time."""
+    """It broke off, got an error, or did not end in time."""
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Of this checkout, with `+` behind it if it was changed since; None where there is no checkout."""
+    """Of this checkout, with `+` behind it if it was changed since; None outside a checkout."""
     try:
         head = _git("rev-parse", "HEAD")
         return head + "+" * bool(_git("status", "--porcelain", "--untracked-files=no"))

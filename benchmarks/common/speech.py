@@ -25,7 +25,7 @@ OWN = Path(__file__).parents[2] / "tests" / "speech"
 
 
 class NoSpeech(Exception):
-    """There is no such folder, set or clip. The message says what was looked for, and where."""
+    """A folder, set or clip does not exist. The message says what was looked for, and where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def clips(speech: Path, name: str) -> list[Clip]:
     """The clips of one set; `.` reads the folder itself as LibriSpeech.
 
     Raises:
-        NoSpeech: there is no such set.
+        NoSpeech: the set does not exist.
     """
     folder = speech / name
     manifest = folder / "manifest.jsonl"

@@ -1,4 +1,4 @@
-"""Where each word of a clip is spoken: as its set says, or as Whisper hears it.
+"""Where each word of a clip is spoken: as its set says, or as Whisper recognizes it.
 
 Whisper's times are those of its attention, good to about a tenth of a second; all servers are measured by the same.
 They are kept in the user's cache, since they never change; of very many clips the oldest go.
@@ -50,17 +50,17 @@ def timed_words(clips: Iterable[Clip], console: Console | None = None) -> dict[s
         model = _whisper()
         shown = track(missing, "When each word is spoken", console=console) if console else missing
         for clip in shown:
-            found[clip.id] = words = placed(clip.text, _heard(model, clip))
+            found[clip.id] = words = placed(clip.text, _recognized(model, clip))
             _keep(clip, words)
         _drop_oldest()
     return found
 
 
-def placed(text: str, heard: Iterable[TimedWord]) -> tuple[TimedWord, ...]:
-    """The reference's words at the times of those that were heard. A word that was heard otherwise, between two that
-    were heard right, shares the time between them; at the ends such words are left out.
+def placed(text: str, recognized: Iterable[TimedWord]) -> tuple[TimedWord, ...]:
+    """The reference's words at the times of those that were recognized. A word that was misrecognized, between two that
+    were recognized right, shares the time between them; at the ends such words are left out.
     """
-    known = [(plain, start_s, end_s) for word, start_s, end_s in heard for plain in plain_words(word)]
+    known = [(plain, start_s, end_s) for word, start_s, end_s in recognized for plain in plain_words(word)]
     words = plain_words(text)
     times: dict[int, tuple[float, float]] = {}
     for step in Levenshtein.opcodes(words, [word for word, _, _ in known]):
@@ -86,7 +86,7 @@ def _whisper() -> Any:
     return WhisperModel(str(find_weights(None)), device="cpu", compute_type="int8")
 
 
-def _heard(model: Any, clip: Clip) -> list[TimedWord]:
+def _recognized(model: Any, clip: Clip) -> list[TimedWord]:
     segments, _ = model.transcribe(clip.audio(), language=clip.language, beam_size=5, word_timestamps=True)
     return [(word.word, float(word.start), float(word.end)) for segment in segments for word in segment.words or ()]
 

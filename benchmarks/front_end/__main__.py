@@ -82,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{error}", file=sys.stderr)
         status = 1
     if options.json:
-        told = {"configuration": _configuration(options, material), **asdict(results)}
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+        result = {"configuration": _configuration(options, material), **asdict(results)}
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
     return status
 
 
@@ -125,7 +125,7 @@ def _measure(
                 results.steps.append(step)
                 progress.print(
                     f"{step.sessions} sessions: {step.verdict}, {step.cpu_ms:.2f} ms of CPU for a second of audio, "
-                    f"lag p99 {step.lag_ms.p99:.1f} ms, heard within {step.wait_ms:g} ms",
+                    f"lag p99 {step.lag_ms.p99:.1f} ms, processed within {step.wait_ms:g} ms",
                     soft_wrap=True,
                 )
             status.update("Letting the sessions end")
@@ -136,7 +136,7 @@ def _measure(
     console.print(f"{end.done} of {end.sessions} sessions ended as they should, within {end.took_s:.1f} s")
     held = max((step.sessions for step in results.steps if step.holds), default=0)
     kept_up = max((step.sessions for step in results.steps if step.keeps_up), default=0)
-    late = f"; it kept up with {kept_up}, but heard them late" if kept_up > held else ""
+    late = f"; it kept up with {kept_up}, but processed their audio late" if kept_up > held else ""
     console.print(f"Most sessions that held on one core: {held}{late}")
 
 
@@ -176,7 +176,7 @@ def _cores(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tupl
     server, clients = options.cores or (ours * 2)[:2]
     for core in (server, clients):
         if core not in ours:
-            parser.exit(1, f"there is no core {core} here; there are {', '.join(map(str, ours))}\n")
+            parser.exit(1, f"this machine has no core {core}; it has {', '.join(map(str, ours))}\n")
     if server == clients and options.only != "stages":
         parser.exit(1, "two cores are needed: clients on the server's own core would take what it is measured by\n")
     return server, clients

@@ -34,7 +34,7 @@ TICK_S = 0.001
 """The shortest sleep; chunks due within it go out together."""
 
 
-class _Told(msgspec.Struct):
+class _Event(msgspec.Struct):
     """What is looked at in the server's messages."""
 
     type: str
@@ -42,12 +42,12 @@ class _Told(msgspec.Struct):
     audio_ms: int = 0
 
 
-_TOLD = msgspec.json.Decoder(_Told)
+_EVENT_DECODER = msgspec.json.Decoder(_Event)
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Asks the crowd to let so many more sessions join. The answer to this, and to all else, is a `CrowdReading`."""
+    """Asks the crowd to let `count` more sessions join. The answer to this, and to all else, is a `CrowdReading`."""
 
     count: int
 
@@ -78,12 +78,12 @@ class CrowdReading:
     """What the sockets would not take yet: the server reads too slowly."""
     lag_ms: Spread
     """How late each chunk was sent, since the last reading."""
-    told: dict[str, int]
+    received: dict[str, int]
     """Messages received, by type."""
     failures: list[str]
     """Sessions that could not join or were cut off, and why."""
-    heard_ms: int
-    """Audio that the server said it had heard, of the sessions that are over."""
+    processed_ms: int
+    """Audio that the server reported as processed, of the sessions that are over."""
 
 
 class Client(asyncio.Protocol):
@@ -91,7 +91,7 @@ class Client(asyncio.Protocol):
 
     Args:
         position: chunk of the material to begin with.
-        crowd: is told what happens.
+        crowd: is notified of what happens.
     """
 
     def __init__(self, url: str, position: int, crowd: Crowd) -> None:
@@ -112,7 +112,7 @@ class Client(asyncio.Protocol):
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
-                self._heard(_TOLD.decode(event.data))
+                self._receive(_EVENT_DECODER.decode(event.data))
             elif isinstance(event, Response) and event.status_code != 101:
                 self._break(f"the server refused with status {event.status_code}")
         self._flush()
@@ -126,15 +126,15 @@ class Client(asyncio.Protocol):
         """Send what was framed before."""
         self.transport.write(frame)
 
-    def _heard(self, told: _Told) -> None:
-        self._crowd.told[told.type] += 1
-        if told.type == "ready" and not self.joined.done():
+    def _receive(self, event: _Event) -> None:
+        self._crowd.received[event.type] += 1
+        if event.type == "ready" and not self.joined.done():
             self.joined.set_result(None)
-        elif told.type == "error":
-            self._break(f"the server told an error: {told.code}")
-        elif told.type == "done":
+        elif event.type == "error":
+            self._break(f"the server sent an error: {event.code}")
+        elif event.type == "done":
             self._done = True
-            self._crowd.heard_ms += told.audio_ms
+            self._crowd.processed_ms += event.audio_ms
 
     def _break(self, reason: str) -> None:
         self._done = True
@@ -155,7 +155,7 @@ class Crowd:
     """All sessions, on one clock.
 
     Args:
-        query: options of every session, as the URL tells them.
+        query: options of every session, as in the URL.
     """
 
     def __init__(self, port: int, query: str, material: Material) -> None:
@@ -171,9 +171,9 @@ class Crowd:
         self._chunks_sent = 0
         self._lags: list[float] = []
         self._joining: asyncio.Task[None] | None = None
-        self.told: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
         self.failures: list[str] = []
-        self.heard_ms = 0
+        self.processed_ms = 0
 
     async def run(self) -> None:
         """Send every chunk when it would have been spoken, until cancelled."""
@@ -193,7 +193,7 @@ class Crowd:
             await asyncio.sleep(max(TICK_S, self._due[0][0] - now) if self._due else self._chunk_s)
 
     def join(self, count: int) -> None:
-        """Begin to let so many more sessions join, `JOINS_PER_S` of them a second."""
+        """Begin to let `count` more sessions join, `JOINS_PER_S` of them a second."""
         self._joining = asyncio.create_task(self._join(count), name="join")
 
     async def _join(self, count: int) -> None:
@@ -222,7 +222,7 @@ class Crowd:
         except ConnectionError:
             return
         self._clients.add(client)
-        # Clients are in step with nobody: each has its own phase.
+        # Clients are not in step: each has its own phase.
         first = time.perf_counter() + self._random.uniform(0, self._chunk_s)
         heapq.heappush(self._due, (first, next(self._order), client))
 
@@ -247,15 +247,15 @@ class Crowd:
             sent_s=self._chunks_sent * self._chunk_s,
             unsent_bytes=sum(client.transport.get_write_buffer_size() for client in self._clients),
             lag_ms=spread(lags),
-            told=dict(self.told),
+            received=dict(self.received),
             failures=list(self.failures),
-            heard_ms=self.heard_ms,
+            processed_ms=self.processed_ms,
         )
 
 
 def crowd_main(pipe: Connection, core: int, port: int, query: str, material: Material) -> None:
     """Speak to the server on that port until the pipe closes; answers every question with a `CrowdReading`."""
-    # Ctrl-C reaches the whole group of processes; this one leaves when it is told to.
+    # Ctrl-C reaches the whole group of processes; this one leaves when it is asked to.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settle_on(core)
     run(_speak(pipe, Crowd(port, query, material)))

@@ -34,7 +34,7 @@ class Crowding:
 
 
 def measure_crowding(material: Material, sessions: int, seconds: float = 4.0) -> Crowding:
-    """Stream to so many sessions, all with partials.
+    """Stream to a number of sessions, all with partials.
 
     Args:
         material: at 16 kHz; the sessions play it from places spread over it.
@@ -70,8 +70,8 @@ def measure_crowding(material: Material, sessions: int, seconds: float = 4.0) ->
                 decodes += 1
             took += time.thread_time() - began
             wanting += session.demand() is not None
-    heard = sessions * seconds
-    return Crowding(sessions, took * 1000 / heard, decodes / seconds, wanting / (sessions * (last - first)))
+    processed_s = sessions * seconds
+    return Crowding(sessions, took * 1000 / processed_s, decodes / seconds, wanting / (sessions * (last - first)))
 
 
 def _update(scheduler: Scheduler, session: Session, now: float) -> None:

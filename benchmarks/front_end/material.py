@@ -13,7 +13,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 _LEVEL_FRAME = SAMPLE_RATE // 100
 """Samples over which the level of the room is taken."""
 _QUIETEST_ROOM = 1e-5
-"""Root mean square of the noise in a recording's pauses at least; digital silence is no room."""
+"""Root mean square of the noise in a recording's pauses at least; no room is digitally silent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 END_WITHIN_S = 10.0
-"""A child that has not left so long after it was told to is killed."""
+"""A child that has not ended this long after it was asked to is killed."""
 _PAGE = resource.getpagesize()
 
 

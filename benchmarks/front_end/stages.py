@@ -129,7 +129,7 @@ class _Table:
         self.detectors.append(_TimedDetector(make_detector(options)))
         return self.detectors[-1]
 
-    def hear(self, position: int, now: float, work: Work) -> None:
+    def receive(self, position: int, now: float, work: Work) -> None:
         """Give every session its next chunk, and do all that follows."""
         began = time.thread_time()
         audio = []
@@ -140,13 +140,13 @@ class _Table:
             audio.append(command.data)
         received = time.thread_time()
         hearings = [session.receiving(data, now) for session, data in zip(self.sessions, audio, strict=True)]
-        heard, asking = _answered_together(hearings, work)
+        results, asking = _answered_together(hearings, work)
         listened = time.thread_time()
-        for session, events in zip(self.sessions, heard, strict=True):
+        for session, events in zip(self.sessions, results, strict=True):
             events += self._decoded(session, now, work)
         scheduled = time.thread_time()
-        for events in heard:
-            work.messages += sum(isinstance(told, Send) for told in self._translator.on_events(events))
+        for events in results:
+            work.messages += sum(isinstance(command, Send) for command in self._translator.on_events(events))
         work.protocol += received - began + time.thread_time() - scheduled
         work.core += listened - received - asking
         work.network += asking
@@ -212,7 +212,7 @@ def drive(material: Material, options: SessionOptions, stretch_s: float, togethe
             timed.cpu_s, timed.frames = 0.0, 0
         for _ in range(stretch):
             position += 1
-            table.hear(position, position * chunk_s, work)
+            table.receive(position, position * chunk_s, work)
         work.detector = sum(timed.cpu_s for timed in table.detectors)
         work.frames = sum(timed.frames for timed in table.detectors)
         work.held_s = sum(session.held_s for session in table.sessions)
@@ -220,7 +220,7 @@ def drive(material: Material, options: SessionOptions, stretch_s: float, togethe
 
 
 def measure_stages(material: Material, options: SessionOptions, together: int = 1, repeats: int = 5) -> Stages:
-    """Median of `repeats` passes in which the sessions together hear the whole material."""
+    """Median of `repeats` passes in which the sessions together process the whole material."""
     options = options.changed(sample_rate=material.sample_rate)
     passes = [next(drive(material, options, material.seconds / together, together)) for _ in range(repeats)]
     both = statistics.median(_decoding(material, options) for _ in range(repeats)) * 1000 / material.seconds

@@ -77,7 +77,7 @@ def steps_table(steps: Sequence[Step], stages: Stages | None) -> Table:
     """One line for each number of sessions. The shell is what is beyond the core: sockets, tasks."""
     table = Table(title="Sessions at 1x on one core")
     heads = ("sessions", "oldest", "core", "others", "CPU ms/s", "shell", "memory", "lag p50/p95/p99/max, ms")
-    for head in (*heads, "heard", "within", "late p99", "clients"):
+    for head in (*heads, "processed", "within", "late p99", "clients"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for step in steps:
@@ -91,7 +91,7 @@ def steps_table(steps: Sequence[Step], stages: Stages | None) -> Table:
             f"{step.cpu_ms - stages.total:.2f}" if stages else "-",
             f"{step.memory_kib:.0f} KiB",
             "/".join(f"{value:.1f}" for value in (lag.p50, lag.p95, lag.p99, lag.max)),
-            f"{step.heard_share:.1%}",
+            f"{step.processed_share:.1%}",
             f"{step.wait_ms:g} ms",
             f"{step.crowd_lag_ms.p99:.1f} ms",
             f"{step.crowd_core_share:.0%}",

@@ -23,8 +23,8 @@ LAG_OBJECTIVE_MS = 50.0
 """The event loop's lag at the 99th percentile, up to which a number of sessions holds."""
 WAIT_OBJECTIVE_MS = 250.0
 """What clients send waits for its turn this long at most, at the 99th percentile, where a number holds."""
-HEARD_AT_LEAST = 0.98
-"""Share of the audio sent in a window that must be heard in it. The server counts each session's in whole seconds."""
+PROCESSED_AT_LEAST = 0.98
+"""Share of the audio sent in a window to process in it. The server counts each session's in whole seconds."""
 CROWD_LATE_MS = 20.0
 """A crowd that sends its chunks later than this at the 99th percentile measures itself: the step is invalid."""
 SETTLE_S = 3.0
@@ -52,13 +52,13 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A window with so many sessions."""
+    """A window with a number of sessions."""
 
     sessions: int
     age_s: float
     """Of the oldest session, at the end of the window."""
     audio_s: float
-    """Seconds of audio that the server heard in the window."""
+    """Seconds of audio that the server processed in the window."""
     cpu_ms: float
     """Of the server's whole process, for a second of audio."""
     core_share: float
@@ -70,8 +70,8 @@ class Step:
     lag_ms: Spread
     """Of the server's event loop."""
     wait_ms: float
-    """Within which 99 % of what the clients sent was heard; infinite beyond the metric's last bucket."""
-    heard_share: float
+    """Within which 99 % of what the clients sent was processed; infinite beyond the metric's last bucket."""
+    processed_share: float
     """Of the audio that was sent."""
     unsent_bytes: int
     """That the server had not read at the end."""
@@ -91,13 +91,13 @@ class Step:
 
     @property
     def keeps_up(self) -> bool:
-        """Whether the server heard everything of everybody, and its event loop was not kept for long."""
-        heard = self.lag_ms.p99 < LAG_OBJECTIVE_MS and self.heard_share >= HEARD_AT_LEAST
-        return self.valid and heard and not self.failures
+        """Whether the server processed the audio of all sessions, and its event loop was never blocked for long."""
+        processed = self.lag_ms.p99 < LAG_OBJECTIVE_MS and self.processed_share >= PROCESSED_AT_LEAST
+        return self.valid and processed and not self.failures
 
     @property
     def holds(self) -> bool:
-        """Whether it also heard it soon."""
+        """Whether it also processed it soon."""
         return self.keeps_up and self.wait_ms <= WAIT_OBJECTIVE_MS
 
     @property
@@ -106,7 +106,7 @@ class Step:
             return "INVALID"
         if self.holds:
             return "holds"
-        return "hears late" if self.keeps_up else "does not hold"
+        return "late" if self.keeps_up else "does not hold"
 
 
 def lost_step(sessions: int, age_s: float, reason: str) -> Step:
@@ -122,7 +122,7 @@ def lost_step(sessions: int, age_s: float, reason: str) -> Step:
         memory_kib=0.0,
         lag_ms=nothing,
         wait_ms=math.inf,
-        heard_share=0.0,
+        processed_share=0.0,
         unsent_bytes=0,
         crowd_lag_ms=nothing,
         crowd_core_share=0.0,
@@ -142,9 +142,9 @@ class Farewell:
 
     sessions: int
     done: int
-    """Sessions that were told `done`."""
+    """Sessions that received `done`."""
     lost_s: float
-    """Audio that was sent and not heard, by the server's own account; seconds, of all sessions."""
+    """Audio that was sent and not processed, by the server's own account; seconds, of all sessions."""
     took_s: float
 
 
@@ -152,10 +152,10 @@ class Farewell:
 class _Moment:
     server: ServerReading
     crowd: CrowdReading
-    heard_s: float
+    processed_s: float
     decodes: float
     waits: dict[float, float]
-    """How many waits were at most so many seconds."""
+    """How many waits were at most this many seconds."""
 
 
 class Trial:
@@ -192,7 +192,7 @@ class Trial:
 
         Args:
             counts: ascending; the same again measures again.
-            say: is told what goes on.
+            say: is called with each line of progress.
             until_lost: end after the first number that the server does not keep up with; without it, after the first at
                 which it answers no more.
         """
@@ -236,8 +236,8 @@ class Trial:
             after = self._crowd.ask(Read())
         return Farewell(
             sessions=before.sessions,
-            done=after.told.get("done", 0) - before.told.get("done", 0),
-            lost_s=after.sent_s - after.heard_ms / 1000,
+            done=after.received.get("done", 0) - before.received.get("done", 0),
+            lost_s=after.sent_s - after.processed_ms / 1000,
             took_s=time.monotonic() - began,
         )
 
@@ -245,27 +245,27 @@ class Trial:
         server_s = after.server.wall_s - before.server.wall_s
         crowd_s = after.crowd.wall_s - before.crowd.wall_s
         cpu_s = after.server.cpu_s - before.server.cpu_s
-        heard_s = after.heard_s - before.heard_s
+        processed_s = after.processed_s - before.processed_s
         sent_s = after.crowd.sent_s - before.crowd.sent_s
         others_s = after.server.core_busy_s - before.server.core_busy_s - cpu_s
         others_s += after.server.core_steal_s - before.server.core_steal_s
-        told = sum(after.crowd.told.values()) - sum(before.crowd.told.values())
+        received = sum(after.crowd.received.values()) - sum(before.crowd.received.values())
         grown = after.server.resident_bytes - self._baseline.server.resident_bytes
         return Step(
             sessions=count,
             age_s=age_s,
-            audio_s=heard_s,
-            cpu_ms=1000 * cpu_s / heard_s if heard_s else 0.0,
+            audio_s=processed_s,
+            cpu_ms=1000 * cpu_s / processed_s if processed_s else 0.0,
             core_share=cpu_s / server_s,
             others_share=max(0.0, others_s / server_s),
             memory_kib=grown / 1024 / count,
             lag_ms=after.server.lag_ms,
             wait_ms=1000 * _quantile(0.99, before.waits, after.waits),
-            heard_share=heard_s / sent_s if sent_s else 0.0,
+            processed_share=processed_s / sent_s if sent_s else 0.0,
             unsent_bytes=after.crowd.unsent_bytes,
             crowd_lag_ms=after.crowd.lag_ms,
             crowd_core_share=(after.crowd.cpu_s - before.crowd.cpu_s) / crowd_s,
-            messages_per_s=told / crowd_s / count,
+            messages_per_s=received / crowd_s / count,
             decodes_per_s=(after.decodes - before.decodes) / server_s,
             failures=tuple(after.crowd.failures[failed:]),
         )
@@ -276,7 +276,7 @@ class Trial:
         return _Moment(
             crowd=self._crowd.ask(Read()),
             server=self._server.ask(Read()),
-            heard_s=_metric(text, "streaming_asr_audio_seconds_total"),
+            processed_s=_metric(text, "streaming_asr_audio_seconds_total"),
             decodes=_metric(text, "streaming_asr_decodes_total"),
             waits=_buckets(text, "streaming_asr_turn_wait_seconds"),
         )

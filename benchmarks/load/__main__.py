@@ -35,7 +35,7 @@ from benchmarks.load.utterances import Utterance, cut
 SETTLE_S = 2.0
 """Between the runs of a search, for what an overloaded server has still to do."""
 RECOVERY_S = 60.0
-"""So long it may go on refusing sessions because of the run before."""
+"""How long it may go on refusing sessions because of the run before."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,11 +100,11 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
         done = [await _one(options, options.streams, trials, console)]
     else:
         done = await _search(options, adapter, trials, search, console)
-    told = as_json(given.configuration(options), setting(), started, done, search)
+    result = as_json(given.configuration(options), setting(), started, done, search)
     if options.json:
-        options.json.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+        options.json.write_text(json.dumps(result, ensure_ascii=False), encoding="utf-8")
     if options.html or options.png:
-        _report(options, told)
+        _report(options, result)
     if options.logs:
         write_packets(options.logs, ((trial.run.plan.streams, trial.run.takes) for trial in done))
     if trials.stopped:
@@ -112,12 +112,12 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
     return _status(done, search)
 
 
-def _report(options: argparse.Namespace, told: dict[str, Any]) -> None:
+def _report(options: argparse.Namespace, result: dict[str, Any]) -> None:
     from benchmarks.report.page import written
     from benchmarks.report.plots import overview
     from benchmarks.report.runs import document
 
-    documents = [document(told, options.name or options.protocol)]
+    documents = [document(result, options.name or options.protocol)]
     if options.html:
         options.html.write_text(written(documents), encoding="utf-8")
     if options.png:
@@ -142,7 +142,7 @@ async def _search(
         if trials.stopped:
             break
         if trial.invalid_because:
-            console.print("The search ends here: more streams than this machine can generate tell nothing.")
+            console.print("The search ends here: more streams than this machine can generate mean nothing.")
             break
         search.found(streams, held=held(trial, options.objective_s))
     more = "at least " if search.missed is None else ""
@@ -159,8 +159,10 @@ def _status(done: Sequence[Trial], search: Search | None) -> int:
 
 
 async def _try_server(adapter: Adapter) -> None:
-    """Raises:
-    SessionRefused: not even a single session is to be had.
+    """Open a session and close it.
+
+    Raises:
+        SessionRefused: the server refuses even one session.
     """
     async with adapter.session(""):
         pass
@@ -185,7 +187,7 @@ def _stop_on_interrupt(trials: Trials) -> None:
         loop.remove_signal_handler(signal.SIGINT)
         trials.stop()
 
-    # Where there are no such handlers, on Windows, Ctrl-C ends the program at once.
+    # Without such handlers, as on Windows, Ctrl-C ends the program at once.
     with suppress(NotImplementedError):
         loop.add_signal_handler(signal.SIGINT, stop)
 

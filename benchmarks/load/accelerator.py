@@ -18,7 +18,7 @@ _ANSWERS_WITHIN_S = 10.0
 
 @dataclass
 class AcceleratorWatch:
-    """Samples of all accelerators, whoever uses them."""
+    """Samples of all accelerators, whichever process uses them."""
 
     busy: dict[str, list[float]] = field(default_factory=dict)
     """Percent of the time, by accelerator."""
@@ -55,8 +55,8 @@ class AcceleratorWatch:
                 _ASCEND, "info", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
             )
             try:
-                told, _ = await asyncio.wait_for(asking.communicate(), _ANSWERS_WITHIN_S)
-                self.take_table(told.decode(errors="replace"))
+                output, _ = await asyncio.wait_for(asking.communicate(), _ANSWERS_WITHIN_S)
+                self.take_table(output.decode(errors="replace"))
             except asyncio.TimeoutError:
                 pass
             finally:

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     speech.add_argument("--set", default="librivox", help="name of the set (default: the clips of the tests)")
     speech.add_argument("--clips", type=positive, metavar="N", help="that many, spread over the set; default all")
     speech.add_argument("--language", metavar="CODE", help="only clips of this language")
-    speech.add_argument("--detect", action="store_true", help="do not tell the server a clip's language")
+    speech.add_argument("--detect", action="store_true", help="do not force the clip's language")
     speech.add_argument("--chunk-ms", type=positive, default=50, metavar="MS", help="default: %(default)s")
     speech.add_argument(
         "--trailing", type=seconds, default=1.0, metavar="S", help="silence after each clip (default: %(default)s)"
@@ -63,12 +63,14 @@ def parser() -> argparse.ArgumentParser:
     load = made.add_argument_group("load")
     load.add_argument("--streams", type=positive, default=1, metavar="N", help="at once (default: %(default)s)")
     load.add_argument(
-        "--duration", type=seconds, metavar="S", help="speak clip after clip for so long; default: each once"
+        "--duration", type=seconds, metavar="S", help="speak clip after clip for S seconds; default: each once"
     )
-    load.add_argument("--ramp", type=seconds, metavar="S", help="streams begin over so long; default: a clip's length")
+    load.add_argument(
+        "--ramp", type=seconds, metavar="S", help="streams begin over S seconds; default: a clip's length"
+    )
     load.add_argument("--seed", type=int, default=0, help="of order and stagger (default: %(default)s)")
     load.add_argument(
-        "--patience", type=seconds, default=30.0, metavar="S", help="wait for the end so long (default: %(default)s)"
+        "--patience", type=seconds, default=30.0, metavar="S", help="wait S seconds for the end (default: %(default)s)"
     )
     load.add_argument("--search", action="store_true", help="find the most streams within the objective")
     load.add_argument(
@@ -101,6 +103,6 @@ def plan(options: argparse.Namespace, streams: int) -> Plan:
 
 
 def configuration(options: argparse.Namespace) -> dict[str, Any]:
-    """All options, for the record; the key is not told."""
-    told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    return told | {"api_key": bool(options.api_key), "query": dict(options.query)}
+    """All options, for the record; without the key."""
+    record = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    return record | {"api_key": bool(options.api_key), "query": dict(options.query)}

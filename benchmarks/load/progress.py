@@ -19,12 +19,12 @@ _RECENT = 200
 
 async def show_progress(run: Run, console: Console) -> None:
     """Keep a line about the run up to date until cancelled."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[told]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[status]}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(f"{run.plan.streams} streams", total=1.0, told="")
+        task = progress.add_task(f"{run.plan.streams} streams", total=1.0, status="")
         began = time.perf_counter()
         while True:
-            progress.update(task, completed=_done(run, time.perf_counter() - began), told=_told(run))
+            progress.update(task, completed=_done(run, time.perf_counter() - began), status=_status(run))
             await asyncio.sleep(_EVERY_S)
 
 
@@ -35,7 +35,7 @@ def _done(run: Run, now: float) -> float:
     return sum(take.ended for take in run.takes) / max(run.wanted, 1)
 
 
-def _told(run: Run) -> str:
+def _status(run: Run) -> str:
     outcomes = run.outcomes()
     lag = np.concatenate(
         [np.empty(0), *(np.array(take.departures.lag_s[-_RECENT:]) for take in run.takes if not take.ended)]

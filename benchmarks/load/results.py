@@ -71,7 +71,7 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "word_errors": {**asdict(errors), "rate": errors.rate},
         "stability": {**asdict(steady), "erasure": steady.erasure, "upwr": steady.upwr},
         "symptoms": [
-            {"name": symptom.name, "sessions": symptom.sessions, "example": symptom.told}
+            {"name": symptom.name, "sessions": symptom.sessions, "example": symptom.example}
             for symptom in symptoms(measured, objective_s)
         ],
         "generator": generator(trial),
@@ -96,10 +96,10 @@ def generator(trial: Trial) -> dict[str, Any]:
 
 def _example(takes: Sequence[Take]) -> dict[str, Any] | None:
     """One session whole, to be looked at: the one whose last final came as late as most did."""
-    told = [take for take in takes if take.log.outcome is Outcome.DONE and take.log.shown]
-    if not told:
+    finished = [take for take in takes if take.log.outcome is Outcome.DONE and take.log.shown]
+    if not finished:
         return None
-    ordered = sorted(told, key=lambda take: take.log.shown[-1].at_s - take.utterance.speech_s)
+    ordered = sorted(finished, key=lambda take: take.log.shown[-1].at_s - take.utterance.speech_s)
     take = ordered[len(ordered) // 2]
     pcm = np.frombuffer(b"".join(chunk.pcm for chunk in take.utterance.speech), "<i2").astype(np.float32) / 32768
     edges = np.linspace(0, len(pcm), ENVELOPE + 1).astype(int)

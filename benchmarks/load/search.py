@@ -10,9 +10,11 @@ PRECISION = 0.05
 
 @dataclass
 class Search:
-    """Args:
-    first: streams to begin with.
-    limit: more are not tried.
+    """Finds the largest number of streams that a server holds, by doubling and then by halves.
+
+    Args:
+        first: streams to begin with.
+        limit: more are not tried.
     """
 
     first: int = 1

@@ -40,12 +40,12 @@ def read_metrics(text: str) -> Samples:
 
 
 async def fetch_metrics(url: str) -> Samples | None:
-    """What the server tells now; None if it is not ours, or tells nothing."""
+    """The server's metrics now; None if it is another server, or does not answer."""
 
     def fetch() -> str:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
-            told: bytes = answer.read()
-            return told.decode()
+            body: bytes = answer.read()
+            return body.decode()
 
     try:
         samples = read_metrics(await asyncio.to_thread(fetch))
@@ -116,7 +116,7 @@ class ProcessWatch:
         pid: of the server.
 
     Raises:
-        psutil.Error: there is no such process.
+        psutil.Error: the process does not exist.
     """
 
     pid: int
@@ -155,8 +155,10 @@ class ProcessWatch:
         return cpu_s, rss
 
     def figures(self, audio_s: float) -> Mapping[str, float | None]:
-        """Args:
-        audio_s: of audio that the server got meanwhile.
+        """CPU time, cores and memory since the beginning.
+
+        Args:
+            audio_s: seconds of audio that the server received meanwhile.
         """
         try:
             cpu_s = self._cpu_s()[0] - self._began[1]

@@ -20,7 +20,7 @@ class Manner:
 
     finalize: bool = False
     """Ask for the final at the end of the clip, and measure from there."""
-    tell_language: bool = True
+    send_language: bool = True
     patience_s: float = 30.0
     """How long a session may go on after its audio has ended."""
 
@@ -53,7 +53,7 @@ class Take:
 async def speak(adapter: Adapter, take: Take, manner: Manner, clock: Clock | None = None) -> None:
     """Hold the session of a take, and note in it all that happens; what goes wrong is its outcome."""
     clock = clock or WallClock()
-    language = take.utterance.clip.language if manner.tell_language else ""
+    language = take.utterance.clip.language if manner.send_language else ""
     began = clock.now()
     try:
         async with adapter.session("" if language == "none" else language) as session:

@@ -1,4 +1,4 @@
-"""What is wrong with a server, in words: faults that averages hide, told apart by what the sessions saw.
+"""What is wrong with a server, in words: faults that averages hide, found from what each session received.
 
 Where a transcript does not fit its reference, the words themselves are counted, whatever their order: where many are
 missing they were lost, where there are many more they were said twice, and the right ones may be in the wrong places.
@@ -17,17 +17,17 @@ from benchmarks.common.session_log import Outcome, Shown
 from benchmarks.load.speaking import Take
 
 SHARE = 0.3
-"""Of a session's words: so many that are missing, or too many, or in another place, were not just misheard."""
+"""Share of a session's words: this many that are missing, added or misplaced are not just misrecognized."""
 LEAST = 3
-"""Words; fewer tell nothing in a short sentence."""
+"""Words; fewer mean nothing in a short sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
     name: str
     sessions: int
-    told: str
-    """An example: which session, and what it saw."""
+    example: str
+    """Which session, and what it received."""
 
 
 def symptoms(takes: Sequence[Take], late_s: float) -> list[Symptom]:
@@ -38,9 +38,9 @@ def symptoms(takes: Sequence[Take], late_s: float) -> list[Symptom]:
     """
     seen: dict[str, list[str]] = {}
     for take in takes:
-        for name, told in _of(take, late_s):
-            seen.setdefault(name, []).append(f"session {take.log.session} ({take.log.clip}): {told}")
-    found = [Symptom(name, len(told), told[0]) for name, told in seen.items()]
+        for name, example in _of(take, late_s):
+            seen.setdefault(name, []).append(f"session {take.log.session} ({take.log.clip}): {example}")
+    found = [Symptom(name, len(examples), examples[0]) for name, examples in seen.items()]
     return sorted(found, key=lambda symptom: -symptom.sessions)
 
 
@@ -57,19 +57,19 @@ def _of(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
     if not reference:
         return
     last = log.shown[-1] if log.shown else Shown(0.0, "")
-    final, told = units(last.final, language), units(last.final + last.partial, language)
-    if not told:
+    final, shown = units(last.final, language), units(last.final + last.partial, language)
+    if not shown:
         yield "silent", f"none of {len(reference)} words came"
         return
     many = max(LEAST, SHARE * len(reference))
-    stuck = not final or len(told) - len(final) >= many
+    stuck = not final or len(shown) - len(final) >= many
     if stuck:
-        yield "never final", f"{len(told) - len(final)} of {len(told)} words stayed partial"
-    wanted, got = Counter(reference), Counter(told)
+        yield "never final", f"{len(shown) - len(final)} of {len(shown)} words stayed partial"
+    wanted, got = Counter(reference), Counter(shown)
     lost, more = sum((wanted - got).values()), sum((got - wanted).values())
-    # Words that were only misheard are missing and too many at once.
-    net = len(told) - len(reference)
-    errors = jiwer.wer(" ".join(reference), " ".join(told)) * len(reference)
+    # Words that were only misrecognized are missing and too many at once.
+    net = len(shown) - len(reference)
+    errors = jiwer.wer(" ".join(reference), " ".join(shown)) * len(reference)
     if -net >= many:
         yield "lost words", f"{-net} of {len(reference)} words are missing"
     elif net >= many:

@@ -36,13 +36,13 @@ def _parts(trial: Trial, objective_s: float) -> Iterator[RenderableType]:
         f"{run.plan.streams} streams, {run.took_s:.0f} s: {counted}; {len(run.measured())} counted; "
         f"{run.load():.2f} s of audio a second and stream"
     )
-    told = generator(trial)
+    own = generator(trial)
     table = Table()
     table.add_column("seconds")
     for head in _HEADS:
         table.add_column(head, justify="right")
     rows = {figure.name: spread(figure.values) for figure in figures(run.measured())}
-    for name, figure in {**rows, "open a session": told["open_s"], "lag of this tool": told["lag_s"]}.items():
+    for name, figure in {**rows, "open a session": own["open_s"], "lag of this tool": own["lag_s"]}.items():
         table.add_row(name, *(_cell(figure[head]) for head in _HEADS))
     yield table
     if without := without_final(run.measured()):
@@ -55,11 +55,13 @@ def _parts(trial: Trial, objective_s: float) -> Iterator[RenderableType]:
     if steady.erasure is not None:
         yield Text(f"Taken back: {steady.erasure:.2f} words for each that stayed (erasure); UPWR {steady.upwr:.2f}.")
     yield Text(
-        f"This tool used {told['cores']:.2f} cores; the server held it back for {told['held_back_by_server_s']:.1f} s."
+        f"This tool used {own['cores']:.2f} cores; the server throttled it for {own['held_back_by_server_s']:.1f} s."
     )
     yield from _server(trial)
     for symptom in symptoms(run.measured(), objective_s):
-        yield Text(f"{symptom.name}: {symptom.sessions} of {len(run.measured())} sessions; {symptom.told}", style="red")
+        yield Text(
+            f"{symptom.name}: {symptom.sessions} of {len(run.measured())} sessions; {symptom.example}", style="red"
+        )
 
 
 def _server(trial: Trial) -> Iterator[RenderableType]:
@@ -71,12 +73,12 @@ def _server(trial: Trial) -> Iterator[RenderableType]:
         busy, memory = used["busy_percent_mean"], used["memory_mib_max"]
         yield Text(f"Accelerator {index}: busy {_cell(busy)} % of the time, {_cell(memory)} MiB at most.")
     if trial.server is not None:
-        told: dict[str, Any] = trial.server
+        metrics: dict[str, Any] = trial.server
         decodes = "; ".join(
             f"{kind} " + ", ".join(f"{count:.0f} {outcome}" for outcome, count in outcomes.items())
-            for kind, outcomes in told["decodes"].items()
+            for kind, outcomes in metrics["decodes"].items()
         )
-        cached = told["cached_share_of_prompt_tokens"]
+        cached = metrics["cached_share_of_prompt_tokens"]
         yield Text(f"Decodes: {decodes or 'none'}." + (f" Cached prompt tokens: {cached:.0%}." if cached else ""))
 
 

@@ -82,8 +82,10 @@ class Trials:
             self._crowd.stop()
 
     async def run(self, plan: Plan) -> Trial:
-        """Raises:
-        psutil.Error: there is no process of the given number.
+        """Run a plan, and watch the server meanwhile.
+
+        Raises:
+            psutil.Error: the given process does not exist.
         """
         before = await fetch_metrics(self._metrics_url)
         watch = ProcessWatch(self._server_pid) if self._server_pid is not None else None

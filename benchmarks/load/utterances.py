@@ -73,8 +73,10 @@ def cut(
 
 
 def _chunks(pcm: bytes, size: int, rate: int, start: int) -> Iterable[Chunk]:
-    """Args:
-    size, start: samples.
+    """16-bit audio in chunks, each with the time of its end.
+
+    Args:
+        size, start: samples.
     """
     for begin in range(0, len(pcm), 2 * size):
         piece = pcm[begin : begin + 2 * size]

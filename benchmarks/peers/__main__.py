@@ -60,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=positive, default=3, metavar="N", help="of turns; the clips are shared out")
     made.add_argument("--trailing", type=float, default=2.0, metavar="S", help="silence after a clip (default 2)")
     made.add_argument("--chunk-ms", type=positive, default=100, metavar="MS", help="default 100")
-    made.add_argument("--patience", type=float, default=30.0, metavar="S", help="wait for the end so long; default 30")
+    made.add_argument(
+        "--patience", type=float, default=30.0, metavar="S", help="wait S seconds for the end; default 30"
+    )
     made.add_argument("--search", action="store_true", help="find the most streams within the objective too")
     made.add_argument("--objective-s", type=float, default=2.0, metavar="S", help="p95 of TTFS; default 2")
     made.add_argument("--max-streams", type=positive, default=64, metavar="N", help="of --search; default 64")
@@ -88,7 +90,7 @@ async def _compare(options: argparse.Namespace, weights: Path, course: Course) -
     try:
         await measure(standings, course, logs, console, None if options.quiet else Console(stderr=True))
     finally:
-        # What there is when Ctrl-C ends it is told too.
+        # What there is when Ctrl-C ends it is reported too.
         _tell(options, standings, console)
     good = all(standing.results and not standing.unavailable for standing in standings)
     return 0 if good else 1
@@ -140,14 +142,14 @@ def _tell(options: argparse.Namespace, standings: Sequence[Standing], console: C
     for remark in remarks(standings):
         console.print(remark, markup=False, highlight=False)
     configuration = {name: _plain(value) for name, value in vars(options).items()}
-    told = as_json(configuration, setting() | {"load_average": os.getloadavg()}, standings)
+    result = as_json(configuration, setting() | {"load_average": os.getloadavg()}, standings)
     png = as_png(standings) if options.png or options.html else b""
     if options.json:
-        options.json.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps(result, ensure_ascii=False, indent=1), encoding="utf-8")
     if options.png:
         options.png.write_bytes(png)
     if options.html:
-        options.html.write_text(as_html(told, standings, png), encoding="utf-8")
+        options.html.write_text(as_html(result, standings, png), encoding="utf-8")
     if options.markdown:
         options.markdown.write_text(as_markdown(standings) + "\n", encoding="utf-8")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.peers.peer import Peer, PeerUnavailable
 
 INSTALLS_WITHIN_S = 1800.0
-TOLD_LINES = 12
+SHOWN_LINES = 12
 """Of what failed, the last."""
 
 
@@ -86,7 +86,7 @@ def run_or_tell(what: str, *command: str | Path, cwd: Path | None = None, within
 def last_lines(text: str) -> str:
     """The end of a log; where an index or folder is missing, pip's warnings say so for each package."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("WARNING: Location")]
-    return "\n".join(lines[-TOLD_LINES:])
+    return "\n".join(lines[-SHOWN_LINES:])
 
 
 def _digest(peer: Peer) -> str:

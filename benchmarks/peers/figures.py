@@ -55,5 +55,5 @@ class Result:
     def times(self) -> dict[str, Figure]:
         """By name, seconds: from the onset of speech to the first text, from its end to the last final, and from the
         end of each word to its first showing."""
-        told = {figure.name: figure for figure in figures(self.done)}
-        return {name: told.get(name, Figure(name, ())) for name in (FIRST, WORDS, FINAL)}
+        known = {figure.name: figure for figure in figures(self.done)}
+        return {name: known.get(name, Figure(name, ())) for name in (FIRST, WORDS, FINAL)}

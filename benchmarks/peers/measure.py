@@ -61,14 +61,14 @@ class Standing:
     """By streams."""
     search: Search | None = None
     unavailable: str = ""
-    """Why there is no more of it: the reason with the last lines of its log."""
+    """Why it ended early: the reason with the last lines of its log."""
     versions: Sequence[str] = ()
 
 
 async def measure(
     standings: Sequence[Standing], course: Course, logs: Path, console: Console, progress: Console | None = None
 ) -> None:
-    """Fill in the results; a peer whose server does not start is told and left out from then on."""
+    """Fill in the results; a peer whose server does not start is reported and left out from then on."""
     for number in range(course.rounds):
         for standing in standings:
             if standing.unavailable:

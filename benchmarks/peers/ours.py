@@ -15,6 +15,6 @@ OURS = Peer(
         *("--host", "127.0.0.1", "--port", str(place.port), "--language", "en"),
     ),
     settings="streaming-asr serve, its defaults; language en",
-    why="what one gets who installs it",
+    why="what an installation without options runs",
     variables={"PYTHONPATH": str(Path(__file__).parent.parent.parent)},
 )

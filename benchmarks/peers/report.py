@@ -17,7 +17,7 @@ from benchmarks.peers.table import HEADS, remarks, rows
 FORMAT = 1
 """Of the JSON; grows when a field changes its meaning."""
 _COLOURS = {FIRST: "#0072b2", WORDS: "#009e73", FINAL: "#d55e00"}
-"""Told apart by colour-blind readers too."""
+"""Colour-blind readers can distinguish them too."""
 _HIGH = {FIRST: 95, WORDS: 90, FINAL: 95}
 
 
@@ -90,7 +90,7 @@ def as_png(standings: Sequence[Standing]) -> bytes:
     canvas = Canvas(figsize=(10, 1.6 + 0.8 * max(1, len(measured))), layout="constrained")
     axes = canvas.subplots()
     labels = []
-    told: set[str] = set()
+    labelled: set[str] = set()
     for place, (standing, result) in enumerate(measured):
         labels.append(f"{standing.peer.title}\n{result.streams} stream{'s' * (result.streams > 1)}")
         for offset, (name, figure) in zip((-0.22, 0.0, 0.22), result.times().items(), strict=True):
@@ -99,8 +99,8 @@ def as_png(standings: Sequence[Standing]) -> bytes:
                 continue
             # A word may be shown just before its end; the scale has no zero.
             ends = [max(value, 0.05) for value in (low, high)]
-            label = None if name in told else f"{name}, p50 to p{_HIGH[name]}"
-            told.add(name)
+            label = None if name in labelled else f"{name}, p50 to p{_HIGH[name]}"
+            labelled.add(name)
             axes.plot(ends, [place + offset] * 2, color=_COLOURS[name], linewidth=5, alpha=0.55, label=label)
             axes.plot(ends[:1], [place + offset], "o", color=_COLOURS[name])
             axes.annotate(
@@ -113,23 +113,26 @@ def as_png(standings: Sequence[Standing]) -> bytes:
     axes.set_xlabel("seconds after the speech (the shorter the better)")
     axes.margins(x=0.12)
     axes.grid(axis="x", which="both", alpha=0.3)
-    if told:
+    if labelled:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     written = io.BytesIO()
     canvas.savefig(written, format="png", dpi=130)
     return written.getvalue()
 
 
-def as_html(told: Mapping[str, Any], standings: Sequence[Standing], png: bytes) -> str:
-    """Args:
-    told: the comparison as `as_json` gives it.
+def as_html(comparison: Mapping[str, Any], standings: Sequence[Standing], png: bytes) -> str:
+    """The comparison as a page.
+
+    Args:
+        comparison: as `as_json` gives it.
+        png: the picture of it.
     """
     head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADS)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows(standings)
     )
-    said = "".join(f"<li>{html.escape(remark)}</li>" for remark in told["remarks"])
-    machine = html.escape(", ".join(f"{name} {value}" for name, value in told["machine"].items()))
+    said = "".join(f"<li>{html.escape(remark)}</li>" for remark in comparison["remarks"])
+    machine = html.escape(", ".join(f"{name} {value}" for name, value in comparison["machine"].items()))
     image = base64.b64encode(png).decode()
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Speech servers side by side</title>

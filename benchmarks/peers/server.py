@@ -26,7 +26,7 @@ _POLL_S = 0.2
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """A port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -81,17 +81,17 @@ async def _until_ready(process: subprocess.Popen[bytes], adapter: Adapter, log: 
     reason = "it does not answer"
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise PeerUnavailable(f"it ended with status {process.returncode}:\n{told(log)}")
+            raise PeerUnavailable(f"it ended with status {process.returncode}:\n{log_end(log)}")
         try:
             async with adapter.session("en"):
                 return
         except (SessionRefused, SessionFailed) as refused:
             reason = str(refused)
         await asyncio.sleep(_POLL_S)
-    raise PeerUnavailable(f"it took no session within {within_s:g} s ({reason}):\n{told(log)}")
+    raise PeerUnavailable(f"it took no session within {within_s:g} s ({reason}):\n{log_end(log)}")
 
 
-def told(log: Path) -> str:
+def log_end(log: Path) -> str:
     """The last lines of a server's log."""
     return last_lines(log.read_text(errors="replace"))
 

@@ -20,7 +20,7 @@ _ALIGNMENT_HEADS = "ABzY8J1N>@0{>%R00Bk>$p{7v037`oCl~+#00"
 
 
 def _checkpoint(place: Place) -> Path:
-    # Whether a model is English only it tells from the folder's name.
+    # It takes from the folder's name whether a model is English only.
     return place.folder / "weights" / "tiny.en"
 
 

@@ -76,8 +76,8 @@ def _head(document: Document) -> Iterator[str]:
     run = judged(document)
     faults = run.faults()
     streams = f"{run.streams} stream{'s' * (run.streams != 1)}"
-    search = document.told.get("streams_at_objective")
-    yield f"<h1>{escape(document.name)} · {escape(str(document.told.get('started', '')))}</h1>"
+    search = document.result.get("streams_at_objective")
+    yield f"<h1>{escape(document.name)} · {escape(str(document.result.get('started', '')))}</h1>"
     if faults:
         yield f'<p class="verdict bad">Not good at {streams}: {escape(faults[0])}.</p>'
         if faults[1:]:
@@ -94,9 +94,9 @@ def _head(document: Document) -> Iterator[str]:
 
 
 def _tiles(run: Run) -> Iterator[str]:
-    steady = run.told["stability"]
-    words = run.told["word_errors"]["words"]
-    process = run.told.get("server_process") or {}
+    steady = run.result["stability"]
+    words = run.result["word_errors"]["words"]
+    process = run.result.get("server_process") or {}
     cells = [
         (_s(run.at(FINAL, "p50")), f"final after the end of speech; p95 {_s(run.at(FINAL, 'p95'))}"),
         (_s(run.at(FIRST_TEXT, "p50")), f"first text after the onset; p95 {_s(run.at(FIRST_TEXT, 'p95'))}"),
@@ -109,8 +109,8 @@ def _tiles(run: Run) -> Iterator[str]:
     ]
     if process.get("cpu_s_per_audio_s") is not None:
         cells.append((f"{process['cpu_s_per_audio_s']:.2f} s", "CPU of the server for a second of audio"))
-    lag = run.told["generator"]["lag_s"]["p99"]
-    trust = "valid" if run.told["valid"] else "INVALID"
+    lag = run.result["generator"]["lag_s"]["p99"]
+    trust = "valid" if run.result["valid"] else "INVALID"
     cells.append((trust, f"this measurement: the generator was late by {_s(lag)} (p99)"))
     for value, label in cells:
         colour = ' class="bad"' if value == "INVALID" else ""
@@ -140,9 +140,9 @@ def _table(documents: Sequence[Document]) -> Iterator[str]:
 
 
 def _row(run: Run) -> Iterator[str]:
-    told = run.told
-    sessions = told["sessions"]
-    process = told.get("server_process") or {}
+    result = run.result
+    sessions = result["sessions"]
+    process = result.get("server_process") or {}
     cost = process.get("cpu_s_per_audio_s")
     p50 = run.at(FINAL, "p50")
     yield run.name
@@ -154,8 +154,8 @@ def _row(run: Run) -> Iterator[str]:
     yield _spread(run, "final after finalize", "p50", "p95")
     yield _spread(run, WORD, "p50", "p90")
     yield _s(run.at("lagging (LAAL), by the clock", "p50"))
-    yield _ratio(told["stability"]["erasure"])
-    yield _ratio(told["stability"]["upwr"])
+    yield _ratio(result["stability"]["erasure"])
+    yield _ratio(result["stability"]["upwr"])
     yield "-" if run.errors is None else f"{run.errors:.2%}"
     yield _ratio(cost)
     yield "; ".join(run.faults()) or "none"
@@ -163,9 +163,9 @@ def _row(run: Run) -> Iterator[str]:
 
 def _errors(documents: Sequence[Document]) -> Iterator[str]:
     run = judged(documents[0])
-    found = [compared(session) for session in run.told["each_session"] if session["measured"]]
+    found = [compared(session) for session in run.result["each_session"] if session["measured"]]
     found = sorted((each for each in found if each.errors), key=lambda each: -each.errors)
-    yield f"<h2>What was heard wrong ({escape(run.name)}, {run.streams} streams)</h2>"
+    yield f"<h2>What was recognized wrongly ({escape(run.name)}, {run.streams} streams)</h2>"
     if not found:
         yield "<p>Nothing.</p>"
         return
@@ -183,15 +183,15 @@ def _errors(documents: Sequence[Document]) -> Iterator[str]:
 def _made(documents: Sequence[Document]) -> Iterator[str]:
     yield "<h2>How this was made</h2>"
     for document in documents:
-        lines = "\n".join(_settings(document.told))
+        lines = "\n".join(_settings(document.result))
         yield f"<details><summary>{escape(document.name)}</summary><pre>{escape(lines)}</pre></details>"
 
 
-def _settings(told: dict[str, Any]) -> Iterator[str]:
+def _settings(result: dict[str, Any]) -> Iterator[str]:
     for title in ("configuration", "machine", "versions"):
         yield f"{title}:"
-        yield from (f"  {name}: {value}" for name, value in (told.get(title) or {}).items())
-    yield f"commit: {told.get('commit')}"
+        yield from (f"  {name}: {value}" for name, value in (result.get(title) or {}).items())
+    yield f"commit: {result.get('commit')}"
 
 
 def _spread(run: Run, figure: str, *percentiles: str) -> str:

@@ -51,14 +51,14 @@ def overview(documents: Sequence[Document], file: Path) -> None:
 def plots(documents: Sequence[Document]) -> list[tuple[str, Plot]]:
     """Those that these documents have something to show for, with their captions."""
     chosen: list[tuple[str, Plot]] = [
-        ("How long until there is text: share of the utterances within so many seconds", latency_shares),
+        ("How long until there is text: share of the utterances by seconds", latency_shares),
         ("The same as a distribution", latency_distribution),
     ]
     if any(len(document.runs) > 1 for document in documents):
         chosen.append(("Latency against streams", against_streams))
     chosen.append(("Word errors against latency: the lower left is best", errors_against_latency))
-    if any(run.told.get("example") for document in documents for run in document.runs):
-        chosen.append(("One session: what was heard, and what was to be read when", timeline))
+    if any(run.result.get("example") for document in documents for run in document.runs):
+        chosen.append(("One session: what was said, and which text was shown when", timeline))
     return chosen
 
 
@@ -124,8 +124,8 @@ def errors_against_latency(axes: Axes, documents: Sequence[Document]) -> None:
 
 def timeline(axes: Axes, documents: Sequence[Document]) -> None:
     """Words over the time of the audio: where each was spoken, when it was first shown, when it was final."""
-    run = next(run for document in documents for run in document.runs if run.told.get("example"))
-    example: dict[str, Any] = run.told["example"]
+    run = next(run for document in documents for run in document.runs if run.result.get("example"))
+    example: dict[str, Any] = run.result["example"]
     envelope = np.array(example["envelope"])
     times = (np.arange(len(envelope)) + 0.5) * example["speech_s"] / max(1, len(envelope))
     shown = example["shown"]

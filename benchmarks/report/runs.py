@@ -13,7 +13,7 @@ FIRST_TEXT, FINAL, WORD = "first text", "time to final", "word shown after it wa
 
 
 class BadRun(Exception):
-    """A file is no run of `benchmarks.load`. The message says why."""
+    """A file is not a result of `benchmarks.load`. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,34 +21,34 @@ class Run:
     """One number of streams against one server."""
 
     name: str
-    told: dict[str, Any]
+    result: dict[str, Any]
     """As in the JSON."""
     objective_s: float
 
     @property
     def streams(self) -> int:
-        return int(self.told["streams"])
+        return int(self.result["streams"])
 
     @property
     def errors(self) -> float | None:
-        rate: float | None = self.told["word_errors"]["rate"]
+        rate: float | None = self.result["word_errors"]["rate"]
         return rate
 
     def values(self, figure: str) -> list[float]:
-        found: list[float] = self.told["figures"].get(figure, {}).get("values", [])
+        found: list[float] = self.result["figures"].get(figure, {}).get("values", [])
         return found
 
     def at(self, figure: str, percentile: str) -> float | None:
         """Seconds."""
-        found: float | None = self.told["figures"].get(figure, {}).get(percentile)
+        found: float | None = self.result["figures"].get(figure, {}).get(percentile)
         return found
 
     def faults(self) -> list[str]:
         """What keeps the run from being good, in words; the first is the worst."""
         found = []
-        if self.told["invalid_because"]:
-            found.append(f"the figures can't be trusted: {self.told['invalid_because']}")
-        sessions = self.told["sessions"]
+        if self.result["invalid_because"]:
+            found.append(f"the figures can't be trusted: {self.result['invalid_because']}")
+        sessions = self.result["sessions"]
         ended = [outcome for outcome in ("refused", "failed") if sessions.get(outcome)]
         found += [f"{sessions[outcome]} sessions {outcome}" for outcome in ended]
         if without := sessions.get("without_final"):
@@ -62,7 +62,7 @@ class Run:
             found.append(f"{self.errors:.0%} of the words are wrong, so quick text is of no use")
         found += [
             f"{symptom['name']} in {symptom['sessions']} sessions"
-            for symptom in self.told["symptoms"]
+            for symptom in self.result["symptoms"]
             if symptom["name"] not in ended
         ]
         return found
@@ -73,36 +73,37 @@ class Document:
     """One file: the runs of one server, with all that is known of how they were made."""
 
     name: str
-    told: dict[str, Any]
+    result: dict[str, Any]
     runs: tuple[Run, ...]
 
 
 def read(file: Path, name: str | None = None) -> Document:
-    """
+    """Read a result of `benchmarks.load`.
+
     Args:
-        name: of the server; else that of its file.
+        name: of the server; by default that of the file.
 
     Raises:
-        BadRun: it can't be read.
+        BadRun: the file can't be read.
     """
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        result = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadRun(f"{file} can't be read: {error}") from None
-    return document(told, name or file.stem)
+    return document(result, name or file.stem)
 
 
-def document(told: Any, name: str) -> Document:
+def document(result: Any, name: str) -> Document:
     """What `benchmarks.load.results.as_json` made.
 
     Raises:
         BadRun: it is something else.
     """
     try:
-        objective_s = float(told["configuration"]["objective_s"])
-        runs = tuple(Run(name, run, objective_s) for run in told["runs"])
-        if not runs or any("figures" not in run.told for run in runs):
+        objective_s = float(result["configuration"]["objective_s"])
+        runs = tuple(Run(name, run, objective_s) for run in result["runs"])
+        if not runs or any("figures" not in run.result for run in runs):
             raise KeyError("runs")
     except (KeyError, TypeError, ValueError) as error:
-        raise BadRun(f"{name} is no result of benchmarks.load: it lacks {error}") from None
-    return Document(name, told, runs)
+        raise BadRun(f"{name} is not a result of benchmarks.load: it lacks {error}") from None
+    return Document(name, result, runs)

@@ -95,9 +95,11 @@ def partials(options: argparse.Namespace) -> None:
             for cut in CUTS_S:
                 whole = [clip for clip in clips if len(clip.audio) > cut * SAMPLE_RATE]
                 found = [recognizer.decode(clip.audio[: cut * SAMPLE_RATE], Kind.PARTIAL) for clip in whole]
-                heard = [normal(one.text).split() for one in found]
-                errors = sum(errors_so_far(clip.text.split(), words) for clip, words in zip(whole, heard, strict=True))
-                cells.append(f"{100 * errors / max(1, sum(map(len, heard))):.1f} % ({again(found)})")
+                hypotheses = [normal(one.text).split() for one in found]
+                errors = sum(
+                    errors_so_far(clip.text.split(), words) for clip, words in zip(whole, hypotheses, strict=True)
+                )
+                cells.append(f"{100 * errors / max(1, sum(map(len, hypotheses))):.1f} % ({again(found)})")
         row(called(padding), *cells)
 
 
@@ -123,7 +125,7 @@ def speed(options: argparse.Namespace) -> None:
 
 
 def context(options: argparse.Namespace) -> None:
-    """Word errors of long recordings when each utterance is told the finals before it."""
+    """Word errors of long recordings when each utterance has the finals before it as context."""
     folder = options.speech / "long_form"
     recordings = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     table("Earlier finals as context: word error rate", "finals", *(recording["id"] for recording in recordings))
@@ -152,12 +154,12 @@ def plain(options: argparse.Namespace) -> None:
         for name in options.sets:
             clips = clips_of(options, name)
             begun = time.perf_counter()
-            heard = []
+            hypotheses = []
             for clip in clips:
                 segments, _ = model.transcribe(clip.audio, beam_size=beam, language="en")
-                heard.append("".join(segment.text for segment in segments))
+                hypotheses.append("".join(segment.text for segment in segments))
             mean_ms = 1000 * (time.perf_counter() - begun) / len(clips)
-            cells.append(f"{word_error_rate([clip.text for clip in clips], heard):.2f} %, {mean_ms:.0f} ms")
+            cells.append(f"{word_error_rate([clip.text for clip in clips], hypotheses):.2f} %, {mean_ms:.0f} ms")
         row(beam, *cells)
 
 
@@ -197,15 +199,15 @@ def read(path: Path) -> Audio:
     return audio
 
 
-def word_error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
+def word_error_rate(said: Sequence[str], hypotheses: Sequence[str]) -> float:
     """In percent."""
-    return 100 * float(jiwer.wer(list(said), [normal(text) for text in heard]))
+    return 100 * float(jiwer.wer(list(said), [normal(text) for text in hypotheses]))
 
 
-def errors_so_far(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Word edits between `heard` and the beginning of `said` that is nearest to it."""
+def errors_so_far(said: Sequence[str], hypotheses: Sequence[str]) -> int:
+    """Word edits between `hypotheses` and the beginning of `said` that is nearest to it."""
     edits = list(range(len(said) + 1))
-    for count, word in enumerate(heard, 1):
+    for count, word in enumerate(hypotheses, 1):
         before, edits = edits, [count]
         for n, other in enumerate(said):
             edits.append(min(edits[n] + 1, before[n + 1] + 1, before[n] + (word != other)))

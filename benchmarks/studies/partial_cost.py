@@ -61,7 +61,7 @@ class Bench:
     """Runs partials on one engine and takes down what they cost.
 
     Args:
-        repeats: each way is taken so many times, with utterances of its own; a length's time is their median.
+        repeats: each way is measured this many times, with utterances of its own; a length's time is their median.
     """
 
     def __init__(self, live: LiveEngine, audio: Audio, repeats: int) -> None:

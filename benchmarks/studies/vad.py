@@ -2,10 +2,10 @@
 
     python -m benchmarks.studies.vad --speech DIR
 
-Where speech surely is, is told by level alone, independently of the detectors: runs of at least 50 ms within 20 dB of
+Level alone says where speech surely is, independently of the detectors: runs of at least 50 ms within 20 dB of
 the clip's loudest tenth. That leaves out soft sounds at the edges of words; the pre-roll is there for them.
 
-Each detector hears every clip twice: in its own room noise, and over one of the recordings of non-speech, which begins
+Each detector gets every clip twice: in its own room noise, and over one of the recordings of non-speech, which begins
 before the speech and outlasts it.
 """
 
@@ -103,7 +103,7 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Detected:
     """What one detector and the default segmentation made of one recording."""
 
     voiced: NDArray[np.bool_]
@@ -129,28 +129,28 @@ def measure(
     late: list[float] = []
     cpu_spoken = cpu_other = inside = 0.0
     for clip in spoken:
-        heard = _segment(make(), clip.audio, options)
-        cpu_spoken += heard.cpu_s
-        spans = _spans(heard.boundaries, len(clip.audio))
+        detected = _segment(make(), clip.audio, options)
+        cpu_spoken += detected.cpu_s
+        spans = _spans(detected.boundaries, len(clip.audio))
         within = np.zeros(len(clip.audio), bool)
         for start, end in spans:
             within[start:end] = True
         hit = within[clip.loud]
         missed += int(np.count_nonzero(~hit))
-        unvoiced += int(np.count_nonzero(~_held(heard.voiced)[clip.loud]))
+        unvoiced += int(np.count_nonzero(~_held(detected.voiced)[clip.loud]))
         loud_frames += len(hit)
         clipped += not hit[0]
         # The utterance that holds the first of the speech, or the first one after it; not an earlier false start.
         first = next((number for number, (_, end) in enumerate(spans) if end > clip.loud[0]), None)
         if first is not None:
-            opened.append((_known(heard, Mark.ONSET)[first] - clip.loud[0]) / SAMPLE_RATE * 1000)
-        if ended := next((at for at in _known(heard, Mark.END) if at > clip.loud[-1]), None):
+            opened.append((_known(detected, Mark.ONSET)[first] - clip.loud[0]) / SAMPLE_RATE * 1000)
+        if ended := next((at for at in _known(detected, Mark.END) if at > clip.loud[-1]), None):
             late.append((ended - clip.loud[-1] - _REFERENCE) / SAMPLE_RATE * 1000 - options.endpoint_ms)
     for audio in other:
-        heard = _segment(make(), audio, options)
-        cpu_other += heard.cpu_s
-        inside += sum(end - start for start, end in _spans(heard.boundaries, len(audio)))
-        false_starts += len(_known(heard, Mark.ONSET))
+        detected = _segment(make(), audio, options)
+        cpu_other += detected.cpu_s
+        inside += sum(end - start for start, end in _spans(detected.boundaries, len(audio)))
+        false_starts += len(_known(detected, Mark.ONSET))
     quiet = _segment(make(), _quiet_room(), options)
     spoken_s = sum(len(clip.audio) for clip in spoken) / SAMPLE_RATE
     other_s = sum(map(len, other)) / SAMPLE_RATE
@@ -207,7 +207,7 @@ def _quiet_room() -> Audio:
     return np.random.default_rng(1).normal(0, 1e-4, _QUIET_S * SAMPLE_RATE).astype(np.float32)
 
 
-def _segment(detector: VoiceDetector, clip: Audio, options: SessionOptions) -> Heard:
+def _segment(detector: VoiceDetector, clip: Audio, options: SessionOptions) -> Detected:
     """100 ms at a time, as live."""
     frame = detector.frame_samples
     frames = clip[: len(clip) // frame * frame].reshape(-1, frame)
@@ -229,12 +229,12 @@ def _segment(detector: VoiceDetector, clip: Audio, options: SessionOptions) -> H
             known += [segmenter.position] * len(new)
             boundaries += new
     new = segmenter.finalize(len(clip))
-    # An end that only the end of the clip brought is no endpoint.
+    # An end that only the end of the clip caused is not an endpoint.
     boundaries += [Boundary(Mark.CUT, b.position, b.speech) if b.mark is Mark.END else b for b in new]
     known += [len(clip)] * len(new)
     voiced = np.zeros(len(clip), bool)
     voiced[: frames.size] = np.repeat(np.concatenate(decisions), frame) if decisions else False
-    return Heard(voiced, boundaries, known, cpu)
+    return Detected(voiced, boundaries, known, cpu)
 
 
 def _held(voiced: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -245,9 +245,9 @@ def _held(voiced: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return held
 
 
-def _known(heard: Heard, mark: Mark) -> list[int]:
+def _known(detected: Detected, mark: Mark) -> list[int]:
     """When each boundary of a kind became known."""
-    return [at for at, boundary in zip(heard.known, heard.boundaries, strict=True) if boundary.mark is mark]
+    return [at for at, boundary in zip(detected.known, detected.boundaries, strict=True) if boundary.mark is mark]
 
 
 def _spans(boundaries: Sequence[Boundary], length: int) -> list[tuple[int, int]]:

@@ -16,8 +16,8 @@ import soundfile
 from benchmarks.accuracy.__main__ import main
 from benchmarks.accuracy.compare import Comparison, Way
 from benchmarks.accuracy.compare_page import page
-from benchmarks.accuracy.hearing import Hearing, NotHeard, Told
 from benchmarks.accuracy.long_session import LongSessions
+from benchmarks.accuracy.sources import NoTranscript, OnProgress, Transcript
 from benchmarks.common.speech import Clip
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from tests.support.live_server import LiveServer
@@ -52,15 +52,15 @@ def test_files_and_streams_of_the_same_model_are_compared(
     shown = capsys.readouterr().out
     assert "quite" in shown
     assert "deutsch: tiny.en does not know 'de'" in shown
-    told = json.loads(json_file.read_text())
-    (group,) = told["groups"]
+    result = json.loads(json_file.read_text())
+    (group,) = result["groups"]
     assert (group["language"], group["measure"], group["clips"], group["units"]) == ("en", "WER", 2, 17)
     assert group["ways"]["offline"]["rate"] == group["ways"]["finals"]["rate"] == pytest.approx(1 / 17)
     assert set(group["ways"]) == {way.value for way in Way}
-    clip = told["clips"][1]
+    clip = result["clips"][1]
     assert clip["errors"]["finals"] == 1
     assert ["quite", "", ""] in clip["aligned"]
-    assert told["configuration"]["decode_ms"] == 100
+    assert result["configuration"]["decode_ms"] == 100
     assert "quite" in html_file.read_text()
 
 
@@ -88,9 +88,9 @@ def test_a_server_is_compared_as_fast_as_it_goes(server: LiveServer, two_clips: 
     output = tmp_path / "out.json"
     options = ("--set", "short", "--language", "en", "--url", server.url, "--json", str(output))
     assert main(["--speech", str(two_clips), *options]) == 0
-    told = json.loads(output.read_text())
-    assert set(told["groups"][0]["ways"]) == {"offline", "finals"}
-    assert told["groups"][0]["ways"]["finals"]["rate"] == pytest.approx(1 / 17)
+    result = json.loads(output.read_text())
+    assert set(result["groups"][0]["ways"]) == {"offline", "finals"}
+    assert result["groups"][0]["ways"]["finals"]["rate"] == pytest.approx(1 / 17)
 
 
 def test_a_server_at_real_time_shows_partials_and_lags(server: LiveServer, two_clips: Path, tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ def test_words_without_speech_are_counted(tmp_path: Path, capsys: pytest.Capture
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, entries)))
     output = tmp_path / "out.json"
     assert main(["hallucination", "--speech", str(tmp_path), "--json", str(output)]) == 0
-    told = json.loads(output.read_text())
-    assert told["words_per_minute"]["finals"] == pytest.approx(8 / told["minutes"])
-    assert [clip["finals"] for clip in told["clips"] if clip["id"] == "noise"] == [""]
+    result = json.loads(output.read_text())
+    assert result["words_per_minute"]["finals"] == pytest.approx(8 / result["minutes"])
+    assert [clip["finals"] for clip in result["clips"] if clip["id"] == "noise"] == [""]
     assert "talk: He might even have been made amiable himself." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--set", "none"), "has neither manifest.jsonl nor"),
         (("--language", "fr"), "no clip of language 'fr'"),
@@ -147,16 +147,16 @@ def test_words_without_speech_are_counted(tmp_path: Path, capsys: pytest.Capture
     ],
 )
 def test_what_cannot_be_measured_is_told_in_a_line(
-    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], librivox: Path
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], librivox: Path
 ) -> None:
     assert main(["--speech", str(librivox.parent), *arguments]) == 1
     shown = capsys.readouterr().err
-    assert told in shown
+    assert message in shown
     assert shown.count("\n") == 1
 
 
 class FakeSource:
-    """Hears what it is told to."""
+    """Transcribes as the test says."""
 
     model = "fake"
     languages = ("en", "zh")
@@ -173,15 +173,15 @@ class FakeSource:
     async def offline(self, audio: Audio, language: str | None) -> str:
         return self._offline
 
-    async def stream(self, audio: Audio, language: str | None, told: Told) -> Hearing:
+    async def stream(self, audio: Audio, language: str | None, on_progress: OnProgress) -> Transcript:
         if not self._finals:
-            raise NotHeard("the connection broke off")
-        hearing = Hearing()
+            raise NoTranscript("the connection broke off")
+        transcript = Transcript()
         for second in range(1, len(audio) // SAMPLE_RATE + 1):
-            told(second)
+            on_progress(second)
         for number, (text, end_s, at_s) in enumerate(self._finals):
-            hearing.show_final(number, text, end_s=end_s, at_s=at_s)
-        return hearing
+            transcript.show_final(number, text, end_s=end_s, at_s=at_s)
+        return transcript
 
     def memory_bytes(self) -> int:
         return 0
@@ -205,7 +205,7 @@ def test_a_long_session_that_slows_down_and_loses_words_is_shown_so(silence: Pat
     source = FakeSource(finals, said)
     sessions = LongSessions()
     asyncio.run(sessions.run(source, source, [Clip("a", silence, "en", said)], detect=False))
-    (session,) = sessions.heard
+    (session,) = sessions.done
     assert session.lags_s == ((0.5,), (), (1.0,), (4.5,))
     assert [passage.text for passage in session.lost] == ["look on and then sleeps"]
     assert [passage.text for passage in session.doubled] == ["the quick brown fox"]
@@ -218,15 +218,15 @@ def test_languages_are_told_apart_and_what_breaks_off_is_left_out(silence: Path)
     comparison = Comparison()
     sets = {"a": [Clip("1", silence, "zh", "甚至出现")], "b": [Clip("2", silence, "zh", "甚至出现")]}
     asyncio.run(comparison.run(source, source, sets, detect=False))
-    told = comparison.as_json()
-    assert [(group["name"], group["measure"], group["ways"]["finals"]["rate"]) for group in told["groups"]] == [
+    result = comparison.as_json()
+    assert [(group["name"], group["measure"], group["ways"]["finals"]["rate"]) for group in result["groups"]] == [
         ("a", "CER", 0.25),
         ("b", "CER", 0.25),
         ("all", "CER", 0.25),
     ]
     broken = Comparison()
     asyncio.run(broken.run(FakeSource([]), source, sets, detect=False))
-    assert broken.heard == []
+    assert broken.done == []
     assert broken.left_out == ["1: the connection broke off", "2: the connection broke off"]
 
 

@@ -101,8 +101,8 @@ def test_nothing_said_and_nothing_heard_can_be_aligned() -> None:
 
 def test_only_the_neighbourhood_of_errors_is_shown() -> None:
     said = [f"w{n}" for n in range(40)]
-    heard = [*said[:10], "x", *said[11:30], *said[31:]]
-    parts = list(excerpts(columns_of(said, heard), around=2))
+    recognized = [*said[:10], "x", *said[11:30], *said[31:]]
+    parts = list(excerpts(columns_of(said, recognized), around=2))
     assert [[column.said for column in part] for part in parts] == [
         ["w8", "w9", "w10", "w11", "w12"],
         ["w28", "w29", "w30", "w31", "w32"],
@@ -112,8 +112,8 @@ def test_only_the_neighbourhood_of_errors_is_shown() -> None:
 
 def test_a_lost_passage_is_told_from_slips() -> None:
     said = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    heard = ["one", "three", "four", "five", "ten"]
-    (lost,) = lost_passages(columns_of(said, heard))
+    recognized = ["one", "three", "four", "five", "ten"]
+    (lost,) = lost_passages(columns_of(said, recognized))
     assert (lost.text, lost.place) == ("six seven eight nine", 5)
     assert [one.text for one in lost_passages(columns_of(said, said[:5]))] == ["six seven eight nine ten"]
 

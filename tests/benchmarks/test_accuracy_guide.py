@@ -50,14 +50,14 @@ def test_the_tables_of_our_own_server(
     server: LiveServer, librispeech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], request_form: str
 ) -> None:
     options = ("--request", request_form, "--samples", "2", "--throughput-samples", "2", "--concurrency", "2")
-    status, told = _guide(librispeech, f"{server.http_url}/v1", tmp_path / "out.json", *options)
+    status, result = _guide(librispeech, f"{server.http_url}/v1", tmp_path / "out.json", *options)
     assert status == 0
-    assert told["model"] == "tiny.en"
-    accuracy, throughput = told["accuracy"], told["throughput"]
+    assert result["model"] == "tiny.en"
+    accuracy, throughput = result["accuracy"], result["throughput"]
     assert (accuracy["samples"], accuracy["success"], accuracy["failure"], accuracy["wer"]) == (2, 2, 0, 0)
     assert throughput["samples_per_s"] == pytest.approx(2 / throughput["runtime_s"])
-    assert told["configuration"]["concurrency"] == 2
-    assert told["setting"]["versions"]["jiwer"]
+    assert result["configuration"]["concurrency"] == 2
+    assert result["setting"]["versions"]["jiwer"]
     shown = capsys.readouterr().out
     assert "0.035" in shown
     assert "1.73" in shown
@@ -67,8 +67,8 @@ def test_a_key_is_sent_and_never_written(
     guarded: LiveServer, librispeech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--samples", "1", "--throughput-samples", "0")
-    status, told = _guide(librispeech, guarded.http_url, tmp_path / "a.json", *options, "--api-key", KEY)
-    assert (status, told["accuracy"]["success"]) == (0, 1)
+    status, result = _guide(librispeech, guarded.http_url, tmp_path / "a.json", *options, "--api-key", KEY)
+    assert (status, result["accuracy"]["success"]) == (0, 1)
     assert KEY not in (tmp_path / "a.json").read_text()
     assert main(["guide", "--speech", str(librispeech), "--url", guarded.http_url, *options]) == 1
     assert "API key" in capsys.readouterr().err
@@ -87,8 +87,8 @@ def test_wrong_late_and_failed_answers_are_told_apart(
 
     with FakeOpenAIServer(script) as fake:
         options = ("--throughput-samples", "0", "--timeout-s", "0.5")
-        status, told = _guide(librispeech, fake.url, tmp_path / "out.json", *options)
-    accuracy = told["accuracy"]
+        status, result = _guide(librispeech, fake.url, tmp_path / "out.json", *options)
+    accuracy = result["accuracy"]
     assert status == 1
     assert (accuracy["samples"], accuracy["success"], accuracy["failure"]) == (4, 2, 2)
     assert accuracy["wer"] == pytest.approx(1 / 16)
@@ -103,7 +103,7 @@ def test_wrong_late_and_failed_answers_are_told_apart(
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         ((200, "<html>Welcome</html>"), "no JSON"),
         ((200, {"choices": []}), "no text"),
@@ -112,23 +112,23 @@ def test_wrong_late_and_failed_answers_are_told_apart(
     ],
 )
 def test_answers_that_make_no_sense_are_failures(
-    librispeech: Path, tmp_path: Path, answer: tuple[int, Any], told: str
+    librispeech: Path, tmp_path: Path, answer: tuple[int, Any], message: str
 ) -> None:
     with FakeOpenAIServer(lambda _: answer) as fake:
         status, found = _guide(
             librispeech, fake.url, tmp_path / "o.json", "--samples", "1", "--throughput-samples", "0"
         )
     assert status == 1
-    assert told in found["accuracy"]["clips"][0]["failure"]
+    assert message in found["accuracy"]["clips"][0]["failure"]
 
 
 def test_qwens_raw_form_is_taken_apart(librispeech: Path, tmp_path: Path) -> None:
     content = f"language English<asr_text>{SAID.capitalize()}."
     with FakeOpenAIServer(lambda _: (200, {"choices": [{"message": {"content": content}}]}), ["qwen3-asr"]) as fake:
         options = ("--request", "audio_url", "--samples", "1", "--throughput-samples", "0")
-        status, told = _guide(librispeech, fake.url, tmp_path / "out.json", *options)
+        status, result = _guide(librispeech, fake.url, tmp_path / "out.json", *options)
         path, body, _ = fake.asked[0]
-    assert (status, told["accuracy"]["wer"]) == (0, 0)
+    assert (status, result["accuracy"]["wer"]) == (0, 0)
     sent = json.loads(body)
     (part,) = sent["messages"][0]["content"]
     assert (path, sent["model"], part["type"]) == ("/v1/chat/completions", "qwen3-asr", "audio_url")
@@ -187,5 +187,5 @@ def test_who_stops_it_is_told_what_is_done(librispeech: Path, tmp_path: Path, st
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert "Accuracy of fake-asr" in shown
-    told = json.loads(output.read_text())
-    assert (told["interrupted"], told["accuracy"]["success"]) == (True, 2)
+    result = json.loads(output.read_text())
+    assert (result["interrupted"], result["accuracy"]["success"]) == (True, 2)

@@ -130,7 +130,7 @@ def test_a_few_sessions_end_to_end(material: Material) -> None:
 def test_sessions_that_are_refused_do_not_hold(material: Material) -> None:
     with Trial(dataclasses.replace(SETTING, query="vad=ears", seconds=0.5), material) as trial:
         (step,) = trial.steps([2], lambda _: None, until_lost=True)
-    assert step.failures == ("the server told an error: bad_option",) * 2
+    assert step.failures == ("the server sent an error: bad_option",) * 2
     assert not step.holds
 
 
@@ -158,7 +158,7 @@ FINE = Step(
     memory_kib=100,
     lag_ms=Spread(1, 1, 1, 1, 1000),
     wait_ms=10,
-    heard_share=1,
+    processed_share=1,
     unsent_bytes=0,
     crowd_lag_ms=Spread(1, 1, 1, 1, 1000),
     crowd_core_share=0.1,
@@ -173,8 +173,8 @@ FINE = Step(
     [
         ({}, "holds"),
         ({"lag_ms": Spread(p99=LAG_OBJECTIVE_MS)}, "does not hold"),
-        ({"wait_ms": WAIT_OBJECTIVE_MS + 50}, "hears late"),
-        ({"heard_share": 0.97}, "does not hold"),
+        ({"wait_ms": WAIT_OBJECTIVE_MS + 50}, "late"),
+        ({"processed_share": 0.97}, "does not hold"),
         ({"failures": ("gone",)}, "does not hold"),
         ({"crowd_lag_ms": Spread(p99=CROWD_LATE_MS + 1)}, "INVALID"),
     ],
@@ -192,20 +192,20 @@ def _ignores(pipe: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("child", "told"), [(_leaves, "ended with status 3"), (_ignores, "gave no answer within 0.2 s")]
+    ("child", "message"), [(_leaves, "ended with status 3"), (_ignores, "gave no answer within 0.2 s")]
 )
 def test_a_child_that_fails_is_named(
-    child: Callable[[Connection], None], told: str, monkeypatch: pytest.MonkeyPatch
+    child: Callable[[Connection], None], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.front_end.process.END_WITHIN_S", 0.1)
-    with Child("server", child) as asked, pytest.raises(ChildFailed, match=f"the server {told}"):
+    with Child("server", child) as asked, pytest.raises(ChildFailed, match=f"the server {message}"):
         asked.ask("anything", within_s=0.2 if child is _ignores else 30)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["--cores", "0", "977"], "there is no core 977"),
+        (["--cores", "0", "977"], "no core 977"),
         (["--cores", str(CORES[0]), str(CORES[0])], "two cores are needed"),
         (["--set", "no-such-set"], "no-such-set"),
         (["--sample-rate", "7"], "sample_rate"),
@@ -215,12 +215,12 @@ def test_a_child_that_fails_is_named(
     ],
 )
 def test_what_can_not_be_run_is_said_plainly(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
         main(arguments)
     assert left.value.code != 0
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -264,7 +264,7 @@ def test_an_answer_longer_than_the_pipe_comes_whole() -> None:
 
 
 def test_sessions_together_do_the_work_of_each_alone(material: Material) -> None:
-    """What is asked, decoded and told does not grow with the number of sessions."""
+    """What is asked, decoded and sent does not grow with the number of sessions."""
     options = SessionOptions()
     alone = [next(drive(turned(material, place), options, 10.0)) for place in (0, 100, 200)]
     together = next(drive(material, options, 10.0, together=3))

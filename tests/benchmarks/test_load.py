@@ -45,18 +45,18 @@ def _utterances(folder: Path, *seconds: float) -> list[Utterance]:
 
 
 class FakeSession:
-    """Shows how much it has heard; does nothing else."""
+    """Shows how much audio it has received; does nothing else."""
 
     def __init__(self, slow_s: float) -> None:
         self._slow_s = slow_s
         self._readings: asyncio.Queue[Reading | None] = asyncio.Queue()
-        self._heard = 0
+        self._received = 0
 
     async def send(self, pcm: bytes) -> None:
         if self._slow_s:
             await asyncio.sleep(self._slow_s)
-        self._heard += len(pcm)
-        self._readings.put_nowait(Reading("", str(self._heard)))
+        self._received += len(pcm)
+        self._readings.put_nowait(Reading("", str(self._received)))
 
     async def finalize(self) -> None:
         self._readings.put_nowait(Reading("final"))
@@ -290,10 +290,10 @@ other_total 3
 def test_what_the_server_says_of_itself() -> None:
     before = read_metrics(_METRICS.format(final=2, prompt=100, cached=10, fast=5, all=5))
     after = read_metrics(_METRICS.format(final=6, prompt=300, cached=110, fast=65, all=105))
-    told = difference(before, after)
-    assert told["decodes"] == {"final": {"ok": 4.0}}
-    assert told["cached_share_of_prompt_tokens"] == 0.5
-    assert told["event_loop_lag_s"] == {"p50": 0.001, "p95": 0.01, "p99": 0.01}
+    measured = difference(before, after)
+    assert measured["decodes"] == {"final": {"ok": 4.0}}
+    assert measured["cached_share_of_prompt_tokens"] == 0.5
+    assert measured["event_loop_lag_s"] == {"p50": 0.001, "p95": 0.01, "p99": 0.01}
     assert metrics_url("wss://host:1/v1/stream?x=1") == "https://host:1/metrics"
 
 
@@ -307,11 +307,11 @@ def test_the_cpu_and_memory_of_a_process() -> None:
         watching.cancel()
         return dict(watch.figures(audio_s=2.0))
 
-    told = run(watched())
-    cpu_s, rss, cores = told["cpu_s"], told["rss_mib_max"], told["cores_max"]
+    measured = run(watched())
+    cpu_s, rss, cores = measured["cpu_s"], measured["rss_mib_max"], measured["cores_max"]
     assert cpu_s is not None
     assert cpu_s > 0.02
-    assert told["cpu_s_per_audio_s"] == cpu_s / 2
+    assert measured["cpu_s_per_audio_s"] == cpu_s / 2
     assert rss is not None
     assert rss > 10
     assert cores is not None
@@ -355,11 +355,11 @@ def test_the_npus_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return watch
 
     assert AcceleratorWatch.possible()
-    told = run(watched()).figures()
-    assert told["0"]["busy_percent_max"] == 80
-    assert 0 < (told["0"]["busy_percent_mean"] or 0) < 80
-    assert told["0"]["memory_mib_max"] == 4000
-    assert told["1"] == {"busy_percent_mean": 0.0, "busy_percent_max": 0.0, "memory_mib_max": 56152.0}
+    measured = run(watched()).figures()
+    assert measured["0"]["busy_percent_max"] == 80
+    assert 0 < (measured["0"]["busy_percent_mean"] or 0) < 80
+    assert measured["0"]["memory_mib_max"] == 4000
+    assert measured["1"] == {"busy_percent_mean": 0.0, "busy_percent_max": 0.0, "memory_mib_max": 56152.0}
 
 
 def test_the_packet_log_gives_the_sessions_back(tmp_path: Path) -> None:
@@ -371,14 +371,14 @@ def test_the_packet_log_gives_the_sessions_back(tmp_path: Path) -> None:
 
 def test_the_key_is_not_written_down() -> None:
     options = parser().parse_args(["--api-key", "secret", "--query", "endpoint_ms=300"])
-    told = configuration(options)
-    assert told["api_key"] is True
-    assert "secret" not in str(told)
-    assert told["query"] == {"endpoint_ms": "300"}
+    measured = configuration(options)
+    assert measured["api_key"] is True
+    assert "secret" not in str(measured)
+    assert measured["query"] == {"endpoint_ms": "300"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--streams", "0"), "'0' is not a whole number of at least 1"),
         (("--duration", "-1"), "'-1' is not a number of seconds"),
@@ -386,7 +386,7 @@ def test_the_key_is_not_written_down() -> None:
         (("--protocol", "telepathy"), "invalid choice: 'telepathy'"),
     ],
 )
-def test_bad_options_are_told(arguments: tuple[str, str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_reported(arguments: tuple[str, str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser().parse_args(arguments)
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -40,13 +40,13 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_sessions_at_the_pace_of_speech(
     server: LiveServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told, packets = tmp_path / "run.json", tmp_path / "packets.jsonl"
+    output, packets = tmp_path / "run.json", tmp_path / "packets.jsonl"
     assert server.process is not None
     run_options = ("--clips", "2", "--streams", "2", "--quiet", "--server-pid", str(server.process.pid))
     page, picture = tmp_path / "run.html", tmp_path / "run.png"
-    files = ("--json", str(told), "--logs", str(packets), "--html", str(page), "--png", str(picture))
+    files = ("--json", str(output), "--logs", str(packets), "--html", str(page), "--png", str(picture))
     assert main(["--url", f"ws://127.0.0.1:{server.port}", *run_options, *files]) == 0
-    result = json.loads(told.read_text())
+    result = json.loads(output.read_text())
     (made,) = result["runs"]
     assert made["sessions"] == {"done": 2, "refused": 0, "failed": 0, "measured": 2, "without_final": 0}
     assert made["symptoms"] == []
@@ -66,7 +66,7 @@ def test_two_sessions_at_the_pace_of_speech(
     assert not re.search(r'<script|(src|href)="(?!data:|#)|@import|url\((?!#)', html)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
-    # The packet log alone tells the same.
+    # The packet log alone gives the same.
     (logs,) = read_packets(packets).values()
     known = {clip.id: clip for clip in clips(OWN, "librivox")}
     normalize = EnglishTextNormalizer()
@@ -113,14 +113,14 @@ def _one_clip(folder: Path) -> Path:
 
 
 def test_a_search_within_the_objective(server: LiveServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = tmp_path / "run.json"
-    arguments = ("--speech", str(_one_clip(tmp_path)), "--set", "one", "--quiet", "--json", str(told))
+    output = tmp_path / "run.json"
+    arguments = ("--speech", str(_one_clip(tmp_path)), "--set", "one", "--quiet", "--json", str(output))
     search = ("--search", "--max-streams", "2", "--objective-s", "10")
     page = tmp_path / "run.html"
     short = ("--duration", "0.5", "--ramp", "0.1", "--trailing", "0.7", "--html", str(page))
     assert main(["--url", f"ws://127.0.0.1:{server.port}", *arguments, *search, *short]) == 0
     assert "Good at 2 streams, the most that were tried." in page.read_text(encoding="utf-8")
-    found = json.loads(told.read_text())["streams_at_objective"]
+    found = json.loads(output.read_text())["streams_at_objective"]
     assert (found["streams"], found["at_least"]) == (2, True)
     assert [tried["streams"] for tried in found["tried"]] == [1, 2]
     assert "Streams at objective (p95 within 10 s): at least 2" in capsys.readouterr().out
@@ -128,9 +128,9 @@ def test_a_search_within_the_objective(server: LiveServer, tmp_path: Path, capsy
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_cleanly_and_reports_what_was_done(server: LiveServer, tmp_path: Path, stop: int) -> None:
-    told = tmp_path / "run.json"
+    output = tmp_path / "run.json"
     command = [sys.executable, "-m", "benchmarks.load", "--url", f"ws://127.0.0.1:{server.port}"]
-    arguments = ["--speech", str(_one_clip(tmp_path)), "--set", "one", "--duration", "600", "--json", str(told)]
+    arguments = ["--speech", str(_one_clip(tmp_path)), "--set", "one", "--duration", "600", "--json", str(output)]
     process = subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     )
@@ -145,7 +145,7 @@ def test_ctrl_c_ends_cleanly_and_reports_what_was_done(server: LiveServer, tmp_p
     assert process.returncode == 130
     assert "Interrupted" in out
     assert "Traceback" not in errors
-    (made,) = json.loads(told.read_text())["runs"]
+    (made,) = json.loads(output.read_text())["runs"]
     assert made["interrupted"]
     assert made["sessions"]["done"] >= 1
     assert [session["outcome"] for session in made["each_session"]][-1] == "dropped"

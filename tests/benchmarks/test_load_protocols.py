@@ -28,8 +28,8 @@ from tests.support.wire import run
 PCM = np.array([0, 16384, -32768], "<i2").tobytes()
 
 
-def _hear(talk: Talk, **message: Any) -> Reading | None:
-    return talk.heard(json.dumps(message))
+def _receive(talk: Talk, **message: Any) -> Reading | None:
+    return talk.receive(json.dumps(message))
 
 
 def test_texts_are_joined_as_their_script_wants_it() -> None:
@@ -42,38 +42,38 @@ class TestNative:
     def test_a_session_from_ready_to_done(self) -> None:
         talk = NativeTalk()
         assert (talk.hello(), talk.audio(PCM), talk.opened) == ((), PCM, False)
-        assert _hear(talk, type="ready", session="s", recognizer="r", model="m") is None
+        assert _receive(talk, type="ready", session="s", recognizer="r", model="m") is None
         assert talk.opened
-        assert _hear(talk, type="speech_started", utterance=1, time_ms=3) is None
+        assert _receive(talk, type="speech_started", utterance=1, time_ms=3) is None
         at = {"start_ms": 0, "time_ms": 9}
-        partial = _hear(talk, type="partial", utterance=1, revision=1, stable="And", tentative=" so", **at)
+        partial = _receive(talk, type="partial", utterance=1, revision=1, stable="And", tentative=" so", **at)
         assert partial == Reading("", "And so")
-        assert _hear(talk, type="final", utterance=1, text="And so,", **at) == Reading("And so,")
-        partial = _hear(talk, type="partial", utterance=2, revision=1, stable="", tentative="my fellow", **at)
+        assert _receive(talk, type="final", utterance=1, text="And so,", **at) == Reading("And so,")
+        partial = _receive(talk, type="partial", utterance=2, revision=1, stable="", tentative="my fellow", **at)
         assert partial == Reading("And so,", " my fellow")
         assert [json.loads(message)["type"] for message in (*talk.finalize(), *talk.finish())] == ["finalize", "stop"]
         assert not talk.ended
-        assert _hear(talk, type="done", audio_ms=9) is None
+        assert _receive(talk, type="done", audio_ms=9) is None
         assert talk.ended
 
     def test_what_comes_twice_or_in_another_order_is_read_so(self) -> None:
         talk = NativeTalk()
         at = {"start_ms": 0, "time_ms": 9}
         for utterance, text in ((2, "two"), (1, "one"), (1, "one")):
-            reading = _hear(talk, type="final", utterance=utterance, text=text, **at)
+            reading = _receive(talk, type="final", utterance=utterance, text=text, **at)
         assert reading == Reading("two one one")
 
     def test_errors(self) -> None:
         talk = NativeTalk()
         with pytest.raises(SessionRefused, match="busy: No room"):
-            _hear(talk, type="error", code="busy", message="No room.", fatal=True)
-        _hear(talk, type="ready", session="s", recognizer="r", model="m")
+            _receive(talk, type="error", code="busy", message="No room.", fatal=True)
+        _receive(talk, type="ready", session="s", recognizer="r", model="m")
         with pytest.raises(SessionFailed, match="internal"):
-            _hear(talk, type="error", code="internal", message="Ah.", fatal=True)
+            _receive(talk, type="error", code="internal", message="Ah.", fatal=True)
         with pytest.raises(SessionFailed, match="1006"):
             talk.closed(1006, "")
         with pytest.raises(SessionFailed, match="unreadable"):
-            talk.heard("{")
+            talk.receive("{")
 
 
 class TestOpenAi:
@@ -81,9 +81,9 @@ class TestOpenAi:
 
     def _opened(self) -> OpenAiTalk:
         talk = OpenAiTalk("gpt-4o-transcribe", "en")
-        _hear(talk, type="session.created", session={})
+        _receive(talk, type="session.created", session={})
         assert not talk.opened
-        _hear(talk, type="session.updated", session={})
+        _receive(talk, type="session.updated", session={})
         assert talk.opened
         return talk
 
@@ -102,42 +102,42 @@ class TestOpenAi:
         message = json.loads(talk.audio(PCM))
         assert (message["type"], base64.b64decode(message["audio"])) == ("input_audio_buffer.append", PCM)
         for item in ("a", "b"):
-            _hear(talk, type="input_audio_buffer.speech_started", audio_start_ms=1, item_id=item)
-            _hear(talk, type="input_audio_buffer.committed", item_id=item)
-        assert _hear(talk, type=f"{self.PREFIX}.delta", item_id="a", delta="One") == Reading("", "One")
-        assert _hear(talk, type=f"{self.PREFIX}.delta", item_id="a", delta=" two") == Reading("", "One two")
+            _receive(talk, type="input_audio_buffer.speech_started", audio_start_ms=1, item_id=item)
+            _receive(talk, type="input_audio_buffer.committed", item_id=item)
+        assert _receive(talk, type=f"{self.PREFIX}.delta", item_id="a", delta="One") == Reading("", "One")
+        assert _receive(talk, type=f"{self.PREFIX}.delta", item_id="a", delta=" two") == Reading("", "One two")
         done = {"type": f"{self.PREFIX}.completed", "content_index": 0}
         # The second is completed first: what is before it may still change.
-        assert _hear(talk, **done, item_id="b", transcript="Three.") == Reading("", "One two Three.")
-        assert _hear(talk, **done, item_id="a", transcript="One, two.") == Reading("One, two. Three.")
+        assert _receive(talk, **done, item_id="b", transcript="Three.") == Reading("", "One two Three.")
+        assert _receive(talk, **done, item_id="a", transcript="One, two.") == Reading("One, two. Three.")
         assert not talk.ended
 
     def test_it_is_over_when_the_last_commit_and_all_items_are_answered(self) -> None:
         talk = self._opened()
-        _hear(talk, type="input_audio_buffer.speech_started", audio_start_ms=1, item_id="a")
+        _receive(talk, type="input_audio_buffer.speech_started", audio_start_ms=1, item_id="a")
         assert json.loads(talk.finish()[0])["type"] == "input_audio_buffer.commit"
-        _hear(talk, type="input_audio_buffer.committed", item_id="a")
+        _receive(talk, type="input_audio_buffer.committed", item_id="a")
         assert not talk.ended
-        _hear(talk, type=f"{self.PREFIX}.completed", item_id="a", transcript="One.")
+        _receive(talk, type=f"{self.PREFIX}.completed", item_id="a", transcript="One.")
         assert talk.ended
 
     def test_nothing_left_to_commit_is_an_answer_too(self) -> None:
         talk = self._opened()
         nothing = {"code": "input_audio_buffer_commit_empty", "message": "buffer too small"}
         talk.finalize()
-        _hear(talk, type="error", error=nothing)
+        _receive(talk, type="error", error=nothing)
         assert not talk.ended
         talk.finish()
-        _hear(talk, type="error", error=nothing)
+        _receive(talk, type="error", error=nothing)
         assert talk.ended
 
     def test_errors(self) -> None:
         talk = OpenAiTalk("nope", "en")
         with pytest.raises(SessionRefused, match="model_not_found: There is no"):
-            _hear(talk, type="error", error={"code": "model_not_found", "message": "There is no nope."})
+            _receive(talk, type="error", error={"code": "model_not_found", "message": "There is no nope."})
         talk = self._opened()
         with pytest.raises(SessionFailed, match="too quiet"):
-            _hear(talk, type=f"{self.PREFIX}.failed", item_id="a", error={"message": "too quiet"})
+            _receive(talk, type=f"{self.PREFIX}.failed", item_id="a", error={"message": "too quiet"})
 
 
 class TestDeepgram:
@@ -158,14 +158,14 @@ class TestDeepgram:
         talk = DeepgramTalk()
         assert talk.opened
         assert talk.audio(PCM) == PCM
-        assert _hear(talk, type="SpeechStarted", channel=[0], timestamp=0.1) is None
-        assert _hear(talk, **self._results("two", final=False)) == Reading("", "two")
-        assert _hear(talk, **self._results("two bees", final=True)) == Reading("two bees")
-        assert _hear(talk, **self._results("or", final=False)) == Reading("two bees", " or")
-        assert _hear(talk, **self._results("", final=True)) == Reading("two bees")
+        assert _receive(talk, type="SpeechStarted", channel=[0], timestamp=0.1) is None
+        assert _receive(talk, **self._results("two", final=False)) == Reading("", "two")
+        assert _receive(talk, **self._results("two bees", final=True)) == Reading("two bees")
+        assert _receive(talk, **self._results("or", final=False)) == Reading("two bees", " or")
+        assert _receive(talk, **self._results("", final=True)) == Reading("two bees")
         assert [json.loads(message)["type"] for message in talk.finalize()] == ["Finalize"]
         assert [json.loads(message)["type"] for message in talk.finish()] == ["CloseStream"]
-        _hear(talk, type="Metadata", request_id="r", duration=1.0, channels=1)
+        _receive(talk, type="Metadata", request_id="r", duration=1.0, channels=1)
         assert talk.ended
 
     def test_an_end_that_was_not_asked_for_is_a_failure(self) -> None:
@@ -173,7 +173,7 @@ class TestDeepgram:
         with pytest.raises(SessionFailed, match="1011: NET-0001"):
             talk.closed(1011, "NET-0001")
         with pytest.raises(SessionFailed, match="no audio"):
-            _hear(talk, type="Error", description="no audio", variant="x")
+            _receive(talk, type="Error", description="no audio", variant="x")
         talk.finish()
         talk.closed(1000, "")
 
@@ -184,33 +184,33 @@ class TestVllm:
         update, commit = map(json.loads, talk.hello())
         assert update == {"type": "session.update", "model": "Qwen/Qwen3-ASR-1.7B"}
         assert commit == {"type": "input_audio_buffer.commit"}
-        _hear(talk, type="session.created", id="s", created=1)
+        _receive(talk, type="session.created", id="s", created=1)
         assert talk.opened
         assert base64.b64decode(json.loads(talk.audio(PCM))["audio"]) == PCM
-        assert _hear(talk, type="transcription.delta", delta="And") == Reading("", "And")
-        assert _hear(talk, type="transcription.delta", delta=" so") == Reading("", "And so")
+        assert _receive(talk, type="transcription.delta", delta="And") == Reading("", "And")
+        assert _receive(talk, type="transcription.delta", delta=" so") == Reading("", "And so")
         # It can't finalize and go on.
         assert not talk.can_finalize
         assert [json.loads(message) for message in talk.finish()] == [
             {"type": "input_audio_buffer.commit", "final": True}
         ]
-        assert _hear(talk, type="transcription.done", text="And so.", usage={}) == Reading("And so.")
+        assert _receive(talk, type="transcription.done", text="And so.", usage={}) == Reading("And so.")
         assert talk.ended
 
     def test_an_unknown_model_is_a_refusal(self) -> None:
         talk = VllmTalk("nope")
-        _hear(talk, type="session.created", id="s", created=1)
+        _receive(talk, type="session.created", id="s", created=1)
         with pytest.raises(SessionRefused, match="model_not_found: no such model"):
-            _hear(talk, type="error", error="no such model", code="model_not_found")
+            _receive(talk, type="error", error="no such model", code="model_not_found")
 
 
 class TestWhisperLiveKit:
     @staticmethod
     def _lines(*lines: tuple[str, str | None], buffer: str = "") -> dict[str, Any]:
-        told = [{"speaker": 1 if text else -2, "text": text, "start": start, "end": start} for start, text in lines]
+        sent = [{"speaker": 1 if text else -2, "text": text, "start": start, "end": start} for start, text in lines]
         return {
             "status": "active_transcription",
-            "lines": told,
+            "lines": sent,
             "buffer_transcription": buffer,
             "buffer_diarization": "",
             "remaining_time_transcription": 0.3,
@@ -218,65 +218,65 @@ class TestWhisperLiveKit:
 
     def test_lines_and_the_buffer_behind_them(self) -> None:
         talk = WhisperLiveKitTalk()
-        _hear(talk, type="config", useAudioWorklet=True, mode="full")
+        _receive(talk, type="config", useAudioWorklet=True, mode="full")
         assert talk.opened
-        assert _hear(talk, **self._lines(buffer=" And so")) == Reading("", "And so")
+        assert _receive(talk, **self._lines(buffer=" And so")) == Reading("", "And so")
         silence = ("0:00:00.00", None)
         first = ("0:00:00.32", " And so, my")
-        assert _hear(talk, **self._lines(silence, first, buffer=" fellow")) == Reading("And so, my", " fellow")
+        assert _receive(talk, **self._lines(silence, first, buffer=" fellow")) == Reading("And so, my", " fellow")
         # The last line grows.
         grown = ("0:00:00.32", " And so, my fellow")
         second = ("0:00:05.10", " Americans")
-        assert _hear(talk, **self._lines(silence, grown, second)) == Reading("And so, my fellow Americans")
+        assert _receive(talk, **self._lines(silence, grown, second)) == Reading("And so, my fellow Americans")
         assert talk.finish() == (b"",)
-        _hear(talk, type="ready_to_stop")
+        _receive(talk, type="ready_to_stop")
         assert talk.ended
 
     def test_lines_that_are_left_out_for_their_age_are_kept(self) -> None:
         talk = WhisperLiveKitTalk()
         lines = [(f"0:0{minute}:00.00", f" {word}") for minute, word in enumerate(("one", "two", "three"))]
-        _hear(talk, **self._lines(*lines[:2]))
-        assert _hear(talk, **self._lines(*lines[1:])) == Reading("one two three")
-        assert _hear(talk, **self._lines(("0:09:00.00", " four"))) == Reading("one two three four")
+        _receive(talk, **self._lines(*lines[:2]))
+        assert _receive(talk, **self._lines(*lines[1:])) == Reading("one two three")
+        assert _receive(talk, **self._lines(("0:09:00.00", " four"))) == Reading("one two three four")
 
     def test_refusals(self) -> None:
         with pytest.raises(SessionRefused, match="--pcm-input"):
-            _hear(WhisperLiveKitTalk(), type="config", useAudioWorklet=False)
+            _receive(WhisperLiveKitTalk(), type="config", useAudioWorklet=False)
         with pytest.raises(SessionRefused, match="invalid or missing API token"):
             WhisperLiveKitTalk().closed(4401, "invalid or missing API token")
         with pytest.raises(SessionRefused, match="no such language"):
-            _hear(WhisperLiveKitTalk(), type="error", error="no such language")
+            _receive(WhisperLiveKitTalk(), type="error", error="no such language")
 
 
 class TestWhisperLive:
     @staticmethod
     def _segments(*segments: tuple[float, str, bool]) -> dict[str, Any]:
-        told = [
+        segments = [
             {"start": f"{at:.3f}", "end": f"{at + 1:.3f}", "text": text, "completed": c} for at, text, c in segments
         ]
-        return {"uid": "u", "segments": told}
+        return {"uid": "u", "segments": segments}
 
     def test_completed_segments_and_the_one_that_is_not(self) -> None:
         talk = WhisperLiveTalk("tiny.en", "en")
         (start,) = map(json.loads, talk.hello())
         assert (start["model"], start["language"], start["task"]) == ("tiny.en", "en", "transcribe")
-        _hear(talk, uid="u", message="SERVER_READY", backend="faster_whisper")
+        _receive(talk, uid="u", message="SERVER_READY", backend="faster_whisper")
         assert talk.opened
         np.testing.assert_allclose(np.frombuffer(bytes(talk.audio(PCM)), "<f4"), [0, 0.5, -1])  # type: ignore[arg-type]
-        assert _hear(talk, uid="u", language="en", language_prob=0.9) is None
-        assert _hear(talk, **self._segments((0, " And so", False))) == Reading("", "And so")
-        told = self._segments((0, " And so my", True), (2, " fellow", False))
-        assert _hear(talk, **told) == Reading("And so my", " fellow")
+        assert _receive(talk, uid="u", language="en", language_prob=0.9) is None
+        assert _receive(talk, **self._segments((0, " And so", False))) == Reading("", "And so")
+        segments = self._segments((0, " And so my", True), (2, " fellow", False))
+        assert _receive(talk, **segments) == Reading("And so my", " fellow")
         # Messages hold the last ten segments: earlier ones are remembered, and known ones are not added again.
-        told = self._segments((2, " fellow", True), (3, " Americans", True))
-        assert _hear(talk, **told) == Reading("And so my fellow Americans")
+        segments = self._segments((2, " fellow", True), (3, " Americans", True))
+        assert _receive(talk, **segments) == Reading("And so my fellow Americans")
         assert talk.quiet_s is not None
         assert talk.finish() == (b"END_OF_AUDIO",)
         talk.closed(1000, "")
 
     def test_a_full_server_refuses(self) -> None:
         with pytest.raises(SessionRefused, match="full"):
-            _hear(WhisperLiveTalk("m", ""), uid="u", status="WAIT", message=3.5)
+            _receive(WhisperLiveTalk("m", ""), uid="u", status="WAIT", message=3.5)
         with pytest.raises(SessionFailed, match="1006"):
             WhisperLiveTalk("m", "").closed(1006, "")
 
@@ -302,7 +302,7 @@ def test_a_path_and_a_query_of_the_users_own_hold() -> None:
     assert "language=en" in address
 
 
-def test_bad_targets_are_told() -> None:
+def test_bad_targets_are_reported() -> None:
     with pytest.raises(BadTarget, match="ws://localhost:8000"):
         make_adapter("native", Target("localhost"))
     with pytest.raises(BadTarget, match="--model"):
@@ -321,7 +321,7 @@ class QuietTalk(Talk):
     def finish(self) -> tuple[str, ...]:
         return ("over",)
 
-    def heard(self, message: str | bytes) -> Reading:
+    def receive(self, message: str | bytes) -> Reading:
         return Reading(str(message))
 
     def closed(self, code: int, reason: str) -> None:
@@ -330,7 +330,7 @@ class QuietTalk(Talk):
 
 def test_a_server_that_never_ends_is_left_when_its_text_no_longer_changes() -> None:
     async def serve_same(socket: ServerConnection) -> None:
-        """New text for half a second after the last audio, then the same again and again, until the end is told."""
+        """New text for half a second after the last audio, then the same again and again, until it receives the end."""
         await socket.recv()
         for number in range(1000):
             await socket.send(str(min(number, 10)))
@@ -349,9 +349,9 @@ def test_a_server_that_never_ends_is_left_when_its_text_no_longer_changes() -> N
                 await session.finish()
                 return [reading.final async for reading in session.readings()]
 
-    told = run(talk(), 20)
-    assert told[:11] == [str(number) for number in range(11)]
-    assert set(told[11:]) == {"10"}
+    texts = run(talk(), 20)
+    assert texts[:11] == [str(number) for number in range(11)]
+    assert set(texts[11:]) == {"10"}
 
 
 def test_what_keeps_a_session_from_being_opened_is_a_refusal() -> None:

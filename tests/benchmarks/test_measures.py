@@ -83,10 +83,10 @@ def replace_time(reading: Reading, by_s: float) -> Reading:
     return reading._replace(at_s=reading.at_s + by_s)
 
 
-def test_words_are_placed_at_the_times_of_those_heard() -> None:
-    heard = [(" one", 0.0, 0.5), (" too", 0.6, 0.9), (" three.", 1.0, 1.5)]
-    assert placed("One two three four", heard) == (("one", 0.0, 0.5), ("two", 0.5, 1.0), ("three", 1.0, 1.5))
-    assert placed("nothing fits", heard) == ()
+def test_words_are_placed_at_the_times_of_those_recognized() -> None:
+    recognized = [(" one", 0.0, 0.5), (" too", 0.6, 0.9), (" three.", 1.0, 1.5)]
+    assert placed("One two three four", recognized) == (("one", 0.0, 0.5), ("two", 0.5, 1.0), ("three", 1.0, 1.5))
+    assert placed("nothing fits", recognized) == ()
 
 
 # The same by other means: whole texts compared afresh, without a step taken from the one before.
@@ -136,15 +136,15 @@ def test_who_is_later_is_measured_as_so_much_later(texts: list[list[str]], by_s:
 def test_times_of_words_are_found_once_and_of_many_clips_the_oldest_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[str] = []
+    asked: list[str] = []
 
-    def hear(model: object, clip: Clip) -> list[tuple[str, float, float]]:
-        heard.append(clip.id)
+    def recognize(model: object, clip: Clip) -> list[tuple[str, float, float]]:
+        asked.append(clip.id)
         return [("yes", 0.1, 0.4)]
 
     monkeypatch.setattr(word_times, "_CACHE", tmp_path / "cache")
     monkeypatch.setattr(word_times, "_whisper", lambda: None)
-    monkeypatch.setattr(word_times, "_heard", hear)
+    monkeypatch.setattr(word_times, "_recognized", recognize)
     monkeypatch.setattr(word_times, "MOST_KEPT", 3)
     clips = [Clip(str(number), tmp_path / str(number), "en", "Yes.") for number in range(5)]
     for clip in clips:
@@ -152,4 +152,4 @@ def test_times_of_words_are_found_once_and_of_many_clips_the_oldest_go(
         assert timed_words([clip]) == {clip.id: (("yes", 0.1, 0.4),)}
     assert len(list((tmp_path / "cache").iterdir())) == 3
     assert set(timed_words(clips[2:])) == {"2", "3", "4"}
-    assert heard == ["0", "1", "2", "3", "4"]
+    assert asked == ["0", "1", "2", "3", "4"]

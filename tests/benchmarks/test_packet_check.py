@@ -41,12 +41,12 @@ def _take(number: int, said: list[str], changes: list[tuple[int, list[str], list
     return Take(log, number, Utterance(clip, speech, (), words), 0.0, ended=True)
 
 
-def _edits(said: list[str], heard: list[str]) -> int:
+def _edits(said: list[str], hypothesis: list[str]) -> int:
     """The least insertions, deletions and substitutions, by the textbook's table."""
-    row = list(range(len(heard) + 1))
+    row = list(range(len(hypothesis) + 1))
     for place, word in enumerate(said, 1):
         above, row = row, [place]
-        for column, other in enumerate(heard, 1):
+        for column, other in enumerate(hypothesis, 1):
             row.append(min(above[column] + 1, row[-1] + 1, above[column - 1] + (word != other)))
     return row[-1]
 
@@ -104,8 +104,8 @@ def test_the_packet_log_alone_gives_the_same_figures(sessions: list[Any]) -> Non
         write_packets(file, [(len(takes), takes)])
         anew = _anew(file.read_text(encoding="utf-8").splitlines())
     counted = [take for take in takes if take.measured and take.ended]
-    told = {figure.name: list(figure.values) for figure in figures(counted)}
+    found = {figure.name: list(figure.values) for figure in figures(counted)}
     for name in ("first text", "time to final", "final after finalize"):
-        assert told.get(name, []) == pytest.approx(anew[name])
+        assert found.get(name, []) == pytest.approx(anew[name])
     assert word_errors(counted).rate == pytest.approx(anew["wer"])
     assert steadiness(counted).erasure == pytest.approx(anew["erasure"])

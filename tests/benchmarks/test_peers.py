@@ -85,16 +85,16 @@ def test_each_peer_is_described_whole() -> None:
         assert peer.why
         assert all("==" in package for package in peer.packages)
         assert bool(peer.environment) == bool(peer.packages)
-        told = [str(part) for part in peer.command(replace(_place(Path("somewhere")), port=4321))]
-        assert "4321" in told
-        assert any("somewhere" in part for part in told), "it is pointed at the weights"
+        command = [str(part) for part in peer.command(replace(_place(Path("somewhere")), port=4321))]
+        assert "4321" in command
+        assert any("somewhere" in part for part in command), "it is pointed at the weights"
     shared: dict[str, set[tuple[tuple[str, ...], ...]]] = {}
     for peer in PEERS.values():
         shared.setdefault(peer.environment, set()).add((peer.packages, peer.requirements))
     assert all(len(wanted) == 1 for wanted in shared.values()), "who shares an environment wants the same in it"
 
 
-def test_what_cannot_be_installed_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_installed_is_reported(tmp_path: Path) -> None:
     broken = replace(_peer("broken"), environment="broken", packages=("nothing==1",))
     with pytest.raises(PeerUnavailable, match=r"installing Broken failed:\n"):
         python_of(broken, tmp_path, ("--no-index",))
@@ -102,7 +102,7 @@ def test_what_cannot_be_installed_is_told(tmp_path: Path) -> None:
 
 
 def test_two_rounds_with_a_server_that_works_and_three_that_do_not(tmp_path: Path) -> None:
-    """The others go on; what the broken ones said last is told; nothing is left running."""
+    """The others go on; the last lines of the broken ones are reported; nothing is left running."""
     mute = "import sys, time; print('listening to nobody', flush=True); time.sleep(600)"
     dies = "import sys; print('no such weights'); sys.exit(3)"
     peers = [
@@ -198,10 +198,10 @@ def test_the_table_and_the_report_of_two_results(tmp_path: Path) -> None:
     assert first == ("Quick", "1", "0.25/0.25", "0.20/0.20", "0.12/0.18", "0.00", "0.000", "0.50", "-")
     assert second == ("Never", "1", "0.75/0.75", "never final", "0.55/0.55", "0.00", "0.500", "0.50", "-")
     assert as_markdown([quick, never]).count("\n") == 3
-    told = "\n".join(remarks([quick, never]))
-    assert "Never: never says what is final" in told
-    assert "Never, 1 streams: 0% of sessions ended with their text whole and final" in told
-    assert "out of memory" in told
+    said = "\n".join(remarks([quick, never]))
+    assert "Never: never says what is final" in said
+    assert "Never, 1 streams: 0% of sessions ended with their text whole and final" in said
+    assert "out of memory" in said
 
     whole = as_json({"set": "said"}, {"machine": {"cores": 2}}, [quick, never])
     assert json.loads(json.dumps(whole))["peers"][0]["results"][0]["times_s"][WORDS]["n"] == 2
@@ -219,7 +219,7 @@ def test_who_loses_the_end_of_the_speech_is_not_quick(tmp_path: Path) -> None:
     assert result.final_share == 0
 
 
-def test_sessions_that_failed_are_told(tmp_path: Path) -> None:
+def test_sessions_that_failed_are_reported(tmp_path: Path) -> None:
     result = _result(tmp_path, outcome=Outcome.REFUSED)
     assert result.failures == ["said: refused: full"]
     standing = Standing(_peer("full"), _place(tmp_path), {1: result})
@@ -227,32 +227,32 @@ def test_sessions_that_failed_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--peers", "nobody"), "names no peer"),
         (("--streams", "0"), "not a whole number of at least 1"),
         (("--set", "no-such-set"), "has neither manifest.jsonl"),
     ],
 )
-def test_wrong_options_are_told(options: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_reported(options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         command.main(options)
     assert left.value.code == 2
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_command_measures_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a fake peer beside one that does not start; the exit status says so."""
     fakes = {"good": _peer("good", *FAKE, "PORT"), "dying": _peer("dying", sys.executable, "-c", "raise SystemExit(1)")}
     monkeypatch.setattr(command, "PEERS", fakes)
-    told = tmp_path / "peers.json"
+    output = tmp_path / "peers.json"
     clip = _clip(tmp_path, "short")
     entry = {"id": clip.id, "path": str(clip.path), "language": "en", "text": clip.text, "words": clip.words}
     (tmp_path / "manifest.jsonl").write_text(json.dumps(entry))
     options = ("--peers", "good,dying", "--speech", str(tmp_path), "--set", ".", "--trailing", "0", "--quiet")
-    files = ("--json", str(told), "--html", str(tmp_path / "p.html"), "--markdown", str(tmp_path / "p.md"))
+    files = ("--json", str(output), "--html", str(tmp_path / "p.html"), "--markdown", str(tmp_path / "p.md"))
     assert command.main([*options, *files, "--cache", str(tmp_path / "cache")]) == 1
-    good, dying = json.loads(told.read_text())["peers"]
+    good, dying = json.loads(output.read_text())["peers"]
     assert good["results"][0]["times_s"]["first text"]["n"] == 1
     assert "it ended with status 1" in dying["unavailable"]
     assert (tmp_path / "p.html").stat().st_size > 20_000

@@ -73,7 +73,7 @@ def _run(streams: int = 1, final_s: float = 0.6, **changes: Any) -> dict[str, An
     }
 
 
-def _told(*runs: dict[str, Any]) -> dict[str, Any]:
+def _result(*runs: dict[str, Any]) -> dict[str, Any]:
     return {
         "started": "2026-01-01T00:00:00+00:00",
         "configuration": {"objective_s": 2.0, "set": "librivox"},
@@ -103,8 +103,8 @@ def test_what_keeps_a_server_from_being_good() -> None:
 
 def test_a_page_of_two_servers_opens_offline_and_says_first_which_is_good(tmp_path: Path) -> None:
     ours, other = tmp_path / "ours.json", tmp_path / "other.json"
-    ours.write_text(json.dumps(_told(_run(1), _run(8, 1.5), _run(16, 3.0))))
-    other.write_text(json.dumps(_told(_run(1, 4.0))))
+    ours.write_text(json.dumps(_result(_run(1), _run(8, 1.5), _run(16, 3.0))))
+    other.write_text(json.dumps(_result(_run(1, 4.0))))
     page, picture = tmp_path / "page.html", tmp_path / "plots.png"
     assert main([f"ours={ours}", str(other), "--html", str(page), "--png", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -140,12 +140,12 @@ def test_what_was_heard_stands_beside_what_was_said() -> None:
 def test_a_run_without_text_still_has_a_page() -> None:
     silent = _run(figures={}, example=None, word_errors={"words": 0, "rate": None}, each_session=[])
     silent["stability"] = {"erasure": None, "upwr": None}
-    page = written([document(_told(silent), "silent")])
+    page = written([document(_result(silent), "silent")])
     assert "no session got a final text" in page
 
 
 @pytest.mark.parametrize("broken", ["", "[]", "{}", '{"configuration": {"objective_s": 2}, "runs": []}'])
-def test_a_file_that_is_no_run_is_told(broken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_run_is_result(broken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.json"
     file.write_text(broken)
     with pytest.raises(BadRun):
@@ -157,6 +157,6 @@ def test_a_file_that_is_no_run_is_told(broken: str, tmp_path: Path, capsys: pyte
 
 
 def test_names_are_not_taken_for_html() -> None:
-    told = copy.deepcopy(_told(_run()))
-    told["runs"][0]["each_session"][1]["clip"] = "<script>alert(1)</script>"
-    assert "<script>" not in written([document(told, "<script>")])
+    result = copy.deepcopy(_result(_run()))
+    result["runs"][0]["each_session"][1]["clip"] = "<script>alert(1)</script>"
+    assert "<script>" not in written([document(result, "<script>")])

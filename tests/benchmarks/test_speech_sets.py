@@ -72,7 +72,7 @@ def test_what_libsndfile_does_not_read_is_read_with_pyav(tmp_path: Path) -> None
     assert len(audio) == pytest.approx(len(clip.audio()), abs=4096)
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_what_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(NoSpeech, match="sets here: librivox"):
         clips(OWN, "choir")
     with pytest.raises(NoSpeech, match="can't be read"):

@@ -54,14 +54,14 @@ def lagging(readings: Sequence[Reading], reference_words: int, duration_s: float
         sent: with it a word's time is how much audio the server had been sent (computation-unaware), without it the
             clock's.
     """
-    delays = [_heard(at_s, sent) if sent else at_s for at_s in first_shown(readings)]
+    delays = [_heard_at(at_s, sent) if sent else at_s for at_s in first_shown(readings)]
     pace_s = duration_s / max(len(delays), reference_words)
     # Words that come when the speech is over say no more of the pace: the first of them is the last that counts.
     counted = next((number for number, delay in enumerate(delays, 1) if delay >= duration_s), len(delays))
     return sum(delay - number * pace_s for number, delay in enumerate(delays[:counted])) / counted
 
 
-def _heard(at_s: float, sent: Sequence[Sent]) -> float:
+def _heard_at(at_s: float, sent: Sequence[Sent]) -> float:
     before = bisect_right(sent, at_s, key=lambda chunk: chunk.at_s)
     return sent[before - 1].audio_s if before else 0.0
 

@@ -103,7 +103,7 @@ class WebSocketSession:
             message = await self._receive()
             if message is None:
                 raise SessionRefused("the server closed the connection before the session began")
-            self._talk.heard(message)
+            self._talk.receive(message)
 
     async def send(self, pcm: bytes) -> None:
         """Audio after the end of the stream, where `finalize` had to end it, is left out."""
@@ -130,7 +130,7 @@ class WebSocketSession:
             message = await self._receive()
             if message is None:
                 return
-            reading = self._talk.heard(message)
+            reading = self._talk.receive(message)
             if reading is not None:
                 if reading != self._last:
                     self._last = reading
@@ -146,7 +146,7 @@ class WebSocketSession:
             while True:
                 self._news.clear()
                 await asyncio.wait_for(self._news.wait(), quiet_s)
-        # Where the connection is gone, whoever reads learns it.
+        # If the connection is gone, the reader gets the error.
         with suppress(SessionFailed):
             await self._tell(self._talk.finish())
 

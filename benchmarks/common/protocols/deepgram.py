@@ -21,7 +21,7 @@ class _Channel(msgspec.Struct):
     alternatives: list[_Alternative] = []
 
 
-class _Told(msgspec.Struct):
+class _Event(msgspec.Struct):
     """Any message, as far as it is needed here."""
 
     type: str = ""
@@ -32,7 +32,7 @@ class _Told(msgspec.Struct):
     message: str = ""
 
 
-_DECODER = msgspec.json.Decoder(_Told)
+_DECODER = msgspec.json.Decoder(_Event)
 
 
 class DeepgramTalk(Talk):
@@ -49,15 +49,15 @@ class DeepgramTalk(Talk):
         self._finishing = True
         return ('{"type":"CloseStream"}',)
 
-    def heard(self, message: Message) -> Reading | None:
-        told = decoded(_DECODER, message)
-        if told.type == "Metadata":
+    def receive(self, message: Message) -> Reading | None:
+        event = decoded(_DECODER, message)
+        if event.type == "Metadata":
             self.ended = self._finishing
-        elif told.type == "Error":
-            raise SessionFailed(told.description or told.message or "an error without a description")
-        elif told.type == "Results" and isinstance(told.channel, _Channel):
-            text = told.channel.alternatives[0].transcript if told.channel.alternatives else ""
-            if told.is_final:
+        elif event.type == "Error":
+            raise SessionFailed(event.description or event.message or "an error without a description")
+        elif event.type == "Results" and isinstance(event.channel, _Channel):
+            text = event.channel.alternatives[0].transcript if event.channel.alternatives else ""
+            if event.is_final:
                 self._final = whole((self._final, text)).final
                 return whole((self._final,))
             return whole((self._final,), (text,))

@@ -31,7 +31,7 @@ class NativeTalk(Talk):
     def finish(self) -> Sequence[Message]:
         return ('{"type":"stop"}',)
 
-    def heard(self, message: Message) -> Reading | None:
+    def receive(self, message: Message) -> Reading | None:
         try:
             event = decode_event(message)
         except StreamError as error:
@@ -48,8 +48,8 @@ class NativeTalk(Talk):
         elif isinstance(event, Done):
             self.ended = True
         elif isinstance(event, ServerError):
-            told = f"{event.code}: {event.message}"
-            raise SessionFailed(told) if self.opened else SessionRefused(told)
+            reason = f"{event.code}: {event.message}"
+            raise SessionFailed(reason) if self.opened else SessionRefused(reason)
         return None
 
     def _reading(self) -> Reading:

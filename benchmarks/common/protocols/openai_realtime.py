@@ -23,7 +23,7 @@ class _Error(msgspec.Struct):
     code: str | None = None
 
 
-class _Told(msgspec.Struct):
+class _Event(msgspec.Struct):
     """Any message, as far as it is needed here."""
 
     type: str
@@ -33,7 +33,7 @@ class _Told(msgspec.Struct):
     error: _Error | None = None
 
 
-_DECODER = msgspec.json.Decoder(_Told)
+_DECODER = msgspec.json.Decoder(_Event)
 
 
 class _Item(msgspec.Struct):
@@ -77,30 +77,30 @@ class OpenAiTalk(Talk):
         self._finishing = True
         return ('{"type":"input_audio_buffer.commit"}',)
 
-    def heard(self, message: Message) -> Reading | None:
-        told = decoded(_DECODER, message)
+    def receive(self, message: Message) -> Reading | None:
+        event = decoded(_DECODER, message)
         reading = None
-        if told.type == "session.updated":
+        if event.type == "session.updated":
             self.opened = True
-        elif told.type == "error":
-            self._wrong(told.error or _Error())
-        elif told.type in ("input_audio_buffer.speech_started", "input_audio_buffer.committed"):
-            self._items.setdefault(told.item_id, _Item())
-            self._answered |= self._finishing and told.type.endswith("committed")
-        elif told.type.startswith(_TRANSCRIPTION):
-            reading = self._transcribed(told)
+        elif event.type == "error":
+            self._wrong(event.error or _Error())
+        elif event.type in ("input_audio_buffer.speech_started", "input_audio_buffer.committed"):
+            self._items.setdefault(event.item_id, _Item())
+            self._answered |= self._finishing and event.type.endswith("committed")
+        elif event.type.startswith(_TRANSCRIPTION):
+            reading = self._transcribed(event)
         self.ended = self._answered and all(item.completed for item in self._items.values())
         return reading
 
-    def _transcribed(self, told: _Told) -> Reading | None:
-        item = self._items.setdefault(told.item_id, _Item())
-        kind = told.type.removeprefix(_TRANSCRIPTION)
+    def _transcribed(self, event: _Event) -> Reading | None:
+        item = self._items.setdefault(event.item_id, _Item())
+        kind = event.type.removeprefix(_TRANSCRIPTION)
         if kind == "delta":
-            item.text += told.delta
+            item.text += event.delta
         elif kind == "completed":
-            item.text, item.completed = told.transcript or "", True
+            item.text, item.completed = event.transcript or "", True
         elif kind == "failed":
-            raise SessionFailed(told.error.message if told.error else "an item could not be transcribed")
+            raise SessionFailed(event.error.message if event.error else "an item could not be transcribed")
         else:
             return None
         items = list(self._items.values())
@@ -111,5 +111,5 @@ class OpenAiTalk(Talk):
         if error.code == _NOTHING_TO_COMMIT:
             self._answered |= self._finishing
             return
-        told = f"{error.code}: {error.message}"
-        raise SessionFailed(told) if self.opened else SessionRefused(told)
+        reason = f"{error.code}: {error.message}"
+        raise SessionFailed(reason) if self.opened else SessionRefused(reason)

@@ -1,4 +1,4 @@
-"""What a client of a protocol says and understands in one session; no socket here.
+"""What a client of a protocol sends and receives in one session; no socket here.
 
 A new protocol is one file with a `Talk` and one entry in `benchmarks/common/protocols/registry.py`.
 """
@@ -23,7 +23,7 @@ class Talk:
     can_finalize = True
     """Whether the session goes on after `finalize`; else the stream is ended instead."""
     quiet_s: float | None = None
-    """Where the server never says that it has told all: it is held to have when its text has not changed for so long
+    """For servers that never say that they are done: they count as done when their text has not changed for this long
     after the last audio. Only then `finish` is sent."""
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ class Talk:
         """Say that no more audio follows."""
         raise NotImplementedError
 
-    def heard(self, message: Message) -> Reading | None:
-        """The whole transcript after a message of the server, None where the message tells no text.
+    def receive(self, message: Message) -> Reading | None:
+        """The whole transcript after a message of the server, None where the message has no text.
 
         Raises:
             SessionRefused: the server does not take the session.
-            SessionFailed: it told an error.
+            SessionFailed: it sent an error.
         """
         raise NotImplementedError
 
@@ -68,14 +68,14 @@ class Talk:
 
 
 def broken(code: int, reason: str = "") -> SessionFailed:
-    told = f": {reason}" if reason else ""
-    return SessionFailed(f"the connection broke (close code {code}{told})")
+    suffix = f": {reason}" if reason else ""
+    return SessionFailed(f"the connection broke (close code {code}{suffix})")
 
 
 def whole(finals: Iterable[str], partials: Iterable[str] = ()) -> Reading:
     """A reading of texts that follow one another, spaced as their script wants it: `final + partial` is the text."""
-    final = joined(told for text in finals if (told := text.strip()))
-    text = joined(told for part in (final, *partials) if (told := part.strip()))
+    final = joined(stripped for text in finals if (stripped := text.strip()))
+    text = joined(stripped for part in (final, *partials) if (stripped := part.strip()))
     return Reading(final, text[len(final) :])
 
 

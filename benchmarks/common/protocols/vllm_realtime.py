@@ -15,7 +15,7 @@ from benchmarks.common.adapters import Reading, SessionFailed, SessionRefused
 from benchmarks.common.protocols.talk import Message, Talk, decoded, whole
 
 
-class _Told(msgspec.Struct):
+class _Event(msgspec.Struct):
     """Any message, as far as it is needed here."""
 
     type: str
@@ -25,12 +25,14 @@ class _Told(msgspec.Struct):
     code: str | None = None
 
 
-_DECODER = msgspec.json.Decoder(_Told)
+_DECODER = msgspec.json.Decoder(_Event)
 
 
 class VllmTalk(Talk):
-    """Args:
-    model: that the server was started with.
+    """One session of vLLM's realtime protocol.
+
+    Args:
+        model: that the server was started with.
     """
 
     can_finalize = False
@@ -49,17 +51,17 @@ class VllmTalk(Talk):
     def finish(self) -> Sequence[Message]:
         return ('{"type":"input_audio_buffer.commit","final":true}',)
 
-    def heard(self, message: Message) -> Reading | None:
-        told = decoded(_DECODER, message)
-        if told.type == "session.created":
+    def receive(self, message: Message) -> Reading | None:
+        event = decoded(_DECODER, message)
+        if event.type == "session.created":
             self.opened = True
-        elif told.type == "transcription.delta":
-            self._text += told.delta
+        elif event.type == "transcription.delta":
+            self._text += event.delta
             return whole((), (self._text,))
-        elif told.type == "transcription.done":
+        elif event.type == "transcription.done":
             self.ended = True
-            return whole((told.text,))
-        elif told.type == "error":
-            reason = f"{told.code}: {told.error}" if told.code else str(told.error)
+            return whole((event.text,))
+        elif event.type == "error":
+            reason = f"{event.code}: {event.error}" if event.code else str(event.error)
             raise SessionRefused(reason) if not self._text else SessionFailed(reason)
         return None

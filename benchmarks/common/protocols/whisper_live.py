@@ -14,7 +14,7 @@ from benchmarks.common.protocols.talk import Message, Talk, broken, decoded, who
 
 MODEL = "tiny.en"
 QUIET_S = 5.0
-"""It never says that it has told all, drops what it has not told once it hears of the end, and tells the same text over
+"""It never says that it is done, drops what it has not sent when it receives the end, and sends the same text over
 and over meanwhile. Its own client waits until the text has not changed for 15 s."""
 
 
@@ -24,7 +24,7 @@ class _Segment(msgspec.Struct):
     completed: bool = False
 
 
-class _Told(msgspec.Struct):
+class _Event(msgspec.Struct):
     """Any message, as far as it is needed here."""
 
     segments: list[_Segment] | None = None
@@ -32,13 +32,15 @@ class _Told(msgspec.Struct):
     message: str | float = ""
 
 
-_DECODER = msgspec.json.Decoder(_Told, strict=False)
+_DECODER = msgspec.json.Decoder(_Event, strict=False)
 
 
 class WhisperLiveTalk(Talk):
-    """Args:
-    model: a name that faster-whisper knows; a server that was started with a model of its own ignores it.
-    language: ISO 639-1; empty lets the server detect it.
+    """One session of WhisperLive.
+
+    Args:
+        model: a name that faster-whisper knows; a server that was started with a model of its own ignores it.
+        language: ISO 639-1; empty lets the server detect it.
     """
 
     can_finalize = False
@@ -67,17 +69,17 @@ class WhisperLiveTalk(Talk):
         self._finishing = True
         return (b"END_OF_AUDIO",)
 
-    def heard(self, message: Message) -> Reading | None:
-        told = decoded(_DECODER, message)
-        if told.message == "SERVER_READY":
+    def receive(self, message: Message) -> Reading | None:
+        event = decoded(_DECODER, message)
+        if event.message == "SERVER_READY":
             self.opened = True
-        elif told.status == "WAIT":
-            raise SessionRefused(f"full: it says to wait for {told.message} minutes")
-        elif told.status == "ERROR":
-            raise SessionFailed(str(told.message)) if self.opened else SessionRefused(str(told.message))
-        elif told.segments is not None:
-            self._completed |= {float(segment.start): segment.text for segment in told.segments if segment.completed}
-            partials = [segment.text for segment in told.segments if not segment.completed]
+        elif event.status == "WAIT":
+            raise SessionRefused(f"full: it says to wait for {event.message} minutes")
+        elif event.status == "ERROR":
+            raise SessionFailed(str(event.message)) if self.opened else SessionRefused(str(event.message))
+        elif event.segments is not None:
+            self._completed |= {float(segment.start): segment.text for segment in event.segments if segment.completed}
+            partials = [segment.text for segment in event.segments if not segment.completed]
             return whole((self._completed[start] for start in sorted(self._completed)), partials)
         return None
 

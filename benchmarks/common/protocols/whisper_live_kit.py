@@ -19,7 +19,7 @@ class _Line(msgspec.Struct):
     """H:MM:SS.cc"""
 
 
-class _Told(msgspec.Struct):
+class _Event(msgspec.Struct):
     """Any message, as far as it is needed here."""
 
     type: str = ""
@@ -29,7 +29,7 @@ class _Told(msgspec.Struct):
     use_pcm: bool = msgspec.field(default=True, name="useAudioWorklet")
 
 
-_DECODER = msgspec.json.Decoder(_Told)
+_DECODER = msgspec.json.Decoder(_Event)
 
 
 class WhisperLiveKitTalk(Talk):
@@ -45,19 +45,19 @@ class WhisperLiveKitTalk(Talk):
     def finish(self) -> Sequence[Message]:
         return (b"",)
 
-    def heard(self, message: Message) -> Reading | None:
-        told = decoded(_DECODER, message)
-        if told.error:
-            raise SessionFailed(told.error) if self.opened else SessionRefused(told.error)
-        if told.type == "config":
-            if not told.use_pcm:
+    def receive(self, message: Message) -> Reading | None:
+        event = decoded(_DECODER, message)
+        if event.error:
+            raise SessionFailed(event.error) if self.opened else SessionRefused(event.error)
+        if event.type == "config":
+            if not event.use_pcm:
                 raise SessionRefused("it wants encoded audio; start it with --pcm-input")
             self.opened = True
-        elif told.type == "ready_to_stop":
+        elif event.type == "ready_to_stop":
             self.ended = True
-        elif told.lines is not None:
-            self._keep([line for line in told.lines if line.text])
-            return whole((line.text or "" for line in self._lines), (told.buffer_transcription,))
+        elif event.lines is not None:
+            self._keep([line for line in event.lines if line.text])
+            return whole((line.text or "" for line in self._lines), (event.buffer_transcription,))
         return None
 
     def _keep(self, lines: list[_Line]) -> None:
@@ -66,7 +66,7 @@ class WhisperLiveKitTalk(Talk):
         first = lines[0].start
         kept = next((number for number, line in enumerate(self._lines) if line.start == first), None)
         if kept is None:
-            # A line that began before the oldest one told and is told no more has been left out for its age.
+            # A line that began before the oldest one received, and is sent no more, has been left out for its age.
             kept = sum(_seconds(line.start) < _seconds(first) for line in self._lines)
         self._lines[kept:] = lines
 

@@ -1,4 +1,4 @@
-"""What a stream's listener was shown, utterance by utterance, and where it comes from."""
+"""Where transcripts come from, and what a stream showed, utterance by utterance."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Protocol
 from streaming_asr.core.recognizer import Audio
 from streaming_asr.core.scripts import joined
 
-Told = Callable[[float], None]
-"""Is told how many seconds of the audio have been streamed. Must not block."""
+OnProgress = Callable[[float], None]
+"""Called with the seconds of audio that were streamed so far. Must not block."""
 
 
-class NotHeard(Exception):
+class NoTranscript(Exception):
     """A clip got no transcript. The message says why."""
 
 
 class SourceUnavailable(Exception):
-    """Nothing can be heard here: no such model, no such server. The message is for the user."""
+    """Nothing can be transcribed: the model or the server does not exist. The message is for the user."""
 
 
 @dataclass(slots=True)
 class Utterance:
-    """What became of one utterance."""
+    """The texts and times of one utterance."""
 
     partial: str = ""
-    """The last one that was shown before the final."""
+    """The last partial shown before the final."""
     while_speaking: str = ""
-    """The last one that was not made at a pause as the likely final."""
+    """The last partial that was not made at a pause as the likely final."""
     final: str | None = None
     end_s: float = 0.0
     """Where its speech ends in the audio."""
@@ -38,8 +38,8 @@ class Utterance:
 
 
 @dataclass(slots=True)
-class Hearing:
-    """Of one stream."""
+class Transcript:
+    """What one stream showed, by utterance."""
 
     utterances: dict[int, Utterance] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ class Hearing:
 
 
 class Source(Protocol):
-    """Hears speech: a model in this process, or a server."""
+    """Transcribes speech: a model in this process, or a server."""
 
     @property
     def model(self) -> str: ...
@@ -78,7 +78,7 @@ class Source(Protocol):
 
     @property
     def at_once(self) -> int:
-        """Streams that it usefully hears at once."""
+        """How many streams it can usefully transcribe at once."""
 
     @property
     def has_partials(self) -> bool:
@@ -89,26 +89,28 @@ class Source(Protocol):
         """Whether the lag of its finals means anything."""
 
     async def start(self) -> None:
-        """
+        """Load the model, or connect to the server.
+
         Raises:
-            SourceUnavailable: it can't be had.
+            SourceUnavailable: this failed.
         """
 
     async def offline(self, audio: Audio, language: str | None) -> str:
         """The text of a whole file.
 
         Raises:
-            NotHeard: there is none.
+            NoTranscript: the recognizer failed.
         """
 
-    async def stream(self, audio: Audio, language: str | None, told: Told) -> Hearing:
-        """
+    async def stream(self, audio: Audio, language: str | None, on_progress: OnProgress) -> Transcript:
+        """Transcribe audio as a stream.
+
         Raises:
-            NotHeard: it broke off.
+            NoTranscript: the stream broke off.
         """
 
     def memory_bytes(self) -> int:
-        """Resident memory of the process that hears; 0 where it is not known. May block for a short while."""
+        """Resident memory of the process that transcribes; 0 where it is not known. May block for a short while."""
 
     async def close(self) -> None: ...
 
@@ -118,7 +120,7 @@ async def opened(*sources: Source) -> AsyncIterator[None]:
     """Each source, started and at the end closed, once even where it is given twice.
 
     Raises:
-        SourceUnavailable: one can't be had.
+        SourceUnavailable: one could not be started.
     """
     different = list({id(source): source for source in sources}.values())
     try:
