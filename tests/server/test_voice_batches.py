@@ -106,6 +106,25 @@ def test_a_network_that_leaves_out_answers_has_failed() -> None:
     asyncio.run(script())
 
 
+def test_a_network_that_can_not_be_loaded_fails_the_queries_for_it() -> None:
+    class Unloaded:
+        @property
+        def network(self) -> Doubling:
+            raise OSError("the weights are missing")
+
+    async def script() -> None:
+        batcher = VoiceBatcher()
+        asker = Asker(batcher)
+        failed = asyncio.Event()
+        batcher.ask(Unloaded(), asker.answers.append, failed.set)
+        await asyncio.wait_for(failed.wait(), 5)
+        asker.ask(Doubling(), 2)
+        await asker.until(1)
+        assert asker.answers == [4]
+
+    asyncio.run(script())
+
+
 def test_a_callback_that_raises_does_not_starve_the_others(caplog: pytest.LogCaptureFixture) -> None:
     def broken(answer: int) -> None:
         raise KeyError(answer)

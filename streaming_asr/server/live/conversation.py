@@ -170,7 +170,7 @@ class Conversation:
         """Audio of the session that was reported to the observer."""
         self._idle_timeout_s = limits.idle_timeout_s
         self._idle_since = 0.0
-        """When the last message had been acted on. Counts only while `OPEN`: else it is the server that is busy."""
+        """When the last message had been acted on. It counts only while `OPEN`: else the server is busy."""
         self._expiry: tuple[float, Failure] | None = None
         """When the connection's time is over, and what the client is then sent."""
 
@@ -465,7 +465,7 @@ class Conversation:
         self._finish(failure)
 
     def _emit(self, commands: Iterable[Command]) -> None:
-        """Send what a translator said; nothing follows a close."""
+        """Add a translator's messages to the actions; nothing follows a close."""
         for command in commands:
             if self._state is State.CLOSED:
                 return

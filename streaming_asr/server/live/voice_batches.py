@@ -46,8 +46,14 @@ class VoiceBatcher:
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._answer)
         self._busy = len(batch) > 1
-        for asked in _by_network(batch):
-            self._answer_together(asked)
+        try:
+            groups = _by_network(batch)
+        except Exception:
+            logger.exception("A network of voice detection could not be loaded")
+            _fail(batch)
+            return
+        for group in groups:
+            self._answer_together(group)
 
     def _answer_together(self, batch: Sequence[_Asked]) -> None:
         """Answer queries for one network. A fault of the network, or of a callback, ends here: others go on."""
@@ -57,8 +63,7 @@ class VoiceBatcher:
                 raise ValueError(f"the network gave {len(answers)} answers to {len(batch)} queries")
         except Exception:
             logger.exception("A network of voice detection failed on %d queries", len(batch))
-            for asked in batch:
-                _call(asked.on_failure)
+            _fail(batch)
             return
         for asked, answer in zip(batch, answers, strict=True):
             _call(asked.on_answer, answer)
@@ -72,6 +77,11 @@ def _by_network(batch: Sequence[_Asked]) -> Iterable[Sequence[_Asked]]:
     for asked in batch:
         groups.setdefault(id(asked.query.network), []).append(asked)
     return groups.values()
+
+
+def _fail(batch: Iterable[_Asked]) -> None:
+    for asked in batch:
+        _call(asked.on_failure)
 
 
 def _call(callback: Callable[..., None], *arguments: Any) -> None:
