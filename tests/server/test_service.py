@@ -11,7 +11,8 @@ import threadpoolctl
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.service import Refused, Service
+from streaming_asr.server.service import Service
+from streaming_asr.server.sessions import Refused
 from streaming_asr.voice.silero import network
 from tests.support.fake_recognizer import FakeRecognizer
 

@@ -238,7 +238,7 @@ def test_a_bad_option_at_the_start_is_refused(server: LiveServer, query: str, sa
     run(talk(f"{server.url}?{query}", script))
 
 
-def test_flawed_audio_is_mended_and_told_once(server: LiveServer) -> None:
+def test_flawed_audio_is_repaired_and_reported_once(server: LiveServer) -> None:
     flawed = np.array([np.nan, np.inf, -np.inf, 3.0, -2.0] * 3000, np.float32)
 
     async def script(talking: Conversation) -> None:
