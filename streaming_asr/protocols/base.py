@@ -157,7 +157,8 @@ def assert_never(value: NoReturn) -> NoReturn:
 
 def plain_refusal(refusal: Failure) -> RefusalAnswer:
     """A refused handshake in the words of most protocols, which are OpenAI's."""
-    error = {"code": refusal.code, "message": refusal.message, "type": "invalid_request_error", "param": None}
+    kind = "server_error" if refusal.kind.server_error else "invalid_request_error"
+    error = {"code": refusal.code, "message": refusal.message, "type": kind, "param": None}
     return RefusalAnswer({"error": error})
 
 

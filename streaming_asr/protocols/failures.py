@@ -141,3 +141,7 @@ class Failure:
     def close(self) -> CloseCode | None:
         """WebSocket close code if the session is over, None if it goes on."""
         return None if self.goes_on else self.kind.close
+
+
+BROKEN = Failure(FailureKind.INTERNAL, "The server failed; its log says more.")
+"""After an unexpected exception, which is logged."""

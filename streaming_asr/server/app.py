@@ -8,6 +8,7 @@ from functools import partial
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
@@ -17,7 +18,7 @@ from streaming_asr import __version__
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.protocols.base import BadRequest, Request, WireProtocol, plain_refusal
-from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.auth import Endpoint, Guard, chosen_subprotocol, key_of
 from streaming_asr.server.live.connection import SHUTDOWN, Connection
@@ -49,7 +50,9 @@ class Application:
         for path, protocol in PROTOCOLS.items():
             deny = partial(self._denied, protocol=protocol)
             routes.append(guard.websocket(path, self._endpoint(path, protocol), deny=deny))
-        self.asgi = Starlette(routes=routes)
+        self.asgi = Starlette(
+            routes=routes, exception_handlers={ClientDisconnect: self._hung_up, Exception: self._broken}
+        )
 
     def end_all(self, failure: Failure = SHUTDOWN) -> None:
         """Have every session transcribe what it heard, and end."""
@@ -113,6 +116,15 @@ class Application:
                     self._none_open.set()
 
         return endpoint
+
+    async def _hung_up(self, request: HttpRequest, error: Exception) -> Response:
+        """The response to a client that is gone, which nobody reads."""
+        return Response(status_code=400)
+
+    async def _broken(self, request: HttpRequest, error: Exception) -> Response:
+        """The response to an unexpected exception. It is raised again afterwards, and logged by uvicorn."""
+        self.service.metrics.errors.labels(BROKEN.code).inc()
+        return JSONResponse(plain_refusal(BROKEN).body, status_code=BROKEN.kind.status)
 
     def _issued(self, key: str | None) -> bool:
         return self.client_secrets.session_of(key, time.time()) is not None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from uvicorn.protocols.utils import ClientDisconnected
 
-from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
+
+logger = logging.getLogger(__name__)
 
 _KEY_PREFIXES = ("key.", "openai-insecure-api-key.")
 """Subprotocols that carry a key in themselves, for browsers, which can set no header."""
@@ -65,7 +69,11 @@ def origin_fits(origin: str | None, host: str | None, allowed: Iterable[str]) ->
     """Whether a page of this origin may connect: the server's own page, an allowed one, or no browser at all."""
     if origin is None or "*" in allowed or origin in allowed:
         return True
-    return host is not None and urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        netloc = urlsplit(origin).netloc
+    except ValueError:
+        return False
+    return host is not None and netloc.lower() == host.lower()
 
 
 class Guard:
@@ -114,17 +122,28 @@ class Guard:
         return Route(path, handler if open else guarded, methods=methods)
 
     def websocket(self, path: str, endpoint: Endpoint, *, deny: Deny | None = None) -> WebSocketRoute:
-        """A route of WebSockets, which checks the page's origin too.
+        """A route of WebSockets, which checks the page's origin too. An unexpected exception is logged, and refuses the
+        handshake or closes the WebSocket.
 
         Args:
             deny: the response to a refused handshake.
         """
 
         async def guarded(websocket: WebSocket) -> None:
-            if refusal := self._refusal(websocket):
-                await websocket.send_denial_response((deny or self._deny)(refusal))
-            else:
-                await endpoint(websocket)
+            respond = deny or self._deny
+            try:
+                if refusal := self._refusal(websocket):
+                    await websocket.send_denial_response(respond(refusal))
+                else:
+                    await endpoint(websocket)
+            except (WebSocketDisconnect, ClientDisconnected):
+                raise
+            except Exception:
+                logger.exception("A WebSocket failed")
+                if websocket.application_state is WebSocketState.CONNECTING:
+                    await websocket.send_denial_response(respond(BROKEN))
+                elif websocket.application_state is WebSocketState.CONNECTED:
+                    await websocket.close(CloseCode.INTERNAL, BROKEN.code)
 
         return WebSocketRoute(path, guarded)
 

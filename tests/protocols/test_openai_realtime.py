@@ -245,6 +245,19 @@ def test_without_transcription_only_speech_is_told() -> None:
     assert types_of(talk.speak("hello"))[-1] == "conversation.item.done"
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_item_with_deltas_is_completed_or_failed_though_transcription_is_turned_off(fails: bool) -> None:
+    talk = Talk()
+    talk.hear(events.SpeechStarted(1, 0, 0), events.Partial(1, 0, 1, "Hello", "", "en", 0, 500))
+    talk.update(transcription=None)
+    final = events.Final(1, 0, "" if fails else "Hello there.", "en", 0, 900, None, None)
+    warnings = [events.SessionWarning("decode_failed", "no", 0, 1)] if fails else []
+    told = talk.hear(events.SpeechEnded(1, 0, 0, 900, EndReason.ENDPOINT), *warnings, final)
+    assert types_of(told)[-1] == f"{TRANSCRIPTION}.{'failed' if fails else 'completed'}"
+    assert not [message for message in told if message["type"] == f"{TRANSCRIPTION}.delta"]
+    assert types_of(talk.speak("More.", 2))[-1] == "conversation.item.done"
+
+
 def test_a_failed_item_says_so_without_an_error() -> None:
     talk = Talk()
     talk.hear(events.SpeechStarted(1, 0, 0), events.SpeechEnded(1, 0, 0, 500, EndReason.ENDPOINT))

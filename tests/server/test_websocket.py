@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from streaming_asr.server.live.fair_loop import FairLoop
@@ -69,10 +70,12 @@ class Listener:
 
 
 @contextlib.asynccontextmanager
-async def listening(listener: Listener) -> AsyncIterator[str]:
+async def listening(listener: Listener, log_level: str = "critical") -> AsyncIterator[str]:
     """A real server on a real port; gives its URL."""
     application = Starlette(routes=[WebSocketRoute("/", listener.serve)])
-    config = uvicorn.Config(application, port=0, ws=DirectWebSocket, log_level="critical", ws_max_size=100_000_000)
+    config = uvicorn.Config(
+        application, port=0, ws=DirectWebSocket, log_level=log_level, log_config=None, ws_max_size=100_000_000
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - it has no event for that
@@ -183,7 +186,7 @@ def test_what_comes_just_before_the_end_is_taken() -> None:
     conversing(script)
 
 
-def test_text_that_is_no_utf_8_ends_the_connection_after_what_came_before_it() -> None:
+def test_text_that_is_not_utf_8_ends_the_connection_after_what_came_before_it() -> None:
     async def script(listener: Listener, socket: ClientConnection) -> None:
         socket.transport.write(_frame(Opcode.BINARY, b"fine") + _frame(Opcode.TEXT, b"\xff\xfe"))
         with pytest.raises(ConnectionClosed):
@@ -193,6 +196,48 @@ def test_text_that_is_no_utf_8_ends_the_connection_after_what_came_before_it() -
         assert listener.heard == [b"fine"]
 
     conversing(script)
+
+
+@pytest.mark.parametrize("directly", [True, False])
+def test_text_that_is_not_utf_8_is_one_line_in_the_log(directly: bool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    async def going() -> None:
+        listener = Listener()
+        if directly:
+            listener.directly.set()
+        async with listening(listener, "info") as url, connect(url, compression=None) as socket:
+            socket.transport.write(_frame(Opcode.TEXT, b"\xff\xfe"))
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
+            assert socket.close_code == 1007
+            listener.directly.set()
+            await listener.gone.wait()
+
+    run(going())
+    assert len([record for record in caplog.records if "UTF-8" in record.getMessage()]) == 1
+    assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
+
+
+def test_a_refused_handshake_is_not_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    async def refuse(websocket: WebSocket) -> None:
+        await websocket.send_denial_response(JSONResponse({"error": "no"}, status_code=403))
+
+    async def going() -> None:
+        listener = Listener()
+        listener.serve = refuse  # type: ignore[method-assign]
+        async with listening(listener, "info") as url:
+            for _ in range(2):
+                with pytest.raises(InvalidStatus) as refused:
+                    await connect(url)
+                assert refused.value.response.status_code == 403
+                assert refused.value.response.body == b'{"error":"no"}'
+
+    run(going())
+    assert caplog.text.count(" 403") == 2
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def _frame(opcode: Opcode, data: bytes) -> bytes:

@@ -24,6 +24,7 @@ _ENCODINGS = {
 }
 N = TypeVar("N", int, float)
 
+_ERROR_CODES = {401: "INVALID_AUTH", 403: "INSUFFICIENT_PERMISSIONS", 500: "INTERNAL_SERVER_ERROR"}
 _WEIGHT = re.compile(r":-?\d+(\.\d+)?$")
 
 
@@ -146,7 +147,7 @@ def container_error(audio: bytes) -> str | None:
 
 def refused(refusal: Failure) -> RefusalAnswer:
     """A refused handshake; some clients read the header, others the body."""
-    code = {401: "INVALID_AUTH", 403: "INSUFFICIENT_PERMISSIONS"}.get(refusal.kind.status, "INVALID_QUERY_PARAMETER")
+    code = _ERROR_CODES.get(refusal.kind.status, "INVALID_QUERY_PARAMETER")
     request_id = str(uuid.uuid4())
     printable = "".join(character if " " <= character <= "~" else "?" for character in refusal.message)
     headers = {"dg-error": printable, "dg-request-id": request_id}

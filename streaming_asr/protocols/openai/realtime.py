@@ -59,6 +59,8 @@ class OpenAITranslator:
         self._defaults = defaults
         self._models = request.models
         self._items = Items(by_pauses=self._configuration.turn_detection is not None)
+        self._growing: int | None = None
+        """The last item with a delta; it is completed, also if transcription has been turned off since."""
         self._teller = Teller()
 
     def connected(self) -> list[Command]:
@@ -146,11 +148,12 @@ class OpenAITranslator:
     def _delta(self, event: items.Grown) -> list[wire.ServerMessage]:
         if self._configuration.transcription is None or not (event.delta or self._together):
             return []
+        self._growing = event.item
         transcript = event.text + event.tentative if self._together else msgspec.UNSET
         return [wire.Delta(self._teller.event(), self._teller.item(event.item), event.delta, transcript=transcript)]
 
     def _settled(self, event: items.Settled) -> list[wire.ServerMessage]:
-        if self._configuration.transcription is None:
+        if self._configuration.transcription is None and event.item != self._growing:
             return []
         return [self._teller.failed_item(event) if event.failed else self._completed(event)]
 

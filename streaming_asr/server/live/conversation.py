@@ -33,7 +33,7 @@ from streaming_asr.protocols.base import (
     Stop,
     Translator,
 )
-from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
 from streaming_asr.server.sessions import Refused, Sessions
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,6 @@ METERED_MS = 1000
 """Audio received between two reports to the observer, one a chunk would cost too much."""
 HELD_MARGIN_S = 15.0
 """Room above the longest utterance; with less, the bound on held audio could block for ever."""
-BROKEN = Failure(FailureKind.INTERNAL, "The server failed; its log says more.")
 
 
 class State(enum.Enum):

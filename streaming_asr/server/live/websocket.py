@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -28,6 +30,8 @@ try:
 except ImportError:  # `why_not_direct` says what is missing.
     WebSocketsSansIOProtocol = asyncio.Protocol  # type: ignore[assignment,misc]
 
+logger = logging.getLogger(__name__)
+
 Taker = Callable[[Sequence[str | bytes]], bool]
 """Takes messages; returns whether more may come now. If not, `DirectWebSocket.resume` must be called later."""
 
@@ -40,9 +44,11 @@ _METHODS: Mapping[str, Sequence[str]] = {
     "connection_made": ("transport",),
     "connection_lost": ("exc",),
     "data_received": ("data",),
+    "handle_parser_exception": (),
+    "send": ("message",),
     "send_receive_event_to_app": (),
 }
-"""Methods that are replaced here -> their parameters."""
+"""Methods that are replaced or called here -> their parameters."""
 _ATTRIBUTES: Mapping[str, type] = {
     "app_state": dict,
     "close_sent": bool,
@@ -117,19 +123,33 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         finally:
             super().connection_lost(exc)
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            # The handshake is refused, which uvicorn would log as an error of the application.
+            self.handshake_complete = True
+
     def send_receive_event_to_app(self) -> None:
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        text: str | None = None
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                self._refuse_text()
+                return
         if self._taker is None or self.close_sent or not self.queue.empty():
             super().send_receive_event_to_app()
             return
-        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
-        if self.curr_msg_data_type == "bytes":
-            self._messages.append(bytes(data))
-        else:
-            try:
-                self._messages.append(data.decode())
-            except UnicodeDecodeError:
-                super().send_receive_event_to_app()
+        self._messages.append(bytes(data) if text is None else text)
         self.frames = []
+
+    def _refuse_text(self) -> None:
+        """Close the connection of a client whose text is not UTF-8, RFC 6455 section 8.1."""
+        logger.info("A text message is not UTF-8; its connection is closed")
+        self.frames = []
+        self.conn.send_close(1007, "text must be UTF-8")
+        self.handle_parser_exception()
 
     def _take_turn(self) -> None:
         try:

@@ -6,6 +6,7 @@ A recording is a session that sends faster than real time, so live sessions go b
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +24,7 @@ from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, 
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media import UnreadableMedia, read_audio
 from streaming_asr.protocols.base64_audio import decode_base64
-from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.server.auth import Guard, Handler
 from streaming_asr.server.openai_http.answers import (
     FORMATS,
@@ -37,6 +38,8 @@ from streaming_asr.server.openai_http.answers import (
 from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, fetch
 from streaming_asr.server.service import Service
 from streaming_asr.server.sessions import Refused
+
+logger = logging.getLogger(__name__)
 
 MAX_CHAT_BYTES = 64 * 2**20
 """Of a chat request, whose audio may be inside; longer recordings are uploaded or named by URL."""
@@ -193,6 +196,11 @@ class Batch:
                         yield stream.delta(delta)
             except ApiError as error:
                 yield stream.failed(error)
+                return
+            except Exception:
+                logger.exception("A recording failed")
+                self._service.metrics.errors.labels(BROKEN.code).inc()
+                yield stream.failed(ApiError.of(BROKEN.kind, BROKEN.message))
                 return
         yield stream.done(transcription)
 
