@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 LAG_P99_S = 0.05
 """The latencies to be measured begin at about 0.2 s, and users send chunks of 0.02 to 0.1 s. The event loop that sends
@@ -68,12 +69,12 @@ class Departures:
             self._free_s = left_s
 
 
-def lags(departures: Iterable[Departures]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def lags(departures: Iterable[Departures]) -> NDArray[np.float64]:
     """Every chunk's lag, in seconds; shape ``[chunks]``."""
     return np.concatenate([np.empty(0), *(np.frombuffer(one.lag_s) for one in departures if one.lag_s)])
 
 
-def invalid_because(lag_s: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
+def invalid_because(lag_s: NDArray[np.float64]) -> str:
     """Why a run with these lags says more of the generator than of the server; empty if it does not."""
     if not len(lag_s):
         return ""

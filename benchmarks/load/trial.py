@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.common.adapters import Adapter
@@ -29,7 +30,7 @@ PRIORITY = -10
 @dataclass(frozen=True, slots=True)
 class Trial:
     run: Run
-    lag_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    lag_s: NDArray[np.float64]
     """The generator's own, of every chunk; shape ``[chunks]``."""
     invalid_because: str
     """Empty if the figures are the server's."""

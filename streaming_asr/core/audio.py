@@ -98,7 +98,7 @@ class AudioDecoder:
             samples *= np.float32(1 / 32768)
         else:
             samples = self._repaired(np.frombuffer(data, "<f4").astype(np.float32))
-        frames = samples.reshape(-1, self._channels)
+        frames: Audio = samples.reshape(-1, self._channels)
         if self.tracks < self._channels:
             frames = self._mixer.mix(frames)[:, None]
         return frames

@@ -48,7 +48,8 @@ class Mixer:
         seconds = self._block / rate
         self._decay = np.float32(10 ** (-DECAY_DB_PER_S * seconds / 10))
         self._forget = np.float32(np.exp(-seconds / _MEMORY_S))
-        self._weights = self._target = np.full(channels, 1 / channels, np.float32)
+        self._weights: NDArray[np.float32] = np.full(channels, 1 / channels, np.float32)
+        self._target: NDArray[np.float32] = self._weights
         self._reference = 0
         """The channel whose phase the mix has."""
         self._peaks = np.zeros(channels, np.float32)

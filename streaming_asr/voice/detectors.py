@@ -85,7 +85,7 @@ class SileroDetector:
 
     def reset(self) -> None:
         self._memory = Memory()
-        self._before = np.zeros(CONTEXT, np.float32)
+        self._before: Audio = np.zeros(CONTEXT, np.float32)
         self._voiced = False
 
     def detect(self, frames: Audio) -> Detection[NDArray[np.bool_]]:

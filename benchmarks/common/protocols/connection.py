@@ -41,7 +41,8 @@ class WebSocketAdapter:
     @asynccontextmanager
     async def _session(self, language: str) -> AsyncIterator[LiveSession]:
         talk = self.make_talk(language)
-        async with await self._connect(with_query(self.url, self.query_of(language))) as socket:
+        socket = await self._connect(with_query(self.url, self.query_of(language)))
+        async with socket:
             session = WebSocketSession(socket, talk)
             await session.open()
             try:

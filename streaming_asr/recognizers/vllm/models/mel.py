@@ -44,7 +44,7 @@ class LogMel:
     def __init__(self, bins: int) -> None:
         self._filters = _filters(bins)
         self._window = torch.hann_window(N_FFT)
-        self._settled = np.empty((bins, 0), np.float32)
+        self._settled: LogPower = np.empty((bins, 0), np.float32)
         """Whole blocks of frames that no further sample can change."""
 
     def __call__(self, audio: Audio) -> LogPower:
