@@ -55,7 +55,7 @@ class Application:
         )
 
     def end_all(self, failure: Failure = SHUTDOWN) -> None:
-        """Have every session transcribe what it heard, and end."""
+        """Have every session transcribe what it received, and end."""
         for connection in list(self.connections):
             connection.end(failure)
 

@@ -70,7 +70,7 @@ class Metrics:
         )
         self.turn_wait = Histogram(
             "streaming_asr_turn_wait_seconds",
-            "How long what clients sent waits until it is heard, of the one that has waited longest.",
+            "Wait of data from clients until it is handled, the longest of each round of turns.",
             buckets=_WAIT,
             registry=registry,
         )
@@ -148,7 +148,7 @@ class ConversationMetrics:
         self._metrics.audio_seconds.inc(audio_ms / 1000)
 
     def on_events(self, events: Sequence[Event], now: float) -> None:
-        self._clock.tell(events, now)
+        self._clock.on_events(events, now)
 
 
 class SessionClock:
@@ -160,7 +160,7 @@ class SessionClock:
         """The open utterance of each channel that has no partial yet, and when it began."""
         self._ended: dict[int, float] = {}
 
-    def tell(self, events: Iterable[Event], now: float) -> None:
+    def on_events(self, events: Iterable[Event], now: float) -> None:
         for event in events:
             if isinstance(event, SpeechStarted):
                 self._started[event.channel] = (event.utterance, now)

@@ -22,16 +22,16 @@ _SILERO_HYSTERESIS = 0.15
 WEBRTC_FRAME = 480
 """Samples of one of WebRTC's decisions, 30 ms: the longest it takes, the cheapest per second."""
 _WARM_UP_FRAMES = 16
-"""Frames before the gate opened that Silero is shown, half a second. After a shorter gap its memory has no hole."""
+"""Frames from before the gate opened that Silero is given, half a second; a shorter gap is given whole."""
 _SURE_FRAMES = 8
-"""How often Silero is asked while it is sure: each quarter second, which the pre-roll still reaches back over."""
-_SURE_SHOWN = 4
-"""Frames that it is then shown; its memory bridges the others."""
+"""Frames between two queries to Silero while it is sure: a quarter second, which the pre-roll covers."""
+_SURE_GIVEN = 4
+"""Frames that it is then given; its memory bridges the others."""
 _SURELY_VOICED, _SURELY_UNVOICED = 0.9, 0.01
 
 
 class WebRtcDetector:
-    """The GMM detector of WebRTC: hardly misses speech, at hardly any cost, but takes most sounds for speech.
+    """WebRTC's Gaussian mixture: it costs little and misses little speech, but takes most sounds for speech.
 
     Args:
         mode: 0 to 3; higher calls fewer frames voiced.
@@ -56,7 +56,7 @@ class WebRtcDetector:
         return np.array(self.passed(frames), bool)
 
     def passed(self, frames: Audio) -> list[bool]:
-        """What it decides, which needs no network."""
+        """Whether each frame is voiced; needs no network."""
         scaled = frames * np.float32(32767)
         # A resampler may overshoot; unclipped, the loudest samples would change their sign.
         np.minimum(scaled, 32767, out=scaled)
@@ -68,7 +68,7 @@ class WebRtcDetector:
 
 
 class SileroDetector:
-    """Silero's recurrent network: tells speech from music and noise.
+    """Silero's recurrent network, which distinguishes speech from music and noise.
 
     Args:
         threshold: probability of speech from which a frame is voiced, 0 to 1.
@@ -98,10 +98,10 @@ class SileroDetector:
 
 
 class CascadeDetector:
-    """WebRTC as the gate, Silero asked only about what passes it, and rarely while it is sure.
+    """WebRTC as a gate before Silero, which is queried only about frames that pass, and rarely while it is sure.
 
-    A quiet room, the larger part of most streams, then costs no network; music and noise still do not become speech.
-    Silero is shown all of what it missed in a short gap; while it is sure, only the latest part.
+    A quiet room, the larger part of most streams, then needs no network, and music and noise are still not voiced.
+    After a short gap Silero is given all frames that it missed; while it is sure, only the latest ones.
 
     Args:
         threshold: Silero's, 0 to 1.
@@ -123,9 +123,9 @@ class CascadeDetector:
         self._memory = Memory()
         nothing = [np.zeros(FRAME, np.float32)] * (_WARM_UP_FRAMES + 1)
         self._latest: deque[Audio] = deque(nothing, maxlen=len(nothing))
-        """What Silero may still be shown, and the frame before it."""
+        """Frames that Silero may still be given, and the one before them."""
         self._unseen = 0
-        """Frames since Silero was last asked."""
+        """Frames since the last query."""
         self._sure = self._voiced = False
 
     def detect(self, frames: Audio) -> Detection[NDArray[np.bool_]]:
@@ -143,25 +143,25 @@ class CascadeDetector:
                 self._sure = False
                 continue
             if not self._sure or self._unseen >= _SURE_FRAMES:
-                yield from self._ask()
+                yield from self._query()
             decisions[index] = self._voiced
         return decisions
 
-    def _ask(self) -> Detection[None]:
-        """Ask Silero about the latest frame."""
+    def _query(self) -> Detection[None]:
+        """Query Silero about the latest frame."""
         if self._unseen > _WARM_UP_FRAMES:
             self._memory = Memory()
             self._voiced = False
-        shown = min(self._unseen, _SURE_SHOWN if self._sure else _WARM_UP_FRAMES)
-        before, *heard = list(self._latest)[-shown - 1 :]
-        probability = (yield SileroQuery(before[-CONTEXT:], np.array(heard), self._memory))[-1]
+        given = min(self._unseen, _SURE_GIVEN if self._sure else _WARM_UP_FRAMES)
+        before, *frames = list(self._latest)[-given - 1 :]
+        probability = (yield SileroQuery(before[-CONTEXT:], np.array(frames), self._memory))[-1]
         self._voiced = self._threshold.reached(probability, self._voiced)
         self._sure = self._threshold.sure(probability)
         self._unseen = 0
 
 
 class _Threshold:
-    """When a probability of speech means voiced."""
+    """Which probabilities of speech count as voiced."""
 
     def __init__(self, on: float) -> None:
         if not 0 < on < 1:
@@ -169,11 +169,11 @@ class _Threshold:
         self._on, self._off = on, max(_SURELY_UNVOICED, on - _SILERO_HYSTERESIS)
 
     def reached(self, probability: float, voiced: bool) -> bool:
-        """Whether a frame is voiced, given whether the one before was."""
+        """Whether a frame is voiced, given whether the previous one was."""
         return probability >= (self._off if voiced else self._on)
 
     def sure(self, probability: float) -> bool:
-        """Whether the next frames hardly can be decided otherwise."""
+        """Whether the next frames will almost surely be decided alike."""
         return probability < _SURELY_UNVOICED or probability >= max(self._on, _SURELY_VOICED)
 
 
@@ -182,10 +182,10 @@ DETECTORS: dict[str, DetectorFactory] = {
     "silero": lambda options: SileroDetector(options.vad_threshold),
     "webrtc": lambda options: WebRtcDetector(),
 }
-"""The detectors by name, which is the option `vad`. The names stand nowhere else."""
+"""The detectors by name, the values of the option `vad`. A new detector is a line here."""
 
 UNGATED = {"cascade": "silero"}
-"""Detectors whose gate passes over quiet speech -> what to use where the client itself says that there is speech."""
+"""Detectors whose gate ignores quiet speech -> what to use where the client itself marks the speech."""
 
 
 def make_detector(options: SessionOptions) -> VoiceDetector:

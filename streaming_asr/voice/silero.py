@@ -22,16 +22,16 @@ from streaming_asr.core.recognizer import Audio
 FRAME = 512
 """Samples of one decision, 32 ms."""
 CONTEXT = 64
-"""Samples of the frame before that are seen again."""
+"""Samples of the previous frame that precede each frame."""
 WIDTH = 128
-"""Numbers that the network remembers, twice."""
+"""Values of the recurrent layer's output, and of its cell."""
 
 Numbers = NDArray[np.float32]
 
 _WEIGHTS = Path(__file__).parent / "weights" / "silero_vad_16k.npz"
 _WINDOW, _HOP, _BINS = 256, 128, 129
 _AT_ONCE = 48
-"""Frames that go through the convolutions together: of more, the numbers would not stay near the processor."""
+"""Frames that go through the convolutions together; the values of more do not fit in the processor's cache."""
 
 
 class Memory:
@@ -39,7 +39,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.state: Numbers = np.zeros((2, WIDTH), np.float32)
-        """Of the recurrent layer: what it says, and its cell."""
+        """Of the recurrent layer: its output and its cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class SileroQuery:
     """Asks for the probability of speech in each of the next frames of one channel, a list of `k` numbers."""
 
     before: Audio
-    """The end of the frame before them, shape ``[CONTEXT]``."""
+    """The end of the frame before `frames`, shape ``[CONTEXT]``."""
     frames: Audio
     """Shape ``[k, FRAME]``, at least one."""
     memory: Memory
-    """Of the channel; the answer brings it up to date."""
+    """Of the channel; the network updates it."""
 
     @property
     def network(self) -> SileroNetwork:
@@ -59,7 +59,7 @@ class SileroQuery:
 
 
 class SileroNetwork:
-    """The network; it keeps nothing of the audio, as each query brings its channel's memory. For one thread at a time.
+    """The network. It is stateless: each query brings the memory of its channel. For one thread at a time.
 
     Args:
         weights: by name, as in the file.
@@ -81,27 +81,27 @@ class SileroNetwork:
         self._gates_bias = weights["lstm.bias"] * halves
         self._output = weights["output.weight"].reshape(WIDTH)
         self._output_bias = float(weights["output.bias"][0])
-        self._rooms: dict[str, Numbers] = {}
+        self._buffers: dict[str, Numbers] = {}
 
     def answer(self, queries: Sequence[SileroQuery]) -> list[list[float]]:
         """Probability of speech in each of the frames, query by query. Together they cost much less than one by one."""
-        # Those with more frames first, and all frames step by step: at each step of the recurrence, those that go on
-        # are the first so many, and what is needed of them is side by side.
+        # Queries with more frames come first, and frames are ordered by step: at each step of the recurrence the
+        # queries that still have a frame are the first ones, and their rows are contiguous.
         order = sorted(range(len(queries)), key=lambda number: -len(queries[number].frames))
         ordered = [queries[number] for number in order]
         steps = range(len(ordered[0].frames))
-        going = [sum(len(query.frames) > step for query in ordered) for step in steps]
-        starts = list(itertools.accumulate(going, initial=0))
-        heard = self._heard(ordered, starts)
-        gates = self._room("gates", len(heard), 4 * WIDTH)
-        for first in range(0, len(heard), _AT_ONCE):
-            self._weigh(heard[first : first + _AT_ONCE], gates[first : first + _AT_ONCE])
+        active = [sum(len(query.frames) > step for query in ordered) for step in steps]
+        starts = list(itertools.accumulate(active, initial=0))
+        padded = self._padded(ordered, starts)
+        gates = self._scratch("gates", len(padded), 4 * WIDTH)
+        for first in range(0, len(padded), _AT_ONCE):
+            self._encode(padded[first : first + _AT_ONCE], gates[first : first + _AT_ONCE])
         states = np.array([query.memory.state for query in ordered])
         hidden, cell = states[:, 0], states[:, 1]
-        said = self._room("said", len(heard), WIDTH)
+        outputs = self._scratch("outputs", len(padded), WIDTH)
         for step in steps:
             activated = gates[starts[step] : starts[step + 1]]
-            hidden_now, cell_now = hidden[: going[step]], cell[: going[step]]
+            hidden_now, cell_now = hidden[: active[step]], cell[: active[step]]
             activated += hidden_now @ self._from_hidden
             np.tanh(activated, out=activated)
             opened = activated[:, : 3 * WIDTH]
@@ -110,8 +110,8 @@ class SileroNetwork:
             cell_now *= opened[:, 2 * WIDTH :]
             cell_now += opened[:, :WIDTH] * activated[:, 3 * WIDTH :]
             np.multiply(opened[:, WIDTH : 2 * WIDTH], np.tanh(cell_now), out=hidden_now)
-            said[starts[step] : starts[step + 1]] = hidden_now
-        logits = np.maximum(said, 0, out=said) @ self._output + self._output_bias
+            outputs[starts[step] : starts[step + 1]] = hidden_now
+        logits = np.maximum(outputs, 0, out=outputs) @ self._output + self._output_bias
         probabilities = (np.tanh(logits * 0.5) * 0.5 + 0.5).tolist()
         answers: list[list[float]] = [[]] * len(queries)
         for place, (number, query) in enumerate(zip(order, ordered, strict=True)):
@@ -119,31 +119,31 @@ class SileroNetwork:
             answers[number] = [probabilities[start + place] for start in starts[: len(query.frames)]]
         return answers
 
-    def _heard(self, queries: Sequence[SileroQuery], starts: Sequence[int]) -> Numbers:
+    def _padded(self, queries: Sequence[SileroQuery], starts: Sequence[int]) -> Numbers:
         """All frames, each with the end of the one before it, shape ``[frames, CONTEXT + FRAME + CONTEXT]``.
 
         Args:
-            starts: of each step, where its frames begin; those of the queries are in the order of the queries.
+            starts: where the frames of each step begin; within a step they are in the order of the queries.
         """
-        heard = self._room("heard", starts[-1], CONTEXT + FRAME + CONTEXT)
+        padded = self._scratch("padded", starts[-1], CONTEXT + FRAME + CONTEXT)
         for place, query in enumerate(queries):
-            heard[place, :CONTEXT] = query.before
+            padded[place, :CONTEXT] = query.before
             for start, frame in zip(starts, query.frames, strict=False):
-                heard[start + place, CONTEXT:-CONTEXT] = frame
+                padded[start + place, CONTEXT:-CONTEXT] = frame
         for before, start, end in zip(starts, starts[1:], starts[2:], strict=False):
-            heard[start:end, :CONTEXT] = heard[before : before + end - start, FRAME : FRAME + CONTEXT]
+            padded[start:end, :CONTEXT] = padded[before : before + end - start, FRAME : FRAME + CONTEXT]
         # The end is mirrored.
-        heard[:, -CONTEXT:] = heard[:, -CONTEXT - 2 : -2 * CONTEXT - 2 : -1]
-        return heard
+        padded[:, -CONTEXT:] = padded[:, -CONTEXT - 2 : -2 * CONTEXT - 2 : -1]
+        return padded
 
-    def _weigh(self, heard: Numbers, gates: Numbers) -> None:
-        """What the recurrent layer makes of each frame by itself.
+    def _encode(self, padded: Numbers, gates: Numbers) -> None:
+        """What each frame contributes to the gates of the recurrent layer.
 
         Args:
-            heard: shape ``[k, CONTEXT + FRAME + CONTEXT]``.
-            gates: where that is written, shape ``[k, 4 * WIDTH]``.
+            padded: shape ``[k, CONTEXT + FRAME + CONTEXT]``.
+            gates: where it is written, shape ``[k, 4 * WIDTH]``.
         """
-        moments = self._convolved(0, self._spectra(heard), step=1)
+        moments = self._convolved(0, self._spectra(padded), step=1)
         moments = self._convolved(1, moments, step=2)
         moments = self._convolved(2, moments, step=2)
         # The last convolution sees one moment, and silence on either side of it.
@@ -152,23 +152,23 @@ class SileroNetwork:
         np.matmul(features, self._from_input, out=gates)
         gates += self._gates_bias
 
-    def _spectra(self, heard: Numbers) -> Numbers:
+    def _spectra(self, padded: Numbers) -> Numbers:
         """Magnitudes of each frame's four windows, shape ``[4 + 2, k, _BINS]``, with silence at both ends.
 
         Cosines are the same forwards and backwards, and sines but for their sign: a window is folded in the middle.
         """
-        count, times = len(heard), FRAME // _HOP
-        hops = heard.reshape(count, times + 1, _HOP).transpose(1, 0, 2)
-        backwards = self._room("backwards", times, count, _HOP)
+        count, times = len(padded), FRAME // _HOP
+        hops = padded.reshape(count, times + 1, _HOP).transpose(1, 0, 2)
+        backwards = self._scratch("backwards", times, count, _HOP)
         backwards[..., 1:] = hops[1:, :, :0:-1]
         backwards[..., 0] = 0
-        even = np.add(hops[:-1], backwards, out=self._room("even", times, count, _HOP))
-        odd = np.subtract(hops[:-1], backwards, out=self._room("odd", times, count, _HOP))
+        even = np.add(hops[:-1], backwards, out=self._scratch("even", times, count, _HOP))
+        odd = np.subtract(hops[:-1], backwards, out=self._scratch("odd", times, count, _HOP))
         # The first sample has no weight; in its place is the one in the middle, where sines have none.
         even[..., 0] = hops[1:, :, 0]
-        real = np.matmul(even, self._cosines, out=self._room("real", times, count, _BINS))
-        imaginary = np.matmul(odd, self._sines, out=self._room("imaginary", times, count, _BINS))
-        spectra = _silent_ends(self._room("spectra", times + 2, count, _BINS))
+        real = np.matmul(even, self._cosines, out=self._scratch("real", times, count, _BINS))
+        imaginary = np.matmul(odd, self._sines, out=self._scratch("imaginary", times, count, _BINS))
+        spectra = _silent_ends(self._scratch("spectra", times + 2, count, _BINS))
         real *= real
         imaginary *= imaginary
         np.add(real, imaginary, out=spectra[1:-1])
@@ -185,8 +185,8 @@ class SileroNetwork:
         """
         weights, bias = self._convolutions[number]
         times, count, outputs = (len(moments) - 2) // step, moments.shape[1], weights.shape[2]
-        convolved = _silent_ends(self._room(f"convolved {number}", times + 2, count, outputs))
-        term = self._room("term", times, count, outputs)
+        convolved = _silent_ends(self._scratch(f"convolved {number}", times + 2, count, outputs))
+        term = self._scratch("term", times, count, outputs)
         inner = convolved[1:-1]
         np.matmul(moments[:-2:step], weights[0], out=inner)
         inner += np.matmul(moments[1:-1:step], weights[1], out=term)
@@ -195,13 +195,13 @@ class SileroNetwork:
         np.maximum(inner, 0, out=inner)
         return convolved
 
-    def _room(self, name: str, *shape: int) -> Numbers:
-        """Memory to write to, the same each time: what is allocated anew is cleared by the system first."""
+    def _scratch(self, name: str, *shape: int) -> Numbers:
+        """A buffer to write to, reused from call to call: the system would clear a new one first."""
         size = math.prod(shape)
-        held = self._rooms.get(name)
-        if held is None or len(held) < size:
-            held = self._rooms[name] = np.empty(size, np.float32)
-        return held[:size].reshape(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers[name] = np.empty(size, np.float32)
+        return buffer[:size].reshape(shape)
 
 
 def _silent_ends(moments: Numbers) -> Numbers:

@@ -1,4 +1,4 @@
-"""Messages on their way to one client, bounded: partials make way, finals never do."""
+"""Messages to one client that are not sent yet, bounded: a partial is replaced by the next one, finals are kept."""
 
 from __future__ import annotations
 

@@ -72,6 +72,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     _fair_loop: FairLoop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._unread: list[bytes] = []
+        self._since: float | None = None
+        """Since when data may lie in the socket, which is not read; of `time.perf_counter`."""
+        self._messages: list[str | bytes] = []
         # uvicorn copies this to the scope's `state`, where `direct_socket` finds it.
         self.app_state = {**self.app_state, _KEY: self}
         super().connection_made(transport)
@@ -79,10 +83,6 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def direct(self, taker: Taker, fair_loop: FairLoop) -> None:
         """Have a function take the messages from now on. Those that came before, and the end, are still `receive`d."""
         self._taker, self._fair_loop = taker, fair_loop
-        self._unread: list[bytes] = []
-        self._since: float | None = None
-        """From when on data may lie in a socket that is not read; of `time.perf_counter`."""
-        self._messages: list[str | bytes] = []
 
     def resume(self) -> None:
         """More messages may come."""
