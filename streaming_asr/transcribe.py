@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -15,11 +19,14 @@ from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
-from streaming_asr.engine.media import UnreadableMedia, duration_s, read_audio
+from streaming_asr.engine.media.decoders import Decoders, MediaRefused
 from streaming_asr.engine.process import limit_blas_threads
 from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.text.subtitles import render
 from streaming_asr.voice.detectors import make_detector
+
+MAX_RECORDING_S = 7 * 86_400.0
+"""Longest file that is transcribed."""
 
 
 async def transcribe_files(
@@ -46,12 +53,18 @@ async def transcribe_files(
     await recognizer.start()
     try:
         host = _Host(recognizer)
+        decoders = Decoders(MAX_RECORDING_S)
         for path in files:
             try:
-                await _transcribe_file(host, path, options, finals)
-            except UnreadableMedia as error:
-                print(f"streaming-asr: {error}", file=sys.stderr)
+                decoders.prepare()
+                await _transcribe_file(host, decoders, path, options, finals)
+            except MediaRefused as error:
+                print(f"streaming-asr: {path}: {error}", file=sys.stderr)
                 status = 1
+            except OSError as error:
+                print(f"streaming-asr: {path}: {error.strerror or error}", file=sys.stderr)
+                status = 1
+        await decoders.close()
         await host.close()
     finally:
         await recognizer.close()
@@ -63,17 +76,38 @@ async def transcribe_files(
     return status
 
 
-async def _transcribe_file(host: _Host, path: Path, options: SessionOptions, finals: list[Final]) -> None:
-    length = duration_s(path)
+async def _transcribe_file(
+    host: _Host, decoders: Decoders, path: Path, options: SessionOptions, finals: list[Final]
+) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(path.name, total=length)
-        async for event in stream_file(host, read_audio(path), options):
-            if isinstance(event, Final):
-                finals.append(event)
-                progress.update(task, completed=event.end_ms / 1000)
-            elif isinstance(event, SessionWarning):
-                progress.console.print(f"{path.name}: {event.message}")
+    with (
+        await asyncio.to_thread(_opened, path) as file,
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+    ):
+        task = progress.add_task(path.name, total=None)
+        async with decoders.open(file.fileno()) as recording:
+            async for event in stream_file(host, recording.read(), options):
+                if isinstance(event, Final):
+                    finals.append(event)
+                    progress.update(task, completed=event.end_ms / 1000, total=recording.duration_s)
+                elif isinstance(event, SessionWarning):
+                    progress.console.print(f"{path.name}: {event.message}")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """The file; a pipe is read to its end first, because some formats have their index at the end.
+
+    Raises:
+        OSError: it can't be opened or read.
+    """
+    file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
+    if file.seekable():
+        return file
+    with file:
+        kept = tempfile.TemporaryFile()  # noqa: SIM115
+        shutil.copyfileobj(file, kept)
+    kept.seek(0)
+    return kept
 
 
 class _Host:

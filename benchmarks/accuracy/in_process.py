@@ -7,7 +7,7 @@ import dataclasses
 import heapq
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,13 +117,17 @@ class InProcess:
         return options.changed(**self._options)
 
     async def _offline_in_pieces(self, audio: Audio, language: str | None) -> str:
-        pieces = (audio[start : start + SAMPLE_RATE] for start in range(0, len(audio), SAMPLE_RATE))
         options = SessionOptions(language=language, endpoint_ms=RECORDED_ENDPOINT_MS)
         transcript = Transcript()
-        async for event in stream_file(_Host(self._recognizer), pieces, options):
+        async for event in stream_file(_Host(self._recognizer), _pieces(audio), options):
             if isinstance(event, Final):
                 transcript.show_final(event.utterance, event.text, end_s=0, at_s=0)
         return transcript.finals
+
+
+async def _pieces(audio: Audio) -> AsyncIterator[Audio]:
+    for start in range(0, len(audio), SAMPLE_RATE):
+        yield audio[start : start + SAMPLE_RATE]
 
 
 class _Simulation:

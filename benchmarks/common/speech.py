@@ -17,7 +17,9 @@ import soundfile
 import soxr
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
-from streaming_asr.engine.media import UnreadableMedia, read_audio
+from streaming_asr.engine.media.audio import open_media, read_audio
+from streaming_asr.engine.media.reader import UnreadableMedia
+from streaming_asr.engine.media.repairs import Repair
 
 ENVIRONMENT = "STREAMING_ASR_SPEECH"
 OWN = Path(__file__).parents[2] / "tests" / "speech"
@@ -62,8 +64,9 @@ class Clip:
     def _by_ffmpeg(self, reason: str) -> Audio:
         """What libsndfile does not read, as AAC."""
         try:
-            pieces = list(read_audio(self.path))
-        except UnreadableMedia as error:
+            reader = open_media(os.open(self.path, os.O_RDONLY))
+            pieces = [piece for piece in read_audio(reader) if not isinstance(piece, Repair)]
+        except (OSError, UnreadableMedia) as error:
             raise NoSpeech(f"{self.path} can't be read: {reason} {error}") from None
         if not pieces:
             raise NoSpeech(f"{self.path} can't be read: {reason}")

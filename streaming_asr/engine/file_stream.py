@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from streaming_asr.core.events import Done, Event
+from streaming_asr.core.events import Done, Event, SessionWarning
 from streaming_asr.core.options import Encoding, SessionOptions
 from streaming_asr.core.recognizer import Audio
 from streaming_asr.core.session import Session
@@ -30,11 +30,13 @@ class Host(Protocol):
         """Remove the session."""
 
 
-async def stream_file(host: Host, audio: Iterator[Audio], options: SessionOptions) -> AsyncIterator[Event]:
+async def stream_file(
+    host: Host, audio: AsyncIterator[Audio | SessionWarning], options: SessionOptions
+) -> AsyncIterator[Event]:
     """Yield the events of a file.
 
     Args:
-        audio: pieces of 16 kHz mono float32 samples, each of shape ``[n]``.
+        audio: pieces of 16 kHz mono float32 samples, each of shape ``[n]``, and warnings about them, which are events.
         options: of the session; its encoding is replaced, and partials are turned off.
 
     Raises:
@@ -56,7 +58,10 @@ async def stream_file(host: Host, audio: Iterator[Audio], options: SessionOption
     session = host.open(options, on_events, inbox.put_nowait, recorded=True)
     bound = max(HELD_S, session.options.max_utterance_s + 30)
     try:
-        for piece in audio:
+        async for piece in audio:
+            if isinstance(piece, SessionWarning):
+                yield piece
+                continue
             on_events(session.receive(piece.tobytes(), time.monotonic()))
             host.update(session)
             while session.held_s > bound:

@@ -34,6 +34,7 @@ class Application:
 
     def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
         self.service = Service(recognizer, options, self._warn_all)
+        self.batch = Batch(self.service)
         self.client_secrets = ClientSecrets()
         self.connections: set[Connection] = set()
         self._none_open = asyncio.Event()
@@ -43,7 +44,7 @@ class Application:
             guard.route("/healthz", self._healthy, open=True),
             guard.route("/readyz", self._ready, open=True),
             guard.route("/metrics", self._metrics, open=True),
-            *Batch(self.service).routes(guard),
+            *self.batch.routes(guard),
             *page_routes(self.service, guard),
             guard.route("/v1/realtime/client_secrets", self._client_secret, methods=["POST"]),
         ]
@@ -64,8 +65,9 @@ class Application:
             connection.warn(warning)
 
     async def all_closed(self) -> None:
-        """Return once no connection is open."""
+        """Return once no connection is open and no recording is being transcribed."""
         await self._none_open.wait()
+        await self.batch.all_done()
 
     async def _healthy(self, request: HttpRequest) -> Response:
         return JSONResponse({"status": "ok", "version": __version__})

@@ -74,6 +74,9 @@ class Metrics:
             buckets=_WAIT,
             registry=registry,
         )
+        self.recording_warnings = Counter(
+            "streaming_asr_recording_warnings", "Warnings about recordings, by code.", ["code"], registry=registry
+        )
         self.refusals = Counter("streaming_asr_refusals", "Connections refused.", ["code"], registry=registry)
         self.errors = Counter("streaming_asr_errors", "Errors sent to clients.", ["code"], registry=registry)
 

@@ -73,6 +73,7 @@ class ServerOptions:
     max_upload_bytes: int = option(
         2**30, "size of a recording, sent or fetched", group=RECORDINGS, range=(1_000, 2**40)
     )
+    max_recording_s: float = option(4 * 3600.0, "audio in one recording", group=RECORDINGS, range=(1, 7 * 86_400))
     max_recordings: int = option(
         4, "recordings transcribed at once; others wait their turn", group=RECORDINGS, range=(1, 1_000)
     )

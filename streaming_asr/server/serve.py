@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -16,6 +17,7 @@ from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.engine.process import limit_blas_threads, tune_garbage_collection
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
+from streaming_asr.server.live.connection import SHUTDOWN
 from streaming_asr.server.live.websocket import DirectWebSocket, why_not_direct
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
@@ -113,9 +115,9 @@ def _websocket() -> type[asyncio.Protocol] | Literal["auto"]:
 
 async def _leave_when_failed(application: Application, signalled: asyncio.Event) -> None:
     await application.service.failed.wait()
-    application.end_all(
-        Failure(FailureKind.RECOGNIZER_FAILED, "The recognizer can't be restarted; connect again later.")
-    )
+    failure = Failure(FailureKind.RECOGNIZER_FAILED, "The recognizer can't be restarted; connect again later.")
+    application.end_all(failure)
+    application.batch.end_all(failure)
     signalled.set()
 
 
@@ -123,13 +125,16 @@ async def _drain_on_signal(signalled: asyncio.Event, application: Application, s
     await signalled.wait()
     application.service.drain()
     limit = application.service.options.drain_timeout_s
-    if application.connections:
-        logger.info("Stopping: %d sessions get up to %g s to finish", len(application.connections), limit)
+    if unfinished := len(application.connections) + application.batch.open:
+        logger.info("Stopping: %d sessions get up to %g s to finish", unfinished, limit)
     application.end_all()
     try:
         await asyncio.wait_for(application.all_closed(), limit)
     except asyncio.TimeoutError:
-        logger.warning("%d sessions did not finish in time", len(application.connections))
+        logger.warning("%d sessions did not finish in time", len(application.connections) + application.batch.open)
+        application.batch.end_all(SHUTDOWN)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(application.batch.all_done(), LAST_CLOSE_S)
     server.should_exit = True
 
 

@@ -14,6 +14,7 @@ from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import Health, Recognizer, Supervised
 from streaming_asr.core.scheduler import Busy, Limits, Scheduler
 from streaming_asr.core.session import Session
+from streaming_asr.engine.media.decoders import Decoders
 from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
@@ -48,6 +49,7 @@ class Service:
         """Set when the recognizer died and is not restarted: the server can only exit."""
         self._warn = warn
         self.voice = VoiceBatcher()
+        self.decoders = Decoders(options.max_recording_s)
         self.fair_loop = FairLoop(self.metrics.turn_wait.observe)
         self._health = Health.READY
         self._draining = False
@@ -158,6 +160,7 @@ class Service:
         self.metrics.ready.set(0)
         if self._watch is not None:
             self._watch.cancel()
+        await self.decoders.close()
         if self._runner is not None:
             await self._runner.close()
         await self.recognizer.close()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from clients import audio_file
-from streaming_asr.engine import media
-from streaming_asr.engine.media import UnreadableMedia, duration_s, read_audio
+from streaming_asr.core.events import SessionWarning
+from streaming_asr.core.recognizer import Audio
+from streaming_asr.engine.media import child, reader
+from streaming_asr.engine.media.decoders import Decoders, MediaRefused, MediaTooLong
 
 SELF_NAMING = {
     "ffconcat": b"ffconcat version 1.0\nfile recording\n",
@@ -26,7 +30,7 @@ SELF_NAMING = {
 """Playlists, by what they are."""
 
 OPEN_IT = """
-import resource, sys
+import os, resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
@@ -39,8 +43,9 @@ except {error} as error:
 """
 READERS = {
     "server": OPEN_IT.format(
-        imports="from streaming_asr.engine.media import UnreadableMedia, read_audio",
-        read="list(read_audio(Path(sys.argv[2])))",
+        imports="from streaming_asr.engine.media.audio import open_media\n"
+        "from streaming_asr.engine.media.reader import UnreadableMedia",
+        read="open_media(os.open(sys.argv[2], os.O_RDONLY))",
         error="UnreadableMedia",
     ),
     "client": OPEN_IT.format(
@@ -51,17 +56,44 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind_of_reader", READERS)
 @pytest.mark.parametrize("kind", SELF_NAMING)
-def test_a_playlist_is_refused_within_few_descriptors_and_little_memory(tmp_path: Path, kind: str, reader: str) -> None:
+def test_a_playlist_is_refused_within_few_descriptors_and_little_memory(
+    tmp_path: Path, kind: str, kind_of_reader: str
+) -> None:
     recording = tmp_path / "recording"
     recording.write_bytes(SELF_NAMING[kind])
-    root = Path(media.__file__).parents[2]
+    root = Path(child.__file__).parents[3]
     done = subprocess.run(
-        [sys.executable, "-c", READERS[reader], root, recording], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", READERS[kind_of_reader], root, recording], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert "not a recording in a format that is read" in done.stdout or "not audio that can be read" in done.stdout
+
+
+async def decoded(path: Path, max_recording_s: float = 3600.0) -> tuple[Audio, list[SessionWarning], float | None]:
+    """The audio and warnings that a child gives, and the length that it states."""
+    decoders = Decoders(max_recording_s)
+    pieces, warnings = [], []
+    with path.open("rb") as file:
+        async with decoders.open(file.fileno()) as recording:
+            async for item in recording.read():
+                if isinstance(item, SessionWarning):
+                    warnings.append(item)
+                else:
+                    pieces.append(item)
+    await decoders.close()
+    return np.concatenate(pieces), warnings, recording.duration_s
+
+
+def test_a_recording_is_decoded_by_a_child(librivox: Path) -> None:
+    clip = min(librivox.glob("*.wav"))
+    samples, warnings, duration_s = asyncio.run(decoded(clip))
+    with av.open(str(clip)) as container:
+        expected = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert np.array_equal(samples, expected.astype(np.float32) / 32768)
+    assert warnings == []
+    assert duration_s == len(expected) / 16_000
 
 
 @pytest.mark.parametrize("name", ["concat:clip.wav", "http:clip.wav", "a clip?.wav"])
@@ -71,27 +103,46 @@ def test_a_file_name_that_looks_like_a_url_is_a_file_name(
     monkeypatch.chdir(tmp_path)
     clip = min(librivox.glob("*.wav"))
     shutil.copy(clip, tmp_path / name)
-    seconds = duration_s(clip)
-    assert seconds is not None
-    assert duration_s(Path(name)) == seconds
-    assert sum(map(len, read_audio(Path(name)))) == pytest.approx(seconds * 16_000, abs=16)
+    samples, _, _ = asyncio.run(decoded(Path(name)))
+    assert len(samples) == (clip.stat().st_size - 44) // 2
     assert audio_file._AvFile(Path(name), False).rate == 16_000
 
 
-@pytest.mark.parametrize(
-    ("path", "says"),
-    [(lambda folder: folder / "gone.wav", "No such file"), (lambda folder: folder, "Is a directory")],
-)
-def test_what_can_not_be_opened_says_why(tmp_path: Path, path: Callable[[Path], Path], says: str) -> None:
-    with pytest.raises(UnreadableMedia, match=says):
-        list(read_audio(path(tmp_path)))
+def test_a_recording_that_is_not_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"not audio " * 100)
+    with pytest.raises(MediaRefused, match="not a recording in a format that is read"):
+        asyncio.run(decoded(tmp_path / "text"))
+
+
+def test_a_recording_longer_than_allowed_is_refused(librivox: Path) -> None:
+    with pytest.raises(MediaTooLong, match="longer than the 2 s that are allowed"):
+        asyncio.run(decoded(min(librivox.glob("*.wav")), 2.0))
+
+
+def test_no_child_and_no_descriptor_stays_behind(librivox: Path) -> None:
+    async def scenario() -> None:
+        decoders = Decoders(3600.0)
+        before = len(os.listdir("/proc/self/fd"))
+        with min(librivox.glob("*.wav")).open("rb") as file:
+            for _ in range(3):
+                decoders.prepare()
+                file.seek(0)
+                async with decoders.open(file.fileno()) as recording:
+                    async for _ in recording.read():
+                        break
+                assert recording._process.returncode is not None
+            assert len(os.listdir("/proc/self/fd")) == before + 1
+        decoders.prepare()
+        await decoders.close()
+
+    asyncio.run(scenario())
 
 
 def test_clients_and_server_read_the_same_formats() -> None:
-    assert media.FORMATS == audio_file.FORMATS
+    assert reader.FORMATS == audio_file.FORMATS
 
 
 def test_every_format_that_is_read_is_one_of_ffmpegs_and_no_playlist() -> None:
     known = {name for names in av.formats_available for name in names.split(",")}
-    assert set(media.FORMATS) <= known
-    assert not set(media.FORMATS) & {"concat", "dash", "hls", "image2", "lavfi", "rtsp", "sdp"}
+    assert set(reader.FORMATS) <= known
+    assert not set(reader.FORMATS) & {"concat", "dash", "hls", "image2", "lavfi", "rtsp", "sdp"}

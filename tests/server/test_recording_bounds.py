@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from streaming_asr.core.events import Done
 from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.recognizer import Audio
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.server.openai_http.fetch import FetchRefused, fetch, is_public
@@ -86,6 +87,10 @@ async def _settled() -> None:
 def test_a_recording_is_never_live_however_slowly_it_is_decoded() -> None:
     opened: list[Session] = []
 
+    async def silence() -> AsyncIterator[Audio]:
+        for _ in range(5):
+            yield np.zeros(16_000, np.float32)
+
     class FakeHost:
         def open(self, options: SessionOptions, listener: Any, broke: Any, *, recorded: bool) -> Session:
             opened.append(Session("k", options, CAPABILITIES, make_detector, recorded=recorded))
@@ -98,8 +103,7 @@ def test_a_recording_is_never_live_however_slowly_it_is_decoded() -> None:
             pass
 
     async def scenario() -> None:
-        silence = itertools.repeat(np.zeros(16_000, np.float32), 5)
-        kinds = [type(event) async for event in stream_file(FakeHost(), silence, SessionOptions())]
+        kinds = [type(event) async for event in stream_file(FakeHost(), silence(), SessionOptions())]
         assert kinds == [Done]
 
     asyncio.run(asyncio.wait_for(scenario(), 10))

@@ -15,8 +15,8 @@ import soundfile
 from starlette.testclient import TestClient
 
 from streaming_asr.core.options import SessionOptions
+from streaming_asr.engine.media.decoders import Decoders
 from streaming_asr.server.app import Application
-from streaming_asr.server.openai_http import recordings
 from streaming_asr.server.options import ServerOptions
 from tests.support.fake_recognizer import FakeRecognizer
 
@@ -52,14 +52,14 @@ def test_an_upload_is_written_to_disk_once(
     monkeypatch.setattr(tempfile, "TemporaryFile", make_counted_file)
     named: list[Path] = []
     sizes: list[int] = []
-    read_audio = recordings.read_audio
+    decode = Decoders.open
 
-    def read_measured(*arguments: Any) -> Iterator[Any]:
+    def decode_measured(*arguments: Any) -> Any:
         named.extend(tmp_path.iterdir())
         sizes.extend(os.fstat(file.fileno()).st_size for file in unnamed if not file.closed)
-        return read_audio(*arguments)
+        return decode(*arguments)
 
-    monkeypatch.setattr(recordings, "read_audio", read_measured)
+    monkeypatch.setattr(Decoders, "open", decode_measured)
     recording = _wav(120)
     answer = client.post("/v1/audio/transcriptions", files={"file": recording}, data={"stream": stream})
     assert answer.status_code == 200

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from streaming_asr.core.events import Done, Event, Final
+from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.scripts import joined, with_space
 from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.text.subtitles import render
@@ -21,6 +21,10 @@ from streaming_asr.text.timed_words import timed_words
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 WORDY_FORMATS = ("srt", "vtt")
 """Those that are better for knowing when each word was said."""
+
+
+WARNING_HEADER = "X-Transcription-Warning"
+"""What was repaired in the recording."""
 
 
 class ApiError(Exception):
@@ -51,12 +55,16 @@ class Transcription:
 
     finals: list[Final] = field(default_factory=list)
     """Those that say something."""
+    warnings: list[SessionWarning] = field(default_factory=list)
+    """What was repaired, or should be known of the audio."""
     audio_ms: int = 0
 
     def take(self, event: Event) -> str:
         """Take an event of its session; returns the text that it adds, with the space before it."""
         if isinstance(event, Done):
             self.audio_ms = event.audio_ms
+        elif isinstance(event, SessionWarning):
+            self.warnings.append(event)
         if not isinstance(event, Final) or not event.text:
             return ""
         added = with_space(self.finals[-1].text if self.finals else "", event.text)
@@ -83,10 +91,11 @@ class Transcription:
 
 def answer(transcription: Transcription, style: str, *, by_word: bool) -> Response:
     """In one of `FORMATS`; `by_word` adds the words to `verbose_json`."""
+    headers = _warning_headers(transcription)
     if style == "text":
-        return PlainTextResponse(transcription.text + "\n")
+        return PlainTextResponse(transcription.text + "\n", headers=headers)
     if style in ("srt", "vtt"):
-        return PlainTextResponse(render(transcription.finals, style))
+        return PlainTextResponse(render(transcription.finals, style), headers=headers)
     body: dict[str, Any] = {"text": transcription.text, "usage": transcription.usage}
     if style == "verbose_json":
         body |= {
@@ -97,7 +106,19 @@ def answer(transcription: Transcription, style: str, *, by_word: bool) -> Respon
         }
         if by_word:
             body["words"] = [word for final in transcription.finals for word in _words(final)]
-    return JSONResponse(body)
+    if transcription.warnings:
+        body["warnings"] = [_warning(warning) for warning in transcription.warnings]
+    return JSONResponse(body, headers=headers)
+
+
+def _warning(warning: SessionWarning) -> dict[str, str]:
+    return {"code": warning.code, "message": warning.message}
+
+
+def _warning_headers(transcription: Transcription) -> dict[str, str]:
+    """For the formats that have no place for warnings: their messages in one line."""
+    messages = " ".join(warning.message for warning in transcription.warnings)
+    return {WARNING_HEADER: messages.encode("ascii", "replace").decode()} if messages else {}
 
 
 def _segment(number: int, final: Final) -> dict[str, Any]:
@@ -139,6 +160,11 @@ class EventStream:
         choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
         return _event({"type": "transcript.text.delta", "delta": text, **self._chunk, "choices": [choice]})
 
+    def warning(self, warning: SessionWarning) -> str:
+        """An event that OpenAI does not have; its clients pass over what they do not know."""
+        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": None}
+        return _event({"type": "transcript.warning", **_warning(warning), **self._chunk, "choices": [choice]})
+
     def done(self, transcription: Transcription) -> str:
         body = {"type": "transcript.text.done", "text": transcription.text, "usage": transcription.usage}
         choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
@@ -148,7 +174,7 @@ class EventStream:
         return _event({"type": "error", **error.to_json()})
 
 
-def chat_answer(model: str, content: str) -> Response:
+def chat_answer(model: str, content: str, transcription: Transcription) -> Response:
     return JSONResponse(
         {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -157,7 +183,8 @@ def chat_answer(model: str, content: str) -> Response:
             "model": model,
             "choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-        }
+        },
+        headers=_warning_headers(transcription),
     )
 
 

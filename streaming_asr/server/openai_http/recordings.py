@@ -6,11 +6,14 @@ A recording is a session that sends faster than real time, so live sessions go b
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import IO, Any
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import IO, Any, TypeVar
 
 import msgspec
 from starlette.datastructures import FormData, UploadFile
@@ -19,10 +22,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from streaming_asr.core.events import Event
+from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 from streaming_asr.engine.file_stream import stream_file
-from streaming_asr.engine.media import UnreadableMedia, read_audio
+from streaming_asr.engine.media.decoders import MediaRefused, MediaTooLong
 from streaming_asr.protocols.base64_audio import decode_base64
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.server.auth import Guard, Handler
@@ -40,6 +43,8 @@ from streaming_asr.server.service import Service
 from streaming_asr.server.sessions import Refused
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_CHAT_BYTES = 64 * 2**20
 """Of a chat request, whose audio may be inside; longer recordings are uploaded or named by URL."""
@@ -112,12 +117,49 @@ class Turns:
             self._free.release()
 
 
+class ClientGone(Exception):
+    """The client has disconnected, so nobody is there to be answered."""
+
+
 class Batch:
     """The routes for whole recordings."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._turns = Turns(service.options.max_recordings)
+        self._open: Counter[asyncio.Future[None]] = Counter()
+        """What ends each request, once an exception is set; counted by who still works on it."""
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    @property
+    def open(self) -> int:
+        """Requests that have not been answered."""
+        return len(self._open)
+
+    async def all_done(self) -> None:
+        """Return once every request has been answered."""
+        await self._none_open.wait()
+
+    def end_all(self, failure: Failure) -> None:
+        """End all requests; their clients are sent the failure."""
+        for end in list(self._open):
+            if not end.done():
+                end.set_exception(ApiError.of(failure.kind, failure.message))
+
+    @contextmanager
+    def _counted(self, end: asyncio.Future[None]) -> Iterator[None]:
+        self._open[end] += 1
+        self._none_open.clear()
+        try:
+            yield
+        finally:
+            self._open[end] -= 1
+            if not self._open[end]:
+                del self._open[end]
+                end.cancel()
+            if not self._open:
+                self._none_open.set()
 
     def routes(self, guard: Guard) -> list[Route]:
         """The routes, made by the guard, with every error in OpenAI's form."""
@@ -136,10 +178,12 @@ class Batch:
         """The handler, with its `ApiError`s as responses."""
 
         async def with_errors(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except ApiError as error:
-                return self._failed(error)
+            request.state.end = end = asyncio.get_running_loop().create_future()
+            with self._counted(end):
+                try:
+                    return await _unless(end, handler(request))
+                except Exception as error:
+                    return self._failed(_api_error(error))
 
         return with_errors
 
@@ -147,8 +191,11 @@ class Batch:
         return self._failed(ApiError.of(FailureKind.INVALID_API_KEY, "The API key is missing or wrong."))
 
     def _failed(self, error: ApiError) -> Response:
-        self._service.metrics.errors.labels(error.code or "bad_request").inc()
+        self._count(error)
         return error.response()
+
+    def _count(self, error: ApiError) -> None:
+        self._service.metrics.errors.labels(error.code or "bad_request").inc()
 
     async def _models(self, request: Request) -> Response:
         self._check_ready()
@@ -162,6 +209,7 @@ class Batch:
         self._check_ready()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._turns.turn())
+            self._service.decoders.prepare()
             form = await self._form(request)
             stack.push_async_callback(form.close)
             upload = form.get("file")
@@ -176,13 +224,15 @@ class Batch:
             word_times = by_word or style in WORDY_FORMATS
             options = self._options(_text(form, "language"), _text(form, "prompt") or "", word_times)
             if (_text(form, "stream") or "").lower() in ("true", "1"):
-                return StreamingResponse(
-                    self._stream(stack.pop_all(), recording, options), media_type="text/event-stream"
-                )
+                stack.enter_context(self._counted(request.state.end))
+                sent = self._stream(stack.pop_all(), recording, options, request)
+                return StreamingResponse(sent, media_type="text/event-stream")
             transcription = await self._transcribed(recording, options, request)
         return answer(transcription, style, by_word=by_word)
 
-    async def _stream(self, held: AsyncExitStack, recording: IO[bytes], options: SessionOptions) -> AsyncIterator[str]:
+    async def _stream(
+        self, held: AsyncExitStack, recording: IO[bytes], options: SessionOptions, request: Request
+    ) -> AsyncIterator[str]:
         """Server-sent events: a delta for each utterance as it is decoded, then the whole.
 
         Args:
@@ -191,16 +241,18 @@ class Batch:
         transcription, stream = Transcription(), EventStream(self._model)
         async with held:
             try:
-                async for event in self._events(recording, options):
-                    if delta := transcription.take(event):
-                        yield stream.delta(delta)
-            except ApiError as error:
-                yield stream.failed(error)
+                async with self._events(recording, options, request) as events:
+                    async for event in events:
+                        if delta := transcription.take(event):
+                            yield stream.delta(delta)
+                        elif isinstance(event, SessionWarning):
+                            yield stream.warning(event)
+            except ClientGone:
                 return
-            except Exception:
-                logger.exception("A recording failed")
-                self._service.metrics.errors.labels(BROKEN.code).inc()
-                yield stream.failed(ApiError.of(BROKEN.kind, BROKEN.message))
+            except Exception as error:
+                told = _api_error(error)
+                self._count(told)
+                yield stream.failed(told)
                 return
         yield stream.done(transcription)
 
@@ -218,12 +270,13 @@ class Batch:
         context = " ".join([*texts, *(part.text for part in parts if part.type == "text")])
         options = self._options(chat.language, context, False)
         async with self._turns.turn():
+            self._service.decoders.prepare()
             with tempfile.TemporaryFile() as recording:
                 await asyncio.to_thread(self._bring, audio[0], recording)
                 recording.seek(0)
                 transcription = await self._transcribed(recording, options, request)
         raw_answer = self._service.recognizer.capabilities.raw_answer
-        return chat_answer(self._model, raw_answer(transcription.text, transcription.language))
+        return chat_answer(self._model, raw_answer(transcription.text, transcription.language), transcription)
 
     @property
     def _model(self) -> str:
@@ -292,23 +345,111 @@ class Batch:
                 raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
 
     async def _transcribed(self, recording: IO[bytes], options: SessionOptions, request: Request) -> Transcription:
-        """The whole; given up when the client hangs up."""
+        """The whole; given up when the client disconnects."""
         transcription = Transcription()
-        async for event in self._events(recording, options):
-            transcription.take(event)
-            if await request.is_disconnected():
-                raise ApiError(400, "The client is gone.")
+        async with self._events(recording, options, request) as events:
+            async for event in events:
+                transcription.take(event)
         return transcription
 
-    async def _events(self, recording: IO[bytes], options: SessionOptions) -> AsyncIterator[Event]:
+    @asynccontextmanager
+    async def _events(
+        self, recording: IO[bytes], options: SessionOptions, request: Request
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """The events of a recording, up to its end, the client's, or the server's."""
+        end: asyncio.Future[None] = request.state.end
+        watching = asyncio.create_task(_watch(request, end), name="watch the client of a recording")
+        events = self._decoded(recording, options)
         try:
-            async for event in stream_file(self._service, read_audio(recording), options):
-                yield event
-        except UnreadableMedia as error:
-            raise ApiError(400, f"The recording can't be read: {error}", param="file") from None
+            yield _until(end, events)
+        finally:
+            watching.cancel()
+            await events.aclose()
+            self._service.decoders.prepare()
+
+    async def _decoded(self, recording: IO[bytes], options: SessionOptions) -> AsyncGenerator[Event, None]:
+        try:
+            with _descriptor(recording) as descriptor:
+                async with self._service.decoders.open(descriptor) as decoded:
+                    async for event in stream_file(self._service, decoded.read(), options):
+                        if isinstance(event, SessionWarning):
+                            self._service.metrics.recording_warnings.labels(event.code).inc()
+                            logger.info("A recording: %s (%s)", event.message, event.code)
+                        yield event
+        except MediaTooLong as error:
+            raise ApiError.of(FailureKind.TOO_LARGE, f"The recording can't be read: {error}.", param="file") from None
+        except MediaRefused as error:
+            raise ApiError(400, f"The recording can't be read: {error}.", param="file") from None
         except Refused as refused:
             failure = refused.failure
             raise ApiError.of(failure.kind, failure.message) from None
+
+
+async def _watch(request: Request, end: asyncio.Future[None]) -> None:
+    """End a recording when its client disconnects; the request has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    if not end.done():
+        end.set_exception(ClientGone())
+
+
+async def _until(end: asyncio.Future[None], events: AsyncGenerator[Event, None]) -> AsyncIterator[Event]:
+    """The events, until `end` has an exception, which is raised."""
+    while (event := await _unless(end, _next(events))) is not None:
+        yield event
+
+
+async def _next(events: AsyncIterator[Event]) -> Event | None:
+    async for event in events:
+        return event
+    return None
+
+
+async def _unless(end: asyncio.Future[None], work: Awaitable[T]) -> T:
+    """The result of the work; if `end` has an exception first, the work is cancelled and the exception raised."""
+    task: asyncio.Future[T] = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task, end), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    if end.done():
+        end.result()
+    return task.result()
+
+
+@contextmanager
+def _descriptor(recording: IO[bytes]) -> Iterator[int]:
+    """A descriptor of the recording, at its beginning. One that is in memory is not written to disk for that."""
+    if getattr(recording, "_rolled", True) or not hasattr(os, "memfd_create"):
+        recording.seek(0)
+        descriptor = recording.fileno()
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+        return
+    descriptor = os.memfd_create("recording", os.MFD_CLOEXEC)
+    try:
+        recording.seek(0)
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(recording.read())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _api_error(error: Exception) -> ApiError:
+    """What the client is sent for an exception."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ClientGone | ClientDisconnect):
+        return ApiError(499, "The client has disconnected.")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        logger.error("No room to keep a recording: %s", error)
+        return ApiError.of(FailureKind.INTERNAL, "The server has no room to keep the recording; try again later.")
+    logger.error("A request failed", exc_info=error)
+    return ApiError.of(BROKEN.kind, BROKEN.message)
 
 
 def _limited(request: Request, limit: int) -> Callable[[], Awaitable[Any]]:

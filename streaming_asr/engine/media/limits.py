@@ -1,0 +1,65 @@
+"""What the child may use at most. Where the platform has no such limits, only the parent's clock holds."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+
+MEMORY_BYTES = 2**30
+"""Address space beyond what the child has when its libraries are loaded."""
+MAX_FILES = 16
+"""Descriptors, with the three standard ones."""
+NICENESS = 5
+"""Live sessions go before recordings."""
+
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+
+
+def limit_process(cpu_s: int) -> None:
+    """Limit this process. Called before a recording is opened.
+
+    Args:
+        cpu_s: processor time, seconds.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    limits = {
+        resource.RLIMIT_CPU: cpu_s,
+        resource.RLIMIT_NOFILE: MAX_FILES,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_AS: _address_space() + MEMORY_BYTES,
+    }
+    for name, value in limits.items():
+        _, hard = resource.getrlimit(name)
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        # macOS has some of these only by name.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(name, (value, value))
+
+
+def end_with_parent() -> None:
+    """On Linux, have this process killed when its parent ends, and deny it new privileges."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _address_space() -> int:
+    """Bytes of address space in use; half a gigabyte where that is not known."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 2**29
