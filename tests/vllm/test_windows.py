@@ -108,8 +108,8 @@ def test_positions_of_an_item(frames: int, tokens: int) -> None:
     ("changed", "reason"),
     [
         ({"n_window": 100}, "200 frames at a time"),
-        ({"n_window_infer": 850}, "no multiple"),
-        ({"n_window_infer": 0}, "no multiple"),
+        ({"n_window_infer": 850}, "not a multiple"),
+        ({"n_window_infer": 0}, "not a multiple"),
     ],
 )
 def test_a_geometry_that_is_not_understood_is_not_windowed(changed: dict[str, int], reason: str) -> None:
