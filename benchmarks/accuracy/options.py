@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from benchmarks.accuracy.in_process import InProcess
 from benchmarks.accuracy.served import Served
 from benchmarks.accuracy.sources import Source, SourceUnavailable
 from benchmarks.common.arguments import assignment, positive
+from benchmarks.common.conditions import Condition
 from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
-from streaming_asr.core.recognizer import Recognizer
+from streaming_asr.core.recognizer import Audio, Recognizer
 from streaming_asr.recognizers.choose import factory_for
 
 API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
@@ -38,6 +40,14 @@ def add_speech(parser: argparse.ArgumentParser, *sets: str) -> None:
         "--clips", type=positive, metavar="N", help="of each set that many, spread over it; default all"
     )
     parser.add_argument("--language", metavar="CODE", help="only clips of this language, ISO 639-1")
+    parser.add_argument(
+        "--noise-db",
+        type=float,
+        metavar="DB",
+        help="put recordings of another set under the speech, the speech this much louder",
+    )
+    parser.add_argument("--noise-set", default="nonspeech", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--gain-db", type=float, default=0.0, metavar="DB", help="such as -20, to make clips quieter")
     parser.set_defaults(default_sets=sets)
 
 
@@ -85,13 +95,31 @@ def chosen(options: argparse.Namespace) -> dict[str, list[Clip]]:
     Raises:
         NoSpeech: a set has none of them, or does not exist.
     """
+    condition = _condition(options)
     found: dict[str, list[Clip]] = {}
     for name in dict.fromkeys(options.sets or options.default_sets):
         of_set = [clip for clip in clips(options.speech, name) if options.language in (None, clip.language)]
         if not of_set:
             raise NoSpeech(f"the set {name!r} in {options.speech} has no clip of language {options.language!r}")
-        found[name] = evenly_spaced(of_set, options.clips)
+        used = evenly_spaced(of_set, options.clips)
+        found[name] = [replace(clip, condition=condition) for clip in used]
     return found
+
+
+def _condition(options: argparse.Namespace) -> Condition | None:
+    """What the options do to each clip; None for nothing.
+
+    Raises:
+        NoSpeech: the set of noise does not exist, or is silent.
+    """
+    beds: list[Audio] = []
+    if options.noise_db is not None:
+        beds = [clip.audio() for clip in clips(options.speech, options.noise_set)]
+        if not any(bed.any() for bed in beds):
+            raise NoSpeech(f"the set {options.noise_set!r} in {options.speech} has nothing but silence")
+    if options.noise_db is None and not options.gain_db:
+        return None
+    return Condition(options.gain_db, options.noise_db, beds)
 
 
 def evenly_spaced(items: list[Clip], count: int | None) -> list[Clip]:

@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from benchmarks.common.conditions import Condition
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.engine.media.audio import open_media, read_audio
 from streaming_asr.engine.media.reader import UnreadableMedia
@@ -45,6 +46,8 @@ class Clip:
     """(word, start, end) in seconds, where the set has them."""
     segments: tuple[tuple[str, float, float], ...] = ()
     """(id of the utterance, start, end) in seconds, in recordings of several."""
+    condition: Condition | None = None
+    """What is done to the recording before it is used."""
 
     def audio(self) -> Audio:
         """Mono at 16 kHz, shape ``[n]``.
@@ -52,6 +55,10 @@ class Clip:
         Raises:
             NoSpeech: the file can't be read.
         """
+        audio = self._recorded()
+        return audio if self.condition is None else self.condition.apply(audio, self.id)
+
+    def _recorded(self) -> Audio:
         try:
             samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
         except (OSError, soundfile.LibsndfileError) as error:
