@@ -105,7 +105,7 @@ def test_wrong_late_and_failed_answers_are_told_apart(
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ((200, "<html>Welcome</html>"), "no JSON"),
+        ((200, "<html>Welcome</html>"), "not JSON"),
         ((200, {"choices": []}), "no text"),
         ((503, "try again later"), "HTTP 503: try again later"),
         ((404, {"detail": "Not Found"}), "HTTP 404"),
