@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streaming_asr.core.mixing import Mixer
 from streaming_asr.core.options import ChannelMode, Encoding, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
+from streaming_asr.core.wav_header import WavHeaderFilter
 
 _BYTES_PER_SAMPLE = {Encoding.S16LE: 2, Encoding.F32LE: 4, Encoding.MULAW: 1, Encoding.ALAW: 1}
 
@@ -44,9 +45,11 @@ class Flaws:
     """float samples outside -1..1, clipped."""
     incomplete_bytes: int = 0
     """Bytes at the end of a buffer or of the stream that are less than a sample of every channel, dropped."""
+    wav_headers: int = 0
+    """WAV headers in the audio, taken out."""
 
     def __bool__(self) -> bool:
-        return bool(self.not_finite or self.clipped or self.incomplete_bytes)
+        return bool(self.not_finite or self.clipped or self.incomplete_bytes or self.wav_headers)
 
 
 class AudioDecoder:
@@ -64,12 +67,29 @@ class AudioDecoder:
         """Bytes of one sample of every channel."""
         self.bytes_per_second = self.bytes_per_frame * options.sample_rate
         self.flaws = Flaws()
+        self._headers = WavHeaderFilter(options.encoding, options.sample_rate, options.channels)
         self._carry = b""
         self._mixer = Mixer(options.channels, options.sample_rate)
         self._resampler = self._new_resampler()
 
     def decode(self, data: bytes | memoryview) -> NDArray[np.float32]:
-        """Decode one chunk. The resampler keeps its last samples until the next call."""
+        """Decode one chunk. The resampler keeps its last samples until the next call.
+
+        Raises:
+            UnexpectedFormat: there is a WAV header of another format in it.
+        """
+        pieces = self._headers.split(data)
+        if len(pieces) == 1:
+            return self._decode(pieces[0])
+        self.flaws.wav_headers = self._headers.count
+        decoded = []
+        for piece in pieces[:-1]:
+            decoded.append(self._decode(piece))
+            # A header is between whole samples: what is less than one before it is its file's incomplete end.
+            self._drop_carry()
+        return np.concatenate([*decoded, self._decode(pieces[-1])], axis=1)
+
+    def _decode(self, data: bytes | memoryview) -> NDArray[np.float32]:
         if self._carry:
             data = self._carry + bytes(data)
         whole = len(data) - len(data) % self.bytes_per_frame
@@ -82,11 +102,16 @@ class AudioDecoder:
         An incomplete last sample is dropped and counted: kept, it would shift every sample after it.
         Decoding can go on afterwards, as a new stream joined to the old.
         """
-        self.flaws.incomplete_bytes += len(self._carry)
-        self._carry = b""
+        kept = self._decode(self._headers.flush())
+        self.flaws.wav_headers = self._headers.count
+        self._drop_carry()
         rest = self._resample(np.zeros((0, self.tracks), np.float32), last=True)
         self._resampler = self._new_resampler()
-        return rest
+        return np.concatenate([kept, rest], axis=1)
+
+    def _drop_carry(self) -> None:
+        self.flaws.incomplete_bytes += len(self._carry)
+        self._carry = b""
 
     def _samples(self, data: bytes | memoryview) -> NDArray[np.float32]:
         """Shape ``[n, tracks]`` at the wire's rate."""

@@ -94,6 +94,8 @@ class SessionWarning:
     message: str
     channel: int | None = None
     utterance: int | None = None
+    repair: bool = False
+    """Whether something that the client sent was wrong, and was repaired. Once a session and code."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,8 @@ class Session:
         """(time, samples received before it) over the last `LIVE_WINDOW_S`, oldest first."""
         self._stopped = False
         self._done = False
-        self._warned: set[str] = set()
+        self._repaired: set[str] = set()
+        """Codes of what has been repaired and reported."""
 
     @property
     def bytes_per_second(self) -> int:
@@ -124,6 +125,7 @@ class Session:
 
         Raises:
             SessionStopped: after `stop`.
+            UnexpectedFormat: the audio has a WAV header of another format.
         """
         return run_inline(self.receiving(data, now))
 
@@ -194,6 +196,13 @@ class Session:
         self._decoder = AudioDecoder(after)
         return events
 
+    def report_repair(self, code: str, message: str) -> list[Event]:
+        """Report that something the client sent was repaired before it reached the session, once for each code."""
+        if code in self._repaired:
+            return []
+        self._repaired.add(code)
+        return [SessionWarning(code, message, repair=True)]
+
     def demand(self) -> Demand | None:
         """The most urgent decode wanted, or None."""
         most_urgent: Demand | None = None
@@ -262,17 +271,18 @@ class Session:
             (
                 "audio_clipped",
                 flaws.clipped,
-                "Samples outside -1..1 were clipped; f32le audio must be scaled to -1..1.",
+                "Samples outside -1..1 were clipped"
+                + ("." if self._recorded else "; f32le audio must be scaled to -1..1."),
             ),
             (
                 "audio_incomplete",
                 flaws.incomplete_bytes,
                 "A buffer ended in mid-sample; check encoding and channels. The incomplete sample was dropped.",
             ),
+            ("wav_header", flaws.wav_headers, "A WAV header in the audio was skipped; send raw audio without headers."),
         ):
-            if count and code not in self._warned:
-                self._warned.add(code)
-                warnings.append(SessionWarning(code, message))
+            if count:
+                warnings += self.report_repair(code, message)
         return warnings
 
 

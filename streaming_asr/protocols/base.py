@@ -92,6 +92,15 @@ class Clear:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportRepair:
+    """Report that the translator repaired what the client sent. `Translator.on_events` gets a warning, once a session
+    and code."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """No more audio comes; `Done` follows."""
 
@@ -124,7 +133,7 @@ class Close:
     reason: str = ""
 
 
-Command = Open | Audio | Configure | Finalize | Clear | Stop | Last | Send | Close
+Command = Open | Audio | Configure | Finalize | Clear | ReportRepair | Stop | Last | Send | Close
 
 
 class Translator(Protocol):

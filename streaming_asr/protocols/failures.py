@@ -88,7 +88,10 @@ class FailureKind(enum.Enum):
     MODEL_NOT_FOUND = _Entry(
         meaning="no model of this name; ends a session only as it opens", close=CloseCode.POLICY, status=404
     )
-    BAD_AUDIO = _Entry(meaning="the audio is a file where it must be raw", close=CloseCode.POLICY)
+    BAD_AUDIO = _Entry(
+        meaning="the audio is a file where it must be raw, or has a WAV header of another format",
+        close=CloseCode.POLICY,
+    )
     UNSUPPORTED = _Entry(meaning="the served model can't do this")
     MESSAGE_TOO_BIG = _Entry(meaning="a message over the limit", close=CloseCode.TOO_BIG, status=413)
     TOO_LARGE = _Entry(meaning="a recording or chat over the limit", status=413)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from streaming_asr.core.events import Event, Final, Partial, SpeechEnded, SpeechStarted
+from streaming_asr.core.events import Event, Final, Partial, SessionWarning, SpeechEnded, SpeechStarted
 from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Kind
+
+logger = logging.getLogger(__name__)
 
 LAG_INTERVAL_S = 0.25
 _LATENCY = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
@@ -74,8 +77,11 @@ class Metrics:
             buckets=_WAIT,
             registry=registry,
         )
-        self.recording_warnings = Counter(
-            "streaming_asr_recording_warnings", "Warnings about recordings, by code.", ["code"], registry=registry
+        self.repairs = Counter(
+            "streaming_asr_repairs",
+            "Repairs of what clients sent; of a session each kind counts once.",
+            ["kind"],
+            registry=registry,
         )
         self.refusals = Counter("streaming_asr_refusals", "Connections refused.", ["code"], registry=registry)
         self.errors = Counter("streaming_asr_errors", "Errors sent to clients.", ["code"], registry=registry)
@@ -133,8 +139,10 @@ class ConversationMetrics:
         self._metrics = metrics
         self._protocol = protocol
         self._clock = SessionClock(metrics)
+        self._session = ""
 
-    def opened(self) -> None:
+    def opened(self, session: str) -> None:
+        self._session = session
         self._metrics.sessions.labels(self._protocol).inc()
         self._metrics.sessions_total.labels(self._protocol).inc()
 
@@ -152,6 +160,10 @@ class ConversationMetrics:
 
     def on_events(self, events: Sequence[Event], now: float) -> None:
         self._clock.on_events(events, now)
+        for event in events:
+            if isinstance(event, SessionWarning) and event.repair:
+                self._metrics.repairs.labels(event.code).inc()
+                logger.warning("Session %s on %s: %s (%s)", self._session, self._protocol, event.message, event.code)
 
 
 class SessionClock:

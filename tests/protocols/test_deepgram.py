@@ -23,6 +23,7 @@ from streaming_asr.protocols.base import (
     Request,
     Stop,
 )
+from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL
 from streaming_asr.protocols.deepgram.listen import LEAST_ENDPOINT_MS, DeepgramTranslator
 from streaming_asr.protocols.deepgram.query import refused
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
@@ -312,10 +313,10 @@ def test_key_terms_change_in_mid_stream() -> None:
 
 
 def test_a_file_is_told_from_raw_audio() -> None:
-    commands = Talk().receive(b"RIFF....WAVE")
-    assert "WAV file" in sent_messages(commands)[0]["description"]
+    commands = Talk().receive(b"OggS\x00\x02")
+    assert "Ogg file" in sent_messages(commands)[0]["description"]
     assert commands[-1] == Close(CloseCode.POLICY, "bad_audio")
-    assert Talk(("encoding", "linear16")).receive(b"RIFF") == [Audio(b"RIFF")]
+    assert Talk(("encoding", "linear16")).receive(b"OggS") == [Audio(b"OggS")]
 
 
 def test_a_failure_that_ends_the_session() -> None:
@@ -330,7 +331,7 @@ def test_a_failure_that_ends_the_session() -> None:
 def test_a_control_in_a_binary_frame_is_a_control(control: str, means: list[Command]) -> None:
     for message in (json.dumps({"type": control}), f'{{"type":"{control}"}}\n'):
         talk = Talk(("encoding", "linear16"), ("sample_rate", "16000"))
-        assert talk.receive(message.encode()) == means
+        assert talk.receive(message.encode()) == [BINARY_CONTROL, *means]
 
 
 @pytest.mark.parametrize("audio", [b'{"typ', b"{}", b'{"type": "Loud"}', b"{" + 5000 * b" " + b"}", b"{\xff\xff}"])

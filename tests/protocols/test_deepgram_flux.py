@@ -10,6 +10,7 @@ from streaming_asr.core import events
 from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, BadRequest, Close, Finalize, Request, Stop
+from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL
 from streaming_asr.protocols.deepgram.flux import FluxTranslator
 from streaming_asr.protocols.failures import Failure, FailureKind
 from tests.protocols.test_deepgram import Talk, ended, final, partial, started
@@ -168,7 +169,7 @@ def test_failures_and_warnings() -> None:
     talk = FluxTalk()
     (told,) = talk.hear(events.SessionWarning("audio_clipped", "Too loud."))
     assert (told["type"], told["code"]) == ("Warning", "AUDIO_CLIPPED")
-    assert "WAV" in sent_messages(talk.receive(b"RIFF...."))[0]["description"]
+    assert "FLAC" in sent_messages(talk.receive(b"fLaC...."))[0]["description"]
     commands = talk.translator.failed(Failure(FailureKind.IDLE, "Nothing came."))
     (error,) = sent_messages(commands)
     assert (error["type"], error["code"], error["description"]) == ("Error", "IDLE", "Nothing came.")
@@ -176,6 +177,6 @@ def test_failures_and_warnings() -> None:
 
 
 def test_a_control_in_a_binary_frame_is_a_control() -> None:
-    assert FluxTalk().receive(b'{"type": "KeepAlive"}') == []
-    assert FluxTalk().receive(b'{"type": "CloseStream"}') == [Stop()]
+    assert FluxTalk().receive(b'{"type": "KeepAlive"}') == [BINARY_CONTROL]
+    assert FluxTalk().receive(b'{"type": "CloseStream"}') == [BINARY_CONTROL, Stop()]
     assert FluxTalk().receive(b'{"typ') == [Audio(b'{"typ')]

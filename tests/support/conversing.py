@@ -137,7 +137,7 @@ class FakeObserver:
     codes: Counter[str] = field(default_factory=Counter)
     """Of errors sent and sessions refused."""
 
-    def opened(self) -> None:
+    def opened(self, session: str) -> None:
         self.open += 1
 
     def closed(self) -> None:

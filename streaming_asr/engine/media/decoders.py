@@ -64,7 +64,7 @@ class Recording:
             if kind == messages.AUDIO:
                 yield np.frombuffer(body, np.float32)
             elif kind == messages.WARNING:
-                yield SessionWarning(**json.loads(body))
+                yield SessionWarning(**json.loads(body), repair=True)
             elif kind == messages.INFO:
                 self.duration_s = json.loads(body)["duration_s"]
             elif kind == messages.ERROR:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from streaming_asr.protocols.base import ReportRepair
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 
+BINARY_CONTROL = ReportRepair(
+    "binary_control", "A control message was in a binary frame, which is for audio; send it as text."
+)
 LONGEST_CONTROL = 4096
 """Bytes of a control message in a binary frame; what is longer is audio."""
 

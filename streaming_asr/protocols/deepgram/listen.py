@@ -36,7 +36,7 @@ from streaming_asr.protocols.base import (
     assert_never,
 )
 from streaming_asr.protocols.deepgram import listen_messages as wire
-from streaming_asr.protocols.deepgram.controls import control_of
+from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL, control_of
 from streaming_asr.protocols.deepgram.query import Query, changed, container_error, request_id_of
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure, FailureKind
@@ -118,9 +118,7 @@ class DeepgramTranslator:
             return []
         if isinstance(message, bytes):
             control = control_of(message, wire.READER)
-            if control is None:
-                return self._heard(message)
-            message = control
+            return self._heard(message) if control is None else [BINARY_CONTROL, *self.received(control)]
         try:
             request = wire.READER.read(message)
         except BadMessage as bad:

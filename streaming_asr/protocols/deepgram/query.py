@@ -134,7 +134,7 @@ def changed(defaults: SessionOptions, **options: Any) -> SessionOptions:
         raise BadRequest(str(error)) from None
 
 
-_CONTAINERS = {b"RIFF": "WAV", b"OggS": "Ogg", b"fLaC": "FLAC", b"\x1aE\xdf\xa3": "WebM", b"ID3": "MP3"}
+_CONTAINERS = {b"OggS": "Ogg", b"fLaC": "FLAC", b"\x1aE\xdf\xa3": "WebM", b"ID3": "MP3"}
 
 
 def container_error(audio: bytes) -> str | None:

@@ -19,6 +19,7 @@ from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.options import OptionError
 from streaming_asr.core.session import Session, SessionStopped
 from streaming_asr.core.voice import Detection, Query
+from streaming_asr.core.wav_header import UnexpectedFormat
 from streaming_asr.protocols.base import (
     Audio,
     Clear,
@@ -29,6 +30,7 @@ from streaming_asr.protocols.base import (
     Last,
     Open,
     Opened,
+    ReportRepair,
     Send,
     Stop,
     Translator,
@@ -110,8 +112,8 @@ class ConversationLimits:
 class Observer(Protocol):
     """Notified of what happens in a conversation, for metrics."""
 
-    def opened(self) -> None:
-        """A session was opened."""
+    def opened(self, session: str) -> None:
+        """A session was opened; `session` is its key."""
 
     def closed(self) -> None:
         """An open session is over."""
@@ -346,7 +348,7 @@ class Conversation:
             self._observer.refused(refused.failure.code)
             return self._failed(refused.failure)
         self._session = session
-        self._observer.opened()
+        self._observer.opened(session.key)
         return self._translator.opened(Opened(session.key, session.options, session.capabilities))
 
     def _control(self, session: Session, command: Command, now: float) -> None:
@@ -360,6 +362,8 @@ class Conversation:
                 self._on_events(session.clear(now), now)
             elif isinstance(command, Stop):
                 self._on_events(session.stop(now), now)
+            elif isinstance(command, ReportRepair):
+                self._on_events(session.report_repair(command.code, command.message), now)
         except OptionError as error:
             self._emit(self._failed(Failure(FailureKind.BAD_OPTION, str(error), goes_on=True)))
         except SessionStopped as error:
@@ -412,6 +416,9 @@ class Conversation:
         except SessionStopped as error:
             self._detection = None
             self._refuse_more(error)
+        except UnexpectedFormat as error:
+            self._detection = None
+            self._end(Failure(FailureKind.BAD_AUDIO, f"{error}."), now)
         else:
             if self._state is State.OPEN:
                 self._go(State.WAITING_FOR_VOICE)

@@ -373,7 +373,8 @@ class Batch:
                 async with self._service.decoders.open(descriptor) as decoded:
                     async for event in stream_file(self._service, decoded.read(), options):
                         if isinstance(event, SessionWarning):
-                            self._service.metrics.recording_warnings.labels(event.code).inc()
+                            if event.repair:
+                                self._service.metrics.repairs.labels(event.code).inc()
                             logger.info("A recording: %s (%s)", event.message, event.code)
                         yield event
         except MediaTooLong as error:
