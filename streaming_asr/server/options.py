@@ -60,6 +60,9 @@ class ServerOptions:
     max_unread_events: int = option(
         1000, "messages that a client may leave unread", group=LIMITS, range=(10, 1_000_000)
     )
+    max_unread_bytes: int = option(
+        8 * 2**20, "size of the messages that a client may leave unread", group=LIMITS, range=(10_000, 2**30)
+    )
     final_objective_s: float = option(
         2.0,
         "new sessions are refused as `busy` while a tenth of the last finals waited longer",

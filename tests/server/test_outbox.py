@@ -18,7 +18,7 @@ def _taken(outbox: Outbox) -> list[Send | Close]:
 
 
 def test_a_partial_replaces_the_unsent_one_of_its_utterance_and_goes_to_the_end() -> None:
-    outbox = Outbox(10)
+    outbox = Outbox(10, 1000)
     first, other, final, latest = Send("1", 1), Send("2", 2), Send("a final"), Send("1 again", 1)
     for message in (first, other, final, latest):
         outbox.put(message)
@@ -27,7 +27,7 @@ def test_a_partial_replaces_the_unsent_one_of_its_utterance_and_goes_to_the_end(
 
 def test_a_partial_that_has_been_taken_is_not_replaced() -> None:
     async def script() -> None:
-        outbox = Outbox(10)
+        outbox = Outbox(10, 1000)
         outbox.put(Send("1", 1))
         assert await outbox.get() == Send("1", 1)
         outbox.put(Send("1 again", 1))
@@ -37,7 +37,7 @@ def test_a_partial_that_has_been_taken_is_not_replaced() -> None:
 
 
 def test_a_client_that_reads_nothing_reaches_the_bound_by_finals_and_not_by_partials() -> None:
-    outbox = Outbox(3)
+    outbox = Outbox(3, 1000)
     finals = [Send("a"), Send("b")]
     for final in finals:
         outbox.put(final)
@@ -49,7 +49,7 @@ def test_a_client_that_reads_nothing_reaches_the_bound_by_finals_and_not_by_part
 
 
 def test_a_close_fits_in_a_full_outbox_and_nothing_follows_it() -> None:
-    outbox = Outbox(1)
+    outbox = Outbox(1, 1000)
     outbox.put(Send("a"))
     outbox.put(Close())
     outbox.put(Send("b"))
@@ -58,7 +58,7 @@ def test_a_close_fits_in_a_full_outbox_and_nothing_follows_it() -> None:
 
 
 def test_a_cleared_outbox_takes_what_comes_next() -> None:
-    outbox = Outbox(2)
+    outbox = Outbox(2, 1000)
     outbox.put(Send("a"))
     outbox.put(Send("b"))
     outbox.clear()
@@ -68,7 +68,7 @@ def test_a_cleared_outbox_takes_what_comes_next() -> None:
 
 def test_whoever_waits_for_a_message_gets_the_next_one() -> None:
     async def script() -> None:
-        outbox = Outbox(2)
+        outbox = Outbox(2, 1000)
         waiting = asyncio.create_task(outbox.get())
         await asyncio.sleep(0)
         outbox.put(Send("a"))
@@ -76,3 +76,24 @@ def test_whoever_waits_for_a_message_gets_the_next_one() -> None:
         assert len(outbox) == 0
 
     asyncio.run(script())
+
+
+def test_messages_are_bounded_in_bytes_too_and_those_that_were_taken_or_replaced_do_not_count() -> None:
+    async def script() -> None:
+        outbox = Outbox(1000, 100)
+        for _ in range(10):
+            outbox.put(Send("a" * 60))
+            outbox.put(Send("p" * 30, 1))
+            outbox.put(Send("q" * 40, 1))
+            with pytest.raises(SlowReader):
+                outbox.put(Send(b"b"))
+            assert [await outbox.get(), await outbox.get()] == [Send("a" * 60), Send("q" * 40, 1)]
+
+    asyncio.run(script())
+
+
+def test_a_single_message_may_be_larger_than_the_bound() -> None:
+    outbox = Outbox(10, 100)
+    outbox.put(Send("ü" * 90))
+    with pytest.raises(SlowReader):
+        outbox.put(Send("a"))

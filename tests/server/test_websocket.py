@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
+from streaming_asr.server.live import websocket as websocket_module
 from streaming_asr.server.live.fair_loop import FairLoop
 from streaming_asr.server.live.websocket import DirectWebSocket, direct_socket
 from tests.support.wire import run
@@ -262,5 +263,65 @@ def test_what_can_not_be_sent_at_once_is_refused() -> None:
         await socket.close()
         await listener.gone.wait()
         assert not listener.socket.send_now("nobody is there")
+
+    conversing(script)
+
+
+def test_pings_of_a_client_that_does_not_read_are_not_answered_one_by_one() -> None:
+    """Each pong would be kept until the client reads."""
+
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        await socket.send("hello")
+        await listener.until(lambda: bool(listener.taken))
+        server = listener.socket
+        assert server is not None
+        socket.transport.pause_reading()
+        await _fill(server)
+        waiting = server.transport.get_write_buffer_size()
+        pinged = [await socket.ping(b"%0125d" % number) for number in range(2000)]
+        await socket.send("after the pings")
+        await listener.until(lambda: listener.heard[-1] == "after the pings")
+        assert server.transport.get_write_buffer_size() == waiting
+        socket.transport.resume_reading()
+        reading = asyncio.create_task(_receive_all(socket))
+        # The pong to the last is one to all before it.
+        await pinged[-1]
+        reading.cancel()
+
+    conversing(script)
+
+
+async def _fill(server: DirectWebSocket) -> None:
+    """Send until the client, which does not read, keeps it from going on."""
+    await _until(lambda: not server.send_now(bytes(100_000)))
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - nothing says when
+        await asyncio.sleep(0.001)
+
+
+async def _receive_all(socket: ClientConnection) -> None:
+    async for _ in socket:
+        pass
+
+
+def test_a_client_that_reads_neither_its_messages_nor_the_close_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing a transport waits until everything has been read."""
+    monkeypatch.setattr(websocket_module, "CLOSE_WAIT_S", 0.1)
+
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        await socket.send("hello")
+        await listener.until(lambda: bool(listener.taken))
+        server = listener.socket
+        assert server is not None
+        socket.transport.pause_reading()
+        await _fill(server)
+        # The close, which the application returns after, is behind what is unread.
+        socket.transport.write(_frame(Opcode.CLOSE, b"\x03\xe8"))
+        await listener.gone.wait()
+        await _until(lambda: server.disconnected)
+        assert server.transport.get_write_buffer_size() == 0
+        socket.transport.abort()
 
     conversing(script)

@@ -31,7 +31,12 @@ from streaming_asr.server.sessions import Refused
 from tests.support.fakes import CAPABILITIES, FRAME, FakeDetector, read
 
 LIMITS = ConversationLimits(
-    max_message_bytes=2_000_000, max_session_s=3600.0, max_held_s=20.0, max_unread=100, idle_timeout_s=30.0
+    max_message_bytes=2_000_000,
+    max_session_s=3600.0,
+    max_held_s=20.0,
+    max_unread=100,
+    max_unread_bytes=1_000_000,
+    idle_timeout_s=30.0,
 )
 
 

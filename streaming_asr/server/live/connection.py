@@ -14,13 +14,11 @@ from streaming_asr.protocols.base import Close, Send, Translator
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.live.conversation import Action, AskVoice, Conversation, ConversationLimits
 from streaming_asr.server.live.outbox import Outbox, SlowReader
-from streaming_asr.server.live.websocket import direct_socket
+from streaming_asr.server.live.websocket import CLOSE_WAIT_S, direct_socket
 from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
 
-CLOSE_WAIT_S = 5.0
-"""How long a client may take to read the last messages and answer the close."""
 SHUTDOWN = Failure(FailureKind.RESTARTING, "The server is shutting down; connect again shortly.")
 
 
@@ -43,7 +41,7 @@ class Connection:
             self._decoded,
             self._session_broke,
         )
-        self._outbox = Outbox(service.options.max_unread_events)
+        self._outbox = Outbox(service.options.max_unread_events, service.options.max_unread_bytes)
         self._loop = asyncio.get_running_loop()
         self._socket = direct_socket(websocket)
         self._timer: asyncio.TimerHandle | None = None
@@ -77,10 +75,14 @@ class Connection:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            if self._socket is not None and not reader.done():
+                self._socket.cut_off()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._conversation.lost()
+            # The connection is part of reference cycles, so that its messages would live until these are collected.
+            self._outbox.clear()
 
     def end(self, failure: Failure) -> None:
         """End the session for a reason of the server's: what was received is transcribed, then the failure is sent."""
@@ -214,5 +216,6 @@ def _limits(options: ServerOptions) -> ConversationLimits:
         max_session_s=options.max_session_s,
         max_held_s=options.max_held_s,
         max_unread=options.max_unread_events,
+        max_unread_bytes=options.max_unread_bytes,
         idle_timeout_s=options.idle_timeout_s,
     )

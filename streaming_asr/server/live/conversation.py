@@ -106,6 +106,8 @@ class ConversationLimits:
     """Audio kept for decoding, per channel; at least the longest utterance and a margin are."""
     max_unread: int
     """Messages that the client leaves unread; counted by the caller."""
+    max_unread_bytes: int
+    """Size of these messages."""
     idle_timeout_s: float
 
 
@@ -269,7 +271,8 @@ class Conversation:
 
     def too_much_unread(self) -> None:
         """The client leaves too much unread, and what is unsent was dropped: end at once."""
-        message = f"{self._limits.max_unread} messages are unread; read events while you send."
+        most, most_bytes = self._limits.max_unread, self._limits.max_unread_bytes
+        message = f"More than {most} messages or {most_bytes} bytes are unread; read events while you send."
         self._abort(Failure(FailureKind.SLOW_READER, message))
 
     def lost(self) -> None:

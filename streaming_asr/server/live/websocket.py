@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.websockets import WebSocket
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
+from websockets.frames import Opcode
 from websockets.server import ServerProtocol
 
 from streaming_asr.server.live.fair_loop import FairLoop
@@ -38,6 +39,9 @@ Taker = Callable[[Sequence[str | bytes]], bool]
 TESTED = ((0, 52, 1), (0, 54))
 """The first and the last release of uvicorn that pass `tests/support/uvicorn_versions.py`; the last with any fixes."""
 
+CLOSE_WAIT_S = 5.0
+"""How long a client may take to read the last messages and answer the close."""
+
 _KEY = "streaming_asr.websocket"
 
 _METHODS: Mapping[str, Sequence[str]] = {
@@ -45,6 +49,9 @@ _METHODS: Mapping[str, Sequence[str]] = {
     "connection_lost": ("exc",),
     "data_received": ("data",),
     "handle_parser_exception": (),
+    "handle_ping": (),
+    "on_task_complete": ("task",),
+    "resume_writing": (),
     "send": ("message",),
     "send_receive_event_to_app": (),
 }
@@ -76,6 +83,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._since: float | None = None
         """Since when data may lie in the socket, which is not read; of `time.perf_counter`."""
         self._messages: list[str | bytes] = []
+        self._pong = b""
+        """The pong to the last ping, which waits until the client reads."""
+        self._cut_off: asyncio.TimerHandle | None = None
         # uvicorn copies this to the scope's `state`, where `direct_socket` finds it.
         self.app_state = {**self.app_state, _KEY: self}
         super().connection_made(transport)
@@ -116,7 +126,36 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self._since = None
         self._unread.append(data)
 
+    def cut_off(self) -> None:
+        """Close the socket at once, whatever the client has not read."""
+        if not self.disconnected:
+            self.transport.abort()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        # Closing a transport waits until the client has read everything, without a limit.
+        if not self.disconnected:
+            self._cut_off = self.loop.call_later(CLOSE_WAIT_S, self.cut_off)
+
+    def handle_ping(self) -> None:
+        """Answer pings; while the client does not read, only the last of them, as RFC 6455 section 5.5.3 allows."""
+        output = self.conn.data_to_send()
+        if not self.writable.is_set():
+            pongs = [frame for frame in output if _is_pong(frame)]
+            output = [frame for frame in output if not _is_pong(frame)]
+            self._pong = pongs[-1] if pongs else self._pong
+        if output:
+            self.transport.write(b"".join(output))
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        pong, self._pong = self._pong, b""
+        if pong and not (self.close_sent or self.transport.is_closing()):
+            self.transport.write(pong)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._cut_off is not None:
+            self._cut_off.cancel()
         try:
             if self._taker is not None and self._unread:
                 self._take_turn()
@@ -182,6 +221,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self.read_paused = True
             self._since = time.perf_counter()
             self.transport.pause_reading()
+
+
+def _is_pong(frame: bytes) -> bool:
+    return bool(frame) and frame[0] & 0x0F == Opcode.PONG
 
 
 def direct_socket(websocket: WebSocket) -> DirectWebSocket | None:
