@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import errno
+import io
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 import soxr
@@ -16,17 +20,12 @@ MIN_RATE, MAX_RATE = 8_000, 48_000
 """Hz that the server accepts."""
 OTHER_RATE = 16_000
 """Hz to which audio outside that range is resampled: the rate of the recognizers."""
-FORMATS = (
-    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dts", "eac3", "flac", "flv", "loas", "matroska",
-    "mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "mxf", "nistsphere", "nut", "ogg", "rm", "tak", "tta", "voc", "w64",
-    "wav", "wv",
-)  # fmt: skip
-"""FFmpeg's names of the containers that are read. None of them opens another file or address, as playlists and
-FFmpeg's own concatenation format do: an upload of 36 bytes that names itself would take all file descriptors."""
 _BLOCK_S = 0.5
 """Length that is decoded at once."""
 
 Floats = NDArray[np.float32]
+"""Samples, shape ``[n, channels]``."""
+OnRepair = Callable[[str], None]
 
 
 class UnreadableAudio(Exception):
@@ -44,6 +43,8 @@ class AudioFile:
     """As stated by the file; None if it is not."""
     pieces: Iterator[bytes]
     """16-bit little-endian, channels interleaved; raises `UnreadableAudio` where the file is cut off."""
+    piped: bool
+    """Whether the next piece may have to be waited for."""
 
     @property
     def bytes_per_second(self) -> int:
@@ -51,155 +52,182 @@ class AudioFile:
 
 
 @contextmanager
-def open_audio(path: Path, *, split_channels: bool = False, piece_ms: int = 100) -> Iterator[AudioFile]:
-    """Open a file of any format that soundfile or PyAV reads; of a video, the first audio track.
+def open_audio(
+    path: Path, *, split_channels: bool = False, piece_ms: int = 100, on_repair: OnRepair = lambda message: None
+) -> Iterator[AudioFile]:
+    """Open a file of any format that PyAV or soundfile reads; of a video, the first audio track that can be decoded.
+
+    Damaged stretches and holes become silence, changes of rate and channels are followed, and the channels are mixed
+    by what they hold.
 
     Args:
+        path: also a pipe; `-` is standard input.
         split_channels: keep the two channels of a stereo file; otherwise channels are mixed.
         piece_ms: length of the pieces; the last may be shorter.
+        on_repair: called with a sentence for what was damaged and put right.
 
     Raises:
         UnreadableAudio: it can't be read.
     """
-    if not path.is_file():
-        raise UnreadableAudio(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
-    with closing(_open(path, split_channels)) as source:
-        channels = 2 if split_channels and source.channels == 2 else 1
-        if split_channels and source.channels > 2:
-            raise UnreadableAudio(f"{path}: it has {source.channels} channels; only two can be kept apart")
+    try:
+        file = _file(path)
+    except OSError as error:
+        reason = {errno.ENOENT: "no such file", errno.EISDIR: "a folder, not a file"}
+        raise UnreadableAudio(f"{path}: {reason.get(error.errno or 0, error.strerror)}") from None
+    with file:
+        source = _open(path, file, on_repair)
+        channels = 2 if split_channels and source.own_channels == 2 else 1
+        if split_channels and source.own_channels > 2:
+            raise UnreadableAudio(f"{path}: it has {source.own_channels} channels; only two can be kept apart")
         rate = source.rate if MIN_RATE <= source.rate <= MAX_RATE else OTHER_RATE
-        blocks = _resample(_mix(source.blocks(), channels), source.rate, rate, channels)
-        pieces = _split(blocks, max(1, rate * piece_ms // 1000))
-        yield AudioFile(rate, channels, source.duration_s, pieces)
+        pieces = _split(_named(path, source.blocks(rate, channels)), max(1, rate * piece_ms // 1000))
+        yield AudioFile(rate, channels, source.duration_s, pieces, not file.seekable())
+
+
+def _file(path: Path) -> IO[bytes]:
+    """
+    Raises:
+        OSError: it can't be opened.
+    """
+    file = io.BufferedReader(io.FileIO(0, closefd=False)) if str(path) == "-" else path.open("rb")
+    if file.seekable() or file.peek(8)[4:8] != b"ftyp":
+        return file
+    # MP4 files mostly have their index at the end.
+    with file:
+        kept = tempfile.TemporaryFile()  # noqa: SIM115
+        shutil.copyfileobj(file, kept)
+    kept.seek(0)
+    return kept
+
+
+class _UnknownFormat(UnreadableAudio):
+    """Another library may know the format."""
 
 
 _MISSING = "is not installed"
 
 
-def _open(path: Path, split_channels: bool) -> _SoundFile | _AvFile:
+def _open(path: Path, file: IO[bytes], on_repair: OnRepair) -> _AvFile | _SoundFile:
     reasons = []
-    for reader in (_SoundFile, _AvFile):
-        source = _attempt(reader, path, split_channels)
+    for reader in (_AvFile, _SoundFile):
+        try:
+            source = _attempt(reader, file, on_repair)
+        except UnreadableAudio as error:
+            raise UnreadableAudio(f"{path}: {error}") from None
         if not isinstance(source, str):
             return source
         reasons.append(source)
+        if file.seekable():
+            file.seek(0)
     known = [reason for reason in reasons if not reason.endswith(_MISSING)]
     hint = "" if len(known) == len(reasons) else "; more formats are read with: pip install 'streaming-asr[mic]'"
     if not known:
         raise UnreadableAudio("Reading audio files needs soundfile or PyAV: pip install 'streaming-asr[mic]'")
-    raise UnreadableAudio(f"{path}: not audio that can be read ({known[-1]}{hint})")
+    raise UnreadableAudio(f"{path}: not audio that can be read ({known[0]}{hint})")
 
 
-def _attempt(reader: type[_SoundFile] | type[_AvFile], path: Path, split_channels: bool) -> _SoundFile | _AvFile | str:
+def _attempt(
+    reader: type[_AvFile] | type[_SoundFile], file: IO[bytes], on_repair: OnRepair
+) -> _AvFile | _SoundFile | str:
     """The opened file, or why it can't be."""
     try:
-        source = reader(path, split_channels)
+        return reader(file, on_repair)
     except ImportError as error:
         return f"{error.name} {_MISSING}"
-    except (OSError, UnreadableAudio) as error:
+    except (OSError, _UnknownFormat) as error:
         # soundfile raises OSError where its own library is missing.
         return str(error).rstrip(".")
-    if source.rate > 0 and source.channels > 0:
-        return source
-    source.close()
-    return "it has no audio"
+
+
+def _named(path: Path, blocks: Iterator[Floats]) -> Iterator[Floats]:
+    """The blocks; errors name the file."""
+    try:
+        yield from blocks
+    except UnreadableAudio as error:
+        raise UnreadableAudio(f"{path}: {error}") from None
+
+
+class _AvFile:
+    """Whatever FFmpeg reads, by PyAV."""
+
+    def __init__(self, file: IO[bytes], on_repair: OnRepair) -> None:
+        import av  # noqa: F401
+
+        from clients.media import reader, repairs
+
+        self._repair = repairs.Repair
+        self._cut_off = repairs.CUT_OFF
+        self._unreadable = reader.UnreadableMedia
+        self._on_repair = on_repair
+        try:
+            self._reader = reader.MediaReader(file)
+        except reader.UnknownFormat as error:
+            raise _UnknownFormat(str(error)) from None
+        except reader.UnreadableMedia as error:
+            raise UnreadableAudio(str(error)) from None
+        self.rate = self._reader.rate
+        self.own_channels = self._reader.channels
+        self.duration_s = self._reader.duration_s
+
+    def blocks(self, rate: int, channels: int) -> Iterator[Floats]:
+        from clients.media.converter import Converter
+
+        converter = Converter(rate, channels)
+        cut_off = None
+        try:
+            for item in self._reader.read():
+                if not isinstance(item, self._repair):
+                    yield converter.convert(item)
+                elif item.code == self._cut_off:
+                    cut_off = item
+                else:
+                    self._on_repair(item.message)
+        except self._unreadable as error:
+            raise UnreadableAudio(str(error)) from None
+        yield converter.finish()
+        if cut_off is not None:
+            raise UnreadableAudio(f"it is cut off after {cut_off.at_s:.1f} s; {cut_off.length_s:.1f} s are missing")
 
 
 class _SoundFile:
-    """WAV, FLAC, Ogg, MP3 and others, by libsndfile."""
+    """WAV, FLAC, Ogg, MP3 and others, by libsndfile: where PyAV is not installed, and for formats that it does not
+    read."""
 
-    def __init__(self, path: Path, split_channels: bool) -> None:
+    def __init__(self, file: IO[bytes], on_repair: OnRepair) -> None:
         import soundfile
 
-        self._path = path
+        if not file.seekable():
+            raise _UnknownFormat("a pipe is not read without PyAV")
         try:
-            self._file = soundfile.SoundFile(path)
+            self._file = soundfile.SoundFile(file)
         except soundfile.SoundFileError as error:
-            raise UnreadableAudio(str(error).rpartition(": ")[2].strip()) from None
+            raise _UnknownFormat(str(error).rpartition(": ")[2].strip()) from None
         self._error = soundfile.SoundFileError
         self.rate: int = self._file.samplerate
-        self.channels: int = self._file.channels
+        self.own_channels: int = self._file.channels
         self.duration_s: float | None = self._file.frames / self.rate if 0 < self._file.frames < 2**48 else None
 
-    def blocks(self) -> Iterator[Floats]:
-        """Each of shape ``[n, channels]``."""
+    def blocks(self, rate: int, channels: int) -> Iterator[Floats]:
+        from clients.media.mixing import Mixer
+
+        mixer = Mixer(self.own_channels, self.rate)
+        resampler = soxr.ResampleStream(self.rate, rate, channels, dtype="float32") if rate != self.rate else None
         read = 0
         while True:
             try:
                 block = self._file.read(int(self.rate * _BLOCK_S), dtype="float32", always_2d=True)
             except self._error as error:
-                raise _cut_off(self._path, read / self.rate, error) from None
-            if not len(block):
-                return
+                reason = str(error).strip().rstrip(".")
+                raise UnreadableAudio(f"it is cut off after {read / self.rate:.1f} s ({reason})") from None
             read += len(block)
-            yield block
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _AvFile:
-    """Whatever FFmpeg reads. More than two channels are mixed by FFmpeg, which knows what each of them is."""
-
-    def __init__(self, path: Path, split_channels: bool) -> None:
-        import av
-
-        self._path = path
-        self._av = av
-        try:
-            options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
-            self._container: Any = av.open(f"file:{path}", options=options)
-        except av.FFmpegError as error:
-            raise UnreadableAudio(str(error.strerror)) from None
-        if not self._container.streams.audio:
-            self._container.close()
-            raise UnreadableAudio("it has no audio")
-        stream = self._container.streams.audio[0]
-        self.rate: int = stream.rate
-        own_channels: int = stream.codec_context.channels
-        self.channels = own_channels if split_channels else 1
-        self.duration_s = self._container.duration / av.time_base if self._container.duration else None
-        layout = "mono" if self.channels == 1 else stream.layout.name
-        self._resampler = av.AudioResampler(format="flt", layout=layout, rate=self.rate)
-
-    def blocks(self) -> Iterator[Floats]:
-        """Each of shape ``[n, channels]``."""
-        frames = self._container.decode(audio=0)
-        read = 0
-        while True:
-            try:
-                frame = next(frames, None)
-                converted = self._resampler.resample(frame)
-            except self._av.FFmpegError as error:
-                raise _cut_off(self._path, read / self.rate, error.strerror) from None
-            for piece in converted:
-                block = np.asarray(piece.to_ndarray(), np.float32).reshape(-1, self.channels)
-                read += len(block)
-                yield block
-            if frame is None:
-                return
-
-    def close(self) -> None:
-        self._container.close()
-
-
-def _cut_off(path: Path, at_s: float, error: object) -> UnreadableAudio:
-    return UnreadableAudio(f"{path}: it is cut off after {at_s:.1f} s ({str(error).strip().rstrip('.')})")
-
-
-def _mix(blocks: Iterator[Floats], channels: int) -> Iterator[Floats]:
-    for block in blocks:
-        yield block if block.shape[1] == channels else block.mean(axis=1, keepdims=True)
-
-
-def _resample(blocks: Iterator[Floats], rate: int, target: int, channels: int) -> Iterator[Floats]:
-    if rate == target:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(rate, target, channels, dtype="float32")
-    for block in blocks:
-        yield resampler.resample_chunk(block)
-    yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True)
+            last = not len(block)
+            if self.own_channels != channels:
+                block = mixer.mix(block)[:, None]
+            yield resampler.resample_chunk(block, last=last) if resampler is not None else block
+            if last:
+                break
+        if not read:
+            raise UnreadableAudio("it is empty")
 
 
 def _split(blocks: Iterator[Floats], frames: int) -> Iterator[bytes]:

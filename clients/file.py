@@ -22,7 +22,7 @@ from clients.options import (
     connection_options,
     session_options,
 )
-from clients.pacing import at_real_time
+from clients.pacing import at_real_time, in_thread
 from clients.reconnect import LastingStream, open_lasting_stream
 from clients.transcript_files import create_transcript
 
@@ -41,7 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m clients.file", description="Transcribe audio and video files through the server."
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="any format that soundfile or PyAV reads")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="any format that PyAV or soundfile reads; - is standard input",
+    )
     group = parser.add_argument_group("sending")
     group.add_argument("--realtime", action="store_true", help="send at the pace of speech, and show partials")
     group.add_argument(
@@ -121,7 +127,10 @@ class _Run:
                 return
             try:
                 with open_audio(
-                    path, split_channels=self._given.split_channels, piece_ms=self._given.chunk_ms
+                    path,
+                    split_channels=self._given.split_channels,
+                    piece_ms=self._given.chunk_ms,
+                    on_repair=lambda message, name=path.name: self._view.notice(f"{name}: {message}", urgent=True),  # type: ignore[misc]
                 ) as audio:
                     await self._transcribe(path, audio)
             except UnreadableAudio as error:
@@ -169,9 +178,8 @@ class _Run:
             self.failed = True
 
     def _paced(self, audio: AudioFile) -> AsyncIterator[bytes]:
-        if self._given.realtime:
-            return at_real_time(audio.pieces, audio.bytes_per_second)
-        return _at_once(audio.pieces)
+        pieces = in_thread(audio.pieces) if audio.piped else _at_once(audio.pieces)
+        return at_real_time(pieces, audio.bytes_per_second) if self._given.realtime else pieces
 
     async def _measure(self, stream: LastingStream, track: Track) -> None:
         """Update the progress: the audio sent if it is sent at real time, else the audio transcribed."""

@@ -13,7 +13,8 @@ import av
 import numpy as np
 import pytest
 
-from clients import audio_file
+from clients.audio_file import open_audio
+from clients.media import reader as client_reader
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.recognizer import Audio
 from streaming_asr.engine.media import child, reader
@@ -105,7 +106,8 @@ def test_a_file_name_that_looks_like_a_url_is_a_file_name(
     shutil.copy(clip, tmp_path / name)
     samples, _, _ = asyncio.run(decoded(Path(name)))
     assert len(samples) == (clip.stat().st_size - 44) // 2
-    assert audio_file._AvFile(Path(name), False).rate == 16_000
+    with open_audio(Path(name)) as audio:
+        assert audio.rate == 16_000
 
 
 def test_a_recording_that_is_not_one_is_refused(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_no_child_and_no_descriptor_stays_behind(librivox: Path) -> None:
 
 
 def test_clients_and_server_read_the_same_formats() -> None:
-    assert reader.FORMATS == audio_file.FORMATS
+    assert reader.FORMATS == client_reader.FORMATS
 
 
 def test_every_format_that_is_read_is_one_of_ffmpegs_and_no_playlist() -> None:

@@ -3,4 +3,6 @@
 A recording may come from anybody, and decoders are large programs in C: what one of them does to its process must not
 reach live sessions. The child reads packet by packet (`reader`), follows changes of rate and channels (`converter`),
 and sends what it decodes over a pipe (`messages`) to the event loop (`decoders`).
+
+`clients/media` has copies of `reader`, `converter` and what they use, because clients stand alone.
 """

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.engine.media.converter import Converter
-from streaming_asr.engine.media.ogg_links import MAGIC
 from streaming_asr.engine.media.reader import MediaReader
 from streaming_asr.engine.media.repairs import Repair
 
@@ -22,12 +21,7 @@ def open_media(descriptor: int, *, live: bool = False) -> MediaReader:
         UnreadableMedia: see `MediaReader`.
     """
     file = io.FileIO(descriptor, "r")
-    if file.seekable():
-        ogg = file.read(len(MAGIC)) == MAGIC
-        file.seek(0)
-        return MediaReader(file, ogg=ogg, live=live)
-    buffered = io.BufferedReader(file)
-    return MediaReader(buffered, ogg=buffered.peek(len(MAGIC))[: len(MAGIC)] == MAGIC, live=live)
+    return MediaReader(file if file.seekable() else io.BufferedReader(file), live=live)
 
 
 def read_audio(reader: MediaReader) -> Iterator[Audio | Repair]:

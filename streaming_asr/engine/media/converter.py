@@ -1,7 +1,4 @@
-"""Blocks of any rate and number of channels -> one rate and one or two channels.
-
-`clients/media/converter.py` is a copy, because clients stand alone; a test compares the two.
-"""
+"""Blocks of any rate and number of channels -> one rate and one or two channels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Ogg files that were joined ("chained", RFC 3533 section 4) -> one link after the other.
 
 FFmpeg gives up on a link whose tracks differ from those of the first, so each link is opened as a file of its own.
-`clients/media/ogg_links.py` is a copy, because clients stand alone; a test compares the two.
 """
 
 from __future__ import annotations

@@ -1,20 +1,19 @@
 """A recording of any format that FFmpeg reads -> its samples, packet by packet.
 
-A packet that can't be decoded costs its own length, not what follows. `clients/media/reader.py` is a copy, because
-clients stand alone; a test compares the two.
+A packet that can't be decoded costs its own length, not what follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import IO, Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_asr.engine.media.ogg_links import OggLinks
+from streaming_asr.engine.media.parts import Readable, parts_of
 from streaming_asr.engine.media.repairs import CUT_OFF, DAMAGED, GAP, OVERLAP, Repair, Repairs
 from streaming_asr.engine.media.timeline import TOLERANCE_S, Timeline
 
@@ -54,15 +53,15 @@ Frames = NDArray[np.float32]
 """Samples of all channels, shape ``[n, channels]``."""
 
 
-class Readable(Protocol):
-    """What a recording is read from; formats that keep their index at the end also need `seek` and `tell`."""
-
-    def read(self, size: int, /) -> bytes:
-        """Up to this many bytes; nothing at the end."""
-
-
 class UnreadableMedia(Exception):
     """The recording can't be opened, or has no audio that can be decoded. The message is for the user."""
+
+
+class UnknownFormat(UnreadableMedia):
+    """FFmpeg does not know the format, or may not read it."""
+
+    def __init__(self) -> None:
+        super().__init__("not a recording in a format that is read")
 
 
 @dataclass(frozen=True)
@@ -78,24 +77,27 @@ class MediaReader:
     """Decodes the first audio track that has a decoder.
 
     Args:
-        source: from its beginning.
-        ogg: whether it begins as an Ogg file does, whose links are then read one after the other.
+        file: at its beginning. If it can't seek, it needs `peek`.
         live: it is still being written: as few bytes as possible are read before the first audio is returned.
 
     Raises:
         UnreadableMedia: it is not a recording in a format that is read, or has no audio track that can be decoded.
     """
 
-    def __init__(self, source: Readable, *, ogg: bool, live: bool = False) -> None:
+    def __init__(self, file: IO[bytes], *, live: bool = False) -> None:
         av.logging.set_level(None)
         self._live = live
-        self._links = OggLinks(source.read) if ogg else None
-        self._open(self._links or source)
+        self._parts = parts_of(file)
+        self._open(next(self._parts))
         duration = self._container.duration
-        self.duration_s = duration / av.time_base if duration and duration > 0 and not ogg else None
+        self.duration_s = duration / av.time_base if duration and duration > 0 else None
         """Length as the container states or estimates it; None where it does not."""
         self.stated_s = self._stated_s()
         """Length of the audio, of those formats that know it."""
+        self.rate: int = self._stream.codec_context.sample_rate or 0
+        """Hz, of the first audio; 0 if the container does not say."""
+        self.channels: int = self._stream.codec_context.channels or 1
+        """Of the first audio."""
         self._timeline = Timeline(self._zero_s(), _EXACT_S if self._format == "flac" else TOLERANCE_S)
         self._repairs = Repairs()
         self._out: list[Block] = []
@@ -118,27 +120,27 @@ class MediaReader:
         """
         try:
             yield from self._read_part()
-            while self._links is not None and self._links.next_link():
-                if self._open_next():
-                    yield from self._read_part()
-            missing_s = (self.stated_s or 0.0) - self._timeline.position_s
+            missing_s = (self.stated_s or 0.0) - self._timeline.time_s
             if self._began and missing_s > _CUT_S:
                 self._repairs.note(CUT_OFF, self._timeline.position_s, missing_s)
+            for part in self._parts:
+                if self._open_next(part):
+                    yield from self._read_part()
             yield from self._repairs.take(None)
         finally:
             self._container.close()
         if not self._began:
             raise UnreadableMedia(f"its audio can't be decoded ({self._failure})" if self._failure else "it is empty")
 
-    def _open(self, source: Any) -> None:
+    def _open(self, part: Readable) -> None:
         # Nothing else may be opened, whatever a file names: no protocol is allowed.
         options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
         if self._live:
             options |= {"probesize": "32768", "analyzeduration": "0"}
         try:
-            self._container = av.open(source, mode="r", options=options, metadata_errors="replace", buffer_size=2**16)
+            self._container = av.open(part, mode="r", options=options, metadata_errors="replace", buffer_size=2**16)
         except (av.FFmpegError, ValueError):
-            raise UnreadableMedia("not a recording in a format that is read") from None
+            raise UnknownFormat() from None
         try:
             self._stream = _audio_track(self._container)
         except UnreadableMedia:
@@ -147,11 +149,11 @@ class MediaReader:
         names = self._container.format.name.split(",")
         self._format = next((name for name in FORMATS if name in names), names[0])
 
-    def _open_next(self) -> bool:
-        """Open the next part of a recording that was joined; its time goes on where the last part ends."""
+    def _open_next(self, part: Readable) -> bool:
+        """Open a further part, whose time goes on where the last part ends."""
         self._container.close()
         try:
-            self._open(self._links)
+            self._open(part)
         except UnreadableMedia:
             self._repairs.note(DAMAGED, self._timeline.position_s, 0.0)
             return False
@@ -215,7 +217,7 @@ class MediaReader:
         rate = frame.sample_rate
         try:
             samples = _floats(frame)
-            _check(rate, samples.shape[1])
+            check_shape(rate, samples.shape[1])
         except (UnreadableMedia, ValueError) as error:
             if not self._began:
                 raise UnreadableMedia(str(error)) from None
@@ -285,12 +287,16 @@ def _audio_track(container: Any) -> Any:
     track = next((track for track in tracks if track.codec_context is not None), None)
     if track is None:
         raise UnreadableMedia("no decoder is known for its audio" if tracks else "it has no audio")
-    _check(track.codec_context.sample_rate or MIN_RATE, track.codec_context.channels or 1)
+    if track.codec_context.name == "flac":
+        # Otherwise a damaged frame is decoded to noise.
+        track.codec_context.options = {"err_detect": "crccheck+explode"}
+    check_shape(track.codec_context.sample_rate or MIN_RATE, track.codec_context.channels or 1)
     return track
 
 
-def _check(rate: int, channels: int) -> None:
-    """
+def check_shape(rate: int, channels: int) -> None:
+    """Check the rate and the number of channels.
+
     Raises:
         UnreadableMedia: nobody records like that.
     """

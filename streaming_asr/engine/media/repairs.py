@@ -1,7 +1,4 @@
-"""What had to be put right in a recording, in stretches, for the user.
-
-`clients/media/repairs.py` is a copy, because clients stand alone; a test compares the two.
-"""
+"""What had to be put right in a recording, in stretches, for the user."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Timestamps of decoded audio -> where silence is missing and where audio comes twice.
-
-`clients/media/timeline.py` is a copy, because clients stand alone; a test compares the two.
-"""
+"""Timestamps of decoded audio -> where silence is missing and where audio comes twice."""
 
 from __future__ import annotations
 
@@ -42,6 +39,11 @@ class Timeline:
         self._first_s: float | None = None
         """Timestamp of the first audio since the timeline last started."""
         self._dropping = False
+
+    @property
+    def time_s(self) -> float:
+        """Timestamp that belongs to the position."""
+        return self.position_s + (self._zero_s or 0.0)
 
     def place(self, at_s: float, length_s: float) -> Placement:
         """Place the next audio by its timestamp, and advance the position over it.

@@ -1,0 +1,323 @@
+# A copy of streaming_asr/engine/media/reader.py, by `python -m tests.support.copies`: clients stand alone.
+"""A recording of any format that FFmpeg reads -> its samples, packet by packet.
+
+A packet that can't be decoded costs its own length, not what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.media.parts import Readable, parts_of
+from clients.media.repairs import CUT_OFF, DAMAGED, GAP, OVERLAP, Repair, Repairs
+from clients.media.timeline import TOLERANCE_S, Timeline
+
+FORMATS = (
+    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dts", "eac3", "flac", "flv", "loas", "matroska",
+    "mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "mxf", "nistsphere", "nut", "ogg", "rm", "tak", "tta", "voc", "w64",
+    "wav", "wv",
+)  # fmt: skip
+"""FFmpeg's names of the containers that are read. None of them opens another file or address, as playlists and
+FFmpeg's own concatenation format do: an upload of 36 bytes that names itself would take all file descriptors."""
+MIN_RATE, MAX_RATE = 1_000, 384_000
+"""Hz."""
+MAX_CHANNELS = 64
+BLOCK_S = 0.25
+"""Audio that is returned at once, seconds: frames of some milliseconds are put together."""
+
+_TIMED = ("asf", "flac", "flv", "matroska", "mov", "mpeg", "mpegts", "mxf", "nut", "ogg")
+"""Formats with timestamps. In the others FFmpeg makes them up from the first frame's rate, or from the bit rate."""
+_FROM_ZERO = ("matroska", "mov")
+"""Formats whose time begins at 0; in the others, it may begin anywhere."""
+_SIZED = ("flac", "matroska", "mov")
+"""Formats that state their own length, which is right unless they were cut."""
+_EXACT_S = 0.01
+"""Tolerance where timestamps are counts of samples."""
+_MAX_ERRORS = 1_000
+"""Errors of a container one after the other; then nothing more is expected from it."""
+_MAX_LOST_S = 1.0
+"""Longest silence for one packet that can't be decoded."""
+_CUT_S = 1.0
+"""A recording this much shorter than it states was cut off."""
+_NOT_AUDIO = (b"Xing", b"Info", b"VBRI", b"LAME", b"ID3", b"TAG", b"APETAGEX", b"fLaC", b"RIFF")
+"""In packets at the joints of files that were put together, which have no sound."""
+_FULL_SCALE = {"u1": 2**7, "i2": 2**15, "i4": 2**31, "i8": 2**63}
+"""Of integer samples, by their type."""
+
+Frames = NDArray[np.float32]
+"""Samples of all channels, shape ``[n, channels]``."""
+
+
+class UnreadableMedia(Exception):
+    """The recording can't be opened, or has no audio that can be decoded. The message is for the user."""
+
+
+class UnknownFormat(UnreadableMedia):
+    """FFmpeg does not know the format, or may not read it."""
+
+    def __init__(self) -> None:
+        super().__init__("not a recording in a format that is read")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Decoded audio; the next block may have another rate and other channels."""
+
+    frames: Frames
+    rate: int
+    """Hz."""
+
+
+class MediaReader:
+    """Decodes the first audio track that has a decoder.
+
+    Args:
+        file: at its beginning. If it can't seek, it needs `peek`.
+        live: it is still being written: as few bytes as possible are read before the first audio is returned.
+
+    Raises:
+        UnreadableMedia: it is not a recording in a format that is read, or has no audio track that can be decoded.
+    """
+
+    def __init__(self, file: IO[bytes], *, live: bool = False) -> None:
+        av.logging.set_level(None)
+        self._live = live
+        self._parts = parts_of(file)
+        self._open(next(self._parts))
+        duration = self._container.duration
+        self.duration_s = duration / av.time_base if duration and duration > 0 else None
+        """Length as the container states or estimates it; None where it does not."""
+        self.stated_s = self._stated_s()
+        """Length of the audio, of those formats that know it."""
+        self.rate: int = self._stream.codec_context.sample_rate or 0
+        """Hz, of the first audio; 0 if the container does not say."""
+        self.channels: int = self._stream.codec_context.channels or 1
+        """Of the first audio."""
+        self._timeline = Timeline(self._zero_s(), _EXACT_S if self._format == "flac" else TOLERANCE_S)
+        self._repairs = Repairs()
+        self._out: list[Block] = []
+        self._pending: list[Frames] = []
+        """Frames that will be one block."""
+        self._pending_s = 0.0
+        self._rate = 0
+        self._timed = self._format in _TIMED
+        self._lost_s = 0.0
+        """Length of packets that could not be decoded since the last frame."""
+        self._failure = ""
+        """Why something could not be decoded."""
+        self._began = False
+
+    def read(self) -> Iterator[Block | Repair]:
+        """Yield the audio, and what was repaired.
+
+        Raises:
+            UnreadableMedia: there was no audio that could be decoded.
+        """
+        try:
+            yield from self._read_part()
+            missing_s = (self.stated_s or 0.0) - self._timeline.time_s
+            if self._began and missing_s > _CUT_S:
+                self._repairs.note(CUT_OFF, self._timeline.position_s, missing_s)
+            for part in self._parts:
+                if self._open_next(part):
+                    yield from self._read_part()
+            yield from self._repairs.take(None)
+        finally:
+            self._container.close()
+        if not self._began:
+            raise UnreadableMedia(f"its audio can't be decoded ({self._failure})" if self._failure else "it is empty")
+
+    def _open(self, part: Readable) -> None:
+        # Nothing else may be opened, whatever a file names: no protocol is allowed.
+        options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
+        if self._live:
+            options |= {"probesize": "32768", "analyzeduration": "0"}
+        try:
+            self._container = av.open(part, mode="r", options=options, metadata_errors="replace", buffer_size=2**16)
+        except (av.FFmpegError, ValueError):
+            raise UnknownFormat() from None
+        try:
+            self._stream = _audio_track(self._container)
+        except UnreadableMedia:
+            self._container.close()
+            raise
+        names = self._container.format.name.split(",")
+        self._format = next((name for name in FORMATS if name in names), names[0])
+
+    def _open_next(self, part: Readable) -> bool:
+        """Open a further part, whose time goes on where the last part ends."""
+        self._container.close()
+        try:
+            self._open(part)
+        except UnreadableMedia:
+            self._repairs.note(DAMAGED, self._timeline.position_s, 0.0)
+            return False
+        position_s, self._timeline = self._timeline.position_s, Timeline(None)
+        self._timeline.advance(position_s)
+        return True
+
+    def _zero_s(self) -> float | None:
+        if self._format in _FROM_ZERO:
+            return 0.0
+        start = self._container.start_time
+        return None if start is None else start / av.time_base
+
+    def _stated_s(self) -> float | None:
+        if self._format not in _SIZED:
+            return None
+        if self._stream.duration:
+            return float(((self._stream.start_time or 0) + self._stream.duration) * self._stream.time_base)
+        return self.duration_s if len(self._container.streams) == 1 else None
+
+    def _read_part(self) -> Iterator[Block | Repair]:
+        for packet in self._packets():
+            self._decode(packet)
+            yield from self._taken()
+        self._end_lost()
+        self._flush()
+        yield from self._taken()
+
+    def _packets(self) -> Iterator[Any]:
+        """The track's packets, at the end an empty one. An error of the container costs what it can't read."""
+        errors = 0
+        while errors < _MAX_ERRORS:
+            try:
+                for packet in self._container.demux(self._stream):
+                    errors = 0
+                    yield packet
+                return
+            except av.EOFError:
+                return
+            except av.FFmpegError as error:
+                self._failure = self._failure or _reason(error)
+                errors += 1
+
+    def _decode(self, packet: Any) -> None:
+        try:
+            frames = packet.decode()
+        except av.EOFError:
+            return
+        except (av.FFmpegError, ValueError) as error:
+            if packet.size and not any(mark in bytes(packet)[:64] for mark in _NOT_AUDIO):
+                self._failure = self._failure or _reason(error)
+                length_s = float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
+                self._lost_s += max(0.0, min(length_s, _MAX_LOST_S))
+            return
+        for frame in frames:
+            if frame.samples:
+                self._take(frame)
+
+    def _take(self, frame: Any) -> None:
+        """Put a frame in its place."""
+        rate = frame.sample_rate
+        try:
+            samples = _floats(frame)
+            check_shape(rate, samples.shape[1])
+        except (UnreadableMedia, ValueError) as error:
+            if not self._began:
+                raise UnreadableMedia(str(error)) from None
+            self._lost_s += min(frame.samples / max(rate, MIN_RATE), _MAX_LOST_S)
+            return
+        if rate != self._rate or (self._pending and samples.shape[1] != self._pending[0].shape[1]):
+            self._flush()
+            # The timestamps of FLAC are counted in samples of the first rate.
+            self._timed = self._timed and not (self._format == "flac" and self._rate)
+            self._rate = rate
+        silence_s, drop_s = self._place(frame, len(samples) / rate)
+        if silence_s:
+            self._flush()
+            self._out.append(Block(np.broadcast_to(np.float32(0), (round(silence_s * rate), samples.shape[1])), rate))
+        if drop_s:
+            samples = samples[round(drop_s * rate) :]
+        self._began = True
+        self._pending.append(samples)
+        self._pending_s += len(samples) / rate
+        if self._pending_s >= BLOCK_S or self._live:
+            self._flush()
+
+    def _place(self, frame: Any, length_s: float) -> tuple[float, float]:
+        """Seconds of silence before a frame, and seconds to drop from its beginning."""
+        at_s, lost_s = self._timeline.position_s, self._lost_s
+        self._lost_s = 0.0
+        if not self._timed or frame.time is None:
+            self._timeline.advance(lost_s + length_s)
+            silence_s, drop_s = lost_s, 0.0
+        else:
+            placement = self._timeline.place(frame.time, length_s)
+            silence_s, drop_s = placement.silence_s, placement.drop_s
+        if lost_s:
+            self._repairs.note(DAMAGED, at_s, max(lost_s, silence_s))
+        elif silence_s and self._began:
+            # FFmpeg leaves out frames of FLAC that are damaged without a word.
+            self._repairs.note(DAMAGED if self._format == "flac" else GAP, at_s, silence_s)
+        if drop_s:
+            self._repairs.note(OVERLAP, at_s, drop_s)
+        return silence_s, drop_s
+
+    def _end_lost(self) -> None:
+        """Note what could not be decoded at the end."""
+        if self._lost_s and self._began:
+            self._repairs.note(DAMAGED, self._timeline.position_s, self._lost_s)
+        self._lost_s = 0.0
+
+    def _flush(self) -> None:
+        """Make a block of the pending frames."""
+        if self._pending:
+            self._out.append(Block(np.concatenate(self._pending), self._rate))
+        self._pending = []
+        self._pending_s = 0.0
+
+    def _taken(self) -> Iterator[Block | Repair]:
+        """What is ready; silence in pieces."""
+        out, self._out = self._out, []
+        for block in out:
+            size = round(block.rate * 2 * BLOCK_S)
+            for start in range(0, len(block.frames), size):
+                yield Block(block.frames[start : start + size], block.rate)
+        yield from self._repairs.take(self._timeline.position_s)
+
+
+def _audio_track(container: Any) -> Any:
+    tracks = container.streams.audio
+    track = next((track for track in tracks if track.codec_context is not None), None)
+    if track is None:
+        raise UnreadableMedia("no decoder is known for its audio" if tracks else "it has no audio")
+    if track.codec_context.name == "flac":
+        # Otherwise a damaged frame is decoded to noise.
+        track.codec_context.options = {"err_detect": "crccheck+explode"}
+    check_shape(track.codec_context.sample_rate or MIN_RATE, track.codec_context.channels or 1)
+    return track
+
+
+def check_shape(rate: int, channels: int) -> None:
+    """Check the rate and the number of channels.
+
+    Raises:
+        UnreadableMedia: nobody records like that.
+    """
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise UnreadableMedia(f"its sample rate is {rate} Hz; {MIN_RATE} to {MAX_RATE} are read")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise UnreadableMedia(f"it has {channels} channels; up to {MAX_CHANNELS} are read")
+
+
+def _floats(frame: Any) -> Frames:
+    """The samples of a frame, in -1..1 where they are integers; those that are not numbers become 0."""
+    array = frame.to_ndarray()
+    frames = array.T if frame.format.is_planar else array.reshape(frame.samples, -1)
+    if frames.dtype.kind == "f":
+        floats: Frames = frames.astype(np.float32)
+        return floats if np.isfinite(floats).all() else np.nan_to_num(floats, nan=0.0, posinf=1.0, neginf=-1.0)
+    full_scale = np.float32(_FULL_SCALE[frames.dtype.str[1:]])
+    offset = full_scale if frames.dtype.kind == "u" else np.float32(0)
+    return np.asarray((frames.astype(np.float32) - offset) / full_scale, np.float32)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,132 @@
+"""A recording that was joined from several, as by `cat` -> its parts, each as a file of its own.
+
+FFmpeg reads on where MP3, AAC, MPEG-TS or WebM were joined. Of the formats here, it reads the first part alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import IO, Protocol
+
+from streaming_asr.engine.media.ogg_links import MAGIC, OggLinks
+
+_HEAD_BYTES = 16
+_FLAC = b"fLaC\x00\x00\x00\x22"
+"""The marker of a FLAC file, and the header of its first block, which is always of this size."""
+_CHUNK = 2**20
+
+
+class Readable(Protocol):
+    """What a recording is read from. Formats that keep their index at the end also need `seek` and `tell`."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to this many bytes; nothing at the end."""
+
+
+def parts_of(file: IO[bytes]) -> Iterator[Readable]:
+    """Yield the parts; each has to be read before the next is asked for.
+
+    Args:
+        file: at its beginning. If it can't seek, it needs `peek`, and only the parts of Ogg files are told apart.
+    """
+    if not file.seekable():
+        if file.peek(len(MAGIC))[: len(MAGIC)] == MAGIC:  # type: ignore[attr-defined]
+            yield from _ogg_links(file)
+        else:
+            yield file
+        return
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    if head.startswith(MAGIC):
+        yield from _ogg_links(file)
+        return
+    begins = [0]
+    if head[:4] == b"RIFF":
+        begins += _riffs(file)
+    elif head.startswith(_FLAC):
+        begins += _flacs(file)
+    elif head[4:8] == b"ftyp":
+        begins += _mp4s(file)
+    if len(begins) == 1:
+        file.seek(0)
+        yield file
+        return
+    for begin, end in zip(begins, [*begins[1:], file.seek(0, os.SEEK_END)], strict=True):
+        yield _Section(file, begin, end)
+
+
+def _ogg_links(file: Readable) -> Iterator[Readable]:
+    links = OggLinks(file.read)
+    yield links
+    while links.next_link():
+        yield links
+
+
+def _riffs(file: IO[bytes]) -> Iterator[int]:
+    """Where further WAV files begin: directly after each other."""
+    at = 0
+    while True:
+        file.seek(at + 4)
+        size = int.from_bytes(file.read(4), "little")
+        at += 8 + size + size % 2
+        file.seek(at)
+        head = file.read(_HEAD_BYTES)
+        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+            return
+        yield at
+
+
+def _mp4s(file: IO[bytes]) -> Iterator[int]:
+    """Where further MP4 files begin: at each `ftyp` after the first."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(_HEAD_BYTES)
+        if len(head) < 8:
+            return
+        if at and head[4:8] == b"ftyp":
+            yield at
+        size = int.from_bytes(head[:4], "big")
+        size = int.from_bytes(head[8:16], "big") if size == 1 else size
+        if size < 8:
+            return
+        at += size
+
+
+def _flacs(file: IO[bytes]) -> Iterator[int]:
+    """Where further FLAC files begin. Frames do not state their length, so the marker is searched."""
+    file.seek(0)
+    at, tail = 0, b""
+    while chunk := file.read(_CHUNK):
+        data = tail + chunk
+        found = data.find(_FLAC)
+        while found >= 0:
+            if at + found:
+                yield at + found
+            found = data.find(_FLAC, found + 1)
+        tail = data[1 - len(_FLAC) :]
+        at += len(data) - len(tail)
+
+
+class _Section:
+    """A part of a file."""
+
+    def __init__(self, file: IO[bytes], begin: int, end: int) -> None:
+        self._file = file
+        self._begin = begin
+        self._size = end - begin
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        self._file.seek(self._begin + self._at)
+        data = self._file.read(max(0, min(size, self._size - self._at)))
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
