@@ -1,4 +1,4 @@
-"""What every wire protocol is to the server: messages and events in, commands out. No sockets here.
+"""The interface of wire protocols: messages and events in, commands out. No sockets here.
 
 A new protocol is a file or folder with a `Translator`, and an entry in `registry.py`: docs/extending/protocol.md.
 """
@@ -28,14 +28,14 @@ class Request:
     time: float = 0.0
     """When, in seconds since 1970."""
     session: Mapping[str, Any] = field(default_factory=dict)
-    """What the short-lived key that the client came with says of its sessions."""
+    """The session that the client's short-lived key was issued for."""
     models: ModelNames = field(default_factory=ModelNames)
-    """What it may call the model."""
+    """Names that it may use for the model."""
 
 
 class BadRequest(ValueError):
-    """What a client asks for as it connects will not do; the message says what would be right. Raised by translators
-    as they are made, where the protocol refuses the handshake for that."""
+    """A parameter of the connection is not valid; the message says what would be right. Raised by the constructors of
+    translators whose protocol refuses the handshake for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,16 @@ class Opened:
 
     session: str
     options: SessionOptions
-    """As they are in force, which may be less than was asked."""
+    """Those in force, which may differ from those requested."""
     capabilities: Capabilities
 
 
-# Commands: what a translator has the connection do, in this order.
+# Commands: what a translator returns, for the connection to carry out in this order.
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open the session, or open it anew before any audio. Answered by `Translator.opened` or `.failed`."""
+    """Open the session, or replace one that has received no audio. Answered by `Translator.opened` or `.failed`."""
 
     options: SessionOptions
 
@@ -83,7 +83,8 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """End the open utterance now. `Translator.on_events` is called at once with what that brings, even if nothing."""
+    """End the open utterance now. `Translator.on_events` is called at once with the events of that, even if there are
+    none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,11 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Last:
-    """Say how long the connection may last; given once at most, when it begins."""
+class Lifetime:
+    """Limit the time of the connection; returned once at most, by `Translator.connected`."""
 
     life_s: float
-    """After this it is ended with a `Failure` of the code ``session_expired``."""
+    """Time after which it ends with a `Failure` of the code ``session_expired``."""
     idle_s: float
     """The client may be silent for this long, if the server's own limit is shorter."""
 
@@ -133,7 +134,7 @@ class Close:
     reason: str = ""
 
 
-Command = Open | Audio | Configure | Finalize | Clear | ReportRepair | Stop | Last | Send | Close
+Command = Open | Audio | Configure | Finalize | Clear | ReportRepair | Stop | Lifetime | Send | Close
 
 
 class Translator(Protocol):
@@ -165,7 +166,7 @@ def assert_never(value: NoReturn) -> NoReturn:
 
 
 def plain_refusal(refusal: Failure) -> RefusalAnswer:
-    """A refused handshake in the words of most protocols, which are OpenAI's."""
+    """The answer to a refused handshake in OpenAI's format, which most protocols use."""
     kind = "server_error" if refusal.kind.server_error else "invalid_request_error"
     error = {"code": refusal.code, "message": refusal.message, "type": kind, "param": None}
     return RefusalAnswer({"error": error})
@@ -173,8 +174,8 @@ def plain_refusal(refusal: Failure) -> RefusalAnswer:
 
 @dataclass(frozen=True, slots=True)
 class WireProtocol:
-    """What `protocols/registry.py` says of a protocol."""
+    """An entry of `protocols/registry.py`."""
 
     translator: Callable[[Request, SessionOptions], Translator]
-    """Makes a connection's; the options are the server's defaults. May raise `BadRequest`."""
+    """Makes the translator of a connection; the options are the server's defaults. May raise `BadRequest`."""
     refused: Callable[[Failure], RefusalAnswer] = plain_refusal

@@ -1,7 +1,7 @@
-"""Every failure that a client can be sent, over WebSockets or HTTP: one table, from which all that report one take it.
+"""Every failure that a client can be sent, over WebSockets or HTTP, in one table.
 
 `clients/errors.py`, `clients/browser/live-stream.js` and the tables of the docs repeat parts of it, because they must
-stand alone; tests compare them. Dialects may put a failure in words of their own, as Deepgram's do.
+stand alone; tests compare them. Dialects may use codes of their own, as Deepgram's do.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class _Entry:
 
 @enum.unique
 class FailureKind(enum.Enum):
-    """A kind of failure, by the code that clients are sent in lower case.
+    """A kind of failure; its name in lower case is the code that clients are sent.
 
     A kind is transient if a client that keeps its audio until it has the final can connect again and go on where finals
     end, without anything being changed: the server or the network may have recovered, or a new session has a new limit.
     """
 
-    # The server can't serve a session, now or any more.
+    # The server can't serve a session now, or can't continue one.
     BUSY = _Entry(
         meaning="all sessions are taken, or the recognizer is behind",
         transient=True,
@@ -80,7 +80,7 @@ class FailureKind(enum.Enum):
     INVALID_API_KEY = _Entry(meaning="the API key of an HTTP request is missing or wrong", status=401)
     FORBIDDEN_ORIGIN = _Entry(meaning="a browser page of an origin that is not allowed", status=403)
 
-    # The client asked for something that can't be.
+    # The client asked for something that is not possible.
     BAD_OPTION = _Entry(
         meaning="an option does not exist, or its value is not possible; ends a session only as it opens",
         close=CloseCode.POLICY,

@@ -32,11 +32,11 @@ class BadMessage(ValueError):
         self.param = param
         """Path of the field that is wrong."""
         self.event_id = event_id
-        """The client's own name of its message."""
+        """The client's own id of its message."""
 
 
 class Envelope(msgspec.Struct):
-    """What may be known of a message that can't be read."""
+    """The fields that identify a message which can't be read."""
 
     type: Any = None
     event_id: Any = None
@@ -64,10 +64,10 @@ class Reader(Generic[M]):
         self._types = [str(kind.__struct_config__.tag) for kind in typing.get_args(union) or (union,)]
 
     def read(self, message: str) -> M:
-        """A client's message.
+        """Read a client's message.
 
         Raises:
-            BadMessage: it is not JSON, of no known type, or a field is wrong.
+            BadMessage: it is not JSON, its type is unknown, or a field is wrong.
         """
         try:
             return self._decoded(self._decoder, message)
@@ -77,7 +77,7 @@ class Reader(Generic[M]):
             return self._with_decoded(message, bad.param, bad.event_id)
 
     def fields(self, message: str) -> dict[str, Any]:
-        """All fields of a client's message, those that its type does not name included.
+        """Read all fields of a client's message, including those that its type does not have.
 
         Raises:
             BadMessage: it is not a JSON object, or a number is out of range.
@@ -93,7 +93,7 @@ class Reader(Generic[M]):
             raise _not_json(error) from None
 
     def _with_decoded(self, message: str, field: str, event_id: str | None) -> M:
-        """A message whose base64 msgspec, which is the faster, does not take."""
+        """Read a message whose base64 msgspec does not accept; msgspec is tried first because it is faster."""
         fields = self.fields(message)
         try:
             fields[field] = decode_base64(fields[field])
@@ -110,8 +110,8 @@ class Reader(Generic[M]):
         try:
             envelope = _ENVELOPES.decode(message)
         except msgspec.ValidationError:
-            told = f"Messages must be JSON objects with a `type`: {', '.join(self._types)}."
-            return BadMessage(FailureKind.INVALID_MESSAGE, told)
+            reason = f"Messages must be JSON objects with a `type`: {', '.join(self._types)}."
+            return BadMessage(FailureKind.INVALID_MESSAGE, reason)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as worse:
             return _not_json(worse)
         event_id = envelope.event_id if isinstance(envelope.event_id, str) else None
@@ -126,8 +126,8 @@ class Reader(Generic[M]):
         if path is None:
             return BadMessage(FailureKind.INVALID_VALUE, f"{error.removesuffix(_UNNAMED)}.", event_id=event_id)
         kind = FailureKind.INVALID_AUDIO if "base64" in error else FailureKind.INVALID_VALUE
-        told = f"{error[: path.start()]}, in `{path.group(1)}`."
-        return BadMessage(kind, told, param=path.group(1), event_id=event_id)
+        reason = f"{error[: path.start()]}, in `{path.group(1)}`."
+        return BadMessage(kind, reason, param=path.group(1), event_id=event_id)
 
 
 def _not_json(error: Exception) -> BadMessage:

@@ -12,11 +12,12 @@ HOSTED = (
     *("any", "default"),
 )
 """Patterns of names that clients have built in, for the services they were written for: OpenAI's and its kin's,
-Deepgram's, DashScope's. Here they mean the model that is served. `any` and `default` are for who has to name one."""
+Deepgram's, DashScope's. Here they mean the model that is served. `any` and `default` are for clients that have to name
+one."""
 
 
 class ModelNames:
-    """What a client may call the model.
+    """The names that clients may use for the model.
 
     Args:
         served: its name or path; None while it is not known, when every name is taken.
@@ -34,11 +35,11 @@ class ModelNames:
         return any(fnmatchcase(name.lower(), alias) for alias in self._aliases)
 
     def takes(self, name: str) -> bool:
-        """Whether it is that, or a name of a service that the client may have been written for."""
+        """Whether it is one of those, or a name of a service that the client may have been written for."""
         return self.serves(name) or any(fnmatchcase(_last_part(name), pattern) for pattern in HOSTED)
 
     def unknown(self, name: str) -> str:
-        """What to tell a client that asks for a model that is not there."""
+        """The error for a client that names another model."""
         return f"There is no model {name!r} here; there is {self._served!r}."
 
 

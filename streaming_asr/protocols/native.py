@@ -36,11 +36,11 @@ from streaming_asr.protocols.json_messages import BadMessage, Reader
 
 
 class Start(msgspec.Struct, tag="start"):
-    """First message, before any audio, with options beside `type`: use these instead of the query's."""
+    """First message, before any audio: its fields beside `type` are options, which replace the query's."""
 
 
 class SetOptions(msgspec.Struct, tag="configure"):
-    """Change options in mid-stream, given beside `type`."""
+    """Change options in mid-stream; its fields beside `type` are the options."""
 
 
 class FinalizeNow(msgspec.Struct, tag="finalize", forbid_unknown_fields=True):
@@ -48,7 +48,7 @@ class FinalizeNow(msgspec.Struct, tag="finalize", forbid_unknown_fields=True):
 
 
 class StopNow(msgspec.Struct, tag="stop", forbid_unknown_fields=True):
-    """No more audio comes: transcribe what is pending, say `done`, close."""
+    """No more audio follows: transcribe what is pending, send `done`, close."""
 
 
 class Ping(msgspec.Struct, tag="ping", forbid_unknown_fields=True):
@@ -144,7 +144,7 @@ class Error(msgspec.Struct, tag="error"):
     code: str
     message: str
     fatal: bool
-    """Whether the session is over; if not, it goes on as if the message had not been sent."""
+    """Whether the session is over; if not, it continues as if the message had not been sent."""
 
 
 class Done(msgspec.Struct, tag="done"):
@@ -173,7 +173,7 @@ _LONGEST_NAME = 100
 
 
 def parse_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Option values as the types `SessionOptions` wants; ranges are checked by that class.
+    """Convert option values to the types of `SessionOptions`, which checks their ranges.
 
     Args:
         given: as received. Numbers and booleans may be text, as they are in a query, and whole numbers floats.
@@ -190,7 +190,7 @@ def parse_options(given: Mapping[str, Any]) -> dict[str, Any]:
         try:
             parsed[name] = msgspec.convert(value, _HINTS[name], strict=False)
         except msgspec.ValidationError as error:
-            raise OptionError(name, f"{reprlib.repr(value)} will not do: {error}") from None
+            raise OptionError(name, f"{reprlib.repr(value)} is not valid: {error}") from None
     return parsed
 
 
@@ -199,13 +199,13 @@ class NativeTranslator:
 
     Args:
         request: its query gives options: `?sample_rate=8000&encoding=mulaw&keyword=Qwen&keyword=Ascend`.
-        defaults: the server's, for what the client does not say.
+        defaults: the server's, for options that the client does not set.
     """
 
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
         self._defaults = defaults
         self._query = request.query
-        self._heard_audio = False
+        self._audio_received = False
         self._stopped = False
 
     def connected(self) -> list[Command]:
@@ -219,10 +219,10 @@ class NativeTranslator:
 
     def received(self, message: str | bytes) -> list[Command]:
         if self._stopped:
-            told = "The stream has been stopped; open a new connection to send more."
-            return self.failed(Failure(FailureKind.STOPPED, told))
+            reason = "The stream has been stopped; open a new connection to send more."
+            return self.failed(Failure(FailureKind.STOPPED, reason))
         if isinstance(message, bytes):
-            self._heard_audio = True
+            self._audio_received = True
             return [Audio(message)]
         try:
             return self._control(_READER.read(message), message)
@@ -233,9 +233,9 @@ class NativeTranslator:
     def _control(self, control: Control, message: str) -> list[Command]:
         match control:
             case Start():
-                if self._heard_audio:
-                    told = "`start` must come before any audio; use `configure` in mid-stream."
-                    return self.failed(Failure(FailureKind.LATE_START, told))
+                if self._audio_received:
+                    reason = "`start` must come before any audio; use `configure` in mid-stream."
+                    return self.failed(Failure(FailureKind.LATE_START, reason))
                 return self._open(_options_in(message))
             case SetOptions():
                 try:
@@ -260,10 +260,10 @@ class NativeTranslator:
 
     def opened(self, opened: Opened) -> list[Command]:
         can = opened.capabilities
-        return [_send(Ready(opened.session, can.name, can.model, can.languages, _shown(opened.options)))]
+        return [_send(Ready(opened.session, can.name, can.model, can.languages, _as_dict(opened.options)))]
 
     def configured(self, options: SessionOptions) -> list[Command]:
-        return [_send(Configured({name: _shown(options)[name] for name in sorted(CHANGEABLE)}))]
+        return [_send(Configured({name: _as_dict(options)[name] for name in sorted(CHANGEABLE)}))]
 
     def on_events(self, events: Sequence[Event]) -> list[Command]:
         commands: list[Command] = []
@@ -323,6 +323,6 @@ def _options_in(message: str) -> dict[str, Any]:
     return {name: value for name, value in _READER.fields(message).items() if name != "type"}
 
 
-def _shown(options: SessionOptions) -> dict[str, Any]:
+def _as_dict(options: SessionOptions) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(options)
     return shown

@@ -25,7 +25,7 @@ from streaming_asr.protocols.base import (
 )
 from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL
 from streaming_asr.protocols.deepgram.listen import LEAST_ENDPOINT_MS, DeepgramTranslator
-from streaming_asr.protocols.deepgram.query import refused
+from streaming_asr.protocols.deepgram.query import refusal_answer
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from tests.support.dialogue import Dialogue, sent_messages
 from tests.support.fakes import CAPABILITIES
@@ -139,7 +139,7 @@ def test_a_bad_parameter_refuses_the_handshake(name: str, value: str, says: str)
     [(FailureKind.UNAUTHORIZED, "INVALID_AUTH"), (FailureKind.BAD_OPTION, "INVALID_QUERY_PARAMETER")],
 )
 def test_a_refusal_is_in_its_own_words(kind: FailureKind, code: str) -> None:
-    answer = refused(Failure(kind, "That’s wrong:\r\n1"))
+    answer = refusal_answer(Failure(kind, "That’s wrong:\r\n1"))
     assert (answer.body["err_code"], answer.body["err_msg"]) == (code, "That’s wrong:\r\n1")
     assert answer.headers["dg-error"] == "That?s wrong:??1"
     assert uuid.UUID(answer.body["request_id"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streaming_asr.core import events
 from streaming_asr.core.events import EndReason, Event
-from streaming_asr.protocols.openai.continuation import rest_of
+from streaming_asr.protocols.openai.continuation import unsent_part
 from streaming_asr.protocols.openai.items import Committed, Grown, ItemEvent, Items, Settled, Started, Stopped
 
 
@@ -180,13 +180,13 @@ def test_scripts_without_spaces_are_joined_without() -> None:
     ],
 )
 def test_what_follows_told_words_is_told_even_where_they_were_wrong(final: str, told: str, rest: str) -> None:
-    assert rest_of(final, told) == rest
+    assert unsent_part(final, told) == rest
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_the_rest_is_an_end_of_the_final(final: str, told: str) -> None:
-    assert final.endswith(rest_of(final, told))
-    assert rest_of(told + final, told) == final
+    assert final.endswith(unsent_part(final, told))
+    assert unsent_part(told + final, told) == final
 
 
 @given(st.integers(0, 10_000), st.booleans())

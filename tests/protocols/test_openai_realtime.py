@@ -20,7 +20,7 @@ from streaming_asr.protocols.base import (
     Close,
     Configure,
     Finalize,
-    Last,
+    Lifetime,
     Request,
 )
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
@@ -70,7 +70,7 @@ class Talk(Dialogue):
 
 def test_a_session_is_created_at_once() -> None:
     talk = Talk(("intent", "transcription"))
-    assert talk.first[0] == Last(3600, 900)
+    assert talk.first[0] == Lifetime(3600, 900)
     assert talk.options.sample_rate == 24_000
     created = talk.created
     assert (created["type"], created["id"], created["created"]) == ("session.created", "sess_s1", 1000)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Audio, Close, Command, Last, Open, Opened, Send
+from streaming_asr.protocols.base import Audio, Close, Command, Lifetime, Open, Opened, Send
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE, TRANSITIONS, State
 from tests.support.conversing import LIMITS, Client, command, quiet, voiced
@@ -307,7 +307,7 @@ def test_a_client_that_leaves_too_much_unread_is_let_go_at_once() -> None:
 
 
 def test_a_session_has_the_lifetime_of_its_protocol() -> None:
-    client = Client(TIGHT, Scripted([Last(life_s=60, idle_s=25), Open(SessionOptions(vad="webrtc"))])).started()
+    client = Client(TIGHT, Scripted([Lifetime(life_s=60, idle_s=25), Open(SessionOptions(vad="webrtc"))])).started()
     for _ in range(3):
         client.wait(19)
         client.send("ping")

@@ -1,4 +1,4 @@
-"""Control messages that come in binary frames, where audio is expected."""
+"""Control messages in binary frames, where audio is expected."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ BINARY_CONTROL = ReportRepair(
     "binary_control", "A control message was in a binary frame, which is for audio; send it as text."
 )
 LONGEST_CONTROL = 4096
-"""Bytes of a control message in a binary frame; what is longer is audio."""
+"""Bytes of a control message in a binary frame; a longer one is audio."""
 
 
-def control_of(message: bytes, reader: Reader[Any]) -> str | None:
+def find_control(message: bytes, reader: Reader[Any]) -> str | None:
     """The control message in a binary frame, or None if it is audio.
 
     Some clients send their JSON as binary, Deepgram's Go SDK among them. Taken for audio, it would be a click, and its

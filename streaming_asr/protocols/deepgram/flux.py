@@ -36,9 +36,9 @@ from streaming_asr.protocols.base import (
     assert_never,
 )
 from streaming_asr.protocols.deepgram import flux_messages as wire
-from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL, control_of
+from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL, find_control
 from streaming_asr.protocols.deepgram.flux_turns import EAGER_RANGE, EOT_RANGE, TIMEOUT_RANGE, Turn, TurnRules
-from streaming_asr.protocols.deepgram.query import Query, changed, container_error, request_id_of
+from streaming_asr.protocols.deepgram.query import Query, container_error, make_request_id, with_options
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
@@ -49,18 +49,18 @@ class FluxTranslator:
     """One connection.
 
     Args:
-        request: its query says all that is to say before the audio.
-        defaults: the server's, for what the client does not say.
+        request: its query has the options of the session.
+        defaults: the server's, for options that the query does not set.
 
     Raises:
-        BadRequest: a parameter will not do.
+        BadRequest: a parameter is not valid.
     """
 
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
         query = Query(request.query)
         query.check_model(request.models)
         self._raw = query.text("encoding") is not None
-        """Whether audio need not be looked at any more."""
+        """Whether the audio is known not to be a file."""
         self._defaults = defaults
         asked = wire.Thresholds(
             query.number("eager_eot_threshold", *EAGER_RANGE),
@@ -69,7 +69,7 @@ class FluxTranslator:
         )
         self._rules = TurnRules(defaults.endpoint_ms or 500).updated(asked)
         self._hints = query.texts("language_hint")
-        self._options = changed(
+        self._options = with_options(
             defaults,
             word_times=True,
             **query.audio(),
@@ -90,15 +90,15 @@ class FluxTranslator:
         return [Open(self._options)]
 
     def opened(self, opened: Opened) -> list[Command]:
-        self._request_id = request_id_of(opened.session)
+        self._request_id = make_request_id(opened.session)
         return [_send(wire.Connected(self._request_id, self._next()))]
 
     def received(self, message: str | bytes) -> list[Command]:
         if self._stopped:
             return []
         if isinstance(message, bytes):
-            control = control_of(message, wire.READER)
-            return self._heard(message) if control is None else [BINARY_CONTROL, *self.received(control)]
+            control = find_control(message, wire.READER)
+            return self._take_audio(message) if control is None else [BINARY_CONTROL, *self.received(control)]
         try:
             request = wire.READER.read(message)
         except BadMessage as bad:
@@ -140,7 +140,7 @@ class FluxTranslator:
         keyterms = list(options.keywords)
         return [_send(wire.ConfigureSuccess(self._request_id, self._next(), thresholds, keyterms, self._hints))]
 
-    def _heard(self, audio: bytes) -> list[Command]:
+    def _take_audio(self, audio: bytes) -> list[Command]:
         problem = None if self._raw else container_error(audio)
         self._raw = True
         return [Audio(audio)] if problem is None else self.failed(Failure(FailureKind.BAD_AUDIO, problem))
@@ -186,7 +186,7 @@ class FluxTranslator:
         return [*commands, self._info(turn, "EagerEndOfTurn", confidence)]
 
     def _begin(self, turn: Turn) -> list[Command]:
-        """A turn begins for the client with its first words."""
+        """Send `StartOfTurn` with the first words of a turn."""
         if turn.begun:
             return []
         turn.begun = True

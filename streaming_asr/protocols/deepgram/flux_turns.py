@@ -1,7 +1,7 @@
 """Turns of a conversation, as Deepgram's Flux has them.
 
-A turn is what is said up to a silence that is long enough. Flux's thresholds are of a confidence that the turn is over;
-here that confidence is a function of the silence alone, ``silence / (silence + half)``, such that Flux's default
+A turn is the speech up to a silence that is long enough. Flux's thresholds apply to a confidence that the turn is over.
+Here that confidence is a function of the silence alone, ``silence / (silence + half)``, such that Flux's default
 threshold is reached after the server's own endpoint.
 """
 
@@ -52,7 +52,7 @@ class TurnRules:
         return self.usual_ms * (1 - EOT_THRESHOLD) / EOT_THRESHOLD
 
     def confidence(self, silence_ms: float) -> float:
-        """That the turn is over after this silence, 0..1."""
+        """Confidence that the turn is over after this silence, 0..1."""
         return round(silence_ms / (silence_ms + self._half), 3)
 
     def _silence_ms(self, threshold: float) -> float:
@@ -76,7 +76,7 @@ class TurnRules:
         return max(low, min(high, self.endpoint_ms, round(self._silence_ms(self.eager))))
 
     def updated(self, thresholds: wire.Thresholds) -> TurnRules:
-        """With what the client changes.
+        """The rules with a client's changes.
 
         Raises:
             BadRequest: a threshold is out of its range.
@@ -105,7 +105,7 @@ class Turn:
     words: list[wire.Word] = field(default_factory=list)
     language: str | None = None
     begun: bool = False
-    """Whether the client knows of it."""
+    """Whether `StartOfTurn` was sent."""
     eager: bool = False
     """Whether an eager end was sent to the client."""
 
@@ -117,5 +117,5 @@ class Turn:
         self.language = language or self.language
 
     def settle(self) -> None:
-        """What was heard is final."""
+        """Keep the text so far: it is final."""
         self.settled, self.settled_words = self.text, self.words

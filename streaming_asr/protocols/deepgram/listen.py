@@ -36,8 +36,8 @@ from streaming_asr.protocols.base import (
     assert_never,
 )
 from streaming_asr.protocols.deepgram import listen_messages as wire
-from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL, control_of
-from streaming_asr.protocols.deepgram.query import Query, changed, container_error, request_id_of
+from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL, find_control
+from streaming_asr.protocols.deepgram.query import Query, container_error, make_request_id, with_options
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
@@ -45,7 +45,7 @@ from streaming_asr.text import timed_words
 from streaming_asr.text.timed_words import TimedWord
 
 LEAST_ENDPOINT_MS = 300
-"""Clients that find the ends of turns themselves ask for as little as 10 ms, which would cut speech to pieces."""
+"""Clients that detect the ends of turns themselves set as little as 10 ms, which would cut words to pieces."""
 
 _SAMPLE_BYTES = {Encoding.S16LE: 2, Encoding.F32LE: 4, Encoding.MULAW: 1, Encoding.ALAW: 1}
 
@@ -54,11 +54,11 @@ class DeepgramTranslator:
     """One connection.
 
     Args:
-        request: its query says all that is to say before the audio.
-        defaults: the server's, for what the client does not say.
+        request: its query has the options of the session.
+        defaults: the server's, for options that the query does not set.
 
     Raises:
-        BadRequest: a parameter will not do.
+        BadRequest: a parameter is not valid.
     """
 
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
@@ -70,7 +70,7 @@ class DeepgramTranslator:
         self._punctuated = query.flag("punctuate") is not False or query.flag("smart_format") is True
         self._pauses_end_speech = query.text("endpointing") not in ("false", "0")
         self._utterance_end_ms = query.whole("utterance_end_ms", 0, 60_000)
-        self._options = self._asked(query, defaults)
+        self._options = self._requested_options(query, defaults)
         self._channels = self._options.channels if self._options.channel_mode is ChannelMode.SPLIT else 1
         self._bytes_per_ms = (
             _SAMPLE_BYTES[self._options.encoding] * self._options.channels * self._options.sample_rate / 1000
@@ -81,15 +81,15 @@ class DeepgramTranslator:
         self._reasons: dict[int, EndReason] = {}
         """Of the utterances that ended and have no final yet."""
         self._answered: set[int] = set()
-        """Channels whose latest `Finalize` was answered by an utterance's final."""
+        """Channels whose latest `Finalize` an utterance's final has answered."""
         self._last_words: dict[int, int] = {}
-        """Where the last word ended, ms, of channels whose `UtteranceEnd` is to come."""
+        """Where the last word ended, ms, of channels whose `UtteranceEnd` has not been sent."""
         self._received = 0
         self._digest = hashlib.sha256()
         self._configuring: wire.SetOptions | None = None
         self._stopped = False
 
-    def _asked(self, query: Query, defaults: SessionOptions) -> SessionOptions:
+    def _requested_options(self, query: Query, defaults: SessionOptions) -> SessionOptions:
         options = query.audio()
         channels = query.whole("channels", 1, 2) or 1
         if channels == 2:
@@ -102,7 +102,7 @@ class DeepgramTranslator:
             options["language"] = None if query.flag("detect_language") else query.text("language")
         if keywords := query.key_terms():
             options["keywords"] = keywords
-        return changed(defaults, partials=self._interims, word_times=True, **options)
+        return with_options(defaults, partials=self._interims, word_times=True, **options)
 
     def connected(self) -> list[Command]:
         return [Open(self._options)]
@@ -110,15 +110,15 @@ class DeepgramTranslator:
     def opened(self, opened: Opened) -> list[Command]:
         can = opened.capabilities
         model_id = str(uuid.uuid5(uuid.NAMESPACE_OID, can.model))
-        self._origin = wire.Origin(request_id_of(opened.session), wire.ModelInfo(can.model, can.name), model_id)
+        self._origin = wire.Origin(make_request_id(opened.session), wire.ModelInfo(can.model, can.name), model_id)
         return []
 
     def received(self, message: str | bytes) -> list[Command]:
         if self._stopped:
             return []
         if isinstance(message, bytes):
-            control = control_of(message, wire.READER)
-            return self._heard(message) if control is None else [BINARY_CONTROL, *self.received(control)]
+            control = find_control(message, wire.READER)
+            return self._take_audio(message) if control is None else [BINARY_CONTROL, *self.received(control)]
         try:
             request = wire.READER.read(message)
         except BadMessage as bad:
@@ -138,7 +138,7 @@ class DeepgramTranslator:
             case _:
                 assert_never(request)
 
-    def _heard(self, audio: bytes) -> list[Command]:
+    def _take_audio(self, audio: bytes) -> list[Command]:
         if not audio:
             return self._stop()
         if not self._raw and not self._received and (problem := container_error(audio)):
@@ -165,10 +165,10 @@ class DeepgramTranslator:
         return commands + self._silences()
 
     def _silences(self) -> list[Command]:
-        """`UtteranceEnd` of the channels that have been silent for long enough, as far as audio has come."""
+        """`UtteranceEnd` of the channels that have been silent for long enough, by the audio received."""
         silent = [channel for channel in self._last_words if not self._order.speaking(channel)]
-        heard_ms = int(self._received / self._bytes_per_ms)
-        return [command for channel in silent for command in self._utterance_end(channel, heard_ms)]
+        received_ms = int(self._received / self._bytes_per_ms)
+        return [command for channel in silent for command in self._utterance_end(channel, received_ms)]
 
     def _messages_for(self, event: Event) -> list[Command]:
         match event:
@@ -220,7 +220,7 @@ class DeepgramTranslator:
         return [_send(results)]
 
     def _finalized(self, event: Finalized) -> list[Command]:
-        """A `Finalize` is always answered, with nothing if there was nothing to be said."""
+        """Every `Finalize` gets an answer, with an empty text if there was no speech."""
         if event.channel in self._answered:
             self._answered.remove(event.channel)
             return []
@@ -242,7 +242,7 @@ class DeepgramTranslator:
         language: str | None,
         confidence: float | None,
     ) -> wire.Results:
-        """An interim; the confidence is 1 where the recognizer says none."""
+        """An interim; the confidence is 1 if the recognizer reports none."""
         certain = 1.0 if confidence is None else round(confidence, 4)
         wire_words = [
             wire.Word(
@@ -268,7 +268,7 @@ class DeepgramTranslator:
         )
 
     def _utterance_end(self, channel: int, silent_until_ms: int) -> list[Command]:
-        """`UtteranceEnd`, if it was asked for and the silence since the last word is long enough."""
+        """`UtteranceEnd`, if it is wanted and the silence since the last word is long enough."""
         last = self._last_words.get(channel)
         if last is None or self._utterance_end_ms is None or silent_until_ms - last < self._utterance_end_ms:
             return []

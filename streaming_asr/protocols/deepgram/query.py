@@ -1,4 +1,4 @@
-"""What both of Deepgram's protocols have in common as a client connects: the query, refusals, the request's id."""
+"""What both of Deepgram's protocols share when a client connects: the query, refusals, the request's id."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WEIGHT = re.compile(r":-?\d+(\.\d+)?$")
 
 
 class Query:
-    """A connection's query, in Deepgram's spelling. Parameters that do not exist here are passed over."""
+    """A connection's query, with Deepgram's names. Unknown parameters are ignored."""
 
     def __init__(self, query: Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, list[str]] = {}
@@ -56,9 +56,10 @@ class Query:
         return [text.strip() for text in texts if text.strip()]
 
     def flag(self, name: str) -> bool | None:
-        """
+        """A parameter that is true or false; None where it is absent or empty.
+
         Raises:
-            BadRequest: it is neither true nor false.
+            BadRequest: it is neither.
         """
         value = self.text(name)
         if value is None:
@@ -96,9 +97,10 @@ class Query:
         return number
 
     def check_model(self, models: ModelNames) -> None:
-        """
+        """Check that the server has the model that the query names.
+
         Raises:
-            BadRequest: there is no such model.
+            BadRequest: it has not.
         """
         name = self.text("model")
         if name is not None and not models.takes(name):
@@ -108,11 +110,11 @@ class Query:
         """Options for `encoding` and `sample_rate`.
 
         Raises:
-            BadRequest: they will not do.
+            BadRequest: they are not valid.
         """
         encoding = self.text("encoding") or "linear16"
         if encoding not in _ENCODINGS:
-            raise BadRequest(f"encoding: {encoding!r} is not taken here; {', '.join(_ENCODINGS)} are")
+            raise BadRequest(f"encoding: {encoding!r} is not supported; use one of {', '.join(_ENCODINGS)}")
         usual = 8_000 if encoding in ("mulaw", "alaw") else 16_000
         rate = self.whole("sample_rate", MIN_RATE, MAX_RATE)
         return {"encoding": _ENCODINGS[encoding], "sample_rate": rate or usual}
@@ -122,7 +124,7 @@ class Query:
         return tuple([*self.texts("keyterm"), *(_WEIGHT.sub("", word) for word in self.texts("keywords"))])
 
 
-def changed(defaults: SessionOptions, **options: Any) -> SessionOptions:
+def with_options(defaults: SessionOptions, **options: Any) -> SessionOptions:
     """The server's defaults with the query's options.
 
     Raises:
@@ -145,7 +147,7 @@ def container_error(audio: bytes) -> str | None:
     return f"This looks like a {name} file; send raw audio, and say its encoding and sample_rate in the query."
 
 
-def refused(refusal: Failure) -> RefusalAnswer:
+def refusal_answer(refusal: Failure) -> RefusalAnswer:
     """A refused handshake; some clients read the header, others the body."""
     code = _ERROR_CODES.get(refusal.kind.status, "INVALID_QUERY_PARAMETER")
     request_id = str(uuid.uuid4())
@@ -154,6 +156,6 @@ def refused(refusal: Failure) -> RefusalAnswer:
     return RefusalAnswer({"err_code": code, "err_msg": refusal.message, "request_id": request_id}, headers)
 
 
-def request_id_of(session: str) -> str:
+def make_request_id(session: str) -> str:
     """The id that Deepgram's clients know a session by, which must be a UUID."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, session))

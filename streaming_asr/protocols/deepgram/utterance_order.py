@@ -23,9 +23,10 @@ _OfUtterance = SpeechStarted | Partial | SpeechResumed | SpeechEnded | Final
 
 
 class UtteranceOrder:
-    """Holds back what is known of an utterance until the one before it, on the same channel, has its final.
+    """Delays the events of an utterance until the one before it, on the same channel, has its final.
 
-    Of the partials held back only the latest is kept: what is held is bounded by the utterances that wait for finals.
+    Of delayed partials only the latest is kept, so the number of delayed events is bounded by that of the utterances
+    that wait for finals.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class UtteranceOrder:
         return channel in self._current
 
     def continues(self, utterance: int) -> bool:
-        """Whether an utterance was cut for its length, and speech goes on in the next one. Asked once, at its final."""
+        """Whether an utterance was cut for its length, and speech continues in the next. Call it once, at its final."""
         if utterance not in self._continued:
             return False
         self._continued.remove(utterance)
@@ -49,7 +50,7 @@ class UtteranceOrder:
         """The session's events in this order.
 
         Args:
-            events: all of one moment: a cut and the onset after it are among them.
+            events: all that occurred at one moment, so that a cut and the onset after it are among them.
         """
         for position, event in enumerate(events):
             if isinstance(event, SpeechEnded) and event.reason is EndReason.LENGTH:

@@ -1,7 +1,7 @@
 """The realtime protocol of Alibaba Cloud's DashScope, as its `OmniRealtimeConversation` speaks it to Qwen3-ASR.
 
-Much like OpenAI's beta. Other are the text while somebody speaks (`text` and `stash`, each message in place of the
-last), and an orderly end (`session.finish`). Read off the `dashscope` package 2.0.2.
+Much like OpenAI's beta. What differs is the text during speech (`text` and `stash`; each message replaces the last) and
+an orderly end (`session.finish`). Taken from the `dashscope` package 2.0.2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streaming_asr.protocols.base import (
     Command,
     Configure,
     Finalize,
-    Last,
+    Lifetime,
     Open,
     Opened,
     Request,
@@ -143,7 +143,7 @@ class DashScopeTranslator:
 
     Args:
         request: its query may name a `model`.
-        defaults: the server's, for what the client does not say.
+        defaults: the server's, for what the client does not set.
     """
 
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
@@ -158,26 +158,26 @@ class DashScopeTranslator:
         )
         self._updating: tuple[SessionUpdate, Session] | None = None
         self._items = Items(by_pauses=True)
-        self._teller = openai.Teller()
+        self._factory = openai.MessageFactory()
 
     def connected(self) -> list[Command]:
         if self._model and not self._models.takes(self._model):
             return self.failed(Failure(FailureKind.MODEL_NOT_FOUND, self._models.unknown(self._model)))
         return [
-            Last(openai.LIFE_S, openai.IDLE_S),
+            Lifetime(openai.LIFE_S, openai.IDLE_S),
             Open(self._defaults.changed(**_options(self._session, self._defaults))),
         ]
 
     def opened(self, opened: Opened) -> list[Command]:
-        self._teller.opened(opened.session)
+        self._factory.opened(opened.session)
         self._model = self._model or opened.capabilities.model
-        return [_send(SessionCreated(self._teller.event(), self._shown()))]
+        return [_send(SessionCreated(self._factory.event(), self._as_dict()))]
 
     def received(self, message: str | bytes) -> list[Command]:
         try:
             request = _READER.read(openai.text_of(message))
         except BadMessage as bad:
-            return [_send(self._teller.bad_message(bad))]
+            return [_send(self._factory.bad_message(bad))]
         match request:
             case openai.Append(audio):
                 return [Audio(audio)]
@@ -186,7 +186,7 @@ class DashScopeTranslator:
                 return [Finalize()]
             case openai.Clear():
                 self._items.clear()
-                return [Clear(), _send(openai.Cleared(self._teller.event()))]
+                return [Clear(), _send(openai.Cleared(self._factory.event()))]
             case SessionFinish():
                 return [Stop()]
             case SessionUpdate():
@@ -201,7 +201,7 @@ class DashScopeTranslator:
             bad = BadMessage(
                 FailureKind.INVALID_VALUE, message, param="session.input_audio_format", event_id=asked.event_id
             )
-            return [_send(self._teller.bad_message(bad))]
+            return [_send(self._factory.bad_message(bad))]
         self._updating = (asked, after)
         return [Configure(_options(after, self._defaults))]
 
@@ -210,18 +210,18 @@ class DashScopeTranslator:
             return []
         (_, self._session), self._updating = self._updating, None
         self._items.end_by_pauses(isinstance(self._session.turn_detection, TurnDetection))
-        return [_send(SessionUpdated(self._teller.event(), self._shown()))]
+        return [_send(SessionUpdated(self._factory.event(), self._as_dict()))]
 
     def on_events(self, events: Sequence[Event]) -> list[Command]:
         commands = self._messages_for(self._items.on_events(events))
         if any(isinstance(event, Done) for event in events):
             commands += self._messages_for(self._items.close())
-            commands += [_send(SessionFinished(self._teller.event())), Close(reason="finished")]
+            commands += [_send(SessionFinished(self._factory.event())), Close(reason="finished")]
         return commands
 
     def failed(self, failure: Failure) -> list[Command]:
         updating, self._updating = self._updating, None
-        error = _send(self._teller.error(failure, event_id=updating[0].event_id if updating else None))
+        error = _send(self._factory.error(failure, event_id=updating[0].event_id if updating else None))
         if failure.close is None:
             return [error]
         return [*self._messages_for(self._items.close()), error, Close(failure.close, failure.code)]
@@ -232,25 +232,25 @@ class DashScopeTranslator:
     def _messages(self, event: items.ItemEvent) -> list[Command]:
         match event:
             case items.Started() | items.Stopped():
-                return [_send(self._teller.speech(event))]
+                return [_send(self._factory.speech(event))]
             case items.Committed():
-                return [_send(message) for message in self._teller.committed(event, beta=True)]
+                return [_send(message) for message in self._factory.committed(event, beta=True)]
             case items.Grown(number, _, text, tentative, language):
-                grown = Text(self._teller.event(), self._teller.item(number), text, tentative, language)
+                grown = Text(self._factory.event(), self._factory.item(number), text, tentative, language)
                 return [_send(grown, replaces=number)]
             case items.Settled():
-                return [_send(self._teller.failed_item(event) if event.failed else self._completed(event))]
+                return [_send(self._factory.failed_item(event) if event.failed else self._completed(event))]
             case _:
                 assert_never(event)
 
     def _completed(self, settled: items.Settled) -> Completed:
-        item, usage = self._teller.item(settled.item), openai.Usage(round(settled.seconds, 3))
-        return Completed(self._teller.event(), item, settled.text, settled.language, usage)
+        item, usage = self._factory.item(settled.item), openai.Usage(round(settled.seconds, 3))
+        return Completed(self._factory.event(), item, settled.text, settled.language, usage)
 
-    def _shown(self) -> dict[str, Any]:
+    def _as_dict(self) -> dict[str, Any]:
         shown: dict[str, Any] = msgspec.to_builtins(self._session)
         return {
-            "id": self._teller.session_id,
+            "id": self._factory.session_id,
             "object": "realtime.session",
             "model": self._model,
             "modalities": ["text"],

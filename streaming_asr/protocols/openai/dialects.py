@@ -1,4 +1,4 @@
-"""`/v1/realtime`, where OpenAI's clients and vLLM's both connect: the first message tells them apart."""
+"""`/v1/realtime`, where OpenAI's clients and vLLM's both connect: the first message distinguishes them."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Command, Opened, Request, Translator
 from streaming_asr.protocols.failures import Failure
 from streaming_asr.protocols.openai.realtime import OpenAITranslator
-from streaming_asr.protocols.openai.vllm import VllmTranslator, speaks_vllm
+from streaming_asr.protocols.openai.vllm import VllmTranslator, is_vllm
 
 
 class RealtimeTranslator:
-    """Speaks OpenAI's dialects until the client turns out to speak vLLM's. `session.created`, which comes before the
-    client has said anything, serves both.
+    """Speaks OpenAI's dialects unless the client's first message is of vLLM's. `session.created`, which is sent before
+    that message, is valid in both.
 
     Args:
         request: as `OpenAITranslator` takes it.
-        defaults: the server's, for what the client does not say.
+        defaults: the server's, for what the client does not set.
     """
 
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
         self._named = any(name in ("intent", "model") for name, _ in request.query)
         self._defaults = defaults
         self._models = request.models
-        self._speaker: Translator = OpenAITranslator(request, defaults)
-        self._silent = True
-        """Until the first message."""
+        self._translator: Translator = OpenAITranslator(request, defaults)
+        self._is_first = True
+        """Whether the next message is the client's first."""
 
     def connected(self) -> list[Command]:
-        return self._speaker.connected()
+        return self._translator.connected()
 
     def opened(self, opened: Opened) -> list[Command]:
-        return self._speaker.opened(opened)
+        return self._translator.opened(opened)
 
     def received(self, message: str | bytes) -> list[Command]:
-        first, self._silent = self._silent, False
-        if first and speaks_vllm(message, named=self._named):
-            self._speaker = VllmTranslator(self._defaults, self._models)
-            return [*self._speaker.connected(), *self._speaker.received(message)]
-        return self._speaker.received(message)
+        first, self._is_first = self._is_first, False
+        if first and is_vllm(message, named=self._named):
+            self._translator = VllmTranslator(self._defaults, self._models)
+            return [*self._translator.connected(), *self._translator.received(message)]
+        return self._translator.received(message)
 
     def configured(self, options: SessionOptions) -> list[Command]:
-        return self._speaker.configured(options)
+        return self._translator.configured(options)
 
     def on_events(self, events: Sequence[Event]) -> list[Command]:
-        return self._speaker.on_events(events)
+        return self._translator.on_events(events)
 
     def failed(self, failure: Failure) -> list[Command]:
-        return self._speaker.failed(failure)
+        return self._translator.failed(failure)

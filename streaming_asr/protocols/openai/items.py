@@ -1,8 +1,8 @@
-"""Utterances -> items, in whose terms OpenAI's realtime protocol and its kin speak.
+"""Utterances -> items, the units of OpenAI's realtime protocol and its kin.
 
-An item is an utterance that a pause ended, or all the utterances up to a commit of the client. Items are told one
-after the other, though the next may be spoken already: clients keep one buffer of text. And what was told of an item
-as a delta is never taken back.
+An item is an utterance that a pause ended, or all the utterances up to a commit of the client. Items are
+reported one after the other, though the next may be spoken already, because clients keep one buffer of text. A delta is
+never taken back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from streaming_asr.core.events import (
 )
 from streaming_asr.core.scripts import with_space
 from streaming_asr.protocols.base import assert_never
-from streaming_asr.protocols.openai.continuation import rest_of
+from streaming_asr.protocols.openai.continuation import unsent_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """There is more, or other, text of the item."""
+    """The item has more, or other, text."""
 
     item: int
     delta: str
@@ -69,11 +69,11 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The item is transcribed; nothing more is told of it."""
+    """The item is transcribed; nothing more is sent about it."""
 
     item: int
     text: str
-    """What its deltas said, unless the final decode found better."""
+    """The text of its deltas, unless the final decode differs."""
     language: str | None
     seconds: float
     """Of speech."""
@@ -93,10 +93,10 @@ class _Item:
     partials: dict[int, Partial] = field(default_factory=dict)
     """The latest of each of them."""
     committed: bool = False
-    told: str = ""
+    sent: str = ""
     """All deltas."""
-    told_of_first: str = ""
-    """What the deltas said of the first pending utterance."""
+    sent_of_first: str = ""
+    """The part of the deltas that belongs to the first pending utterance."""
     text: str = ""
     """The finals so far."""
     language: str | None = None
@@ -111,16 +111,16 @@ class _Item:
     def grow(self, partial: Partial) -> Grown:
         """A partial of the first pending utterance."""
         stable = partial.stable.strip()
-        delta = self._tell(stable)
-        self.told_of_first = stable
+        delta = self._take_unsent(stable)
+        self.sent_of_first = stable
         tentative = partial.tentative.rstrip() if stable else with_space(self.text, partial.tentative.strip())
         text = self.text + with_space(self.text, stable)
         return Grown(self.number, delta, text, tentative, partial.language or self.language)
 
     def finish_first(self, final: Final) -> Grown:
         """The final of the first pending utterance."""
-        delta = self._tell(self.told_of_first + rest_of(final.text, self.told_of_first))
-        self.told_of_first = ""
+        delta = self._take_unsent(self.sent_of_first + unsent_part(final.text, self.sent_of_first))
+        self.sent_of_first = ""
         self.partials.pop(self.pending.popleft(), None)
         self.text += with_space(self.text, final.text)
         self.language = final.language or self.language
@@ -136,12 +136,12 @@ class _Item:
         failed = self.failed and not self.text
         return Settled(self.number, self.text, self.language, self.seconds, logprobs, failed)
 
-    def _tell(self, text: str) -> str:
-        """What of the first pending utterance's text has not been told."""
-        new = text[len(self.told_of_first) :]
-        if not self.told_of_first:
-            new = with_space(self.told, new)
-        self.told += new
+    def _take_unsent(self, text: str) -> str:
+        """The part of the first pending utterance's text that has not been sent; from now on it counts as sent."""
+        new = text[len(self.sent_of_first) :]
+        if not self.sent_of_first:
+            new = with_space(self.sent, new)
+        self.sent += new
         return new
 
 
@@ -154,7 +154,7 @@ class Items:
 
     def __init__(self, *, by_pauses: bool) -> None:
         self._by_pauses = by_pauses
-        self._untold: deque[_Item] = deque()
+        self._unsettled: deque[_Item] = deque()
         """Those not settled yet, oldest first; only the last may be open."""
         self._owner: dict[int, _Item] = {}
         """Of each utterance without a final."""
@@ -170,18 +170,18 @@ class Items:
         self._by_pauses = by_pauses
 
     def on_events(self, events: Sequence[Event]) -> list[ItemEvent]:
-        """What the session's events mean."""
-        told: list[ItemEvent] = []
+        """Convert the session's events."""
+        item_events: list[ItemEvent] = []
         for event in events:
             match event:
                 case SpeechStarted():
-                    self._started(event, told)
+                    self._started(event, item_events)
                 case SpeechEnded():
-                    self._ended(event, told)
+                    self._ended(event, item_events)
                 case Partial():
-                    self._partial(event, told)
+                    self._partial(event, item_events)
                 case Final():
-                    self._final(event, told)
+                    self._final(event, item_events)
                 case SessionWarning():
                     if event.code == "decode_failed" and event.utterance in self._owner:
                         self._owner[event.utterance].failed = True
@@ -191,16 +191,16 @@ class Items:
                     assert_never(event)
         if self._cut is not None:
             # It was cut for its length, but nothing voiced followed.
-            told.append(self._cut)
+            item_events.append(self._cut)
             self._cut = None
         if self._committing is not None:
             if self._committing == self._commits:
-                self._commit(self._open or self._new(), told)
+                self._commit(self._open or self._new(), item_events)
             self._committing = None
         if self._clearing:
             self._clearing = False
             self._drop_open()
-        return told
+        return item_events
 
     def commit(self) -> None:
         """The client commits: the events that follow at once are the last of the open item; if there is none, an
@@ -208,43 +208,43 @@ class Items:
         self._committing = self._commits
 
     def clear(self) -> None:
-        """The client clears: after the events that follow at once the open item is dropped, its text untold."""
+        """The client clears: after the events that follow at once the open item is dropped, its text unsent."""
         self._clearing = True
 
     def _drop_open(self) -> None:
         if (item := self._open) is not None:
-            self._untold.pop()
+            self._unsettled.pop()
             for utterance in item.pending:
                 del self._owner[utterance]
 
     def close(self) -> list[ItemEvent]:
         """The session is over: commit the open item, if there is one."""
-        told: list[ItemEvent] = []
+        item_events: list[ItemEvent] = []
         if (item := self._open) is not None:
-            self._commit(item, told)
-        return told
+            self._commit(item, item_events)
+        return item_events
 
     @property
     def _open(self) -> _Item | None:
-        return self._untold[-1] if self._untold and not self._untold[-1].committed else None
+        return self._unsettled[-1] if self._unsettled and not self._unsettled[-1].committed else None
 
     def _new(self) -> _Item:
         self._count += 1
         item = _Item(self._count)
-        self._untold.append(item)
+        self._unsettled.append(item)
         return item
 
-    def _started(self, event: SpeechStarted, told: list[ItemEvent]) -> None:
+    def _started(self, event: SpeechStarted, item_events: list[ItemEvent]) -> None:
         item = self._open
         if item is None:
             item = self._new()
             if self._by_pauses and self._cut is None:
-                told.append(Started(item.number, event.start_ms))
+                item_events.append(Started(item.number, event.start_ms))
         self._cut = None
         item.pending.append(event.utterance)
         self._owner[event.utterance] = item
 
-    def _ended(self, event: SpeechEnded, told: list[ItemEvent]) -> None:
+    def _ended(self, event: SpeechEnded, item_events: list[ItemEvent]) -> None:
         item = self._owner.get(event.utterance)
         if item is None or not (self._by_pauses or event.reason is EndReason.STOP):
             return
@@ -252,35 +252,35 @@ class Items:
         if event.reason is EndReason.LENGTH:
             self._cut = stopped
         elif self._by_pauses:
-            told.append(stopped)
-        self._commit(item, told)
+            item_events.append(stopped)
+        self._commit(item, item_events)
 
-    def _partial(self, event: Partial, told: list[ItemEvent]) -> None:
+    def _partial(self, event: Partial, item_events: list[ItemEvent]) -> None:
         if item := self._owner.get(event.utterance):
             item.partials[event.utterance] = event
-            if item is self._untold[0] and event.utterance == item.pending[0]:
-                told.append(item.grow(event))
+            if item is self._unsettled[0] and event.utterance == item.pending[0]:
+                item_events.append(item.grow(event))
 
-    def _final(self, event: Final, told: list[ItemEvent]) -> None:
+    def _final(self, event: Final, item_events: list[ItemEvent]) -> None:
         item = self._owner.pop(event.utterance, None)
         if item is not None:
             # Finals come in the order of their utterances, so this is the first pending one of the first item.
-            told.append(item.finish_first(event))
-            self._tell_settled(told)
+            item_events.append(item.finish_first(event))
+            self._settle_next(item_events)
 
-    def _commit(self, item: _Item, told: list[ItemEvent]) -> None:
+    def _commit(self, item: _Item, item_events: list[ItemEvent]) -> None:
         item.committed = True
-        told.append(Committed(item.number, self._previous))
+        item_events.append(Committed(item.number, self._previous))
         self._previous = item.number
         self._commits += 1
-        self._tell_settled(told)
+        self._settle_next(item_events)
 
-    def _tell_settled(self, told: list[ItemEvent]) -> None:
-        """Tell what no longer waits for an earlier item or utterance."""
-        while self._untold and self._untold[0].settled:
-            told.append(self._untold.popleft().settle())
-        if self._untold and (pending := self._untold[0].pending):
-            item = self._untold[0]
+    def _settle_next(self, item_events: list[ItemEvent]) -> None:
+        """Add the events that no longer wait for an earlier item or utterance."""
+        while self._unsettled and self._unsettled[0].settled:
+            item_events.append(self._unsettled.popleft().settle())
+        if self._unsettled and (pending := self._unsettled[0].pending):
+            item = self._unsettled[0]
             partial = item.partials.get(pending[0])
-            if partial is not None and not item.told_of_first:
-                told.append(item.grow(partial))
+            if partial is not None and not item.sent_of_first:
+                item_events.append(item.grow(partial))

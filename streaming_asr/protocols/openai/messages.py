@@ -1,6 +1,6 @@
 """Messages of OpenAI's realtime protocol, as far as transcription needs them.
 
-Read off the types of the `openai` package 3.54.0.
+Taken from the types of the `openai` package 3.54.0.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def text_of(message: str | bytes) -> str:
     """
     if isinstance(message, str):
         return message
-    told = "Messages must be text, with audio as base64 in `input_audio_buffer.append`; this one is binary."
-    raise BadMessage(FailureKind.INVALID_MESSAGE, told)
+    reason = "Messages must be text, with audio as base64 in `input_audio_buffer.append`; this one is binary."
+    raise BadMessage(FailureKind.INVALID_MESSAGE, reason)
 
 
 # What the server sends.
@@ -218,8 +218,8 @@ IDLE_S = 900
 """Some clients keep a pool of connections, silent for minutes."""
 
 
-class Teller:
-    """Names the events, items and session of one connection, and words what its dialects have in common."""
+class MessageFactory:
+    """Makes the messages that the dialects share, and the ids of a connection's events, items and session."""
 
     def __init__(self) -> None:
         self.session_id = ""
@@ -227,7 +227,7 @@ class Teller:
         self._events = itertools.count(1)
 
     def opened(self, session: str) -> None:
-        """The session has a name now."""
+        """Take the session's key."""
         self._session = session
         self.session_id = f"sess_{session}"
 
@@ -252,10 +252,10 @@ class Teller:
         item = self.item(event.item)
         previous = None if event.previous is None else self.item(event.previous)
         shown = ItemObject(item)
-        told: list[ServerMessage] = [Committed(self.event(), item, previous)]
+        messages: list[ServerMessage] = [Committed(self.event(), item, previous)]
         if beta:
-            return [*told, ItemCreated(self.event(), previous, shown)]
-        return [*told, ItemAdded(self.event(), previous, shown), ItemDone(self.event(), previous, shown)]
+            return [*messages, ItemCreated(self.event(), previous, shown)]
+        return [*messages, ItemAdded(self.event(), previous, shown), ItemDone(self.event(), previous, shown)]
 
     def failed_item(self, event: items.Settled) -> Failed:
         failure = Failure(FailureKind.DECODE_FAILED, "The recognizer failed on this item.")

@@ -16,7 +16,7 @@ from streaming_asr.protocols.base import (
     Command,
     Configure,
     Finalize,
-    Last,
+    Lifetime,
     Open,
     Opened,
     Request,
@@ -28,7 +28,7 @@ from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.protocols.openai import items
 from streaming_asr.protocols.openai import messages as wire
 from streaming_asr.protocols.openai.items import Items
-from streaming_asr.protocols.openai.messages import IDLE_S, LIFE_S, Teller
+from streaming_asr.protocols.openai.messages import IDLE_S, LIFE_S, MessageFactory
 from streaming_asr.protocols.openai.session import (
     LOGPROBS,
     AudioInput,
@@ -45,7 +45,7 @@ class OpenAITranslator:
 
     Args:
         request: the query may name a `model`, and in Together's dialect `input_audio_format` and `turn_detection`.
-        defaults: the server's, for what the client does not say.
+        defaults: the server's, for what the client does not set.
     """
 
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
@@ -61,7 +61,7 @@ class OpenAITranslator:
         self._items = Items(by_pauses=self._configuration.turn_detection is not None)
         self._growing: int | None = None
         """The last item with a delta; it is completed, also if transcription has been turned off since."""
-        self._teller = Teller()
+        self._factory = MessageFactory()
 
     def connected(self) -> list[Command]:
         model = self._configuration.model
@@ -71,18 +71,18 @@ class OpenAITranslator:
             options = self._defaults.changed(**self._configuration.options())
         except OptionError as error:
             return self.failed(Failure(FailureKind.BAD_OPTION, str(error)))
-        return [Last(LIFE_S, IDLE_S), Open(options)]
+        return [Lifetime(LIFE_S, IDLE_S), Open(options)]
 
     def opened(self, opened: Opened) -> list[Command]:
-        self._teller.opened(opened.session)
-        name = self._teller.session_id
-        return [_send(wire.SessionCreated(self._teller.event(), self._session(), name, self._created))]
+        self._factory.opened(opened.session)
+        name = self._factory.session_id
+        return [_send(wire.SessionCreated(self._factory.event(), self._session(), name, self._created))]
 
     def received(self, message: str | bytes) -> list[Command]:
         try:
             request = wire.READER.read(wire.text_of(message))
         except BadMessage as bad:
-            return [_send(self._teller.bad_message(bad))]
+            return [_send(self._factory.bad_message(bad))]
         match request:
             case wire.Append(audio):
                 return [Audio(audio)]
@@ -91,7 +91,7 @@ class OpenAITranslator:
                 return [Finalize()]
             case wire.Clear():
                 self._items.clear()
-                return [Clear(), _send(wire.Cleared(self._teller.event()))]
+                return [Clear(), _send(wire.Cleared(self._factory.event()))]
             case wire.SessionUpdate():
                 return self._update(request)
             case wire.TranscriptionSessionUpdate():
@@ -105,7 +105,7 @@ class OpenAITranslator:
         if after.model and not self._models.takes(after.model):
             missing = Failure(FailureKind.MODEL_NOT_FOUND, self._models.unknown(after.model), goes_on=True)
             param = "session.audio.input.transcription.model"
-            return [_send(self._teller.error(missing, param=param, event_id=asked.event_id))]
+            return [_send(self._factory.error(missing, param=param, event_id=asked.event_id))]
         self._updating = (asked, after)
         return [Configure(after.options())]
 
@@ -115,8 +115,8 @@ class OpenAITranslator:
         (asked, self._configuration), self._updating = self._updating, None
         self._items.end_by_pauses(self._configuration.turn_detection is not None)
         if isinstance(asked, wire.TranscriptionSessionUpdate):
-            return [_send(wire.TranscriptionSessionUpdated(self._teller.event(), self._session()))]
-        return [_send(wire.SessionUpdated(self._teller.event(), self._session()))]
+            return [_send(wire.TranscriptionSessionUpdated(self._factory.event(), self._session()))]
+        return [_send(wire.SessionUpdated(self._factory.event(), self._session()))]
 
     def on_events(self, events: Sequence[Event]) -> list[Command]:
         return self._messages_for(self._items.on_events(events))
@@ -124,7 +124,7 @@ class OpenAITranslator:
     def failed(self, failure: Failure) -> list[Command]:
         updating, self._updating = self._updating, None
         event_id = updating[0].event_id if updating else None
-        error = _send(self._teller.error(failure, event_id=event_id))
+        error = _send(self._factory.error(failure, event_id=event_id))
         if failure.close is None:
             return [error]
         return [*self._messages_for(self._items.close()), error, Close(failure.close, failure.code)]
@@ -135,9 +135,9 @@ class OpenAITranslator:
     def _messages(self, event: items.ItemEvent) -> list[wire.ServerMessage]:
         match event:
             case items.Started() | items.Stopped():
-                return [self._teller.speech(event)]
+                return [self._factory.speech(event)]
             case items.Committed():
-                return self._teller.committed(event, beta=self._beta)
+                return self._factory.committed(event, beta=self._beta)
             case items.Grown():
                 return self._delta(event)
             case items.Settled():
@@ -150,16 +150,16 @@ class OpenAITranslator:
             return []
         self._growing = event.item
         transcript = event.text + event.tentative if self._together else msgspec.UNSET
-        return [wire.Delta(self._teller.event(), self._teller.item(event.item), event.delta, transcript=transcript)]
+        return [wire.Delta(self._factory.event(), self._factory.item(event.item), event.delta, transcript=transcript)]
 
     def _settled(self, event: items.Settled) -> list[wire.ServerMessage]:
         if self._configuration.transcription is None and event.item != self._growing:
             return []
-        return [self._teller.failed_item(event) if event.failed else self._completed(event)]
+        return [self._factory.failed_item(event) if event.failed else self._completed(event)]
 
     def _completed(self, settled: items.Settled) -> wire.Completed:
         usage = wire.Usage(round(settled.seconds, 3))
-        completed = wire.Completed(self._teller.event(), self._teller.item(settled.item), settled.text, usage)
+        completed = wire.Completed(self._factory.event(), self._factory.item(settled.item), settled.text, usage)
         if settled.language is not None:
             completed.languages = [wire.Language(settled.language)]
         if settled.logprobs is not None and LOGPROBS in self._configuration.include:
@@ -170,11 +170,11 @@ class OpenAITranslator:
 
     def _session(self) -> dict[str, object]:
         return {
-            "id": self._teller.session_id,
+            "id": self._factory.session_id,
             "object": "realtime.transcription_session",
             "type": "transcription",
             "expires_at": self._created + LIFE_S,
-            **self._configuration.shown(flat=self._beta),
+            **self._configuration.to_dict(flat=self._beta),
         }
 
 
@@ -186,7 +186,7 @@ _RAW_FORMAT = re.compile(r"pcm_s16le_(\d{4,5})")
 
 
 def _of_query(query: dict[str, str]) -> Session:
-    """What the query says of the session."""
+    """The session that the query describes."""
     audio = AudioInput()
     if model := query.get("model"):
         audio.transcription = Transcription(model=model)

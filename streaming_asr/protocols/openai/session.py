@@ -1,4 +1,4 @@
-"""The configuration of an OpenAI realtime transcription session: as clients write it, and as `SessionOptions`.
+"""The configuration of an OpenAI realtime transcription session: as clients send it, and as `SessionOptions`.
 
 A field that is absent leaves what was set before, `null` turns it off. The beta's flat form is read into the nested
 one of general availability, and written back for clients that speak the beta.
@@ -91,7 +91,7 @@ _FLAT_FORMATS: dict[str, tuple[Literal["audio/pcm", "audio/pcmu", "audio/pcma"],
 
 
 class Session(msgspec.Struct):
-    """`session` of `session.update` and `transcription_session.update`; what it does not name is ignored."""
+    """`session` of `session.update` and `transcription_session.update`; other fields are ignored."""
 
     audio: Audio | UnsetType = UNSET
     include: list[str] | UnsetType | None = UNSET
@@ -102,7 +102,7 @@ class Session(msgspec.Struct):
     turn_detection: TurnDetection | UnsetType | None = UNSET
 
     def nested(self) -> AudioInput:
-        """What it changes, whichever form it has."""
+        """The changes, whichever form they have."""
         given = self.audio.input if self.audio is not UNSET else UNSET
         changes = given if given is not UNSET else AudioInput()
         if self.input_audio_format is not UNSET:
@@ -118,10 +118,10 @@ class Session(msgspec.Struct):
 
 
 class Configuration:
-    """What is in force in one session. Immutable.
+    """The configuration in force in one session. Immutable.
 
     Args:
-        defaults: the server's, for what the client does not say.
+        defaults: the server's, for what the client does not set.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Configuration:
         self.include = include
 
     def updated(self, session: Session) -> Configuration:
-        """With a client's changes."""
+        """The configuration with a client's changes."""
         changes = session.nested()
         turn = changes.turn_detection
         if isinstance(turn, TurnDetection):
@@ -167,19 +167,19 @@ class Configuration:
 
     @property
     def model(self) -> str | None:
-        """The name of a model that the client asks for."""
+        """The model that the client names."""
         return (self.transcription or Transcription()).model or None
 
     def options(self) -> dict[str, Any]:
-        """The changes that make this the configuration of a core session, whatever it was before."""
+        """The options of a core session that this configuration stands for."""
         return {
             **format_options(self.audio.format or Format()),
             **transcription_options(self.transcription or Transcription(), self._defaults),
             **turn_options(self.turn_detection, self._defaults),
         }
 
-    def shown(self, *, flat: bool) -> dict[str, Any]:
-        """As the client is told of it.
+    def to_dict(self, *, flat: bool) -> dict[str, Any]:
+        """The configuration as it is sent to the client.
 
         Args:
             flat: in the beta's form.
@@ -222,7 +222,7 @@ def format_options(given: Format) -> dict[str, Any]:
 
 
 def transcription_options(given: Transcription, defaults: SessionOptions) -> dict[str, Any]:
-    """The session options of what is to be transcribed, and how soon."""
+    """The session options of the language, the context and the partials."""
     language = given.language or defaults.language
     if not given.language and given.languages:
         language = only_language(given.languages)
@@ -239,7 +239,7 @@ def transcription_options(given: Transcription, defaults: SessionOptions) -> dic
 
 
 def turn_options(given: TurnDetection | None, defaults: SessionOptions) -> dict[str, Any]:
-    """The session options of turn detection; what it names out of range is brought into it."""
+    """The session options of turn detection; values out of range are brought into it."""
     options: dict[str, Any] = {
         "vad": defaults.vad,
         "vad_threshold": defaults.vad_threshold,
@@ -247,7 +247,7 @@ def turn_options(given: TurnDetection | None, defaults: SessionOptions) -> dict[
         "endpoint_ms": defaults.endpoint_ms or 500,
     }
     if given is None:
-        # A client that commits says that there is speech: a gate would pass over what is quiet.
+        # A client that commits knows that there is speech; a gate would drop what is quiet.
         ungated = UNGATED.get(defaults.vad, defaults.vad)
         return {**options, "vad": ungated, "endpoint_ms": COMMIT_ENDPOINT_MS}
     if given.type == "semantic_vad":

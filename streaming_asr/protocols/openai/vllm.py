@@ -46,7 +46,7 @@ class Delta(msgspec.Struct, tag="transcription.delta"):
 
 class Usage(msgspec.Struct):
     completion_tokens: int
-    """0 where the recognizer does not say."""
+    """0 if the recognizer does not report them."""
     total_tokens: int
     prompt_tokens: int = 0
 
@@ -61,31 +61,31 @@ class Error(msgspec.Struct, tag="error"):
     code: str
 
 
-class _Glance(msgspec.Struct):
-    """As much of a first message as tells the dialect."""
+class _FirstMessage(msgspec.Struct):
+    """The fields of a first message that identify the dialect."""
 
     type: str = ""
     session: object = None
     model: object = None
 
 
-def speaks_vllm(first: str | bytes, *, named: bool) -> bool:
+def is_vllm(first: str | bytes, *, named: bool) -> bool:
     """Whether a connection's first message is of this dialect.
 
     Args:
         named: whether the query names a model or an intent, as no client of vLLM does.
     """
     try:
-        glance = msgspec.json.decode(first, type=_Glance)
+        message = msgspec.json.decode(first, type=_FirstMessage)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
-    if glance.type == "session.update":
-        return glance.session is None and glance.model is not None
-    return glance.type == "input_audio_buffer.commit" and not named
+    if message.type == "session.update":
+        return message.session is None and message.model is not None
+    return message.type == "input_audio_buffer.commit" and not named
 
 
 class VllmTranslator:
-    """Takes over a connection whose session is open, at its first message."""
+    """Takes over a connection whose session is open, when its first message arrives."""
 
     def __init__(self, defaults: SessionOptions, models: ModelNames) -> None:
         self._defaults = defaults

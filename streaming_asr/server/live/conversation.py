@@ -27,7 +27,7 @@ from streaming_asr.protocols.base import (
     Command,
     Configure,
     Finalize,
-    Last,
+    Lifetime,
     Open,
     Opened,
     ReportRepair,
@@ -331,14 +331,14 @@ class Conversation:
                 self._feed(session, command.data, now)
         elif isinstance(command, Send | Close):
             self._emit((command,))
-        elif isinstance(command, Last):
+        elif isinstance(command, Lifetime):
             self._limit_time(command, now)
         elif isinstance(command, Open):
             self._todo.extendleft(reversed(self._open(command)))
         elif session is not None:
             self._control(session, command, now)
 
-    def _limit_time(self, command: Last, now: float) -> None:
+    def _limit_time(self, command: Lifetime, now: float) -> None:
         self._idle_timeout_s = max(self._idle_timeout_s, command.idle_s)
         message = f"A session lasts {command.life_s / 60:g} minutes; open a new one."
         self._expiry = now + command.life_s, Failure(FailureKind.SESSION_EXPIRED, message)

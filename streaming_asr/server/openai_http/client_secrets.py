@@ -106,7 +106,7 @@ async def issue_client_secret(
         "id": f"sess_{secrets.token_hex(8)}",
         "object": "realtime.transcription_session",
         "type": "transcription",
-        **configuration.shown(flat=False),
+        **configuration.to_dict(flat=False),
     }
     return JSONResponse({"value": value, "expires_at": int(now + ttl_s), "session": shown})
 
