@@ -76,6 +76,15 @@ class ServerOptions:
     max_upload_bytes: int = option(
         2**30, "size of a recording, sent or fetched", group=RECORDINGS, range=(1_000, 2**40)
     )
+    upload_timeout_s: float = option(
+        1800.0,
+        "time to receive a recording; one below 8000 bytes a second is cut off before",
+        group=RECORDINGS,
+        range=(1, 86_400),
+    )
+    max_kept_bytes: int = option(
+        4 * 2**30, "size of all recordings received; more are refused as `busy`", group=RECORDINGS, range=(1_000, 2**44)
+    )
     max_recording_s: float = option(4 * 3600.0, "audio in one recording", group=RECORDINGS, range=(1, 7 * 86_400))
     max_recordings: int = option(
         4, "recordings transcribed at once; others wait their turn", group=RECORDINGS, range=(1, 1_000)

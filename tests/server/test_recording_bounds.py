@@ -43,9 +43,10 @@ def test_recordings_take_turns_and_too_many_are_refused() -> None:
         order: list[int] = []
 
         async def come(number: int) -> None:
-            async with turns.turn():
-                order.append(number)
-                await release.wait()
+            with turns.place():
+                async with turns.turn():
+                    order.append(number)
+                    await release.wait()
 
         tasks = [asyncio.create_task(come(number)) for number in range(1 + MAX_WAITING)]
         await _settled()

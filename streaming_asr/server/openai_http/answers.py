@@ -46,7 +46,9 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> Response:
-        return JSONResponse(self.to_json(), status_code=self.status)
+        # A client that is too slow would go on with its body, which nobody reads.
+        headers = {"Connection": "close"} if self.status == 408 else None
+        return JSONResponse(self.to_json(), status_code=self.status, headers=headers)
 
 
 @dataclass(slots=True)

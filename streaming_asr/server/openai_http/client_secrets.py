@@ -16,9 +16,11 @@ from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.openai.session import Configuration, Session
 from streaming_asr.server.openai_http.answers import ApiError
+from streaming_asr.server.openai_http.bodies import bounded
 
 MAX_SECRETS = 10_000
 MAX_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 30.0
 PREFIX = "ek_"
 """By which OpenAI's browser client knows a key that may be in a page."""
 _TTL_S = 600
@@ -113,7 +115,7 @@ async def issue_client_secret(
 
 async def _body(request: Request) -> bytes:
     body = b""
-    async for chunk in request.stream():
+    async for chunk in Request(request.scope, bounded(request.receive, 2 * MAX_BODY_BYTES, BODY_TIMEOUT_S)).stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise ApiError.of(FailureKind.REQUEST_TOO_LARGE, f"The body is longer than {MAX_BODY_BYTES} bytes.")

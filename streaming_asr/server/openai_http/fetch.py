@@ -62,7 +62,7 @@ def fetch(url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, tim
     """
     deadline = time.monotonic() + timeout_s
     url = url.strip()
-    if url[:5].lower() == "data:":
+    if is_data_url(url):
         _decode_data(url, into, max_bytes)
         return
     try:
@@ -78,6 +78,11 @@ def fetch(url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, tim
     except BadUrl as error:
         raise FetchRefused(str(error)) from None
     raise FetchRefused(f"more than {MAX_REDIRECTS} redirects")
+
+
+def is_data_url(url: str) -> bool:
+    """Whether a URL holds the data itself, so that nothing is requested."""
+    return url.lstrip()[:5].lower() == "data:"
 
 
 def _decode_data(url: str, into: IO[bytes], max_bytes: int) -> None:

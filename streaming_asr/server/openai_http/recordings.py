@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import msgspec
 from starlette.datastructures import FormData, UploadFile
@@ -38,7 +38,8 @@ from streaming_asr.server.openai_http.answers import (
     answer,
     chat_answer,
 )
-from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, fetch
+from streaming_asr.server.openai_http.bodies import Kept, bounded
+from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, fetch, is_data_url
 from streaming_asr.server.service import Service
 from streaming_asr.server.sessions import Refused
 
@@ -84,37 +85,42 @@ class Chat(msgspec.Struct):
     language: str | None = None
 
 
+MAX_CHATS_BYTES = 4 * MAX_CHAT_BYTES
+"""Of all chat requests that are read; they are in memory until their audio is on disk."""
+MAX_URL_CHARS = 16_384
+"""Of the URL of a recording."""
 MAX_WAITING = 64
-"""Requests that may wait until others are done; they are not read meanwhile."""
+"""Requests that may be read, or wait until others are done."""
 
 
 class Turns:
-    """Lets in so many recordings at once; the others wait, in the order they came.
-
-    What waits has not been read, so only what has been let in is on disk.
-    """
+    """Lets the given number of recordings be transcribed at once; the others wait, in the order they were complete."""
 
     def __init__(self, at_once: int) -> None:
         self._free = asyncio.Semaphore(at_once)
-        self._waiting = 0
+        self._most = at_once + MAX_WAITING
+        self._places = 0
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for a request, from its beginning to its end.
+
         Raises:
-            ApiError: too many wait.
+            ApiError: all are taken.
         """
-        if self._waiting >= MAX_WAITING:
+        if self._places >= self._most:
             raise ApiError.of(FailureKind.BUSY, "Too many recordings wait to be transcribed; try again later.")
-        self._waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
+        self._places += 1
         try:
             yield
         finally:
-            self._free.release()
+            self._places -= 1
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """The turn of a request whose body is there."""
+        async with self._free:
+            yield
 
 
 class ClientGone(Exception):
@@ -126,7 +132,10 @@ class Batch:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._turns = Turns(service.options.max_recordings)
+        options = service.options
+        self._turns = Turns(options.max_recordings)
+        self._kept = Kept(max(options.max_kept_bytes, options.max_upload_bytes))
+        self._chats = Kept(MAX_CHATS_BYTES)
         self._open: Counter[asyncio.Future[None]] = Counter()
         """What ends each request, once an exception is set; counted by who still works on it."""
         self._none_open = asyncio.Event()
@@ -208,9 +217,8 @@ class Batch:
     async def _transcriptions(self, request: Request) -> Response:
         self._check_ready()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._turns.turn())
-            self._service.decoders.prepare()
-            form = await self._form(request)
+            stack.enter_context(self._turns.place())
+            form = await self._form(request, stack.enter_context(self._kept.share()))
             stack.push_async_callback(form.close)
             upload = form.get("file")
             if not isinstance(upload, UploadFile):
@@ -223,6 +231,9 @@ class Batch:
             by_word = "word" in form.getlist("timestamp_granularities[]")
             word_times = by_word or style in WORDY_FORMATS
             options = self._options(_text(form, "language"), _text(form, "prompt") or "", word_times)
+            stack.enter_context(_watched(request))
+            await stack.enter_async_context(self._turns.turn())
+            self._service.decoders.prepare()
             if (_text(form, "stream") or "").lower() in ("true", "1"):
                 stack.enter_context(self._counted(request.state.end))
                 sent = self._stream(stack.pop_all(), recording, options, request)
@@ -258,25 +269,47 @@ class Batch:
 
     async def _chat(self, request: Request) -> Response:
         self._check_ready()
-        chat = await self._chat_request(request)
-        self._check_model(chat.model)
-        parts = [part for message in chat.messages if isinstance(message.content, list) for part in message.content]
-        texts = [message.content for message in chat.messages if isinstance(message.content, str)]
-        audio = [part for part in parts if part.audio_url or part.input_audio]
-        if len(audio) != 1:
-            raise ApiError(400, f"The messages hold {len(audio)} recordings; send one, as audio_url or input_audio.")
-        if chat.stream:
-            raise ApiError(400, "Streaming is not offered here; /v1/audio/transcriptions streams.", param="stream")
-        context = " ".join([*texts, *(part.text for part in parts if part.type == "text")])
-        options = self._options(chat.language, context, False)
-        async with self._turns.turn():
-            self._service.decoders.prepare()
-            with tempfile.TemporaryFile() as recording:
-                await asyncio.to_thread(self._bring, audio[0], recording)
-                recording.seek(0)
-                transcription = await self._transcribed(recording, options, request)
+        with self._turns.place(), self._kept.share() as keep, tempfile.TemporaryFile() as recording:
+            options, elsewhere = await self._read_chat(request, recording, keep)
+            with _watched(request):
+                async with self._turns.turn():
+                    self._service.decoders.prepare()
+                    if elsewhere is not None:
+                        await asyncio.to_thread(self._bring, elsewhere, recording)
+                    recording.seek(0)
+                    transcription = await self._transcribed(recording, options, request)
         raw_answer = self._service.recognizer.capabilities.raw_answer
         return chat_answer(self._model, raw_answer(transcription.text, transcription.language), transcription)
+
+    async def _read_chat(
+        self, request: Request, into: IO[bytes], keep: Callable[[int], None]
+    ) -> tuple[SessionOptions, Part | None]:
+        """Read a chat, which is not kept: audio that is in it is written to a file.
+
+        Returns:
+            What it asks for, and its part that names audio elsewhere.
+        """
+        with self._chats.share() as add:
+            chat = await self._chat_request(request, add)
+            self._check_model(chat.model)
+            parts = [part for message in chat.messages if isinstance(message.content, list) for part in message.content]
+            texts = [message.content for message in chat.messages if isinstance(message.content, str)]
+            audio = [part for part in parts if part.audio_url or part.input_audio]
+            if len(audio) != 1:
+                reason = f"The messages hold {len(audio)} recordings; send one, as audio_url or input_audio."
+                raise ApiError(400, reason)
+            if chat.stream:
+                raise ApiError(400, "Streaming is not offered here; /v1/audio/transcriptions streams.", param="stream")
+            context = " ".join([*texts, *(part.text for part in parts if part.type == "text")])
+            options = self._options(chat.language, context, False)
+            part = audio[0]
+            if part.input_audio is None and part.audio_url is not None and not is_data_url(part.audio_url.url):
+                if len(part.audio_url.url) > MAX_URL_CHARS:
+                    raise ApiError(400, f"audio_url: more than {MAX_URL_CHARS} characters.", param="audio_url")
+                return options, Part("audio_url", audio_url=part.audio_url)
+            await asyncio.to_thread(self._bring, part, into)
+            keep(into.tell())
+            return options, None
 
     @property
     def _model(self) -> str:
@@ -303,20 +336,22 @@ class Batch:
         except OptionError as error:
             raise ApiError(400, f"{error}.", param=error.option) from None
 
-    async def _form(self, request: Request) -> FormData:
+    async def _form(self, request: Request, keep: Callable[[int], None]) -> FormData:
         """The form; its file goes to disk as it comes."""
-        limit = self._service.options.max_upload_bytes
+        options = self._service.options
+        receive = bounded(request.receive, options.max_upload_bytes, options.upload_timeout_s, keep)
         try:
-            return await Request(request.scope, _limited(request, limit)).form(max_files=1, max_fields=50)
+            return await Request(request.scope, receive).form(max_files=1, max_fields=50)
         except ClientDisconnect:
             raise ApiError(400, "The upload broke off.") from None
         except HTTPException as error:
             raise ApiError(400, f"The form can't be read: {error.detail}") from None
 
-    async def _chat_request(self, request: Request) -> Chat:
-        limited = Request(request.scope, _limited(request, MAX_CHAT_BYTES))
+    async def _chat_request(self, request: Request, keep: Callable[[int], None]) -> Chat:
+        timeout_s = self._service.options.upload_timeout_s
+        receive = bounded(request.receive, MAX_CHAT_BYTES, timeout_s, keep)
         try:
-            return msgspec.json.decode(await limited.body(), type=Chat, strict=False)
+            return msgspec.json.decode(await Request(request.scope, receive).body(), type=Chat, strict=False)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise ApiError(400, f"The request can't be read: {error}.") from None
         except ClientDisconnect:
@@ -358,12 +393,10 @@ class Batch:
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """The events of a recording, up to its end, the client's, or the server's."""
         end: asyncio.Future[None] = request.state.end
-        watching = asyncio.create_task(_watch(request, end), name="watch the client of a recording")
         events = self._decoded(recording, options)
         try:
             yield _until(end, events)
         finally:
-            watching.cancel()
             await events.aclose()
             self._service.decoders.prepare()
 
@@ -384,6 +417,16 @@ class Batch:
         except Refused as refused:
             failure = refused.failure
             raise ApiError.of(failure.kind, failure.message) from None
+
+
+@contextmanager
+def _watched(request: Request) -> Iterator[None]:
+    """End a request when its client disconnects, within the context. Its body has been read."""
+    watching = asyncio.create_task(_watch(request, request.state.end), name="watch the client of a recording")
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 async def _watch(request: Request, end: asyncio.Future[None]) -> None:
@@ -451,21 +494,6 @@ def _api_error(error: Exception) -> ApiError:
         return ApiError.of(FailureKind.INTERNAL, "The server has no room to keep the recording; try again later.")
     logger.error("A request failed", exc_info=error)
     return ApiError.of(BROKEN.kind, BROKEN.message)
-
-
-def _limited(request: Request, limit: int) -> Callable[[], Awaitable[Any]]:
-    """The request's `receive`, which refuses a body that grows too large."""
-    taken = 0
-
-    async def receive() -> Any:
-        nonlocal taken
-        message = await request.receive()
-        taken += len(message.get("body", b""))
-        if taken > limit:
-            raise ApiError.of(FailureKind.TOO_LARGE, f"The request is larger than the {limit} bytes allowed.")
-        return message
-
-    return receive
 
 
 def _text(form: FormData, name: str) -> str | None:

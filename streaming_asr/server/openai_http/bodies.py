@@ -1,0 +1,88 @@
+"""Bodies of requests, bounded: each in size and in time, all together in size."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from streaming_asr.protocols.failures import FailureKind
+from streaming_asr.server.openai_http.answers import ApiError
+
+Receive = Callable[[], Awaitable[Any]]
+"""Of ASGI."""
+
+GRACE_S = 10.0
+"""Time after which a body must have arrived at the least rate."""
+MIN_BYTES_PER_S = 8_000
+"""The least rate, over the whole body; a slow mobile connection has twice that."""
+
+
+class Kept:
+    """The bytes that requests keep, all together.
+
+    Args:
+        limit: how many may be kept at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """One request's share, which ends with the context.
+
+        Yields:
+            A function that adds bytes to the share, and raises `ApiError` if all shares are too large then.
+        """
+        mine = 0
+
+        def add(size: int) -> None:
+            nonlocal mine
+            if self._bytes + size > self._limit:
+                message = "Recordings that wait to be transcribed take all the room there is; try again later."
+                raise ApiError.of(FailureKind.BUSY, message)
+            mine += size
+            self._bytes += size
+
+        try:
+            yield add
+        finally:
+            self._bytes -= mine
+
+
+def bounded(receive: Receive, max_bytes: int, timeout_s: float, add: Callable[[int], None] | None = None) -> Receive:
+    """A request's `receive` that raises `ApiError` for a body that is too large, too slow, or more than can be kept.
+
+    Args:
+        max_bytes, timeout_s: of the whole body.
+        add: see `Kept.share`.
+    """
+    began = time.monotonic()
+    taken = 0
+
+    async def bounded_receive() -> Any:
+        nonlocal taken
+        passed_s = time.monotonic() - began
+        at_rate_s = GRACE_S + taken / MIN_BYTES_PER_S
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, min(at_rate_s, timeout_s) - passed_s))
+        except asyncio.TimeoutError:
+            if at_rate_s < timeout_s:
+                reason = f"fewer than {MIN_BYTES_PER_S} bytes a second"
+            else:
+                reason = f"not complete after {timeout_s:g} s"
+            message = f"The request's body is too slow: {reason}, with {taken} bytes received."
+            raise ApiError.of(FailureKind.IDLE, message) from None
+        size = len(message.get("body", b""))
+        taken += size
+        if taken > max_bytes:
+            raise ApiError.of(FailureKind.TOO_LARGE, f"The request is larger than the {max_bytes} bytes allowed.")
+        if add is not None:
+            add(size)
+        return message
+
+    return bounded_receive
