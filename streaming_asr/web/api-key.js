@@ -28,7 +28,7 @@ export function askForKey(why = "") {
   const dialog = document.getElementById("key");
   const form = document.getElementById("key-form");
   const input = form.elements.key;
-  if (why) document.getElementById("key-told").textContent = `${why} Try another.`;
+  if (why) document.getElementById("key-message").textContent = `${why} Try another.`;
   input.value = "";
   dialog.showModal();
   return new Promise((resolve) => {

@@ -26,8 +26,8 @@ look();
 recorder.addEventListener("utterance", ({ detail }) => paint(detail));
 recorder.addEventListener("problem", ({ detail }) => {
   const { title, text } = explained(detail);
-  if (detail.code === "unauthorized") tell("The server wants its API key: add #key=KEY to the address.");
-  else tell(`${title}. ${text}`);
+  if (detail.code === "unauthorized") showMessage("The server requires its API key: add #key=KEY to the address.");
+  else showMessage(`${title}. ${text}`);
   if (["unreachable", "missing", "busy", "idle", "internal", "closed"].includes(detail.code)) {
     setTimeout(start, RETRY_S * 1000);
   }
@@ -36,11 +36,11 @@ recorder.addEventListener("change", () => {
   document.body.dataset.connection = recorder.connection;
   if (recorder.phase === "live" && recorder.microphone && !recorder.microphone.running) {
     // The browser wants a click before a page may listen.
-    setTimeout(() => recorder.microphone?.running === false && tell("Click to start."), 1000);
+    setTimeout(() => recorder.microphone?.running === false && showMessage("Click to start."), 1000);
   }
 });
 recorder.addEventListener("server", hush);
-$("told").querySelector("button").addEventListener("click", start);
+$("message").querySelector("button").addEventListener("click", start);
 start();
 
 function start() {
@@ -114,13 +114,13 @@ function announce({ stable, language }) {
   $("announcer").replaceChildren(line);
 }
 
-function tell(text) {
-  $("told").hidden = false;
-  $("told").querySelector("p").textContent = text;
+function showMessage(text) {
+  $("message").hidden = false;
+  $("message").querySelector("p").textContent = text;
 }
 
 function hush() {
-  $("told").hidden = true;
+  $("message").hidden = true;
 }
 
 function number(name, usual, low, high) {

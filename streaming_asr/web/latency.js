@@ -1,4 +1,4 @@
-// How long words take, as the reader feels it: from the sound to the screen.
+// The delay of words that the reader notices: from the sound to the screen.
 
 export class LatencyMeter {
   constructor() {
@@ -11,8 +11,8 @@ export class LatencyMeter {
     this._offset = now - endMs;
   }
 
-  /** @returns {{first?: number, final?: number}} latencies in ms that this event of the server makes known */
-  told(event, now) {
+  /** @returns {{first?: number, final?: number}} latencies in ms that follow from this event of the server */
+  observe(event, now) {
     if (this._offset === null) return {};
     if (event.type === "speech_started") this._began.set(event.utterance, event.time_ms);
     const text = event.type === "partial" ? event.stable + event.tentative : event.text;

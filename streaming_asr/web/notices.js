@@ -8,7 +8,7 @@ export class Notices {
   }
 
   /**
-   * Show a notice; one of the same name gives way.
+   * Show a notice; it replaces the one of the same name.
    *
    * @param {string} name
    * @param {object} notice
@@ -23,14 +23,14 @@ export class Notices {
     box.className = "notice";
     box.dataset.kind = kind;
     box.dataset.name = name;
-    const told = document.createElement("p");
+    const paragraph = document.createElement("p");
     if (title) {
       const strong = document.createElement("strong");
       strong.textContent = title;
-      told.append(strong);
+      paragraph.append(strong);
     }
-    told.append(text);
-    box.append(told);
+    paragraph.append(text);
+    box.append(paragraph);
     if (action) {
       const [label, act] = action;
       box.append(button(label, "link", () => {

@@ -1,4 +1,4 @@
-// The options' form, what is kept of it in the browser, and what the server is told of it.
+// The options' form, what the browser keeps of it, and the options that are sent to the server.
 
 const STORE = "streaming-asr.options";
 const SESSION = ["language", "endpoint_ms", "keywords", "context"];

@@ -75,7 +75,7 @@ $("file").addEventListener("change", () => {
   $("file").value = "";
 });
 
-// What is heard.
+// What the microphone records.
 
 recorder.addEventListener("problem", problem);
 recorder.addEventListener("utterance", ({ detail: utterance }) => {
@@ -107,7 +107,7 @@ recorder.addEventListener("latency", ({ detail }) => {
 });
 recorder.addEventListener("change", show);
 
-/** Screen readers hear what is final, and only that. */
+/** Screen readers get final text only. */
 function announce({ stable, language }) {
   const line = document.createElement("p");
   line.textContent = stable;
@@ -179,10 +179,10 @@ function setVoice(on) {
 
 function showVoice() {
   const { phase, paused, fileName, connection } = recorder;
-  const heard = phase === "live" && speaking && !paused;
-  $("voice").dataset.voice = heard ? "on" : "off";
+  const voiced = phase === "live" && speaking && !paused;
+  $("voice").dataset.voice = voiced ? "on" : "off";
   let text = { idle: "Ready", starting: "Starting …", live: "Listening", stopping: "Finishing …" }[phase];
-  if (heard) text = "Hearing you";
+  if (voiced) text = "Hearing you";
   if (phase === "live" && connection === "reconnecting") text = "Still recording";
   if (paused) text = "Paused";
   if (fileName && phase !== "stopping" && !paused) text = phase === "starting" ? "Opening …" : "Reading the file";

@@ -33,7 +33,7 @@ const EXPLAINED = {
     title: "This browser can't record",
     text: "A current Chrome, Edge, Firefox or Safari can. Audio files may work here.",
   },
-  unplugged: { title: "The microphone is gone", text: "What it heard is being finished. Connect it and start again." },
+  unplugged: { title: "The microphone is gone", text: "What it recorded is being finished. Connect it and start again." },
   unreachable: {
     title: "The server does not answer",
     text: "Check that it runs, and your network.",

@@ -58,7 +58,7 @@ export class Recorder extends EventTarget {
       const stream = this._open({ sampleRate: microphone.sampleRate, options, key, live: true });
       microphone.addEventListener("audio", ({ detail }) => this._captured(stream, detail.samples, detail.level));
       microphone.addEventListener("ended", () => {
-        this._tell("problem", { code: "unplugged", message: "The microphone is gone." });
+        this._emit("problem", { code: "unplugged", message: "The microphone is gone." });
         this.stop();
       });
     });
@@ -68,7 +68,7 @@ export class Recorder extends EventTarget {
   async startFile(file, { options, key, realTime }) {
     await this._start(key, async () => {
       this.fileName = file.name;
-      this._tell("change");
+      this._emit("change");
       const audio = await decodeAudioFile(file);
       this.fileMs = audio.durationMs;
       const stream = this._open({ sampleRate: audio.sampleRate, options, key, live: realTime });
@@ -86,8 +86,8 @@ export class Recorder extends EventTarget {
     if (this.microphone) this.microphone.paused = paused;
     if (paused) this._stream.finalize();
     else this._resumed.splice(0).forEach((resolve) => resolve());
-    this._tell("level", 0);
-    this._tell("change");
+    this._emit("level", 0);
+    this._emit("change");
   }
 
   /** End; the last words still come. A second call leaves without them. */
@@ -118,7 +118,7 @@ export class Recorder extends EventTarget {
     } catch (error) {
       const known = error instanceof MicrophoneError || error instanceof Problem;
       const code = known ? error.code : error instanceof UnreadableAudio ? "unreadable" : "internal";
-      this._tell("problem", { code, message: error.message });
+      this._emit("problem", { code, message: error.message });
       this._over();
     }
   }
@@ -132,20 +132,20 @@ export class Recorder extends EventTarget {
     stream.addEventListener("state", ({ detail }) => {
       this.connection = detail === "closed" ? "off" : detail;
       if (detail === "closed") this._closed(stream, done);
-      else this._tell("change");
+      else this._emit("change");
     });
     stream.addEventListener("event", ({ detail }) => {
       done ||= detail.type === "done";
       const utterance = this._transcript.apply(detail);
-      if (utterance) this._tell("utterance", utterance);
-      this._tell("server", detail);
-      const told = latency?.told(detail, performance.now()) ?? {};
-      if (Object.keys(told).length > 0) this._tell("latency", told);
+      if (utterance) this._emit("utterance", utterance);
+      this._emit("server", detail);
+      const delays = latency?.observe(detail, performance.now()) ?? {};
+      if (Object.keys(delays).length > 0) this._emit("latency", delays);
     });
     for (const name of ["retry", "reconnected", "overflow", "dropped"]) {
-      stream.addEventListener(name, ({ detail }) => this._tell(name, detail));
+      stream.addEventListener(name, ({ detail }) => this._emit(name, detail));
     }
-    stream.addEventListener("refused", ({ detail }) => this._tell("problem", detail));
+    stream.addEventListener("refused", ({ detail }) => this._emit("problem", detail));
     this.connection = stream.state;
     return stream;
   }
@@ -153,7 +153,7 @@ export class Recorder extends EventTarget {
   _captured(stream, samples, level) {
     stream.send(samples);
     this._latency?.captured(stream.audioMs, performance.now());
-    this._tell("level", meterOf(level));
+    this._emit("level", meterOf(level));
   }
 
   async _sendFile(stream, audio, realTime) {
@@ -165,14 +165,14 @@ export class Recorder extends EventTarget {
       },
       sending: (piece) => {
         this._latency?.captured(stream.audioMs, performance.now());
-        this._tell("level", realTime ? meterOf(rms(piece)) : 0);
+        this._emit("level", realTime ? meterOf(rms(piece)) : 0);
       },
     });
     if (this.phase === "live" && stream === this._stream) await this.stop();
   }
 
   async _closed(stream, done) {
-    for (const utterance of this._transcript.finishOpen(!done)) this._tell("utterance", utterance);
+    for (const utterance of this._transcript.finishOpen(!done)) this._emit("utterance", utterance);
     this._transcript.beginStream(stream.audioMs);
     this._abort.abort();
     await this._closeMicrophone();
@@ -193,7 +193,7 @@ export class Recorder extends EventTarget {
     this.fileMs = 0;
     this._awake?.release().catch(() => {});
     this._awake = null;
-    this._tell("level", 0);
+    this._emit("level", 0);
     this._become("idle");
   }
 
@@ -208,10 +208,10 @@ export class Recorder extends EventTarget {
 
   _become(phase) {
     this.phase = phase;
-    this._tell("change");
+    this._emit("change");
   }
 
-  _tell(type, detail = null) {
+  _emit(type, detail = null) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

@@ -32,10 +32,10 @@ def test_a_new_connection_has_the_options_that_were_accepted_and_those_without_a
                 stream.addEventListener("state", ({ detail }) => detail === "open" && resolve()));
             await opened();
             const [socket] = WebSocket.made;
-            const accept = (options) => socket.tell({ type: "configured", options });
+            const accept = (options) => socket.deliver({ type: "configured", options });
             accept({ context: "Ships." });
             stream.configure({ endpoint_ms: 5 });
-            socket.tell({ type: "error", code: "bad_option", message: "Too short.", fatal: false });
+            socket.deliver({ type: "error", code: "bad_option", message: "Too short.", fatal: false });
             stream.configure({ language: "de" });
             accept({ language: "de" });
             stream.configure({ pause_ms: 300 });

@@ -27,10 +27,12 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Its microphone hears nothing."""
+    """Its microphone records silence."""
     silence = tmp_path_factory.mktemp("microphone") / "silence.wav"
     soundfile.write(silence, np.zeros(48_000, np.int16), 48_000)
-    with chromium(playwright, hears=silence, arguments=["--host-resolver-rules=MAP far.test 127.0.0.1"]) as running:
+    with chromium(
+        playwright, microphone=silence, arguments=["--host-resolver-rules=MAP far.test 127.0.0.1"]
+    ) as running:
         yield running
 
 
@@ -41,7 +43,7 @@ def test_a_refused_microphone_is_explained(playwright: Playwright, server: LiveS
     silence = tmp_path / "silence.wav"
     soundfile.write(silence, np.zeros(48_000, np.int16), 48_000)
     with (
-        chromium(playwright, hears=silence, permission="deny") as browser,
+        chromium(playwright, microphone=silence, permission="deny") as browser,
         visit(browser, server.http_url) as visiting,
     ):
         visiting.page.get_by_role("button", name="Start").click()
@@ -203,19 +205,19 @@ FEED = """async ([first, last, perFrame]) => {
     let fed = 0;
     for (let number = first; number <= last; number++) {
         for (const event of socket.utterance(number, number * 4000)) {
-            socket.tell(event);
+            socket.deliver(event);
             if (++fed % perFrame === 0) frames.push(await new Promise(requestAnimationFrame));
         }
     }
     await new Promise(requestAnimationFrame);
     return frames.slice(1).map((at, index) => at - frames[index]);
 }"""
-"""Tell utterances of four seconds each, so many events between two frames; returns the time of each frame, ms."""
+"""Deliver utterances of four seconds each, `perFrame` events between two frames; returns the time of each frame, ms."""
 
 
 @pytest.fixture
 def fed(server: LiveServer, browser: Browser) -> Iterator[Page]:
-    """A page that listens, and is told what a test makes up."""
+    """A page that listens, and gets the events that a test makes up."""
     with visit(browser, server.http_url, faultless=False) as visiting:
         visiting.page.add_init_script(path=FAKE_SOCKET)
         visiting.page.reload()

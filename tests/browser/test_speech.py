@@ -47,14 +47,14 @@ def short_browser(
 ) -> Iterator[Browser]:
     """Its microphone plays the short sentence whenever it is opened."""
     file = recording(tmp_path_factory.mktemp("microphone") / "short.wav", [librivox / SHORT])
-    with chromium(playwright, hears=file) as browser:
+    with chromium(playwright, microphone=file) as browser:
         yield browser
 
 
 @pytest.fixture(scope="module")
 def long_browser(playwright: Playwright, librivox: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     file = recording(tmp_path_factory.mktemp("microphone") / "long.wav", [librivox / LONG], rate=44_100)
-    with chromium(playwright, hears=file) as browser:
+    with chromium(playwright, microphone=file) as browser:
         yield browser
 
 
@@ -80,7 +80,7 @@ def test_words_are_tentative_then_stable_then_final(server: LiveServer, long_bro
         said = " ".join(words(stable[-1]))
         assert "dashwood had then leisure to consider how much there might be" in said
         assert tentative[-1] == ""
-        # Screen readers hear the final, once, and nothing before it.
+        # Screen readers read the final, once, and nothing before it.
         assert page.locator("#announcer p").all_text_contents() == [stable[-1]]
         for latency in ("#latency-first", "#latency-final"):
             assert 0 < float(page.inner_text(latency).removesuffix(" s")) < 10
@@ -94,7 +94,7 @@ def test_a_phone_with_a_microphone_of_another_rate(server: LiveServer, short_bro
     phone = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "color_scheme": "dark"}
     with visit(short_browser, server.http_url, **phone) as visiting:
         page = visiting.page
-        # As in Firefox, which does not tell the device's rate: the context has that of the output, here 44.1 kHz.
+        # As in Firefox, which does not report the device's rate: the context has that of the output, here 44.1 kHz.
         page.evaluate("MediaStreamTrack.prototype.getSettings = () => ({})")
         page.get_by_role("button", name="Start").click()
         assert visiting.wait_for_final() == SHORT_TEXT
@@ -104,13 +104,13 @@ def test_a_phone_with_a_microphone_of_another_rate(server: LiveServer, short_bro
         _stop(page, visiting)
 
 
-def test_pause_hears_nothing_and_goes_on(server: LiveServer, short_browser: Browser) -> None:
+def test_a_pause_records_nothing_and_goes_on(server: LiveServer, short_browser: Browser) -> None:
     with visit(short_browser, server.http_url) as visiting:
         page = visiting.page
         page.get_by_role("button", name="Start").click()
         visiting.wait_for_text("he might")
         page.get_by_role("button", name="Pause").press("Space")
-        # What was said so far gets its final although nobody fell silent.
+        # What was said so far gets its final although the speaker did not pause.
         visiting.wait_for_final()
         assert page.inner_text("#voice") == "Paused"
         assert page.get_by_role("button", name="Resume").get_attribute("aria-pressed") == "true"
@@ -252,8 +252,8 @@ def _check_downloads(page: Page) -> None:
     assert files["vtt"].startswith("WEBVTT\n\n")
     assert [cue[-1] for cue in srt] == [cue[-1] for cue in vtt] == texts
     assert [cue[0] for cue in srt] == ["1", "2"]
-    told = [_ms(cue[at : at + 4]) for cue in srt for at in (1, 5)]
-    assert told == [_ms(cue[at : at + 4]) for cue in vtt for at in (0, 4)] == times
+    shown = [_ms(cue[at : at + 4]) for cue in srt for at in (1, 5)]
+    assert shown == [_ms(cue[at : at + 4]) for cue in vtt for at in (0, 4)] == times
 
 
 def _ms(stamp: tuple[str, ...]) -> int:

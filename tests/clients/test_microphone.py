@@ -150,7 +150,7 @@ def test_a_device_without_any_usable_rate_is_reported(install: Install) -> None:
 def test_the_audio_is_what_was_said(install: Install, tmp_path: Path) -> None:
     said = np.arange(-4000, 4000, dtype=np.int16)
     soundfile.write(tmp_path / "a.wav", said, 16_000)
-    sound = install(FakeSounddevice(hears=tmp_path / "a.wav"))
+    sound = install(FakeSounddevice(records=tmp_path / "a.wav"))
 
     async def listen() -> bytes:
         device = Microphone()

@@ -1,4 +1,4 @@
-"""Speech for other people's clients, in any form, and whether they were told what was said."""
+"""Speech for other people's clients, in any form, and whether they got what was said."""
 
 from __future__ import annotations
 

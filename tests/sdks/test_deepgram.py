@@ -23,19 +23,19 @@ pytestmark = pytest.mark.timeout(900)
 MID_WORD_MS = 1480
 """In the middle of a word of the first clip."""
 
-Heard = list[dict[str, Any]]
+Messages = list[dict[str, Any]]
 
 
-def _of(heard: Heard, scenario: str) -> Heard:
-    return [message for message in heard if message["scenario"] == scenario]
+def _of(messages: Messages, scenario: str) -> Messages:
+    return [message for message in messages if message["scenario"] == scenario]
 
 
-def _kinds(heard: Heard) -> list[str]:
-    return [message["type"] for message in heard]
+def _kinds(messages: Messages) -> list[str]:
+    return [message["type"] for message in messages]
 
 
-def _results(heard: Heard, *, final: bool = True) -> Heard:
-    return [message for message in heard if message["type"] == "Results" and message["is_final"] is final]
+def _results(messages: Messages, *, final: bool = True) -> Messages:
+    return [message for message in messages if message["type"] == "Results" and message["is_final"] is final]
 
 
 def _text(results: dict[str, Any]) -> str:
@@ -43,24 +43,24 @@ def _text(results: dict[str, Any]) -> str:
     return text
 
 
-def _texts(heard: Heard) -> str:
-    return " ".join(filter(None, map(_text, _results(heard))))
+def _texts(messages: Messages) -> str:
+    return " ".join(filter(None, map(_text, _results(messages))))
 
 
-def _sdk(guarded: LiveServer, clips: Clips, *run: str, **asked: Any) -> Heard:
+def _sdk(guarded: LiveServer, clips: Clips, *run: str, **asked: Any) -> Messages:
     paths = [clips.raw(index, 16_000) for index in (0, 1)]
-    told = {"url": guarded.http_url, "key": KEY, "run": run, "clips": paths, **asked}
-    return run_python("clients", "deepgram_python.py", told)
+    arguments = {"url": guarded.http_url, "key": KEY, "run": run, "clips": paths, **asked}
+    return run_python("clients", "deepgram_python.py", arguments)
 
 
-def test_the_sdk_hears_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
-    told = _sdk(guarded, clips, "live", "blocking")
+def test_the_sdk_receives_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
+    reports = _sdk(guarded, clips, "live", "blocking")
     for index, reference in enumerate(clips.texts()):
-        heard = _of(told, f"live {index}")
-        kinds = _kinds(heard)
+        messages = _of(reports, f"live {index}")
+        kinds = _kinds(messages)
         assert kinds[0] == "SpeechStarted"
-        interims, (final,) = _results(heard, final=False), _results(heard)
-        assert heard.index(interims[0]) < kinds.index("spoken") < heard.index(final)
+        interims, (final,) = _results(messages, final=False), _results(messages)
+        assert messages.index(interims[0]) < kinds.index("spoken") < messages.index(final)
         assert kinds[-3:] == ["UtteranceEnd", "Metadata", "closed"]
         assert not any(interim["speech_final"] for interim in interims)
         assert (final["speech_final"], final["channel_index"]) == (True, [0, 1])
@@ -73,18 +73,18 @@ def test_the_sdk_hears_words_while_they_are_spoken(guarded: LiveServer, clips: C
             assert all(earlier <= later for earlier, later in pairwise(times))
             assert results["start"] <= times[0]
             assert times[-1] <= results["start"] + results["duration"] + 0.001
-        assert heard[-3]["last_word_end"] == alternative["words"][-1]["end"]
-        assert heard[-2]["request_id"] == final["metadata"]["request_id"]
+        assert messages[-3]["last_word_end"] == alternative["words"][-1]["end"]
+        assert messages[-2]["request_id"] == final["metadata"]["request_id"]
         seconds = Path(clips.raw(index, 16_000)).stat().st_size / 32_000
-        assert heard[-2]["duration"] == pytest.approx(seconds + 2, abs=0.1)
-    blocking = _of(told, "blocking")
+        assert messages[-2]["duration"] == pytest.approx(seconds + 2, abs=0.1)
+    blocking = _of(reports, "blocking")
     assert _kinds(blocking) == ["Results", "Metadata"]
     assert_said(_texts(blocking), clips.texts()[0])
 
 
 def test_words_lie_where_they_were_spoken(guarded: LiveServer, clips: Clips) -> None:
-    told = _sdk(guarded, clips, "blocking")
-    words = _results(told)[0]["channel"]["alternatives"][0]["words"]
+    reports = _sdk(guarded, clips, "blocking")
+    words = _results(reports)[0]["channel"]["alternatives"][0]["words"]
     true = clips.words(0)
     assert [word["word"] for word in words] == [word for word, _, _ in true]
     apart = [abs(word["start"] - start) for word, (_, start, _) in zip(words, true, strict=True)]
@@ -92,15 +92,15 @@ def test_words_lie_where_they_were_spoken(guarded: LiveServer, clips: Clips) -> 
 
 
 def test_the_sdk_finalizes_configures_and_is_told_what_is_wrong(guarded: LiveServer, clips: Clips) -> None:
-    heard = _sdk(guarded, clips, "finalize", mid_word_ms=MID_WORD_MS)
-    assert _kinds(heard)[:5] == ["Results", "Error", "Error", "ConfigureSuccess", "ConfigureFailure"]
-    wrong = [message for message in heard if message["type"] == "Error"]
+    messages = _sdk(guarded, clips, "finalize", mid_word_ms=MID_WORD_MS)
+    assert _kinds(messages)[:5] == ["Results", "Error", "Error", "ConfigureSuccess", "ConfigureFailure"]
+    wrong = [message for message in messages if message["type"] == "Error"]
     assert {message["variant"] for message in wrong} == {"SchemaError"}
     assert wrong[0]["message"] == "{no JSON"
     assert "Dance" in wrong[1]["description"]
-    assert heard[3]["keyterms"] == ["Dashwood", "Norland"]
-    assert "longer than 100" in heard[4]["description"]
-    finals = _results(heard)
+    assert messages[3]["keyterms"] == ["Dashwood", "Norland"]
+    assert "longer than 100" in messages[4]["description"]
+    finals = _results(messages)
     assert (finals[0]["from_finalize"], _text(finals[0])) == (True, ""), "an empty one is answered too"
     assert sum(final["from_finalize"] for final in finals) == 3
     texts = [_text(final) for final in finals if _text(final)]
@@ -108,7 +108,7 @@ def test_the_sdk_finalizes_configures_and_is_told_what_is_wrong(guarded: LiveSer
     assert texts[0] == texts[0].lower().replace(".", ""), "punctuation was not wanted"
     # The word that was cut, and what stands beside it, may be lost.
     assert_said(" ".join(texts[1:]), clips.texts()[0], 0.5)
-    assert _kinds(heard)[-2:] == ["Metadata", "closed"]
+    assert _kinds(messages)[-2:] == ["Metadata", "closed"]
 
 
 def _form(name: str, path: str, rate: int, encoding: str = "linear16", chunk_ms: int = 100, **query: str) -> Any:
@@ -136,94 +136,94 @@ def test_the_sdk_sends_any_form_of_audio(
     ]
     calls = [*telephone(speech, tmp_path)]
     forms += [_form(path, path, 8_000, "mulaw", 20) for path, _ in calls]
-    told = _sdk(guarded, clips, "forms", forms=forms)
+    reports = _sdk(guarded, clips, "forms", forms=forms)
     if calls:
-        heard, spoken = zip(*((_texts(_of(told, path)), text) for path, text in calls), strict=True)
-        assert_said(" ".join(heard), " ".join(spoken), 0.15)
+        messages, spoken = zip(*((_texts(_of(reports, path)), text) for path, text in calls), strict=True)
+        assert_said(" ".join(messages), " ".join(spoken), 0.15)
     for name in ("8000", "24000", "48000", "mulaw", "alaw", "floats"):
-        assert_said(_texts(_of(told, name)), clips.texts()[0], 0.35)
-    two = _of(told, "two")
+        assert_said(_texts(_of(reports, name)), clips.texts()[0], 0.35)
+    two = _of(reports, "two")
     for channel, reference in enumerate(clips.texts()):
         assert {tuple(results["channel_index"]) for results in _results(two)} == {(0, 2), (1, 2)}
         assert_said(
             _texts([results for results in _results(two) if results["channel_index"] == [channel, 2]]), reference
         )
     assert two[-2]["channels"] == 2
-    assert _kinds(_of(told, "silence")) == ["Metadata", "closed"]
+    assert _kinds(_of(reports, "silence")) == ["Metadata", "closed"]
 
 
 def test_the_sdk_is_refused(guarded: LiveServer, clips: Clips) -> None:
-    told = _sdk(guarded, clips, "refusals")
+    reports = _sdk(guarded, clips, "refusals")
     for scenario, status in (("wrong key", 401), ("bad rate", 400), ("bad encoding", 400)):
-        refused = _of(told, scenario)
+        refused = _of(reports, scenario)
         assert [(message["version"], message["status"]) for message in refused] == [("v1", status), ("v2", status)]
-    assert "it knows en" in _of(told, "language")[0]["description"]
-    assert "WAV" in _of(told, "container")[0]["description"]
+    assert "it knows en" in _of(reports, "language")[0]["description"]
+    assert "WAV" in _of(reports, "container")[0]["description"]
 
 
-def test_the_sdk_hears_turns(guarded: LiveServer, clips: Clips) -> None:
-    heard = _sdk(guarded, clips, "flux", pausing=clips.both(0.6), silence=clips.silence(2.5))
-    assert heard[0]["type"] == "Connected"
-    numbered = [message["sequence_id"] for message in heard if "sequence_id" in message]
+def test_the_sdk_receives_turns(guarded: LiveServer, clips: Clips) -> None:
+    messages = _sdk(guarded, clips, "flux", pausing=clips.both(0.6), silence=clips.silence(2.5))
+    assert messages[0]["type"] == "Connected"
+    numbered = [message["sequence_id"] for message in messages if "sequence_id" in message]
     assert numbered == list(range(len(numbered)))
-    turns = [[info for info in heard if info.get("turn_index") == index] for index in (0, 1)]
+    turns = [[info for info in messages if info.get("turn_index") == index] for index in (0, 1)]
     events = [[info["event"] for info in turn] for turn in turns]
-    for told in events:
-        assert told[0] == "StartOfTurn"
-        assert told[1] == "Update"
-        assert told[-1] == "EndOfTurn"
-    assert heard.index(turns[0][1]) < _kinds(heard).index("spoken")
-    eager = [told for told in events[0] if told in ("EagerEndOfTurn", "TurnResumed", "EndOfTurn")]
+    for turn in events:
+        assert turn[0] == "StartOfTurn"
+        assert turn[1] == "Update"
+        assert turn[-1] == "EndOfTurn"
+    assert messages.index(turns[0][1]) < _kinds(messages).index("spoken")
+    eager = [event for event in events[0] if event in ("EagerEndOfTurn", "TurnResumed", "EndOfTurn")]
     assert eager == ["EagerEndOfTurn", "TurnResumed", "EagerEndOfTurn", "EndOfTurn"]
-    assert turns[0][-1]["transcript"] == turns[0][-2]["transcript"], "the eager end foretold it"
+    assert turns[0][-1]["transcript"] == turns[0][-2]["transcript"], "the eager end predicted it"
     assert_said(turns[0][-1]["transcript"], " ".join(clips.texts()))
     assert_said(turns[1][-1]["transcript"], clips.texts()[0])
     assert [turn[-1]["trigger"] for turn in turns] == ["model", "manual"]
     assert all(info["words"] for turn in turns for info in turn)
-    configured = [message for message in heard if message["type"].startswith("Configure")]
+    configured = [message for message in messages if message["type"].startswith("Configure")]
     assert _kinds(configured) == ["ConfigureSuccess", "ConfigureFailure"]
     assert configured[0]["thresholds"]["eot_threshold"] == 0.6
     assert "0.5 to 1" in configured[1]["description"]
-    assert [message["code"] for message in heard if message["type"] == "Warning"] == ["UNPARSABLE_CLIENT_MESSAGE"]
-    assert heard[-1]["type"] == "closed"
+    assert [message["code"] for message in messages if message["type"] == "Warning"] == ["UNPARSABLE_CLIENT_MESSAGE"]
+    assert messages[-1]["type"] == "closed"
 
 
 def test_livekit(guarded: LiveServer, clips: Clips) -> None:
-    told = run_python(
+    reports = run_python(
         "clients", "deepgram_livekit.py", {"url": guarded.http_url, "key": KEY, "clip": clips.raw(0, 16_000)}
     )
     for scenario in ("live 0", "live 1", "flux"):
-        heard = _of(told, scenario)
-        kinds = _kinds(heard)
+        messages = _of(reports, scenario)
+        kinds = _kinds(messages)
         assert kinds[:2] == ["start_of_speech", "interim_transcript"]
         assert kinds.index("final_transcript") < kinds.index("end_of_speech") < kinds.index("spoken")
         assert kinds.count("final_transcript") == 1
-        final = heard[kinds.index("final_transcript")]
+        final = messages[kinds.index("final_transcript")]
         assert_said(final["text"], clips.texts()[0])
         assert " ".join(word for word, _ in final["words"]) == final["text"]
-    assert "preflight_transcript" in _kinds(_of(told, "flux"))
+    assert "preflight_transcript" in _kinds(_of(reports, "flux"))
 
 
 def test_pipecat(guarded: LiveServer, clips: Clips) -> None:
     paths = [clips.raw(0, 16_000), clips.raw(0, 16_000)]
-    told = run_python("clients", "deepgram_pipecat.py", {"url": guarded.http_url, "key": KEY, "clips": paths})
+    reports = run_python("clients", "deepgram_pipecat.py", {"url": guarded.http_url, "key": KEY, "clips": paths})
     for scenario in ("live", "flux"):
-        heard = _of(told, scenario)
-        kinds = _kinds(heard)
+        messages = _of(reports, scenario)
+        kinds = _kinds(messages)
         assert "error" not in kinds
         assert kinds.index("InterimTranscriptionFrame") < kinds.index("spoken") < kinds.index("TranscriptionFrame")
-        finals = [frame["text"] for frame in heard if frame["type"] == "TranscriptionFrame"]
+        finals = [frame["text"] for frame in messages if frame["type"] == "TranscriptionFrame"]
         assert len(finals) == 2
         for final in finals:
             assert_said(final, clips.texts()[0])
-    assert _kinds(_of(told, "flux")).count("ProposedUserStoppedSpeakingFrame") == 2
+    assert _kinds(_of(reports, "flux")).count("ProposedUserStoppedSpeakingFrame") == 2
 
 
 @pytest.mark.parametrize(("rate", "chunk_ms"), [(16_000, 100), (8_000, 500), (48_000, 10)])
 def test_the_sdk_for_javascript(guarded: LiveServer, clips: Clips, rate: int, chunk_ms: int) -> None:
     asked = {"url": guarded.http_url, "key": KEY, "clip": clips.raw(0, rate), "rate": rate, "chunkMs": chunk_ms}
-    told = run_node("clients", "deepgram_node.mjs", asked)
-    live, flux = _of(told, "live"), _of(told, "flux")
+    reports = run_node("clients", "deepgram_node.mjs", asked)
+    live, flux = _of(reports, "live"), _of(reports, "flux")
     assert_said(_texts(live), clips.texts()[0], 0.35)
     assert live.index(_results(live, final=False)[0]) < _kinds(live).index("spoken")
     assert _kinds(live)[-2:] == ["Metadata", "closed"]

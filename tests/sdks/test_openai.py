@@ -25,63 +25,63 @@ TRANSCRIPTION = "conversation.item.input_audio_transcription"
 MID_WORD_MS = 1480
 """In the middle of a word of the first clip."""
 
-Heard = list[dict[str, Any]]
+Events = list[dict[str, Any]]
 
 
-def _of(heard: Heard, scenario: str) -> Heard:
-    return [event for event in heard if event["scenario"] == scenario]
+def _of(events: Events, scenario: str) -> Events:
+    return [event for event in events if event["scenario"] == scenario]
 
 
-def _texts(heard: Heard) -> list[str]:
-    return [event["transcript"] for event in heard if event["type"] == f"{TRANSCRIPTION}.completed"]
+def _texts(events: Events) -> list[str]:
+    return [event["transcript"] for event in events if event["type"] == f"{TRANSCRIPTION}.completed"]
 
 
-def _deltas(heard: Heard) -> str:
-    return "".join(event["delta"] for event in heard if event["type"] == f"{TRANSCRIPTION}.delta")
+def _deltas(events: Events) -> str:
+    return "".join(event["delta"] for event in events if event["type"] == f"{TRANSCRIPTION}.delta")
 
 
-def _openai(guarded: LiveServer, run: str, **asked: Any) -> Heard:
+def _openai(guarded: LiveServer, run: str, **asked: Any) -> Events:
     url = f"{guarded.http_url}/v1"
     return run_python("clients", "openai_python.py", {"url": url, "key": KEY, "run": run, **asked})
 
 
-def test_openai_python_hears_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
-    told = _openai(guarded, "vad", clips=[clips.raw(0), clips.raw(1)])
+def test_openai_python_receives_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
+    reports = _openai(guarded, "vad", clips=[clips.raw(0), clips.raw(1)])
     for index, reference in enumerate(clips.texts()):
-        heard = _of(told, f"vad {index}")
-        kinds = [event["type"] for event in heard]
+        events = _of(reports, f"vad {index}")
+        kinds = [event["type"] for event in events]
         assert kinds[:2] == ["session.created", "session.updated"]
         started, spoken = kinds.index("input_audio_buffer.speech_started"), kinds.index("spoken")
         assert started < kinds.index(f"{TRANSCRIPTION}.delta") < spoken
         ended = ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed", "conversation.item.added"]
         assert kinds[kinds.index(ended[0]) :][:3] == ended
-        (text,) = _texts(heard)
+        (text,) = _texts(events)
         assert_said(text, reference)
-        assert_said(_deltas(heard), reference, 0.3)
-        assert heard[-1]["usage"]["seconds"] > 1
+        assert_said(_deltas(events), reference, 0.3)
+        assert events[-1]["usage"]["seconds"] > 1
         # Asked for, but the embedded recognizer's beam search knows none.
-        assert "logprobs" not in heard[-1]
+        assert "logprobs" not in events[-1]
 
 
 def test_openai_python_commits(guarded: LiveServer, clips: Clips) -> None:
-    told = _openai(guarded, "manual", clips=[clips.raw(0)], mid_word_ms=MID_WORD_MS)
+    reports = _openai(guarded, "manual", clips=[clips.raw(0)], mid_word_ms=MID_WORD_MS)
     reference = clips.texts()[0]
-    at_real_time = _of(told, "commit")
+    at_real_time = _of(reports, "commit")
     kinds = [event["type"] for event in at_real_time]
     assert kinds.index(f"{TRANSCRIPTION}.delta") < kinds.index("spoken")
     assert "input_audio_buffer.speech_started" not in kinds
     assert_said(_texts(at_real_time)[0], reference)
-    assert _texts(_of(told, "empty")) == [""]
-    halves = _texts(_of(told, "first half")) + _texts(_of(told, "second half"))
+    assert _texts(_of(reports, "empty")) == [""]
+    halves = _texts(_of(reports, "first half")) + _texts(_of(reports, "second half"))
     assert len(halves) == 2
     assert all(halves)
     # The word that was cut, and what stands beside it, may be lost.
     assert_said(" ".join(halves), reference, 0.5)
-    cleared = _of(told, "cleared")
+    cleared = _of(reports, "cleared")
     assert "input_audio_buffer.cleared" in [event["type"] for event in cleared]
     assert _texts(cleared) == [""]
-    assert _texts(_of(told, "silence")) == [""]
-    committed = [event for event in told if event["type"] == "input_audio_buffer.committed"]
+    assert _texts(_of(reports, "silence")) == [""]
+    committed = [event for event in reports if event["type"] == "input_audio_buffer.committed"]
     assert [event["previous_item_id"] for event in committed] == [None, *(e["item_id"] for e in committed[:-1])]
 
 
@@ -112,32 +112,32 @@ def test_openai_python_sends_any_rate_encoding_and_chunk(
                 "commit": False,
             }
         )
-    told = _openai(guarded, "formats", formats=forms)
-    heard = [" ".join(_texts(_of(told, form["name"]))) for form in forms]
-    for text in heard[len(spoken) :]:
+    reports = _openai(guarded, "formats", formats=forms)
+    texts = [" ".join(_texts(_of(reports, form["name"]))) for form in forms]
+    for text in texts[len(spoken) :]:
         assert_said(text, clips.texts()[0], 0.35)
     if spoken:
-        assert_said(" ".join(heard[: len(spoken)]), " ".join(spoken), 0.1)
+        assert_said(" ".join(texts[: len(spoken)]), " ".join(spoken), 0.1)
 
 
 def test_openai_python_is_told_what_is_wrong_and_goes_on(guarded: LiveServer, clips: Clips) -> None:
-    told = _openai(guarded, "errors", clips=[clips.raw(0)])
-    wrong = [event["error"] for event in told if event["type"] == "error"]
+    reports = _openai(guarded, "errors", clips=[clips.raw(0)])
+    wrong = [event["error"] for event in reports if event["type"] == "error"]
     codes = [error["code"] for error in wrong]
     assert codes == ["invalid_json", "invalid_message", "unknown_type", "invalid_audio", "invalid_value"]
     assert {error["type"] for error in wrong} == {"invalid_request_error"}
     assert wrong[2]["event_id"] == "mine"
     assert "knows en" in wrong[4]["message"]
-    assert_said(" ".join(_texts(told)), clips.texts()[0])
-    assert [event["type"] for event in told].count("input_audio_buffer.speech_started") == 1, "silence is no speech"
+    assert_said(" ".join(_texts(reports)), clips.texts()[0])
+    assert [event["type"] for event in reports].count("input_audio_buffer.speech_started") == 1, "silence is not speech"
 
 
 def test_openai_python_brings_a_key(guarded: LiveServer) -> None:
-    told = _openai(guarded, "keys")
-    (refused,) = _of(told, "wrong key")
+    reports = _openai(guarded, "keys")
+    (refused,) = _of(reports, "wrong key")
     assert refused["type"] == "refused"
     assert "401" in refused["error"]
-    issued, created = _of(told, "secret")
+    issued, created = _of(reports, "secret")
     assert issued["prefix"] == "ek_"
     for session in (issued["session"], created["session"]):
         assert session["type"] == "transcription"
@@ -146,36 +146,38 @@ def test_openai_python_brings_a_key(guarded: LiveServer) -> None:
 
 
 def test_openai_python_beta(guarded: LiveServer, clips: Clips) -> None:
-    told = _openai(guarded, "beta", clips=[clips.raw(0)])
-    kinds = [event["type"] for event in told]
+    reports = _openai(guarded, "beta", clips=[clips.raw(0)])
+    kinds = [event["type"] for event in reports]
     assert "transcription_session.updated" in kinds
     assert "conversation.item.created" in kinds
-    assert_said(" ".join(_texts(told)), clips.texts()[0])
+    assert_said(" ".join(_texts(reports)), clips.texts()[0])
 
 
 def test_livekit(guarded: LiveServer, clips: Clips) -> None:
     """Twice by one client, in chunks of 10 ms and of 500 ms."""
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clip": clips.raw(0, 16_000)}
-    told = run_python("clients", "livekit_agents.py", asked)
+    reports = run_python("clients", "livekit_agents.py", asked)
     for index in range(2):
-        heard = _of(told, str(index))
-        kinds = [event["type"] for event in heard]
+        events = _of(reports, str(index))
+        kinds = [event["type"] for event in events]
         assert kinds.index("start_of_speech") < kinds.index("interim_transcript") < kinds.index("spoken")
         assert kinds.index("interim_transcript") < kinds.index("final_transcript")
         assert "end_of_speech" in kinds
-        assert_said(" ".join(event["text"] for event in heard if event["type"] == "final_transcript"), clips.texts()[0])
+        assert_said(
+            " ".join(event["text"] for event in events if event["type"] == "final_transcript"), clips.texts()[0]
+        )
 
 
 @pytest.mark.parametrize("run", ["server_vad", "own_vad", "together"])
 def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "run": run}
-    told = run_python(
+    reports = run_python(
         "clients", "pipecat_services.py", {**asked, "clips": [clips.raw(0, 16_000), clips.raw(0, 16_000)]}
     )
-    kinds = [event["type"] for event in told]
-    assert "error" not in kinds, told
+    kinds = [event["type"] for event in reports]
+    assert "error" not in kinds, reports
     assert kinds.index("InterimTranscriptionFrame") < kinds.index("spoken")
-    finals = [event["text"] for event in told if event["type"] == "TranscriptionFrame"]
+    finals = [event["text"] for event in reports if event["type"] == "TranscriptionFrame"]
     assert_said(" ".join(finals), " ".join(clips.texts()[:1] * 2))
     assert ("ProposedUserStartedSpeakingFrame" in kinds) == (run == "server_vad")
     if run != "server_vad":
@@ -185,8 +187,8 @@ def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
 def test_dashscope(guarded: LiveServer, clips: Clips) -> None:
     url = guarded.http_url.replace("http", "ws", 1) + "/api-ws/v1/realtime"
     asked = {"url": url, "key": KEY, "clips": [clips.raw(0, 16_000)]}
-    told = run_python("clients", "dashscope_qwen.py", asked)
-    by_pauses = _of(told, "vad")
+    reports = run_python("clients", "dashscope_qwen.py", asked)
+    by_pauses = _of(reports, "vad")
     kinds = [event["type"] for event in by_pauses]
     assert kinds.index("input_audio_buffer.speech_started") < kinds.index(f"{TRANSCRIPTION}.text")
     assert kinds.index(f"{TRANSCRIPTION}.text") < kinds.index("spoken")
@@ -194,11 +196,11 @@ def test_dashscope(guarded: LiveServer, clips: Clips) -> None:
     assert_said(" ".join(_texts(by_pauses)), " ".join(clips.texts()[:1] * 2))
     texts = [event for event in by_pauses if event["type"] == f"{TRANSCRIPTION}.text"]
     assert any(event["stash"] for event in texts)
-    by_commits = _of(told, "manual")
+    by_commits = _of(reports, "manual")
     (text,) = _texts(by_commits)
     assert_said(text, clips.texts()[0])
     assert "input_audio_buffer.speech_started" not in [event["type"] for event in by_commits]
-    silent = _of(told, "silence")
+    silent = _of(reports, "silence")
     assert _texts(silent) == []
     assert [event["error"]["code"] for event in silent if event["type"] == "error"] == ["invalid_json"]
     assert "session.finished" in [event["type"] for event in silent]
@@ -213,9 +215,9 @@ def test_dashscope_sends_any_rate_and_chunk_and_commits_nothing_and_in_mid_word(
     ]
     forms.append({"name": "cut", "rate": 16_000, "chunk_ms": 100, "path": clips.raw(0, 16_000), "cut_ms": MID_WORD_MS})
     url = guarded.http_url.replace("http", "ws", 1) + "/api-ws/v1/realtime"
-    told = run_python("clients", "dashscope_qwen.py", {"url": url, "key": KEY, "forms": forms})
+    reports = run_python("clients", "dashscope_qwen.py", {"url": url, "key": KEY, "forms": forms})
     for form in forms:
-        nothing, *texts = _texts(_of(told, form["name"]))
+        nothing, *texts = _texts(_of(reports, form["name"]))
         assert nothing == ""
         assert len(texts) == (2 if "cut_ms" in form else 1)
         assert_said(" ".join(texts), clips.texts()[0], 0.5 if "cut_ms" in form else 0.35)
@@ -234,32 +236,34 @@ def test_agents_of_other_rates(guarded: LiveServer, clips: Clips, rate: int, chu
     )
     form = {"key": key, "rate": rate, "chunk_ms": chunk_ms}
     with ThreadPoolExecutor(len(runs)) as pool:
-        told = list(pool.map(lambda run: run_python("clients", run[0], {**run[1], **form}), runs))
-    for heard in told:
+        reports = list(pool.map(lambda run: run_python("clients", run[0], {**run[1], **form}), runs))
+    for events in reports:
         finals: dict[str, list[str]] = {}
-        for event in heard:
+        for event in events:
             if event["type"] in ("final_transcript", "TranscriptionFrame"):
                 finals.setdefault(event["scenario"], []).append(event["text"])
         assert finals
         assert "silence" not in finals
         for texts in finals.values():
             assert_said(" ".join(texts), clips.texts()[0], 0.35)
-    assert [event["type"] for event in _of(told[0], "silence")] == ["left"]
+    assert [event["type"] for event in _of(reports[0], "silence")] == ["left"]
 
 
 def test_vllm_s_example(guarded: LiveServer, clips: Clips) -> None:
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clip": clips.raw(0, 16_000), "model": "tiny.en"}
-    told = run_python("clients", "vllm_example.py", {**asked, "silence": clips.silence(2), "nothing": clips.silence(0)})
+    reports = run_python(
+        "clients", "vllm_example.py", {**asked, "silence": clips.silence(2), "nothing": clips.silence(0)}
+    )
     for scenario in ("named", "older", "10 ms", "500 ms"):
-        heard = _of(told, scenario)
-        kinds = [event["type"] for event in heard]
+        events = _of(reports, scenario)
+        kinds = [event["type"] for event in events]
         assert kinds.index("transcription.delta") < kinds.index("spoken")
-        done = heard[-1]
+        done = events[-1]
         assert_said(done["text"], clips.texts()[0])
-        assert_said("".join(event["delta"] for event in heard if event["type"] == "transcription.delta"), done["text"])
-    assert _of(told, "unknown")[-1]["code"] == "model_not_found"
+        assert_said("".join(event["delta"] for event in events if event["type"] == "transcription.delta"), done["text"])
+    assert _of(reports, "unknown")[-1]["code"] == "model_not_found"
     for scenario in ("silence", "nothing"):
-        assert _of(told, scenario)[-1]["text"] == ""
+        assert _of(reports, scenario)[-1]["text"] == ""
 
 
 @pytest.mark.parametrize(("rate", "chunk_ms"), [(24_000, 100), (8_000, 500), (48_000, 10)])
@@ -279,9 +283,9 @@ def test_openai_javascript(clips: Clips, tmp_path: Path, rate: int, chunk_ms: in
             "rate": rate,
             "chunkMs": chunk_ms,
         }
-        told = run_node("clients", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
+        reports = run_node("clients", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
     for scenario in ("node", "browser"):
-        heard = _of(told, scenario)
-        kinds = [event["type"] for event in heard]
+        events = _of(reports, scenario)
+        kinds = [event["type"] for event in events]
         assert kinds.index(f"{TRANSCRIPTION}.delta") < kinds.index("input_audio_buffer.committed")
-        assert_said(" ".join(_texts(heard)), clips.texts()[0], 0.35)
+        assert_said(" ".join(_texts(events)), clips.texts()[0], 0.35)

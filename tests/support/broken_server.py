@@ -60,11 +60,11 @@ class BrokenServer:
             await self._listen(socket)
 
     async def _listen(self, socket: ServerConnection) -> None:
-        heard, told, held_back = 0, 0, []
+        received, sent, withheld = 0, 0, []
         later = asyncio.get_running_loop().call_later
         delay_s = LATE_S if self._fault is Fault.LATE else 0.0
 
-        def tell(message: str) -> None:
+        def send_late(message: str) -> None:
             later(delay_s, lambda: asyncio.ensure_future(_send(socket, message)))
 
         async for message in socket:
@@ -72,26 +72,26 @@ class BrokenServer:
                 if json.loads(message)["type"] == "stop":
                     break
                 continue
-            heard += len(message)
-            spoken = int(len(self._words) * min(1.0, heard / BYTES_PER_S / self._audio_s))
-            if self._fault is Fault.BREAKING_OFF and heard / BYTES_PER_S > self._audio_s / 2:
+            received += len(message)
+            spoken = int(len(self._words) * min(1.0, received / BYTES_PER_S / self._audio_s))
+            if self._fault is Fault.BREAKING_OFF and received / BYTES_PER_S > self._audio_s / 2:
                 socket.transport.abort()
                 return
-            for number in range(told + 1, spoken + 1):
+            for number in range(sent + 1, spoken + 1):
                 for event in self._events(number):
                     if self._fault is Fault.REORDERING and '"final"' in event:
-                        held_back.append(event)
+                        withheld.append(event)
                     else:
-                        tell(event)
-            told = spoken
-        for event in reversed(held_back):
-            tell(event)
+                        send_late(event)
+            sent = spoken
+        for event in reversed(withheld):
+            send_late(event)
         if self._fault is not Fault.NEVER_DONE:
-            tell(_message("done", audio_ms=1000 * heard // BYTES_PER_S))
+            send_late(_message("done", audio_ms=1000 * received // BYTES_PER_S))
         await socket.wait_closed()
 
     def _events(self, number: int) -> Iterator[str]:
-        """What is told when the word of this number, from 1 on, has been heard."""
+        """The messages once the word of this number, from 1, has been received."""
         utterance = (number - 1) // WORDS_PER_UTTERANCE
         if self._fault is Fault.SILENT or (self._fault is Fault.LOSSY and utterance % 2):
             return

@@ -34,20 +34,20 @@ SCREENSHOTS = Path(__file__).parents[2] / "results" / "browser"
 def chromium(
     playwright: Playwright,
     *,
-    hears: Path | None = None,
+    microphone: Path | None = None,
     permission: str = "allow",
     arguments: Sequence[str] = (),
 ) -> Iterator[Browser]:
     """A browser.
 
     Args:
-        hears: what its fake microphone plays, once from the moment that it is opened; None: it has no microphone.
+        microphone: what its fake microphone plays, once from the moment that it is opened; None: it has no microphone.
         permission: `allow` or `deny` the microphone to any page.
     """
     assert CHROMIUM, "These tests drive Chromium: apt-get install chromium, or name one in STREAMING_ASR_CHROMIUM."
     flags = [*FLAGS, *arguments, "--use-fake-ui-for-media-stream" + ("=deny" if permission == "deny" else "")]
-    if hears is not None:
-        flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={hears}%noloop"]
+    if microphone is not None:
+        flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={microphone}%noloop"]
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, chromium_sandbox=False)
     try:
         yield browser
@@ -90,7 +90,7 @@ class Visit:
         return self.page.locator("#transcript li.final p").all_inner_texts()
 
     def wait_for_final(self, count: int = 1) -> str:
-        """The words of all finals, once there are so many."""
+        """The words of all finals, once there are this many."""
         self.page.locator("#transcript li.final").nth(count - 1).wait_for()
         return self.words
 
@@ -115,7 +115,7 @@ class Visit:
 
 @contextmanager
 def visit(browser: Browser, url: str, *, faultless: bool = True, **context: object) -> Iterator[Visit]:
-    """Open a page in a window of its own; at the end it must have had no fault, and have asked nobody but its server.
+    """Open a page in a window of its own; it must have no fault, and send requests to its own server only.
 
     Args:
         faultless: False where the server is killed, which browsers log as an error.

@@ -41,7 +41,7 @@ LIMITS = ConversationLimits(
 
 
 class FakeNetwork:
-    """Answers as the fake detector decides; it fails when told to."""
+    """Answers as the fake detector decides; it fails when the test says so."""
 
     fails = False
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 Script = Callable[[int], tuple[int, Any]]
-"""From the number of the request, from 0, to status and body; bodies that are no text are sent as JSON."""
+"""From the number of the request, from 0, to status and body; bodies that are not text are sent as JSON."""
 
 HELD_S = 20.0
 
@@ -44,8 +44,8 @@ class FakeOpenAIServer:
                     fake.asked.append((self.path, body, dict(self.headers)))
                 self._answer(*fake._script(number))
 
-            def _answer(self, status: int, told: Any) -> None:
-                content = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+            def _answer(self, status: int, body: Any) -> None:
+                content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
                 try:
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(content)))

@@ -27,18 +27,18 @@ async def listen(socket: ServerConnection) -> None:
 
 async def _listen(socket: ServerConnection) -> None:
     await socket.send(json.dumps({"type": "ready", "session": "s", "recognizer": "fake", "model": "sink"}))
-    heard, revision = 0, 0
+    received, revision = 0, 0
     async for message in socket:
         if isinstance(message, str):
             if json.loads(message)["type"] == "stop":
                 break
             continue
-        heard += len(message)
-        if heard // PARTIAL_EVERY > revision:
-            revision = heard // PARTIAL_EVERY
+        received += len(message)
+        if received // PARTIAL_EVERY > revision:
+            revision = received // PARTIAL_EVERY
             await socket.send(_text("partial", revision, revision=revision, stable="word " * revision, tentative=""))
     await socket.send(_text("final", revision, text="word " * revision))
-    await socket.send(json.dumps({"type": "done", "audio_ms": heard // 32}))
+    await socket.send(json.dumps({"type": "done", "audio_ms": received // 32}))
 
 
 def _text(kind: str, seconds: int, **fields: object) -> str:

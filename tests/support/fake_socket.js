@@ -1,4 +1,4 @@
-// A WebSocket without a server, in the page: takes all that is sent, and tells what a test has it tell.
+// A WebSocket without a server, in the page: takes all that is sent, and delivers the events of a test.
 
 class FakeWebSocket {
   static CONNECTING = 0;
@@ -23,10 +23,10 @@ class FakeWebSocket {
     this.readyState = FakeWebSocket.OPEN;
     this.onopen?.();
     const options = { pre_roll_ms: 300, onset_ms: 96, max_utterance_s: 5 };
-    this.tell({ type: "ready", session: "f1", recognizer: "fake", model: "script", languages: ["de", "en"], options });
+    this.deliver({ type: "ready", session: "f1", recognizer: "fake", model: "script", languages: ["de", "en"], options });
   }
 
-  tell(event) {
+  deliver(event) {
     this.onmessage?.({ data: JSON.stringify(event) });
   }
 
@@ -36,9 +36,9 @@ class FakeWebSocket {
       return;
     }
     const message = JSON.parse(data);
-    if (message.type === "ping") this.tell({ type: "pong", id: message.id });
+    if (message.type === "ping") this.deliver({ type: "pong", id: message.id });
     else this.sent.push(message);
-    if (message.type === "stop") this.tell({ type: "done", audio_ms: 0 });
+    if (message.type === "stop") this.deliver({ type: "done", audio_ms: 0 });
   }
 
   close(code = 1005) {
@@ -47,7 +47,7 @@ class FakeWebSocket {
     setTimeout(() => this.onclose?.({ code, reason: "" }));
   }
 
-  /** An utterance as it would be told: begun, so many partials, and its final. */
+  /** The events of an utterance: its start, `partials` partials, its end and its final. */
   *utterance(number, startMs, partials = 8) {
     const sentence = `Sentence ${number} goes on for a while and says nothing that anybody would have to remember.`;
     const words = sentence.split(" ");

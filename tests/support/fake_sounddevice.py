@@ -1,4 +1,4 @@
-"""Stands for the `sounddevice` module on machines without sound: its microphone hears a file.
+"""Stands for the `sounddevice` module on machines without sound: its microphone records a file.
 
 By hand: ``python -m tests.support.fake_sounddevice SPEECH.wav`` is ``python -m clients.mic`` with that microphone.
 """
@@ -34,10 +34,10 @@ def loudspeaker() -> Device:
 class FakeSounddevice:
     """The parts of the module that the client uses.
 
-    A stream gives the blocks of `hears` by a thread at real time, then `after`: silence for ever, or nothing.
+    A stream gives the blocks of `records` by a thread at real time, then `after`: silence for ever, or nothing.
     """
 
-    hears: Path | None = None
+    records: Path | None = None
     devices: list[Device] = field(default_factory=lambda: [loudspeaker(), microphone()])
     settings: set[tuple[int, int]] = field(default_factory=lambda: {(16_000, 1)})
     """(rate, channels) that the microphone gives."""
@@ -124,8 +124,8 @@ class FakeInputStream:
 
     def _blocks(self) -> Iterator[bytes]:
         size = self._block * self._channels
-        if self._sound.hears is not None:
-            samples, rate = soundfile.read(self._sound.hears, dtype="float32", always_2d=True)
+        if self._sound.records is not None:
+            samples, rate = soundfile.read(self._sound.records, dtype="float32", always_2d=True)
             mono = soxr.resample(samples.mean(axis=1), rate, self._rate)
             pcm = np.repeat((mono.clip(-1, 1) * 32767).astype(np.int16), self._channels)
             for start in range(0, len(pcm) - size, size):
@@ -135,7 +135,7 @@ class FakeInputStream:
 
 
 if __name__ == "__main__":
-    sys.modules["sounddevice"] = FakeSounddevice(hears=Path(sys.argv[1]))  # type: ignore[assignment]
+    sys.modules["sounddevice"] = FakeSounddevice(records=Path(sys.argv[1]))  # type: ignore[assignment]
     from clients.mic import main
 
     sys.exit(main(sys.argv[2:]))

@@ -8,7 +8,7 @@ import threading
 
 from dashscope.audio.qwen_omni import MultiModality, OmniRealtimeCallback, OmniRealtimeConversation
 from dashscope.audio.qwen_omni.omni_realtime import TranscriptionParams
-from speaking import asked, coded, paced, pcm, pieces, tell
+from speaking import asked, coded, paced, pcm, pieces, report
 
 ASKED = asked()
 COMPLETED = "conversation.item.input_audio_transcription.completed"
@@ -16,7 +16,7 @@ RATE = 16_000
 
 
 class Listener(OmniRealtimeCallback):
-    """Tells all events."""
+    """Reports all events."""
 
     def __init__(self, scenario: str) -> None:
         self.scenario = scenario
@@ -25,11 +25,11 @@ class Listener(OmniRealtimeCallback):
         self.closed = threading.Event()
 
     def on_close(self, close_status_code: int, close_msg: str) -> None:
-        tell(self.scenario, type="closed", code=close_status_code)
+        report(self.scenario, type="closed", code=close_status_code)
         self.closed.set()
 
     def on_event(self, message: dict) -> None:
-        tell(self.scenario, **message)
+        report(self.scenario, **message)
         if message["type"] == COMPLETED:
             self.completed.set()
         elif message["type"] == "error":
@@ -60,7 +60,7 @@ def update(conversation: OmniRealtimeConversation, *, vad: bool, rate: int = RAT
 async def speak(conversation: OmniRealtimeConversation, listener: Listener, path: str) -> None:
     async for piece in paced(pcm(path), 2 * RATE):
         conversation.append_audio(coded(piece))
-    tell(listener.scenario, type="spoken")
+    report(listener.scenario, type="spoken")
 
 
 def vad() -> None:

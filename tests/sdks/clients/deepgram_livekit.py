@@ -8,7 +8,7 @@ from typing import Any
 from livekit import rtc
 from livekit.agents.utils import http_context
 from livekit.plugins import deepgram
-from speaking import asked, paced, pcm, tell
+from speaking import asked, paced, pcm, report
 
 ASKED = asked()
 RATE = ASKED.get("rate", 16_000)
@@ -21,14 +21,14 @@ async def listen(service: Any, scenario: str, chunk_ms: int, path: str = ASKED["
     async def speak() -> None:
         async for piece in paced(pcm(path) + bytes(3 * RATE), 2 * RATE, chunk_ms):
             stream.push_frame(rtc.AudioFrame(piece, RATE, 1, len(piece) // 2))
-        tell(scenario, type="spoken")
+        report(scenario, type="spoken")
         stream.end_input()
 
     speaking = asyncio.create_task(speak())
     async for event in stream:
         text = event.alternatives[0].text if event.alternatives else ""
         words = event.alternatives[0].words or [] if event.alternatives else []
-        tell(scenario, type=event.type.value, text=text, words=[[str(word), word.start_time] for word in words])
+        report(scenario, type=event.type.value, text=text, words=[[str(word), word.start_time] for word in words])
     await speaking
     await stream.aclose()
 

@@ -11,13 +11,13 @@ const RATE = asked.rate ?? 16000;
 const BYTES_PER_MS = RATE / 500;
 const CHUNK_MS = asked.chunkMs ?? 100;
 
-const tell = (scenario, what) => console.log(JSON.stringify({ scenario, ...what }));
+const report = (scenario, what) => console.log(JSON.stringify({ scenario, ...what }));
 const raw = { encoding: 'linear16', sample_rate: RATE };
 
 async function converse(scenario, connection) {
   const closed = new Promise((resolve, reject) => {
     setTimeout(() => reject(new Error(`${scenario}: it was not closed`)), 30_000).unref();
-    connection.on('message', (message) => tell(scenario, message));
+    connection.on('message', (message) => report(scenario, message));
     connection.on('error', reject);
     connection.on('close', (event) => resolve(event.code));
   });
@@ -30,9 +30,9 @@ async function converse(scenario, connection) {
     if (wait > 0) await new Promise((done) => setTimeout(done, wait));
     connection.sendMedia(audio.subarray(ms * BYTES_PER_MS, (ms + CHUNK_MS) * BYTES_PER_MS));
   }
-  tell(scenario, { type: 'spoken' });
+  report(scenario, { type: 'spoken' });
   connection.sendCloseStream({ type: 'CloseStream' });
-  tell(scenario, { type: 'closed', code: await closed });
+  report(scenario, { type: 'closed', code: await closed });
 }
 
 const keyterm = ['Dashwood', 'Norland'];

@@ -13,7 +13,7 @@ from deepgram.core.events import EventType
 from deepgram.environment import DeepgramClientEnvironment
 from deepgram.listen.v1.types import ListenV1Configure
 from deepgram.listen.v2.types import ListenV2Configure, ListenV2ConfigureThresholds
-from speaking import asked, paced, pcm, pieces, tell
+from speaking import asked, paced, pcm, pieces, report
 
 ASKED = asked()
 SOCKET = ASKED["url"].replace("http", "ws", 1)
@@ -25,16 +25,16 @@ def client(key: str = ASKED["key"]) -> AsyncDeepgramClient:
     return AsyncDeepgramClient(api_key=key, environment=ENVIRONMENT)
 
 
-def told(scenario: str, message: Any) -> None:
-    tell(scenario, **json.loads(message.json()))
+def report_message(scenario: str, message: Any) -> None:
+    report(scenario, **json.loads(message.json()))
 
 
 async def converse(scenario: str, connecting: AbstractAsyncContextManager[Any], speak: Any) -> None:
-    """Hear all until the server closes."""
+    """Receive all until the server closes."""
     async with connecting as connection:
-        connection.on(EventType.MESSAGE, lambda message: told(scenario, message))
-        connection.on(EventType.ERROR, lambda error: tell(scenario, type="broken", error=str(error)))
-        connection.on(EventType.CLOSE, lambda _: tell(scenario, type="closed"))
+        connection.on(EventType.MESSAGE, lambda message: report_message(scenario, message))
+        connection.on(EventType.ERROR, lambda error: report(scenario, type="broken", error=str(error)))
+        connection.on(EventType.CLOSE, lambda _: report(scenario, type="closed"))
         listening = asyncio.create_task(connection.start_listening())
         await speak(connection)
         await asyncio.wait_for(listening, 30)
@@ -56,7 +56,7 @@ async def live() -> None:
         async def speak(connection: Any, path: str = path, scenario: str = scenario) -> None:
             await connection.send_keep_alive()
             await say(connection, path)
-            tell(scenario, type="spoken")
+            report(scenario, type="spoken")
             await asyncio.sleep(0.5)
             for piece in pieces(bytes(32_000 * 2), 3200):
                 await connection.send_media(piece)
@@ -112,9 +112,9 @@ async def refusals() -> None:
             listen = getattr(client(key).listen, version)
             try:
                 async with listen.connect(model="any", **{**RAW, **query}):
-                    tell(scenario, type="connected")
+                    report(scenario, type="connected")
             except ApiError as error:
-                tell(scenario, type="refused", status=error.status_code, version=version)
+                report(scenario, type="refused", status=error.status_code, version=version)
     for scenario, query, sent in (
         ("language", {**RAW, "language": "xx"}, bytes(2)),
         ("container", {}, b"RIFF\0\0\0\0WAVEfmt "),
@@ -132,7 +132,7 @@ async def flux() -> None:
 
     async def speak(connection: Any) -> None:
         await say(connection, ASKED["pausing"])
-        tell("flux", type="spoken")
+        report("flux", type="spoken")
         await say(connection, ASKED["silence"])
         await connection.send_configure(
             ListenV2Configure(thresholds=ListenV2ConfigureThresholds(eot_threshold=0.6), keyterms=["Norland"])
@@ -156,7 +156,7 @@ def blocking() -> None:
             connection.send_media(piece)
         connection.send_close_stream()
         for message in connection:
-            told("blocking", message)
+            report_message("blocking", message)
 
 
 async def main() -> None:

@@ -8,7 +8,7 @@ from livekit import rtc
 from livekit.agents import stt
 from livekit.agents.utils import http_context
 from livekit.plugins import openai
-from speaking import asked, paced, pcm, tell
+from speaking import asked, paced, pcm, report
 
 ASKED = asked()
 RATE = ASKED.get("rate", 16_000)
@@ -16,14 +16,14 @@ RATE = ASKED.get("rate", 16_000)
 
 async def listen(service: openai.STT, scenario: str, path: str, chunk_ms: int) -> None:
     """One stream: speech at real time, then silence until its final has come. The service leaves its connection open,
-    so the stream is closed by who reads it."""
+    so its reader closes the stream."""
     stream = service.stream()
     final = ended = False
 
     async def speak() -> None:
         async for piece in paced(pcm(path), 2 * RATE, chunk_ms):
             stream.push_frame(rtc.AudioFrame(piece, RATE, 1, len(piece) // 2))
-        tell(scenario, type="spoken")
+        report(scenario, type="spoken")
         while True:
             silence = bytes(RATE // 5)
             stream.push_frame(rtc.AudioFrame(silence, RATE, 1, len(silence) // 2))
@@ -33,7 +33,7 @@ async def listen(service: openai.STT, scenario: str, path: str, chunk_ms: int) -
     async for event in stream:
         text = event.alternatives[0].text if event.alternatives else ""
         language = event.alternatives[0].language if event.alternatives else ""
-        tell(scenario, type=event.type.value, text=text, language=str(language))
+        report(scenario, type=event.type.value, text=text, language=str(language))
         final = final or event.type is stt.SpeechEventType.FINAL_TRANSCRIPT
         ended = ended or event.type is stt.SpeechEventType.END_OF_SPEECH
         if final and ended:
@@ -43,19 +43,19 @@ async def listen(service: openai.STT, scenario: str, path: str, chunk_ms: int) -
 
 
 async def be_silent(service: openai.STT) -> None:
-    """A stream in which nobody speaks; then the client leaves."""
+    """A stream without speech; then the client leaves."""
     stream = service.stream()
 
-    async def hear() -> None:
+    async def receive() -> None:
         async for event in stream:
-            tell("silence", type=event.type.value)
+            report("silence", type=event.type.value)
 
-    hearing = asyncio.create_task(hear())
+    receiving = asyncio.create_task(receive())
     async for piece in paced(bytes(4 * RATE), 2 * RATE):
         stream.push_frame(rtc.AudioFrame(piece, RATE, 1, len(piece) // 2))
     await stream.aclose()
-    await hearing
-    tell("silence", type="left")
+    await receiving
+    report("silence", type="left")
 
 
 async def main() -> None:

@@ -14,13 +14,13 @@ const BYTES_PER_MS = RATE / 500;
 const CHUNK_MS = asked.chunkMs ?? 100;
 const COMPLETED = 'conversation.item.input_audio_transcription.completed';
 
-const tell = (scenario, what) => console.log(JSON.stringify({ scenario, ...what }));
+const report = (scenario, what) => console.log(JSON.stringify({ scenario, ...what }));
 
 function converse(scenario, realtime, { commit }) {
   return new Promise((resolve, reject) => {
     setTimeout(() => reject(new Error(`${scenario}: nothing came`)), 30_000).unref();
     realtime.on('error', reject);
-    realtime.on('event', (event) => tell(scenario, event));
+    realtime.on('event', (event) => report(scenario, event));
     realtime.on('session.created', () => {
       const input = { format: { type: 'audio/pcm', rate: RATE }, transcription: { model: 'any', language: 'en' } };
       if (commit) input.turn_detection = null;

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from openai import AsyncOpenAI
-from speaking import asked, coded, paced, pcm, pieces, tell
+from speaking import asked, coded, paced, pcm, pieces, report
 
 ASKED = asked()
 COMPLETED = "conversation.item.input_audio_transcription.completed"
@@ -18,12 +18,12 @@ def client(key: str = ASKED["key"]) -> AsyncOpenAI:
     return AsyncOpenAI(api_key=key, base_url=ASKED["url"], max_retries=0)
 
 
-async def hear(connection: Any, scenario: str, kind: str, times: int = 1) -> None:
-    """Tell all events until one kind has come so often."""
+async def receive(connection: Any, scenario: str, kind: str, times: int = 1) -> None:
+    """Report all events until one kind has come this many times."""
     async with asyncio.timeout(30):
         while times:
             event = await connection.recv()
-            tell(scenario, **event.to_dict())
+            report(scenario, **event.to_dict())
             times -= event.type == kind
 
 
@@ -47,10 +47,10 @@ async def vad() -> None:
             async def speak(connection: Any = connection, path: str = path, scenario: str = scenario) -> None:
                 async for piece in paced(pcm(path), 48_000):
                     await connection.input_audio_buffer.append(audio=coded(piece))
-                tell(scenario, type="spoken")
+                report(scenario, type="spoken")
                 await append(connection, bytes(48_000))
 
-            await asyncio.gather(speak(), hear(connection, scenario, COMPLETED))
+            await asyncio.gather(speak(), receive(connection, scenario, COMPLETED))
 
 
 async def manual() -> None:
@@ -62,24 +62,24 @@ async def manual() -> None:
         async def speak() -> None:
             async for piece in paced(speech, 48_000, 50):
                 await connection.input_audio_buffer.append(audio=coded(piece))
-            tell("commit", type="spoken")
+            report("commit", type="spoken")
             await connection.input_audio_buffer.commit()
 
-        await asyncio.gather(speak(), hear(connection, "commit", COMPLETED))
+        await asyncio.gather(speak(), receive(connection, "commit", COMPLETED))
         await connection.input_audio_buffer.commit()
-        await hear(connection, "empty", COMPLETED)
+        await receive(connection, "empty", COMPLETED)
         middle = ASKED["mid_word_ms"] * 48
         for scenario, part in (("first half", speech[:middle]), ("second half", speech[middle:])):
             await append(connection, part)
             await connection.input_audio_buffer.commit()
-            await hear(connection, scenario, COMPLETED)
+            await receive(connection, scenario, COMPLETED)
         await append(connection, speech)
         await connection.input_audio_buffer.clear()
         await connection.input_audio_buffer.commit()
-        await hear(connection, "cleared", COMPLETED)
+        await receive(connection, "cleared", COMPLETED)
         await append(connection, bytes(5 * 48_000))
         await connection.input_audio_buffer.commit()
-        await hear(connection, "silence", COMPLETED)
+        await receive(connection, "silence", COMPLETED)
 
 
 async def formats() -> None:
@@ -93,40 +93,40 @@ async def formats() -> None:
             await append(connection, pcm(form["path"]), form["bytes_per_second"] * form["chunk_ms"] // 1000)
             if form["commit"]:
                 await connection.input_audio_buffer.commit()
-            await hear(connection, form["name"], COMPLETED)
+            await receive(connection, form["name"], COMPLETED)
 
 
 async def errors() -> None:
-    """What is wrong is told, and the session goes on."""
+    """Errors are reported, and the session goes on."""
     async with client().realtime.connect(extra_query={"intent": "transcription"}) as connection:
-        await hear(connection, "errors", "session.created")
+        await receive(connection, "errors", "session.created")
         raw = connection._connection
         for bad in ("{", b"\0\0", json.dumps({"type": "sing", "event_id": "mine"})):
             await raw.send(bad)
-            await hear(connection, "errors", "error")
+            await receive(connection, "errors", "error")
         await connection.input_audio_buffer.append(audio="%%%")
-        await hear(connection, "errors", "error")
+        await receive(connection, "errors", "error")
         await connection.session.update(session=audio(transcription={"language": "xx"}))
-        await hear(connection, "errors", "error")
+        await receive(connection, "errors", "error")
         await append(connection, bytes(5 * 48_000))
         await append(connection, pcm(ASKED["clips"][0]) + bytes(48_000))
-        await hear(connection, "errors", COMPLETED)
+        await receive(connection, "errors", COMPLETED)
 
 
 async def keys() -> None:
     """A key that is wrong, and one that lives shortly and brings its session's configuration."""
     try:
         async with client("wrong").realtime.connect(model="any"):
-            tell("wrong key", type="opened")
+            report("wrong key", type="opened")
     except Exception as error:
-        tell("wrong key", type="refused", error=str(error))
+        report("wrong key", type="refused", error=str(error))
     secret = await client().realtime.client_secrets.create(
         expires_after={"anchor": "created_at", "seconds": 60},
         session=audio(transcription={"model": "any", "language": "en"}, turn_detection=None),
     )
-    tell("secret", type="issued", prefix=secret.value[:3], session=secret.session.to_dict())
+    report("secret", type="issued", prefix=secret.value[:3], session=secret.session.to_dict())
     async with client(secret.value).realtime.connect(extra_query={"intent": "transcription"}) as connection:
-        await hear(connection, "secret", "session.created")
+        await receive(connection, "secret", "session.created")
 
 
 async def beta() -> None:
@@ -137,7 +137,7 @@ async def beta() -> None:
         session = {"input_audio_format": "pcm16", "turn_detection": {"type": "server_vad", "silence_duration_ms": 400}}
         await connection.transcription_session.update(session=session)
         await append(connection, pcm(ASKED["clips"][0]) + bytes(48_000))
-        await hear(connection, "beta", COMPLETED)
+        await receive(connection, "beta", COMPLETED)
 
 
 SCENARIOS = (vad, manual, formats, errors, keys, beta)

@@ -20,7 +20,7 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
-from speaking import asked, paced, pcm, tell
+from speaking import asked, paced, pcm, report
 
 ASKED = asked()
 RATE = ASKED.get("rate", 16_000)
@@ -29,7 +29,7 @@ logger.remove()
 
 
 class Listener(FrameProcessor):
-    """Tells the frames that come out of a service."""
+    """Reports the frames that come out of a service."""
 
     def __init__(self, scenario: str) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class Listener(FrameProcessor):
     async def process_frame(self, frame: Any, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         if isinstance(frame, TranscriptionFrame | InterimTranscriptionFrame):
-            tell(self.scenario, type=type(frame).__name__, text=frame.text)
+            report(self.scenario, type=type(frame).__name__, text=frame.text)
         elif isinstance(frame, ProposedUserStartedSpeakingFrame | ProposedUserStoppedSpeakingFrame):
-            tell(self.scenario, type=type(frame).__name__)
+            report(self.scenario, type=type(frame).__name__)
         if isinstance(frame, TranscriptionFrame):
             self.final.set()
         await self.push_frame(frame, direction)
@@ -69,9 +69,9 @@ async def listen(service: Any, scenario: str, clips: list[str], *, commit: bool)
 
     @worker.event_handler("on_pipeline_error")
     async def _(worker: Any, frame: ErrorFrame) -> None:
-        tell(scenario, type="error", text=frame.error)
+        report(scenario, type="error", text=frame.error)
 
-    async def hear(data: bytes) -> None:
+    async def receive(data: bytes) -> None:
         async for piece in paced(data, 2 * RATE, CHUNK_MS):
             await worker.queue_frame(InputAudioRawFrame(piece, RATE, 1))
 
@@ -79,18 +79,18 @@ async def listen(service: Any, scenario: str, clips: list[str], *, commit: bool)
         await started.wait()
         for path in clips:
             listener.final.clear()
-            await hear(pcm(path))
-            tell(scenario, type="spoken")
+            await receive(pcm(path))
+            report(scenario, type="spoken")
             if commit:
                 await worker.queue_frame(VADUserStoppedSpeakingFrame())
             for _ in range(100):
-                await hear(bytes(RATE // 5))
+                await receive(bytes(RATE // 5))
                 if listener.final.is_set():
                     break
         if commit:
             # Nothing was said.
             await worker.queue_frame(VADUserStoppedSpeakingFrame())
-            await hear(bytes(RATE))
+            await receive(bytes(RATE))
         await worker.queue_frame(EndFrame())
 
     runner = WorkerRunner()

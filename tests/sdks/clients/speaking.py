@@ -1,4 +1,4 @@
-"""What the scripts beside this one have in common: audio at real time, and telling the test what was heard."""
+"""What the scripts beside this one have in common: audio at real time, and reports to the test."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def asked() -> dict[str, Any]:
     return json.loads(sys.argv[1])
 
 
-def tell(scenario: str, **what: Any) -> None:
-    """Tell the test, as a line."""
+def report(scenario: str, **what: Any) -> None:
+    """Report something to the test, as a line of JSON."""
     print(json.dumps({"scenario": scenario, **what}), flush=True)
 
 

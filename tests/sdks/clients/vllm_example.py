@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import websockets
-from speaking import asked, coded, paced, pcm, tell
+from speaking import asked, coded, paced, pcm, report
 
 ASKED = asked()
 RATE = 16_000
@@ -19,7 +19,7 @@ async def transcribe(scenario: str, *, model: str | None, chunk_ms: int = 128, p
     ) as ws:
         first = json.loads(await ws.recv())
         assert first["type"] == "session.created", first
-        tell(scenario, **first)
+        report(scenario, **first)
         if model is not None:
             await ws.send(json.dumps({"type": "session.update", "model": model}))
         await ws.send(json.dumps({"type": "input_audio_buffer.commit"}))
@@ -27,13 +27,13 @@ async def transcribe(scenario: str, *, model: str | None, chunk_ms: int = 128, p
         async def send() -> None:
             async for piece in paced(pcm(path or ASKED["clip"]), 2 * RATE, chunk_ms):
                 await ws.send(json.dumps({"type": "input_audio_buffer.append", "audio": coded(piece)}))
-            tell(scenario, type="spoken")
+            report(scenario, type="spoken")
             await ws.send(json.dumps({"type": "input_audio_buffer.commit", "final": True}))
 
         sending = asyncio.create_task(send())
         while True:
             message = json.loads(await asyncio.wait_for(ws.recv(), 30))
-            tell(scenario, **message)
+            report(scenario, **message)
             if message["type"] in ("transcription.done", "error"):
                 break
         sending.cancel()
