@@ -33,7 +33,7 @@ from streaming_asr.core.recognizer import (
     RecognizerDown,
     Word,
 )
-from streaming_asr.core.segmenter import Boundary, Mark, Segmenter
+from streaming_asr.core.segmenter import Boundary, Mark, Segmenter, samples_of
 from streaming_asr.core.tape import AudioTape
 from streaming_asr.core.utterance import Utterance
 from streaming_asr.core.voice import Detection, VoiceDetector
@@ -179,7 +179,9 @@ class Channel:
         utterance = demand.utterance
         if utterance not in self._utterances or utterance.wants(self._tape.end, self._options) is not demand.kind:
             return None
-        flight = utterance.begin(job, demand.kind, self._tape.end, self._context.build(), now)
+        # While a query of the voice detector is open, the audio may be longer than an utterance is allowed to be.
+        end = min(self._tape.end, utterance.start + samples_of(self._options.max_utterance_s * 1000))
+        flight = utterance.begin(job, demand.kind, end, self._context.build(), now)
         return DecodeJob(
             id=job,
             kind=flight.kind,

@@ -48,6 +48,25 @@ class FakeDetector:
         pass
 
 
+class AskingDetector(FakeDetector):
+    """Decides as `FakeDetector` does, once a network has answered."""
+
+    def detect(self, frames: Audio) -> Detection[NDArray[np.bool_]]:
+        yield NothingToSay()
+        return (yield from super().detect(frames))
+
+
+class NothingToSay:
+    """A query whose answer does not matter, and the network that answers it."""
+
+    @property
+    def network(self) -> NothingToSay:
+        return self
+
+    def answer(self, queries: Sequence[NothingToSay]) -> list[None]:
+        return [None] * len(queries)
+
+
 def spell(audio: Audio) -> tuple[str, ...]:
     """What the fake recognizer reads: a word for each quarter of a second, determined by its samples alone."""
     words = (audio[start : start + TOKEN] for start in range(0, len(audio) - TOKEN + 1, TOKEN))
