@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import reprlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -48,6 +49,7 @@ class Runner:
         self._observer = observer
         self._listeners: dict[str, tuple[Listener, Broke]] = {}
         self._tasks: dict[int, asyncio.Task[Hypothesis]] = {}
+        self._closed = False
 
     def add(self, session: Session, listener: Listener, broke: Broke) -> None:
         """Accept a session, decode for it, and pass the events of its decodes to the listener.
@@ -79,21 +81,26 @@ class Runner:
         self._fill()
 
     async def close(self) -> None:
-        """Cancel all jobs in flight."""
+        """Cancel all jobs in flight, and start no more."""
+        self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _fill(self) -> None:
-        while chosen := self._next_job():
+        while not self._closed and (chosen := self._next_job()):
             job = chosen.job
             if self._observer:
                 self._observer.began(job.kind, chosen.waited_s)
-            task = asyncio.create_task(self.recognizer.decode(job), name=f"decode {job.utterance}")
+            task = asyncio.create_task(self._decode(job), name=f"decode {job.utterance}")
             self._tasks[job.id] = task
-            # Not a wrapping coroutine: one that is cancelled before its first step would never see its own end.
+            # Not at the end of the coroutine: one that is cancelled before its first step would never get there.
             task.add_done_callback(functools.partial(self._ended, job, time.monotonic()))
+
+    async def _decode(self, job: DecodeJob) -> Hypothesis:
+        """As the recognizer's; what that raises before there is a coroutine belongs to the job, too."""
+        return await self.recognizer.decode(job)
 
     def _next_job(self) -> Chosen | None:
         while True:
@@ -110,7 +117,7 @@ class Runner:
         outcome = _outcome(job, task)
         if self._observer:
             self._observer.decoded(job, outcome, now - began)
-        if session is not None:
+        if session is not None and not self._closed:
             try:
                 self._deliver(session, job, outcome, now)
             except Exception as error:
@@ -118,11 +125,11 @@ class Runner:
         self._fill()
 
     def _deliver(self, session: Session, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, now: float) -> None:
-        events: list[Event] = []
         if isinstance(outcome, Hypothesis):
             events = session.complete(job.id, outcome, now)
-        elif outcome is not None:
-            events = session.fail(job.id, outcome, now)
+        else:
+            # A job that the runner cancelled is not the session's any more. If the recognizer did, it is.
+            events = session.fail(job.id, outcome or DecodeFailed("The decode was cancelled."), now)
         if events:
             listener, _ = self._listeners[session.key]
             listener(events)
@@ -159,11 +166,14 @@ def _outcome(job: DecodeJob, task: asyncio.Task[Hypothesis]) -> Hypothesis | Dec
     if task.cancelled():
         return None
     error = task.exception()
-    if error is None:
-        return task.result()
     if isinstance(error, DecodeFailed):
         logger.warning("Decode of %s failed: %s", job.utterance, error)
         return error
     # A bug of the recognizer must cost one decode, not the session.
+    if error is None:
+        result: object = task.result()
+        if isinstance(result, Hypothesis):
+            return result
+        error = TypeError(f"decode returned {reprlib.repr(result)}, which is not a Hypothesis")
     logger.error("Decode of %s broke", job.utterance, exc_info=error)
     return DecodeFailed(str(error))

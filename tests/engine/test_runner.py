@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 import numpy as np
 import pytest
 
 from streaming_asr.core.events import Done, Event, Final
+from streaming_asr.core.recognizer import DecodeJob, Hypothesis
 from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.engine.runner import Runner
 from tests.support.fake_recognizer import FakeRecognizer
@@ -75,3 +77,73 @@ def test_an_owner_that_fails_to_end_its_broken_session_stops_nobody(caplog: pyte
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
     assert "failed to end it" in caplog.text
+
+
+class _Faulty(FakeRecognizer):
+    """Its first decode of the session `bad` goes wrong."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self._fault = fault
+        self._failed = False
+
+    def decode(self, job: DecodeJob) -> Coroutine[Any, Any, Hypothesis]:
+        if self._failed or not job.utterance.startswith("bad"):
+            return super().decode(job)
+        self._failed = True
+        if self._fault == "raises before it is awaited":
+            raise ValueError("on purpose")
+        return self._go_wrong()
+
+    async def _go_wrong(self) -> Any:
+        if self._fault == "cancels its own decode":
+            raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("fault", ["cancels its own decode", "returns no hypothesis", "raises before it is awaited"])
+def test_a_recognizer_that_breaks_its_contract_costs_one_decode(fault: str) -> None:
+    async def scenario() -> None:
+        runner = Runner(_Faulty(fault), Scheduler(slots=1))
+        sessions = {make_session(key=key): list[Event]() for key in ("bad", "first", "second")}
+        for session, received in sessions.items():
+            runner.add(session, received.extend, pytest.fail)
+        for session, received in sessions.items():
+            received += session.receive(np.concatenate([speech(1), silence(1)]).tobytes(), 0.0)
+            received += session.stop(1.0)
+            runner.update(session)
+        for _ in range(30):
+            await asyncio.sleep(0)
+        for session, received in sessions.items():
+            assert [type(event) for event in received][-2:] == [Final, Done]
+            runner.remove(session)
+        assert (runner.scheduler.sessions, runner.scheduler.running) == (0, 0)
+        await runner.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_closed_runner_starts_no_job_and_reports_nothing() -> None:
+    decoding: list[str] = []
+
+    class Endless(FakeRecognizer):
+        async def decode(self, job: DecodeJob) -> Hypothesis:
+            decoding.append(job.utterance)
+            await asyncio.sleep(3600)
+            return Hypothesis()
+
+    async def scenario() -> None:
+        runner = Runner(Endless(), Scheduler(slots=1))
+        for key in ("first", "second"):
+            session = make_session(key=key)
+            runner.add(session, pytest.fail, pytest.fail)
+            session.receive(speech(1).tobytes(), 0.0)
+            session.stop(1.0)
+            runner.update(session)
+        await asyncio.sleep(0)
+        await runner.close()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert runner.scheduler.running == 0
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert decoding == ["first.0/1"]
