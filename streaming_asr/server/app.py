@@ -97,7 +97,7 @@ class Application:
                 headers=dict(websocket.headers),
                 subprotocols=subprotocols,
                 time=time.time(),
-                session=self.client_secrets.session_of(key_of(websocket), time.time()) or {},
+                session=self.client_secrets.session_of(key_of(websocket), time.monotonic()) or {},
                 models=self.service.models,
             )
             try:
@@ -129,7 +129,7 @@ class Application:
         return JSONResponse(plain_refusal(BROKEN).body, status_code=BROKEN.kind.status)
 
     def _issued(self, key: str | None) -> bool:
-        return self.client_secrets.session_of(key, time.time()) is not None
+        return self.client_secrets.lives(key, time.monotonic())
 
     def _denied(self, refusal: Failure, protocol: WireProtocol | None = None) -> Response:
         self.service.metrics.refusals.labels(refusal.code).inc()

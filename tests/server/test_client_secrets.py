@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.openai import realtime as openai_realtime
+from streaming_asr.protocols.openai.session import Session
 from streaming_asr.server.app import Application
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, TooManySecrets
 from streaming_asr.server.options import ServerOptions
@@ -29,8 +30,9 @@ KEY = {"Authorization": "Bearer real"}
 
 def test_a_secret_lives_as_long_as_was_asked() -> None:
     store = ClientSecrets()
-    value = store.issue({"a": 1}, 60, now=100)
-    assert store.session_of(value, 159) == {"a": 1}
+    asked = Session(include=["logprobs"])
+    value = store.issue(asked, 60, now=100)
+    assert store.session_of(value, 159) == {"include": ["logprobs"]}
     assert store.session_of(value, 160) is None
     assert store.session_of("ek_other", 100) is None
     assert store.session_of(None, 100) is None
@@ -38,12 +40,43 @@ def test_a_secret_lives_as_long_as_was_asked() -> None:
 
 def test_only_so_many_live_at_once() -> None:
     store = ClientSecrets(limit=2)
-    store.issue({}, 10, now=0)
-    kept = store.issue({}, 100, now=0)
+    store.issue(Session(), 10, now=0)
+    kept = store.issue(Session(), 100, now=0)
     with pytest.raises(TooManySecrets):
-        store.issue({}, 10, now=9)
-    store.issue({}, 10, now=10)
+        store.issue(Session(), 10, now=9)
+    store.issue(Session(), 10, now=10)
     assert store.session_of(kept, 10) == {}
+
+
+def test_what_they_say_of_their_sessions_is_bounded() -> None:
+    store = ClientSecrets(limit_bytes=1000)
+    long = Session(include=["x" * 400])
+    store.issue(long, 10, now=0)
+    store.issue(long, 100, now=0)
+    with pytest.raises(TooManySecrets):
+        store.issue(long, 10, now=9)
+    store.issue(long, 10, now=10)
+    with pytest.raises(TooManySecrets):
+        store.issue(long, 10, now=19)
+
+
+def test_fields_that_are_no_part_of_a_session_are_not_kept(client: TestClient, application: Application) -> None:
+    """Before, 63 KB of them were 1.45 MB of objects for up to two hours."""
+    asked = {"session": {"type": "transcription", "x": [[]] * 20_000, "include": ["logprobs"]}}
+    assert client.post("/v1/realtime/client_secrets", json=asked, headers=KEY).status_code == 200
+    assert application.client_secrets._bytes < 100
+
+
+def test_a_secret_expires_although_the_clock_was_set_back(
+    client: TestClient, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"expires_after": {"anchor": "created_at", "seconds": 10}}
+    value = client.post("/v1/realtime/client_secrets", json=asked, headers=KEY).json()["value"]
+    present = time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert application._issued(value)
+    monkeypatch.setattr(time, "monotonic", lambda: present + 11)
+    assert not application._issued(value)
 
 
 @pytest.fixture

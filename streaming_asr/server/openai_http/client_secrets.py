@@ -19,6 +19,8 @@ from streaming_asr.server.openai_http.answers import ApiError
 from streaming_asr.server.openai_http.bodies import bounded
 
 MAX_SECRETS = 10_000
+MAX_SECRETS_BYTES = 16 * 2**20
+"""Of what all keys that live say of their sessions."""
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 30.0
 PREFIX = "ek_"
@@ -32,35 +34,53 @@ class TooManySecrets(Exception):
 
 
 class ClientSecrets:
-    """The keys that live. Times are seconds since 1970.
+    """The keys that live. Times are seconds of a clock that never goes back.
 
     Args:
         limit: how many may live at once.
+        limit_bytes: of what they say of their sessions.
     """
 
-    def __init__(self, limit: int = MAX_SECRETS) -> None:
+    def __init__(self, limit: int = MAX_SECRETS, limit_bytes: int = MAX_SECRETS_BYTES) -> None:
         self._limit = limit
-        self._live: dict[bytes, tuple[float, dict[str, Any]]] = {}
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._live: dict[bytes, tuple[float, bytes]] = {}
         """Digest of a key -> when it expires, and what it says of its sessions. Digests are looked up, so that the
         time it takes tells nothing of the keys."""
 
-    def issue(self, session: dict[str, Any], ttl_s: float, now: float) -> str:
+    def issue(self, session: Session, ttl_s: float, now: float) -> str:
         """A new key.
 
         Raises:
-            TooManySecrets: `limit` keys live.
+            TooManySecrets: as many keys live as may, or they say as much of their sessions as they may.
         """
-        if len(self._live) >= self._limit:
+        # Python objects would take many times as much, and what is no part of a session is left out.
+        encoded = msgspec.json.encode(session)
+        if self._full(encoded):
             self._live = {digest: entry for digest, entry in self._live.items() if entry[0] > now}
-        if len(self._live) >= self._limit:
+            self._bytes = sum(len(kept) for _, kept in self._live.values())
+        if self._full(encoded):
             raise TooManySecrets
         value = PREFIX + secrets.token_urlsafe(24)
-        self._live[_digest(value)] = (now + ttl_s, session)
+        self._live[_digest(value)] = (now + ttl_s, encoded)
+        self._bytes += len(encoded)
         return value
 
+    def _full(self, more: bytes) -> bool:
+        return len(self._live) >= self._limit or self._bytes + len(more) > self._limit_bytes
+
+    def lives(self, value: str | None, now: float) -> bool:
+        """Whether a key lives."""
+        return self._entry(value, now) is not None
+
     def session_of(self, value: str | None, now: float) -> dict[str, Any] | None:
-        """What a living key says of its sessions; None if it is none."""
-        expires, session = self._live.get(_digest(value or ""), (0.0, {}))
+        """What a living key says of its sessions, as a message to `Session` has it; None if it is none."""
+        entry = self._entry(value, now)
+        return msgspec.json.decode(entry, type=dict[str, Any]) if entry is not None else None
+
+    def _entry(self, value: str | None, now: float) -> bytes | None:
+        expires, session = self._live.get(_digest(value or ""), (now, b""))
         return session if expires > now else None
 
 
@@ -89,7 +109,7 @@ async def issue_client_secret(
         defaults: the server's, for what the session it describes does not say.
     """
     try:
-        wanted, configuration = _read(await _body(request), defaults)
+        wanted, session, configuration = _read(await _body(request), defaults)
         if configuration.model and not models.takes(configuration.model):
             param = "session.audio.input.transcription.model"
             raise ApiError.of(FailureKind.MODEL_NOT_FOUND, models.unknown(configuration.model), param=param)
@@ -97,10 +117,10 @@ async def issue_client_secret(
         if not _MIN_TTL_S <= ttl_s <= _MAX_TTL_S:
             message = f"expires_after.seconds is {ttl_s}; {_MIN_TTL_S} to {_MAX_TTL_S} is allowed."
             raise ApiError.of(FailureKind.INVALID_VALUE, message, param="expires_after.seconds")
-        now = time.time()
-        value = store.issue(wanted.session or {}, ttl_s, now)
+        expires_at = int(time.time() + ttl_s)
+        value = store.issue(session, ttl_s, time.monotonic())
     except TooManySecrets:
-        message = f"{MAX_SECRETS} client secrets live; wait until some expire."
+        message = f"{MAX_SECRETS} client secrets, or {MAX_SECRETS_BYTES} bytes of them, live; wait until some expire."
         return ApiError.of(FailureKind.TOO_MANY_CLIENT_SECRETS, message).response()
     except ApiError as error:
         return error.response()
@@ -110,7 +130,7 @@ async def issue_client_secret(
         "type": "transcription",
         **configuration.to_dict(flat=False),
     }
-    return JSONResponse({"value": value, "expires_at": int(now + ttl_s), "session": shown})
+    return JSONResponse({"value": value, "expires_at": expires_at, "session": shown})
 
 
 async def _body(request: Request) -> bytes:
@@ -122,11 +142,12 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _read(body: bytes, defaults: SessionOptions) -> tuple[Wanted, Configuration]:
+def _read(body: bytes, defaults: SessionOptions) -> tuple[Wanted, Session, Configuration]:
     try:
         wanted = msgspec.json.decode(body or b"{}", type=Wanted, strict=False)
-        configuration = Configuration(defaults).updated(msgspec.convert(wanted.session or {}, Session, strict=False))
+        session = msgspec.convert(wanted.session or {}, Session, strict=False)
+        configuration = Configuration(defaults).updated(session)
         defaults.changed(**configuration.options())
     except (msgspec.DecodeError, UnicodeError, RecursionError, OptionError) as error:
         raise ApiError.of(FailureKind.INVALID_VALUE, f"The body must be JSON that fits: {error}.") from None
-    return wanted, configuration
+    return wanted, session, configuration
