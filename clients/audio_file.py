@@ -85,7 +85,8 @@ def open_audio(
 
 
 def _file(path: Path) -> IO[bytes]:
-    """
+    """Open a file, or standard input.
+
     Raises:
         OSError: it can't be opened.
     """

@@ -19,7 +19,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.scheduler import Limits, Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.core.voice import Detection, VoiceDetector
-from streaming_asr.protocols.base import Audio as AudioCommand
+from streaming_asr.protocols import base
 from streaming_asr.protocols.base import Request, Send
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.voice.detectors import make_detector
@@ -136,7 +136,7 @@ class _Table:
         for number in range(len(self.sessions)):
             place = (position + number * self._apart) % len(self._chunks)
             (command,) = self._translator.received(self._chunks[place])
-            assert isinstance(command, AudioCommand)
+            assert isinstance(command, base.Audio)
             audio.append(command.data)
         received = time.thread_time()
         hearings = [session.receiving(data, now) for session, data in zip(self.sessions, audio, strict=True)]

@@ -35,9 +35,9 @@ from streaming_asr.protocols.openai.session import (
     Configuration,
     Format,
     Session,
+    SessionAudio,
     Transcription,
 )
-from streaming_asr.protocols.openai.session import Audio as SessionAudio
 
 
 class OpenAITranslator:

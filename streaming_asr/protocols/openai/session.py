@@ -79,7 +79,7 @@ class AudioInput(msgspec.Struct):
     turn_detection: TurnDetection | UnsetType | None = UNSET
 
 
-class Audio(msgspec.Struct):
+class SessionAudio(msgspec.Struct):
     input: AudioInput | UnsetType = UNSET
 
 
@@ -93,7 +93,7 @@ _FLAT_FORMATS: dict[str, tuple[Literal["audio/pcm", "audio/pcmu", "audio/pcma"],
 class Session(msgspec.Struct):
     """`session` of `session.update` and `transcription_session.update`; other fields are ignored."""
 
-    audio: Audio | UnsetType = UNSET
+    audio: SessionAudio | UnsetType = UNSET
     include: list[str] | UnsetType | None = UNSET
     # The beta's flat form.
     input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | UnsetType = UNSET
