@@ -20,10 +20,10 @@ from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.protocols.base import BadRequest, Request, WireProtocol, plain_refusal
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.protocols.registry import PROTOCOLS
-from streaming_asr.server.auth import Endpoint, Guard, chosen_subprotocol, key_of
+from streaming_asr.server.auth import Endpoint, Guard, choose_subprotocol, key_of
 from streaming_asr.server.live.connection import SHUTDOWN, Connection
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, issue_client_secret
-from streaming_asr.server.openai_http.recordings import Batch
+from streaming_asr.server.openai_http.recordings import Recordings
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.pages import page_routes
 from streaming_asr.server.service import Service
@@ -34,7 +34,7 @@ class Application:
 
     def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
         self.service = Service(recognizer, options, self._warn_all)
-        self.batch = Batch(self.service)
+        self.recordings = Recordings(self.service)
         self.client_secrets = ClientSecrets()
         self.connections: set[Connection] = set()
         self._none_open = asyncio.Event()
@@ -44,7 +44,7 @@ class Application:
             guard.route("/healthz", self._healthy, open=True),
             guard.route("/readyz", self._ready, open=True),
             guard.route("/metrics", self._metrics, open=True),
-            *self.batch.routes(guard),
+            *self.recordings.routes(guard),
             *page_routes(self.service, guard),
             guard.route("/v1/realtime/client_secrets", self._client_secret, methods=["POST"]),
         ]
@@ -67,7 +67,7 @@ class Application:
     async def all_closed(self) -> None:
         """Return once no connection is open and no recording is being transcribed."""
         await self._none_open.wait()
-        await self.batch.all_done()
+        await self.recordings.all_done()
 
     async def _healthy(self, request: HttpRequest) -> Response:
         return JSONResponse({"status": "ok", "version": __version__})
@@ -106,7 +106,7 @@ class Application:
                 refusal = Failure(FailureKind.BAD_OPTION, str(error))
                 await websocket.send_denial_response(self._denied(refusal, protocol))
                 return
-            await websocket.accept(subprotocol=chosen_subprotocol(subprotocols))
+            await websocket.accept(subprotocol=choose_subprotocol(subprotocols))
             connection = Connection(websocket, translator, self.service, path)
             self.connections.add(connection)
             self._none_open.clear()

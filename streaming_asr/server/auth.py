@@ -1,4 +1,4 @@
-"""Who may come in: API keys from wherever a client can put one, origins of browser pages, and the routes they guard."""
+"""Access control: API keys from wherever a client can put one, origins of browser pages, and the routes they guard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, Failure
 logger = logging.getLogger(__name__)
 
 _KEY_PREFIXES = ("key.", "openai-insecure-api-key.")
-"""Subprotocols that carry a key in themselves, for browsers, which can set no header."""
+"""Prefixes of subprotocols that carry a key, for browsers, which can't set headers."""
 
 UNAUTHORIZED = Failure(FailureKind.UNAUTHORIZED, "The API key is missing or wrong; send `Authorization: Bearer KEY`.")
 
@@ -29,7 +29,7 @@ Deny = Callable[[Failure], Response]
 
 
 def offered_key(headers: Mapping[str, str], query: Mapping[str, str], subprotocols: Iterable[str] = ()) -> str | None:
-    """The key a client offers: `Authorization` (Bearer or Token), `X-API-Key`, query `token` or `api_key`, or a
+    """The key that a client sends: `Authorization` (Bearer or Token), `X-API-Key`, query `token` or `api_key`, or a
     subprotocol (`key.KEY`; `token, KEY`). None if there is none.
 
     Args:
@@ -50,13 +50,13 @@ def offered_key(headers: Mapping[str, str], query: Mapping[str, str], subprotoco
     return None
 
 
-def chosen_subprotocol(subprotocols: Iterable[str]) -> str | None:
-    """What the server answers: the first that is not a key. Browsers insist on one of those they offered."""
+def choose_subprotocol(subprotocols: Iterable[str]) -> str | None:
+    """The subprotocol to accept: the first that is not a key. Browsers need one of those they offered."""
     return next((protocol for protocol in subprotocols if not protocol.startswith(_KEY_PREFIXES)), None)
 
 
-def key_fits(offered: str | None, keys: Iterable[str]) -> bool:
-    """Whether a key opens the door. Takes the same time wherever the keys differ; without keys all are let in."""
+def key_is_valid(offered: str | None, keys: Iterable[str]) -> bool:
+    """Whether a key is valid, in a time that does not depend on where keys differ. Without `keys` every key is."""
     known = list(keys)
     if not known:
         return True
@@ -65,8 +65,8 @@ def key_fits(offered: str | None, keys: Iterable[str]) -> bool:
     return any(matches)
 
 
-def origin_fits(origin: str | None, host: str | None, allowed: Iterable[str]) -> bool:
-    """Whether a page of this origin may connect: the server's own page, an allowed one, or no browser at all."""
+def origin_is_allowed(origin: str | None, host: str | None, allowed: Iterable[str]) -> bool:
+    """Whether a page of this origin may connect: the server's own or an allowed one. So may a client without origin."""
     if origin is None or "*" in allowed or origin in allowed:
         return True
     try:
@@ -96,7 +96,7 @@ class Guard:
 
     def admits(self, connection: HTTPConnection) -> bool:
         """Whether a request or handshake offers one of the server's API keys, or the server has none."""
-        return key_fits(key_of(connection), self._keys)
+        return key_is_valid(key_of(connection), self._keys)
 
     def route(
         self,
@@ -150,7 +150,7 @@ class Guard:
     def _refusal(self, websocket: WebSocket) -> Failure | None:
         """Why a handshake is refused; None if it is not."""
         origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
-        if not origin_fits(origin, host, self._origins):
+        if not origin_is_allowed(origin, host, self._origins):
             return Failure(FailureKind.FORBIDDEN_ORIGIN, f"Pages of {origin} may not connect here.")
         if not self._issued(key_of(websocket)) and not self.admits(websocket):
             return UNAUTHORIZED

@@ -25,7 +25,7 @@ class ServerOptions:
     port: int = option(8000, "port to listen on; 0 takes a free one", group=SERVER, range=(0, 65535), metavar="PORT")
     api_keys: tuple[str, ...] = option(
         (),
-        "key that lets clients in; without any, no key is asked for",
+        "key that clients must send; without any, none is needed",
         group=SERVER,
         flag="--api-key",
         metavar="KEY",
@@ -86,9 +86,7 @@ class ServerOptions:
         4 * 2**30, "size of all recordings received; more are refused as `busy`", group=RECORDINGS, range=(1_000, 2**44)
     )
     max_recording_s: float = option(4 * 3600.0, "audio in one recording", group=RECORDINGS, range=(1, 7 * 86_400))
-    max_recordings: int = option(
-        4, "recordings transcribed at once; others wait their turn", group=RECORDINGS, range=(1, 1_000)
-    )
+    max_recordings: int = option(4, "recordings transcribed at once; others wait", group=RECORDINGS, range=(1, 1_000))
     allow_private_urls: bool = option(
         False, "whether recordings may be fetched from addresses that are not public", group=RECORDINGS
     )

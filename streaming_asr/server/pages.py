@@ -1,4 +1,4 @@
-"""The browser pages, the JavaScript client they use, and what the server tells a page of itself."""
+"""The browser pages, the JavaScript client they use, and what a page may ask about the server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADERS: Mapping[str, str] = {
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    # Kept by the browser, but asked for each time: after an upgrade no page meets another version's module.
+    # Browsers revalidate each file, so after an upgrade no page gets another version's module.
     "Cache-Control": "no-cache",
 }
 _TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}

@@ -117,7 +117,7 @@ async def _leave_when_failed(application: Application, signalled: asyncio.Event)
     await application.service.failed.wait()
     failure = Failure(FailureKind.RECOGNIZER_FAILED, "The recognizer can't be restarted; connect again later.")
     application.end_all(failure)
-    application.batch.end_all(failure)
+    application.recordings.end_all(failure)
     signalled.set()
 
 
@@ -125,16 +125,16 @@ async def _drain_on_signal(signalled: asyncio.Event, application: Application, s
     await signalled.wait()
     application.service.drain()
     limit = application.service.options.drain_timeout_s
-    if unfinished := len(application.connections) + application.batch.open:
+    if unfinished := len(application.connections) + application.recordings.open:
         logger.info("Stopping: %d sessions get up to %g s to finish", unfinished, limit)
     application.end_all()
     try:
         await asyncio.wait_for(application.all_closed(), limit)
     except asyncio.TimeoutError:
-        logger.warning("%d sessions did not finish in time", len(application.connections) + application.batch.open)
-        application.batch.end_all(SHUTDOWN)
+        logger.warning("%d sessions did not finish in time", len(application.connections) + application.recordings.open)
+        application.recordings.end_all(SHUTDOWN)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(application.batch.all_done(), LAST_CLOSE_S)
+            await asyncio.wait_for(application.recordings.all_done(), LAST_CLOSE_S)
     server.should_exit = True
 
 

@@ -98,7 +98,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 def _wait(application: Application, number: int) -> bool:
     """Whether the given number of requests waits for a turn."""
-    return len(application.batch._turns._free._waiters or ()) == number
+    return len(application.recordings._slots._free._waiters or ()) == number
 
 
 async def _transcribed(application: Application) -> int:
@@ -151,7 +151,7 @@ def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(monkeypatch: pyt
     monkeypatch.setattr(recordings, "MAX_WAITING", 0)
 
     async def script(application: Application) -> None:
-        async with application.batch._turns.turn():
+        async with application.recordings._slots.slot():
             waiting = Asking(application, UPLOAD)
             waiting.give(_form(_wav()), last=True)
             await _until(partial(_wait, application, 1))
@@ -168,7 +168,7 @@ def test_recordings_are_refused_while_those_received_take_all_the_room() -> None
     async def script(application: Application) -> None:
         first = Asking(application, UPLOAD)
         first.give(FORM_HEAD + bytes(90_000))
-        await _until(lambda: application.batch._kept._bytes > 90_000)
+        await _until(lambda: application.recordings._kept._bytes > 90_000)
         for path, body in ((UPLOAD, _form(_wav())), (CHAT, _chat(_wav()))):
             refused = Asking(application, path, FORM_TYPE if path == UPLOAD else "application/json")
             refused.give(body, last=True)
@@ -186,7 +186,7 @@ def test_chats_are_bounded_in_memory_and_one_that_waits_is_on_disk(monkeypatch: 
     monkeypatch.setattr(recordings, "MAX_CHATS_BYTES", len(body) + 100)
 
     async def script(application: Application) -> None:
-        async with application.batch._turns.turn():
+        async with application.recordings._slots.slot():
             waiting = []
             for number in range(1, 4):
                 waiting.append(Asking(application, CHAT, "application/json"))
@@ -194,7 +194,7 @@ def test_chats_are_bounded_in_memory_and_one_that_waits_is_on_disk(monkeypatch: 
                 await _until(partial(_wait, application, number))
             reading, refused = (Asking(application, CHAT, "application/json") for _ in range(2))
             reading.give(body[:1000])
-            await _until(lambda: application.batch._chats._bytes > 0)
+            await _until(lambda: application.recordings._chats._bytes > 0)
             refused.give(body, last=True)
             assert await refused.answered() == 503
             reading.hang_up()

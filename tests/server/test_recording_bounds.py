@@ -29,7 +29,7 @@ from streaming_asr.core.recognizer import Audio
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.server.openai_http.fetch import FetchRefused, fetch, is_public
-from streaming_asr.server.openai_http.recordings import MAX_WAITING, ApiError, Turns
+from streaming_asr.server.openai_http.recordings import MAX_WAITING, ApiError, RecordingSlots
 from streaming_asr.voice.detectors import make_detector
 from tests.support.fakes import CAPABILITIES
 from tests.support.live_server import LiveServer
@@ -38,13 +38,13 @@ from tests.support.wire import words
 
 def test_recordings_take_turns_and_too_many_are_refused() -> None:
     async def scenario() -> None:
-        turns = Turns(1)
+        slots = RecordingSlots(1)
         release = asyncio.Event()
         order: list[int] = []
 
         async def come(number: int) -> None:
-            with turns.place():
-                async with turns.turn():
+            with slots.place():
+                async with slots.slot():
                     order.append(number)
                     await release.wait()
 
@@ -63,13 +63,13 @@ def test_recordings_take_turns_and_too_many_are_refused() -> None:
 
 def test_one_who_gives_up_waiting_leaves_the_queue() -> None:
     async def scenario() -> None:
-        turns = Turns(1)
+        slots = RecordingSlots(1)
 
         async def come() -> None:
-            async with turns.turn():
+            async with slots.slot():
                 pass
 
-        async with turns.turn():
+        async with slots.slot():
             waiting = asyncio.create_task(come())
             await _settled()
             waiting.cancel()

@@ -18,7 +18,7 @@ from streaming_asr.protocols.base import Command
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.app import Application
-from streaming_asr.server.auth import origin_fits
+from streaming_asr.server.auth import origin_is_allowed
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.openai_http import client_secrets, recordings
 from streaming_asr.server.options import ServerOptions
@@ -60,7 +60,7 @@ def test_an_exception_in_a_route_is_a_500_in_openai_s_form(
     monkeypatch.setattr(_Files, "get_response", _fault)
     monkeypatch.setattr(client_secrets, "_read", _fault)
     method = "POST" if "POST" in (route.methods or ()) else "GET"
-    monkeypatch.setattr("streaming_asr.server.openai_http.recordings.Batch._model", property(_fault))
+    monkeypatch.setattr("streaming_asr.server.openai_http.recordings.Recordings._model", property(_fault))
     answer = client.request(method, route.path, json={})
     assert answer.status_code == 500
     error = answer.json()["error"]
@@ -146,7 +146,7 @@ def test_a_chat_that_can_not_be_read_is_a_400(client: TestClient, body: bytes) -
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://]x", "null"])
 def test_an_origin_that_can_not_be_read_is_refused(client: TestClient, origin: str) -> None:
-    assert not origin_fits(origin, "testserver", ())
+    assert not origin_is_allowed(origin, "testserver", ())
     with (
         pytest.raises(WebSocketDenialResponse) as refused,
         client.websocket_connect("/v1/stream", headers={"Origin": origin}),

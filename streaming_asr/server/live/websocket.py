@@ -1,7 +1,7 @@
 """uvicorn's WebSocket, made to give a connection all messages that have arrived at once, instead of one by one.
 
-By ASGI each message wakes a task that asks for the next, and reading from the socket is stopped and started again: that
-costs more than a chunk of audio does.
+In ASGI each message wakes a task that requests the next, and reading from the socket is stopped and started again. That
+costs more than decoding a chunk of audio.
 
 This builds on private members of uvicorn's class. `why_not_direct` checks them at start-up; where they are not as they
 should be, the server runs over plain ASGI.

@@ -20,7 +20,7 @@ from streaming_asr.text.timed_words import timed_words
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 WORDY_FORMATS = ("srt", "vtt")
-"""Those that are better for knowing when each word was said."""
+"""Formats that gain from the times of words."""
 
 
 WARNING_HEADER = "X-Transcription-Warning"
@@ -124,7 +124,7 @@ def _warning_headers(transcription: Transcription) -> dict[str, str]:
 
 
 def _segment(number: int, final: Final) -> dict[str, Any]:
-    """As Whisper tells its segments, which has numbers that only Whisper knows."""
+    """A segment in Whisper's format, whose fields include numbers that only Whisper has."""
     raw = final.text.encode()
     return {
         "id": number,

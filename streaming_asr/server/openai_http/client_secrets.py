@@ -34,11 +34,11 @@ class TooManySecrets(Exception):
 
 
 class ClientSecrets:
-    """The keys that live. Times are seconds of a clock that never goes back.
+    """The keys that have not expired. Times are seconds of a clock that never goes back.
 
     Args:
-        limit: how many may live at once.
-        limit_bytes: of what they say of their sessions.
+        limit: the most keys at once.
+        limit_bytes: of all their sessions.
     """
 
     def __init__(self, limit: int = MAX_SECRETS, limit_bytes: int = MAX_SECRETS_BYTES) -> None:
@@ -46,14 +46,14 @@ class ClientSecrets:
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._live: dict[bytes, tuple[float, bytes]] = {}
-        """Digest of a key -> when it expires, and what it says of its sessions. Digests are looked up, so that the
-        time it takes tells nothing of the keys."""
+        """Digest of a key -> when it expires, and the session it was issued for. Looking up digests takes a time that
+        reveals nothing about the keys."""
 
     def issue(self, session: Session, ttl_s: float, now: float) -> str:
-        """A new key.
+        """Issue a new key.
 
         Raises:
-            TooManySecrets: as many keys live as may, or they say as much of their sessions as they may.
+            TooManySecrets: there are `limit` keys, or their sessions would be larger than `limit_bytes`.
         """
         # Python objects would take many times as much, and what is no part of a session is left out.
         encoded = msgspec.json.encode(session)

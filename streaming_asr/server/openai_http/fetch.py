@@ -1,4 +1,4 @@
-"""Audio from a URL that a client names: what may be asked for, from where, and how much of it."""
+"""Audio from a URL that a client names: which URLs and hosts are allowed, and how much is read."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class BadAudio(FetchRefused):
 
 
 def fetch(url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, timeout_s: float) -> None:
-    """Write what a URL holds to a file. Blocks.
+    """Write the content of a URL to a file. Blocks.
 
     A name is looked up once and the connection made to the address that was checked, also after a redirect, so that a
     name can't point elsewhere in between.
 
     Args:
         url: http, https or data.
-        allow_private: whether addresses that are not public may be asked.
+        allow_private: whether addresses that are not public are allowed.
         max_bytes, timeout_s: of the whole.
 
     Raises:
@@ -148,7 +148,7 @@ def _connect(host: str, port: int, allow_private: bool, deadline: float) -> sock
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open Internet, also by what it stands for in networks that translate."""
+    """Whether an IP address belongs to the public Internet; if it stands for an IPv4 address, whether that one does."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour

@@ -1,4 +1,4 @@
-"""Whole recordings over HTTP, in the words of OpenAI's API, through the pipeline of live streams.
+"""Whole recordings over HTTP, in OpenAI's format, through the pipeline of live streams.
 
 A recording is a session that sends faster than real time, so live sessions go before it.
 """
@@ -63,7 +63,7 @@ class AudioUrl(msgspec.Struct):
 
 
 class Part(msgspec.Struct):
-    """Part of a message's content; of those that are no audio, text is context."""
+    """Part of a message's content: audio, or text, which is context. Others are ignored."""
 
     type: str
     text: str = ""
@@ -93,8 +93,8 @@ MAX_WAITING = 64
 """Requests that may be read, or wait until others are done."""
 
 
-class Turns:
-    """Lets the given number of recordings be transcribed at once; the others wait, in the order they were complete."""
+class RecordingSlots:
+    """Limits how many recordings are transcribed at once; others wait, in the order in which they were complete."""
 
     def __init__(self, at_once: int) -> None:
         self._free = asyncio.Semaphore(at_once)
@@ -117,27 +117,27 @@ class Turns:
             self._places -= 1
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """The turn of a request whose body is there."""
         async with self._free:
             yield
 
 
 class ClientGone(Exception):
-    """The client has disconnected, so nobody is there to be answered."""
+    """The client has disconnected."""
 
 
-class Batch:
+class Recordings:
     """The routes for whole recordings."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         options = service.options
-        self._turns = Turns(options.max_recordings)
+        self._slots = RecordingSlots(options.max_recordings)
         self._kept = Kept(max(options.max_kept_bytes, options.max_upload_bytes))
         self._chats = Kept(MAX_CHATS_BYTES)
         self._open: Counter[asyncio.Future[None]] = Counter()
-        """What ends each request, once an exception is set; counted by who still works on it."""
+        """What ends each request, once an exception is set; counted by the tasks that still work on it."""
         self._none_open = asyncio.Event()
         self._none_open.set()
 
@@ -217,12 +217,12 @@ class Batch:
     async def _transcriptions(self, request: Request) -> Response:
         self._check_ready()
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._turns.place())
+            stack.enter_context(self._slots.place())
             form = await self._form(request, stack.enter_context(self._kept.share()))
             stack.push_async_callback(form.close)
             upload = form.get("file")
             if not isinstance(upload, UploadFile):
-                raise ApiError(400, "The form must hold the recording as `file`.", param="file")
+                raise ApiError(400, "The form must have the recording as `file`.", param="file")
             recording = upload.file
             self._check_model(_text(form, "model"))
             style = _text(form, "response_format") or "json"
@@ -232,7 +232,7 @@ class Batch:
             word_times = by_word or style in WORDY_FORMATS
             options = self._options(_text(form, "language"), _text(form, "prompt") or "", word_times)
             stack.enter_context(_watched(request))
-            await stack.enter_async_context(self._turns.turn())
+            await stack.enter_async_context(self._slots.slot())
             self._service.decoders.prepare()
             if (_text(form, "stream") or "").lower() in ("true", "1"):
                 stack.enter_context(self._counted(request.state.end))
@@ -247,7 +247,7 @@ class Batch:
         """Server-sent events: a delta for each utterance as it is decoded, then the whole.
 
         Args:
-            held: what is let go of at the end.
+            held: what is released at the end.
         """
         transcription, stream = Transcription(), EventStream(self._model)
         async with held:
@@ -261,18 +261,18 @@ class Batch:
             except ClientGone:
                 return
             except Exception as error:
-                told = _api_error(error)
-                self._count(told)
-                yield stream.failed(told)
+                sent = _api_error(error)
+                self._count(sent)
+                yield stream.failed(sent)
                 return
         yield stream.done(transcription)
 
     async def _chat(self, request: Request) -> Response:
         self._check_ready()
-        with self._turns.place(), self._kept.share() as keep, tempfile.TemporaryFile() as recording:
+        with self._slots.place(), self._kept.share() as keep, tempfile.TemporaryFile() as recording:
             options, elsewhere = await self._read_chat(request, recording, keep)
             with _watched(request):
-                async with self._turns.turn():
+                async with self._slots.slot():
                     self._service.decoders.prepare()
                     if elsewhere is not None:
                         await asyncio.to_thread(self._bring, elsewhere, recording)
@@ -296,7 +296,7 @@ class Batch:
             texts = [message.content for message in chat.messages if isinstance(message.content, str)]
             audio = [part for part in parts if part.audio_url or part.input_audio]
             if len(audio) != 1:
-                reason = f"The messages hold {len(audio)} recordings; send one, as audio_url or input_audio."
+                reason = f"The messages have {len(audio)} recordings; send one, as audio_url or input_audio."
                 raise ApiError(400, reason)
             if chat.stream:
                 raise ApiError(400, "Streaming is not offered here; /v1/audio/transcriptions streams.", param="stream")

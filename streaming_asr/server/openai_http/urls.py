@@ -34,7 +34,7 @@ class Target:
 
 
 def target_of(url: str) -> Target:
-    """What a URL of http or https asks for.
+    """The target of an http or https URL.
 
     Spaces and characters beyond ASCII are percent-encoded as UTF-8 in the path and the query, and written as IDNA in
     the host.
