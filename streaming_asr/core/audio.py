@@ -8,10 +8,11 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from streaming_asr.core.containers import ContainerCheck
 from streaming_asr.core.mixing import Mixer
 from streaming_asr.core.options import ChannelMode, Encoding, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
-from streaming_asr.core.wav_header import WavHeaderFilter
+from streaming_asr.core.wav_header import WavHeaderFilter, describe_format
 
 _BYTES_PER_SAMPLE = {Encoding.S16LE: 2, Encoding.F32LE: 4, Encoding.MULAW: 1, Encoding.ALAW: 1}
 
@@ -68,6 +69,8 @@ class AudioDecoder:
         self.bytes_per_second = self.bytes_per_frame * options.sample_rate
         self.flaws = Flaws()
         self._headers = WavHeaderFilter(options.encoding, options.sample_rate, options.channels)
+        own_format = describe_format(options.encoding.value, options.sample_rate, options.channels)
+        self._containers = ContainerCheck(own_format)
         self._carry = b""
         self._mixer = Mixer(options.channels, options.sample_rate)
         self._resampler = self._new_resampler()
@@ -76,8 +79,9 @@ class AudioDecoder:
         """Decode one chunk. The resampler keeps its last samples until the next call.
 
         Raises:
-            UnexpectedFormat: there is a WAV header of another format in it.
+            UnexpectedFormat: there is a WAV header of another format in it, or the stream is a file.
         """
+        self._containers.check(data)
         pieces = self._headers.split(data)
         if len(pieces) == 1:
             return self._decode(pieces[0])

@@ -105,16 +105,17 @@ class WavHeaderFilter:
             tag = int.from_bytes(content[24:26], "little")
         if (_ENCODINGS.get((tag, bits)), rate, channels) == self._expected:
             return
-        named = _described(f"{bits}-bit {_TAG_NAMES.get(tag, f'of format {tag}')}", rate, channels)
+        named = describe_format(f"{bits}-bit {_TAG_NAMES.get(tag, f'of format {tag}')}", rate, channels)
         encoding, own_rate, own_channels = self._expected
-        own = _described(encoding.value, own_rate, own_channels)
+        own = describe_format(encoding.value, own_rate, own_channels)
         raise UnexpectedFormat(
             f"The audio has a WAV header of {named}, and the session is of {own}; "
             "convert the audio, or open a session of its format"
         )
 
 
-def _described(encoding: str, rate: int, channels: int) -> str:
+def describe_format(encoding: str, rate: int, channels: int) -> str:
+    """A format in words."""
     return f"{encoding}, {rate} Hz, {channels} channel{'' if channels == 1 else 's'}"
 
 

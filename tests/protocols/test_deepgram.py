@@ -26,7 +26,7 @@ from streaming_asr.protocols.base import (
 from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL
 from streaming_asr.protocols.deepgram.listen import LEAST_ENDPOINT_MS, DeepgramTranslator
 from streaming_asr.protocols.deepgram.query import refusal_answer
-from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from streaming_asr.protocols.failures import Failure, FailureKind
 from tests.support.dialogue import Dialogue, sent_messages
 from tests.support.fakes import CAPABILITIES
 
@@ -310,13 +310,6 @@ def test_key_terms_change_in_mid_stream() -> None:
     talk.translator.received(json.dumps({"type": "Configure", "keyterms": ["x"] * 201}))
     (told,) = sent_messages(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "keywords: too many", goes_on=True)))
     assert (told["type"], told["code"]) == ("ConfigureFailure", "CONFIGURE_KEYTERM_LIMIT_EXCEEDED")
-
-
-def test_a_file_is_told_from_raw_audio() -> None:
-    commands = Talk().receive(b"OggS\x00\x02")
-    assert "Ogg file" in sent_messages(commands)[0]["description"]
-    assert commands[-1] == Close(CloseCode.POLICY, "bad_audio")
-    assert Talk(("encoding", "linear16")).receive(b"OggS") == [Audio(b"OggS")]
 
 
 def test_a_failure_that_ends_the_session() -> None:

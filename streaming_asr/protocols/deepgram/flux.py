@@ -38,9 +38,9 @@ from streaming_asr.protocols.base import (
 from streaming_asr.protocols.deepgram import flux_messages as wire
 from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL, find_control
 from streaming_asr.protocols.deepgram.flux_turns import EAGER_RANGE, EOT_RANGE, TIMEOUT_RANGE, Turn, TurnRules
-from streaming_asr.protocols.deepgram.query import Query, container_error, make_request_id, with_options
+from streaming_asr.protocols.deepgram.query import Query, make_request_id, with_options
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
-from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.protocols.failures import Failure
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.text.timed_words import timed_words
 
@@ -59,8 +59,6 @@ class FluxTranslator:
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
         query = Query(request.query)
         query.check_model(request.models)
-        self._raw = query.text("encoding") is not None
-        """Whether the audio is known not to be a file."""
         self._defaults = defaults
         asked = wire.Thresholds(
             query.number("eager_eot_threshold", *EAGER_RANGE),
@@ -98,7 +96,7 @@ class FluxTranslator:
             return []
         if isinstance(message, bytes):
             control = find_control(message, wire.READER)
-            return self._take_audio(message) if control is None else [BINARY_CONTROL, *self.received(control)]
+            return [Audio(message)] if control is None else [BINARY_CONTROL, *self.received(control)]
         try:
             request = wire.READER.read(message)
         except BadMessage as bad:
@@ -139,11 +137,6 @@ class FluxTranslator:
         thresholds = wire.Thresholds(rules.eager, rules.eot, rules.timeout_ms)
         keyterms = list(options.keywords)
         return [_send(wire.ConfigureSuccess(self._request_id, self._next(), thresholds, keyterms, self._hints))]
-
-    def _take_audio(self, audio: bytes) -> list[Command]:
-        problem = None if self._raw else container_error(audio)
-        self._raw = True
-        return [Audio(audio)] if problem is None else self.failed(Failure(FailureKind.BAD_AUDIO, problem))
 
     def on_events(self, events: Sequence[Event]) -> list[Command]:
         return [command for event in self._order.in_order(events) for command in self._messages_for(event)]

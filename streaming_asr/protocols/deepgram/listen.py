@@ -37,9 +37,9 @@ from streaming_asr.protocols.base import (
 )
 from streaming_asr.protocols.deepgram import listen_messages as wire
 from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL, find_control
-from streaming_asr.protocols.deepgram.query import Query, container_error, make_request_id, with_options
+from streaming_asr.protocols.deepgram.query import Query, make_request_id, with_options
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
-from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.protocols.failures import Failure
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.text import timed_words
 from streaming_asr.text.timed_words import TimedWord
@@ -64,7 +64,6 @@ class DeepgramTranslator:
     def __init__(self, request: Request, defaults: SessionOptions) -> None:
         query = Query(request.query)
         query.check_model(request.models)
-        self._raw = query.text("encoding") is not None
         self._interims = query.flag("interim_results") or False
         self._vad_events = query.flag("vad_events") or False
         self._punctuated = query.flag("punctuate") is not False or query.flag("smart_format") is True
@@ -141,8 +140,6 @@ class DeepgramTranslator:
     def _take_audio(self, audio: bytes) -> list[Command]:
         if not audio:
             return self._stop()
-        if not self._raw and not self._received and (problem := container_error(audio)):
-            return self.failed(Failure(FailureKind.BAD_AUDIO, problem))
         self._received += len(audio)
         self._digest.update(audio)
         return [Audio(audio)]

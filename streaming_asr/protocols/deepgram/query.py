@@ -136,17 +136,6 @@ def with_options(defaults: SessionOptions, **options: Any) -> SessionOptions:
         raise BadRequest(str(error)) from None
 
 
-_CONTAINERS = {b"OggS": "Ogg", b"fLaC": "FLAC", b"\x1aE\xdf\xa3": "WebM", b"ID3": "MP3"}
-
-
-def container_error(audio: bytes) -> str | None:
-    """The error for audio that begins like a file, which is not accepted; None if it looks raw."""
-    name = next((name for magic, name in _CONTAINERS.items() if audio.startswith(magic)), None)
-    if name is None:
-        return None
-    return f"This looks like a {name} file; send raw audio, and say its encoding and sample_rate in the query."
-
-
 def refusal_answer(refusal: Failure) -> RefusalAnswer:
     """A refused handshake; some clients read the header, others the body."""
     code = _ERROR_CODES.get(refusal.kind.status, "INVALID_QUERY_PARAMETER")
