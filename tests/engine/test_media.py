@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import av
@@ -138,6 +140,28 @@ def test_no_child_and_no_descriptor_stays_behind(librivox: Path) -> None:
         await decoders.close()
 
     asyncio.run(scenario())
+
+
+def test_a_signal_to_all_processes_of_a_server_leaves_a_recording_to_be_finished(tmp_path: Path) -> None:
+    clip = tmp_path / "minute.wav"
+    with wave.open(str(clip), "wb") as written:
+        written.setparams((1, 2, 16_000, 0, "NONE", ""))
+        written.writeframes(bytes(2 * 16_000 * 60))
+
+    async def scenario() -> int:
+        decoders = Decoders(3600.0)
+        count = 0
+        with clip.open("rb") as file:
+            async with decoders.open(file.fileno()) as recording:
+                async for item in recording.read():
+                    if not count:
+                        # The pipe holds a small part of it, so the child still runs.
+                        os.kill(recording._process.pid, signal.SIGINT)
+                        os.kill(recording._process.pid, signal.SIGTERM)
+                    count += len(item) if isinstance(item, np.ndarray) else 0
+        return count
+
+    assert asyncio.run(scenario()) == 16_000 * 60
 
 
 def test_clients_and_server_read_the_same_formats() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from streaming_asr.core.recognizer import SAMPLE_RATE
 from streaming_asr.engine.media import messages
 from streaming_asr.engine.media.audio import open_media, read_audio
-from streaming_asr.engine.media.limits import end_with_parent, limit_process
+from streaming_asr.engine.media.limits import end_with_parent, leave_signals_to_parent, limit_process
 from streaming_asr.engine.media.reader import UnreadableMedia
 from streaming_asr.engine.media.repairs import Repair
 
@@ -30,6 +30,7 @@ class _TooLong(Exception):
 
 def main() -> None:
     """Decode what standard input holds or hands over."""
+    leave_signals_to_parent()
     end_with_parent()
     if len(sys.argv) > 1:
         job, source = json.loads(sys.argv[1]), 0

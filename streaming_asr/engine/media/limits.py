@@ -46,6 +46,15 @@ def limit_process(cpu_s: int) -> None:
             resource.setrlimit(name, (value, value))
 
 
+def leave_signals_to_parent() -> None:
+    """Ignore what a terminal or a service manager sends to all processes of a server.
+
+    The parent lets recordings finish, and kills its children.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def end_with_parent() -> None:
     """On Linux, have this process killed when its parent ends, and deny it new privileges."""
     if sys.platform != "linux":
