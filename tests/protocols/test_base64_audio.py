@@ -46,7 +46,7 @@ def test_every_form_is_decoded(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
-def test_garbage_is_an_error_that_says_so(text: str) -> None:
+def test_garbage_is_an_error_that_names_base64(text: str) -> None:
     with pytest.raises(ValueError, match=r"^The audio is not base64: "):
         decode_base64(text)
 

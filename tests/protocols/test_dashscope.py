@@ -39,9 +39,9 @@ def test_text_is_what_is_stable_and_stash_the_rest() -> None:
         ["text"],
         16_000,
     )
-    told = talk.hear(events.SpeechStarted(1, 0, 100), events.Partial(1, 0, 1, "", "to b", "en", 100, 900))
-    told += talk.hear(events.Partial(1, 0, 2, " to be", " or", "en", 100, 1000), *_ended(1, "To be or not."))
-    assert types_of(told) == [
+    sent = talk.report(events.SpeechStarted(1, 0, 100), events.Partial(1, 0, 1, "", "to b", "en", 100, 900))
+    sent += talk.report(events.Partial(1, 0, 2, " to be", " or", "en", 100, 1000), *_ended(1, "To be or not."))
+    assert types_of(sent) == [
         "input_audio_buffer.speech_started",
         f"{TRANSCRIPTION}.text",
         f"{TRANSCRIPTION}.text",
@@ -51,9 +51,9 @@ def test_text_is_what_is_stable_and_stash_the_rest() -> None:
         f"{TRANSCRIPTION}.text",
         f"{TRANSCRIPTION}.completed",
     ]
-    texts = [(event["text"], event["stash"]) for event in told if event["type"].endswith(".text")]
+    texts = [(event["text"], event["stash"]) for event in sent if event["type"].endswith(".text")]
     assert texts == [("", "to b"), ("to be", " or"), ("To be or not.", "")]
-    assert (told[-1]["transcript"], told[-1]["language"], told[-1]["emotion"]) == ("To be or not.", "en", "neutral")
+    assert (sent[-1]["transcript"], sent[-1]["language"], sent[-1]["emotion"]) == ("To be or not.", "en", "neutral")
 
 
 def test_what_its_client_sends() -> None:
@@ -99,19 +99,19 @@ def test_the_newer_form_of_the_format() -> None:
 def test_manual_mode_and_back() -> None:
     talk = DashTalk()
     talk.configure(turn_detection=None)
-    talk.hear(events.SpeechStarted(1, 0, 100), *_ended(1, "One."), events.SpeechStarted(2, 0, 100))
-    told = talk.hear(events.Partial(2, 0, 1, "", "Two", "en", 0, 0))
-    assert (told[0]["text"], told[0]["stash"]) == ("One.", " Two")
+    talk.report(events.SpeechStarted(1, 0, 100), *_ended(1, "One."), events.SpeechStarted(2, 0, 100))
+    sent = talk.report(events.Partial(2, 0, 1, "", "Two", "en", 0, 0))
+    assert (sent[0]["text"], sent[0]["stash"]) == ("One.", " Two")
     assert talk.send("input_audio_buffer.commit") == [Finalize()]
-    assert talk.hear(*_ended(2, "Two."))[-1]["transcript"] == "One. Two."
+    assert talk.report(*_ended(2, "Two."))[-1]["transcript"] == "One. Two."
     talk.configure(turn_detection={"type": "server_vad"})
     assert talk.options.endpoint_ms == 500
 
 
-def test_finish_completes_what_was_said_and_ends() -> None:
+def test_finish_completes_the_items_and_ends() -> None:
     talk = DashTalk()
     talk.configure(turn_detection=None)
-    talk.hear(events.SpeechStarted(1, 0, 100), *_ended(1, "One."))
+    talk.report(events.SpeechStarted(1, 0, 100), *_ended(1, "One."))
     assert talk.send("session.finish") == [Stop()]
     commands = talk.translator.on_events([events.Done(1000)])
     assert types_of(sent_messages(commands))[-2:] == [f"{TRANSCRIPTION}.completed", "session.finished"]

@@ -138,7 +138,7 @@ def test_a_bad_parameter_refuses_the_handshake(name: str, value: str, says: str)
     ("kind", "code"),
     [(FailureKind.UNAUTHORIZED, "INVALID_AUTH"), (FailureKind.BAD_OPTION, "INVALID_QUERY_PARAMETER")],
 )
-def test_a_refusal_is_in_its_own_words(kind: FailureKind, code: str) -> None:
+def test_a_refused_handshake_has_deepgram_s_form(kind: FailureKind, code: str) -> None:
     answer = refusal_answer(Failure(kind, "That’s wrong:\r\n1"))
     assert (answer.body["err_code"], answer.body["err_msg"]) == (code, "That’s wrong:\r\n1")
     assert answer.headers["dg-error"] == "That?s wrong:??1"
@@ -147,10 +147,10 @@ def test_a_refusal_is_in_its_own_words(kind: FailureKind, code: str) -> None:
 
 def test_interims_then_a_final() -> None:
     talk = Talk(("interim_results", "true"), ("vad_events", "true"))
-    told = talk.hear(started(1, 100), partial(1, "to be", 900), ended(1, 1100), final(1, "To be, or not.", 1100))
-    assert [message["type"] for message in told] == ["SpeechStarted", "Results", "Results"]
-    assert told[0] == {"type": "SpeechStarted", "channel": [0, 1], "timestamp": 0.1}
-    interim, last = told[1:]
+    sent = talk.report(started(1, 100), partial(1, "to be", 900), ended(1, 1100), final(1, "To be, or not.", 1100))
+    assert [message["type"] for message in sent] == ["SpeechStarted", "Results", "Results"]
+    assert sent[0] == {"type": "SpeechStarted", "channel": [0, 1], "timestamp": 0.1}
+    interim, last = sent[1:]
     assert (_text(interim), _flags(interim)) == ("to be", (False, False, False))
     assert (_text(last), _flags(last)) == ("To be, or not.", (True, True, False))
     assert (last["start"], last["duration"]) == (0.1, 1.0)
@@ -167,103 +167,103 @@ def test_interims_then_a_final() -> None:
     }
 
 
-def test_nothing_is_told_that_was_not_asked_for() -> None:
+def test_messages_that_were_not_requested_are_not_sent() -> None:
     talk = Talk()
-    assert talk.hear(started(1, 100), partial(1, "to be", 900)) == []
-    assert len(talk.hear(ended(1, 1100), final(1, "To be.", 1100))) == 1
+    assert talk.report(started(1, 100), partial(1, "to be", 900)) == []
+    assert len(talk.report(ended(1, 1100), final(1, "To be.", 1100))) == 1
 
 
 def test_the_recognizer_s_words_keep_their_times_within_the_speech() -> None:
     words = [Word("To", 0, 400, 0.5), Word("be.", 400, 1300, 0.7)]
-    (told,) = Talk().hear(started(1, 100), ended(1, 1100), final(1, "To be.", 1100, words=words))
-    heard = [
+    (sent,) = Talk().report(started(1, 100), ended(1, 1100), final(1, "To be.", 1100, words=words))
+    received = [
         (word["word"], word["start"], word["end"], word["confidence"])
-        for word in told["channel"]["alternatives"][0]["words"]
+        for word in sent["channel"]["alternatives"][0]["words"]
     ]
-    assert heard == [("to", 0.1, 0.4, 0.5), ("be", 0.4, 1.1, 0.7)]
+    assert received == [("to", 0.1, 0.4, 0.5), ("be", 0.4, 1.1, 0.7)]
 
 
 def test_punctuation_may_be_left_out() -> None:
-    (told,) = Talk(("punctuate", "false")).hear(started(1, 100), ended(1, 1100), final(1, "Don't—3.5, “Yes”!", 1100))
-    assert _text(told) == "don't—3.5 yes"
-    assert "punctuated_word" not in told["channel"]["alternatives"][0]["words"][0]
+    (sent,) = Talk(("punctuate", "false")).report(started(1, 100), ended(1, 1100), final(1, "Don't—3.5, “Yes”!", 1100))
+    assert _text(sent) == "don't—3.5 yes"
+    assert "punctuated_word" not in sent["channel"]["alternatives"][0]["words"][0]
 
 
 def test_speech_cut_for_its_length_is_not_over() -> None:
     talk = Talk()
-    cut = talk.hear(started(1, 100), ended(1, 30_000, EndReason.LENGTH), started(2, 30_000))
-    cut += talk.hear(final(1, "and so", 30_000), ended(2, 31_000), final(2, "on", 31_000))
+    cut = talk.report(started(1, 100), ended(1, 30_000, EndReason.LENGTH), started(2, 30_000))
+    cut += talk.report(final(1, "and so", 30_000), ended(2, 31_000), final(2, "on", 31_000))
     assert [(_text(results), *_flags(results)) for results in cut] == [
         ("and so", True, False, False),
         ("on", True, True, False),
     ]
-    silence_followed = talk.hear(started(3, 40_000), ended(3, 70_000, EndReason.LENGTH), final(3, "the end", 70_000))
+    silence_followed = talk.report(started(3, 40_000), ended(3, 70_000, EndReason.LENGTH), final(3, "the end", 70_000))
     assert _flags(silence_followed[0]) == (True, True, False)
 
 
 def test_without_endpointing_a_pause_ends_no_speech() -> None:
     talk = Talk(("endpointing", "false"))
-    assert _flags(talk.hear(started(1, 100), ended(1, 900), final(1, "so", 900))[0]) == (True, False, False)
+    assert _flags(talk.report(started(1, 100), ended(1, 900), final(1, "so", 900))[0]) == (True, False, False)
     talk.send("Finalize")
-    told = talk.hear(started(2, 2000), ended(2, 2900, EndReason.FINALIZE), final(2, "so", 2900))
-    assert _flags(told[0]) == (True, True, True)
+    sent = talk.report(started(2, 2000), ended(2, 2900, EndReason.FINALIZE), final(2, "so", 2900))
+    assert _flags(sent[0]) == (True, True, True)
 
 
 def test_the_next_utterance_waits_for_the_final_of_the_one_before() -> None:
     talk = Talk(("interim_results", "true"), ("vad_events", "true"))
-    talk.hear(started(1, 100), ended(1, 900))
-    assert talk.hear(started(2, 1500), partial(2, "or", 1800), partial(2, "or not", 2000)) == []
-    told = talk.hear(final(1, "To be", 900))
-    assert [message["type"] for message in told] == ["Results", "SpeechStarted", "Results"]
-    assert [_text(message) for message in told if message["type"] == "Results"] == ["To be", "or not"]
+    talk.report(started(1, 100), ended(1, 900))
+    assert talk.report(started(2, 1500), partial(2, "or", 1800), partial(2, "or not", 2000)) == []
+    sent = talk.report(final(1, "To be", 900))
+    assert [message["type"] for message in sent] == ["Results", "SpeechStarted", "Results"]
+    assert [_text(message) for message in sent if message["type"] == "Results"] == ["To be", "or not"]
 
 
-def test_every_finalize_is_answered() -> None:
+def test_every_finalize_gets_an_answer() -> None:
     talk = Talk()
     assert talk.send("Finalize") == [Finalize()]
-    (empty,) = talk.hear(events.Finalized(0, 0))
+    (empty,) = talk.report(events.Finalized(0, 0))
     assert (_text(empty), _flags(empty)) == ("", (True, True, True))
-    talk.hear(started(1, 100))
+    talk.report(started(1, 100))
     talk.send("Finalize")
-    told = talk.hear(ended(1, 900, EndReason.FINALIZE), final(1, "so", 900), events.Finalized(0, 900))
-    assert [(_text(results), *_flags(results)) for results in told] == [("so", True, True, True)]
+    sent = talk.report(ended(1, 900, EndReason.FINALIZE), final(1, "so", 900), events.Finalized(0, 900))
+    assert [(_text(results), *_flags(results)) for results in sent] == [("so", True, True, True)]
     # A pause ended the speech before the client did: its text comes as ever, then the answer.
-    talk.hear(started(2, 1000), ended(2, 1900))
+    talk.report(started(2, 1000), ended(2, 1900))
     talk.send("Finalize")
-    told = talk.hear(final(2, "on", 1900), events.Finalized(0, 2000))
-    assert [(_text(results), *_flags(results)) for results in told] == [
+    sent = talk.report(final(2, "on", 1900), events.Finalized(0, 2000))
+    assert [(_text(results), *_flags(results)) for results in sent] == [
         ("on", True, True, False),
         ("", True, True, True),
     ]
 
 
-def test_each_channel_is_told_by_itself() -> None:
+def test_each_channel_has_its_own_messages() -> None:
     talk = Talk(("channels", "2"), ("multichannel", "true"), ("vad_events", "true"))
-    told = talk.hear(started(1, 100, 0), started(2, 200, 1), ended(2, 900, channel=1), final(2, "you", 900, 1))
-    assert [message.get("channel_index", message["channel"]) for message in told] == [[0, 2], [1, 2], [1, 2]]
+    sent = talk.report(started(1, 100, 0), started(2, 200, 1), ended(2, 900, channel=1), final(2, "you", 900, 1))
+    assert [message.get("channel_index", message["channel"]) for message in sent] == [[0, 2], [1, 2], [1, 2]]
 
 
 def test_utterance_end_follows_a_long_enough_silence() -> None:
     talk = Talk(("utterance_end_ms", "1000"))
     second = bytes(32_000)
     talk.receive(second)
-    assert len(talk.hear(started(1, 100), ended(1, 900), final(1, "so", 900))) == 1
-    assert talk.hear() == []
+    assert len(talk.report(started(1, 100), ended(1, 900), final(1, "so", 900))) == 1
+    assert talk.report() == []
     talk.receive(second)
-    assert talk.hear() == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 0.9}]
-    assert talk.hear() == []
+    assert talk.report() == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 0.9}]
+    assert talk.report() == []
     # Speech goes on before the silence is long enough.
-    talk.hear(started(2, 2000), ended(2, 2500), final(2, "and", 2500))
-    talk.hear(started(3, 3000))
+    talk.report(started(2, 2000), ended(2, 2500), final(2, "and", 2500))
+    talk.report(started(3, 3000))
     talk.receive(second * 4)
-    assert talk.hear() == []
+    assert talk.report() == []
     # What was said while the final was awaited counts too.
-    assert [m["type"] for m in talk.hear(ended(3, 3400), final(3, "on", 3400), started(4, 5000))] == [
+    assert [m["type"] for m in talk.report(ended(3, 3400), final(3, "on", 3400), started(4, 5000))] == [
         "Results",
         "UtteranceEnd",
     ]
     # Nothing was said: nothing has ended.
-    assert [m["type"] for m in talk.hear(ended(4, 5100), final(4, "", 5100))] == ["Results"]
+    assert [m["type"] for m in talk.report(ended(4, 5100), final(4, "", 5100))] == ["Results"]
 
 
 @pytest.mark.parametrize("closing", ['{"type":"CloseStream"}', b""])
@@ -287,7 +287,7 @@ def test_the_end(closing: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("message", ["{no", '{"type":"Dance"}', '{"type":"Configure","keyterms":"x"}', "[1]", "\ud800"])
-def test_a_message_that_can_t_be_read_is_told_and_the_session_goes_on(message: str) -> None:
+def test_a_message_that_can_t_be_read_is_an_error_and_the_session_goes_on(message: str) -> None:
     talk = Talk()
     (error,) = sent_messages(talk.receive(message.encode("utf-8", "replace").decode()))
     assert (error["type"], error["variant"]) == ("Error", "SchemaError")
@@ -301,15 +301,15 @@ def test_keep_alive_asks_for_nothing() -> None:
 
 def test_key_terms_change_in_mid_stream() -> None:
     talk = Talk(("keyterm", "Norland"))
-    (told,) = sent_messages(talk.send("Configure", keyterms=["Elinor"], features={"punctuate": False}))
-    assert (told["type"], told["keyterms"], talk.options.keywords) == ("ConfigureSuccess", ["Elinor"], ("Elinor",))
-    assert _text(talk.hear(started(1, 100), ended(1, 900), final(1, "So.", 900))[0]) == "so"
-    (told,) = sent_messages(talk.send("Configure", features={"numerals": True}))
-    assert "keyterms" not in told
+    (sent,) = sent_messages(talk.send("Configure", keyterms=["Elinor"], features={"punctuate": False}))
+    assert (sent["type"], sent["keyterms"], talk.options.keywords) == ("ConfigureSuccess", ["Elinor"], ("Elinor",))
+    assert _text(talk.report(started(1, 100), ended(1, 900), final(1, "So.", 900))[0]) == "so"
+    (sent,) = sent_messages(talk.send("Configure", features={"numerals": True}))
+    assert "keyterms" not in sent
     assert talk.options.keywords == ("Elinor",)
     talk.translator.received(json.dumps({"type": "Configure", "keyterms": ["x"] * 201}))
-    (told,) = sent_messages(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "keywords: too many", goes_on=True)))
-    assert (told["type"], told["code"]) == ("ConfigureFailure", "CONFIGURE_KEYTERM_LIMIT_EXCEEDED")
+    (sent,) = sent_messages(talk.translator.failed(Failure(FailureKind.BAD_OPTION, "keywords: too many", goes_on=True)))
+    assert (sent["type"], sent["code"]) == ("ConfigureFailure", "CONFIGURE_KEYTERM_LIMIT_EXCEEDED")
 
 
 def test_a_failure_that_ends_the_session() -> None:

@@ -22,7 +22,7 @@ class FluxTalk(Talk):
         return FluxTranslator(request, defaults)
 
 
-def _told(messages: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
+def _summary(messages: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
     return [(message["event"], message["turn_index"], message["transcript"]) for message in messages]
 
 
@@ -33,21 +33,21 @@ def test_a_greeting_comes_first() -> None:
 
 def test_a_turn() -> None:
     talk = FluxTalk()
-    assert talk.hear(started(1, 100)) == [], "a turn begins with its first words"
-    told = talk.hear(partial(1, "to", 500), partial(1, "to be", 900), partial(1, "To be.", 1100, speculative=True))
-    told += talk.hear(ended(1, 1000), final(1, "To be.", 1000))
-    assert _told(told) == [
+    assert talk.report(started(1, 100)) == [], "a turn begins with its first words"
+    sent = talk.report(partial(1, "to", 500), partial(1, "to be", 900), partial(1, "To be.", 1100, speculative=True))
+    sent += talk.report(ended(1, 1000), final(1, "To be.", 1000))
+    assert _summary(sent) == [
         ("StartOfTurn", 0, "to"),
         ("Update", 0, "to be"),
         ("Update", 0, "To be."),
         ("EndOfTurn", 0, "To be."),
     ]
-    assert [message["sequence_id"] for message in told] == [1, 2, 3, 4]
-    last = told[-1]
+    assert [message["sequence_id"] for message in sent] == [1, 2, 3, 4]
+    last = sent[-1]
     assert (last["trigger"], last["end_of_turn_confidence"], last["languages"]) == ("model", 0.7, ["en"])
     assert (last["audio_window_start"], last["audio_window_end"]) == (0.1, 1.0)
     assert last["words"][0] == {"word": "To", "confidence": 0.9, "start": 0.1, "end": 0.46}
-    assert _told(talk.hear(started(2, 2000), ended(2, 3000), final(2, "Or not.", 3000))) == [
+    assert _summary(talk.report(started(2, 2000), ended(2, 3000), final(2, "Or not.", 3000))) == [
         ("StartOfTurn", 1, "Or not."),
         ("EndOfTurn", 1, "Or not."),
     ]
@@ -55,24 +55,28 @@ def test_a_turn() -> None:
 
 def test_sounds_without_words_are_no_turn() -> None:
     talk = FluxTalk()
-    assert talk.hear(started(1, 100), ended(1, 900), final(1, "", 900)) == []
-    assert _told(talk.hear(started(2, 2000), ended(2, 3000), final(2, "So.", 3000)))[0] == ("StartOfTurn", 0, "So.")
+    assert talk.report(started(1, 100), ended(1, 900), final(1, "", 900)) == []
+    assert _summary(talk.report(started(2, 2000), ended(2, 3000), final(2, "So.", 3000)))[0] == (
+        "StartOfTurn",
+        0,
+        "So.",
+    )
 
 
 def test_an_eager_end_is_taken_back_when_speech_goes_on() -> None:
     talk = FluxTalk(("eager_eot_threshold", "0.5"))
-    told = talk.hear(started(1, 100), partial(1, "So", 500), partial(1, "So.", 700, speculative=True))
-    told += talk.hear(events.SpeechResumed(1, 0, 900), partial(1, "So it", 1000))
-    told += talk.hear(partial(1, "So it is.", 1500, speculative=True), ended(1, 1400), final(1, "So it is.", 1400))
-    assert [message["event"] for message in told] == [
+    sent = talk.report(started(1, 100), partial(1, "So", 500), partial(1, "So.", 700, speculative=True))
+    sent += talk.report(events.SpeechResumed(1, 0, 900), partial(1, "So it", 1000))
+    sent += talk.report(partial(1, "So it is.", 1500, speculative=True), ended(1, 1400), final(1, "So it is.", 1400))
+    assert [message["event"] for message in sent] == [
         *("StartOfTurn", "EagerEndOfTurn", "TurnResumed", "Update", "EagerEndOfTurn", "EndOfTurn")
     ]
-    assert told[1]["end_of_turn_confidence"] == 0.5
+    assert sent[1]["end_of_turn_confidence"] == 0.5
 
 
 def test_without_an_eager_threshold_there_is_no_eager_end() -> None:
-    told = FluxTalk().hear(started(1, 0), partial(1, "So.", 700, speculative=True), events.SpeechResumed(1, 0, 900))
-    assert [message["event"] for message in told] == ["StartOfTurn"]
+    sent = FluxTalk().report(started(1, 0), partial(1, "So.", 700, speculative=True), events.SpeechResumed(1, 0, 900))
+    assert [message["event"] for message in sent] == ["StartOfTurn"]
 
 
 @pytest.mark.parametrize(
@@ -88,8 +92,8 @@ def test_without_an_eager_threshold_there_is_no_eager_end() -> None:
 def test_thresholds_are_silences(query: dict[str, str], endpoint_ms: int, pause_ms: int, trigger: str) -> None:
     talk = FluxTalk(*query.items())
     assert (talk.options.endpoint_ms, talk.options.pause_ms) == (endpoint_ms, pause_ms)
-    told = talk.hear(started(1, 0), ended(1, 900), final(1, "So.", 900))
-    assert told[-1]["trigger"] == trigger
+    sent = talk.report(started(1, 0), ended(1, 900), final(1, "So.", 900))
+    assert sent[-1]["trigger"] == trigger
 
 
 @pytest.mark.parametrize(
@@ -108,27 +112,27 @@ def test_a_bad_parameter_refuses_the_handshake(name: str, value: str, says: str)
 
 def test_a_turn_longer_than_an_utterance() -> None:
     talk = FluxTalk(("eager_eot_threshold", "0.5"))
-    told = talk.hear(
+    sent = talk.report(
         started(1, 100), partial(1, "and so", 29_000), ended(1, 30_000, EndReason.LENGTH), started(2, 30_000)
     )
-    told += talk.hear(final(1, "And so", 30_000), partial(2, "on", 31_000), ended(2, 31_000), final(2, "on.", 31_000))
-    assert _told(told) == [("StartOfTurn", 0, "and so"), ("Update", 0, "And so on"), ("EndOfTurn", 0, "And so on.")]
-    assert [word["word"] for word in told[-1]["words"]] == ["And", "so", "on."]
+    sent += talk.report(final(1, "And so", 30_000), partial(2, "on", 31_000), ended(2, 31_000), final(2, "on.", 31_000))
+    assert _summary(sent) == [("StartOfTurn", 0, "and so"), ("Update", 0, "And so on"), ("EndOfTurn", 0, "And so on.")]
+    assert [word["word"] for word in sent[-1]["words"]] == ["And", "so", "on."]
 
 
 def test_the_next_turn_waits_for_the_end_of_the_one_before() -> None:
     talk = FluxTalk()
-    talk.hear(started(1, 100), partial(1, "to", 500), ended(1, 900))
-    assert talk.hear(started(2, 1500), partial(2, "or", 1900)) == []
-    assert _told(talk.hear(final(1, "To be.", 900))) == [("EndOfTurn", 0, "To be."), ("StartOfTurn", 1, "or")]
+    talk.report(started(1, 100), partial(1, "to", 500), ended(1, 900))
+    assert talk.report(started(2, 1500), partial(2, "or", 1900)) == []
+    assert _summary(talk.report(final(1, "To be.", 900))) == [("EndOfTurn", 0, "To be."), ("StartOfTurn", 1, "or")]
 
 
 def test_a_turn_is_forced_to_end() -> None:
     talk = FluxTalk()
-    talk.hear(started(1, 100), partial(1, "to", 500))
+    talk.report(started(1, 100), partial(1, "to", 500))
     assert talk.send("ForceEndTurn") == [Finalize()]
-    told = talk.hear(ended(1, 900, EndReason.FINALIZE), final(1, "To be.", 900), events.Finalized(0, 900))
-    assert [(message["event"], message["trigger"]) for message in told] == [("EndOfTurn", "manual")]
+    sent = talk.report(ended(1, 900, EndReason.FINALIZE), final(1, "To be.", 900), events.Finalized(0, 900))
+    assert [(message["event"], message["trigger"]) for message in sent] == [("EndOfTurn", "manual")]
 
 
 def test_the_end() -> None:
@@ -142,33 +146,33 @@ def test_the_end() -> None:
 def test_configure() -> None:
     talk = FluxTalk(("language_hint", "en"), ("keyterm", "Norland"))
     assert talk.options.language == "en"
-    (told,) = sent_messages(talk.send("Configure", thresholds={"eot_threshold": 0.9}, language_hints=["en", "de"]))
-    assert told["type"] == "ConfigureSuccess"
-    assert told["thresholds"] == {"eot_threshold": 0.9, "eot_timeout_ms": 5000}
-    assert (told["keyterms"], told["language_hints"]) == (["Norland"], ["en", "de"])
+    (sent,) = sent_messages(talk.send("Configure", thresholds={"eot_threshold": 0.9}, language_hints=["en", "de"]))
+    assert sent["type"] == "ConfigureSuccess"
+    assert sent["thresholds"] == {"eot_threshold": 0.9, "eot_timeout_ms": 5000}
+    assert (sent["keyterms"], sent["language_hints"]) == (["Norland"], ["en", "de"])
     assert (talk.options.endpoint_ms, talk.options.language) == (1929, None)
-    (told,) = sent_messages(talk.send("Configure", thresholds={"eot_threshold": 2.0}, keyterms=["x"]))
-    assert (told["type"], talk.options.keywords) == ("ConfigureFailure", ("Norland",))
+    (sent,) = sent_messages(talk.send("Configure", thresholds={"eot_threshold": 2.0}, keyterms=["x"]))
+    assert (sent["type"], talk.options.keywords) == ("ConfigureFailure", ("Norland",))
     talk.translator.received('{"type":"Configure","language_hints":["xx"]}')
-    (told,) = sent_messages(
+    (sent,) = sent_messages(
         talk.translator.failed(Failure(FailureKind.BAD_OPTION, "language: not known", goes_on=True))
     )
-    assert told["type"] == "ConfigureFailure"
-    (told,) = sent_messages(talk.send("Configure", keyterms=["Elinor"]))
-    assert (told["keyterms"], told["language_hints"]) == (["Elinor"], ["en", "de"])
+    assert sent["type"] == "ConfigureFailure"
+    (sent,) = sent_messages(talk.send("Configure", keyterms=["Elinor"]))
+    assert (sent["keyterms"], sent["language_hints"]) == (["Elinor"], ["en", "de"])
 
 
 @pytest.mark.parametrize("message", ["{no", '{"type":"Dance"}'])
 def test_a_message_that_can_t_be_read_is_a_warning_which_clients_survive(message: str) -> None:
     talk = FluxTalk()
-    (told,) = sent_messages(talk.receive(message))
-    assert (told["type"], told["code"], told["sequence_id"]) == ("Warning", "UNPARSABLE_CLIENT_MESSAGE", 1)
+    (sent,) = sent_messages(talk.receive(message))
+    assert (sent["type"], sent["code"], sent["sequence_id"]) == ("Warning", "UNPARSABLE_CLIENT_MESSAGE", 1)
 
 
 def test_failures_and_warnings() -> None:
     talk = FluxTalk()
-    (told,) = talk.hear(events.SessionWarning("audio_clipped", "Too loud."))
-    assert (told["type"], told["code"]) == ("Warning", "AUDIO_CLIPPED")
+    (sent,) = talk.report(events.SessionWarning("audio_clipped", "Too loud."))
+    assert (sent["type"], sent["code"]) == ("Warning", "AUDIO_CLIPPED")
     commands = talk.translator.failed(Failure(FailureKind.IDLE, "Nothing came."))
     (error,) = sent_messages(commands)
     assert (error["type"], error["code"], error["description"]) == ("Error", "IDLE", "Nothing came.")

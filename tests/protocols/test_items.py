@@ -1,4 +1,4 @@
-"""Utterances -> items: what is told of them, in which order, and that nothing told is taken back."""
+"""Utterances -> items: their events, the order of these, and that no delta is taken back."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def _final(number: int, text: str) -> Event:
     return events.Final(number, 0, text, "en", 0, 1000, None, None, ((f" {text}", -0.1),))
 
 
-def _deltas(told: list[ItemEvent], item: int) -> str:
-    return "".join(event.delta for event in told if isinstance(event, Grown) and event.item == item)
+def _deltas(reported: list[ItemEvent], item: int) -> str:
+    return "".join(event.delta for event in reported if isinstance(event, Grown) and event.item == item)
 
 
 def test_a_pause_ends_an_item() -> None:
     items = Items(by_pauses=True)
-    told = items.on_events([_start(1, 100), _partial(1, " two", " be")])
-    told += items.on_events([_partial(1, " two be", " or")])
-    told += items.on_events([_end(1)])
-    told += items.on_events([_final(1, "two be or not")])
-    assert told == [
+    reported = items.on_events([_start(1, 100), _partial(1, " two", " be")])
+    reported += items.on_events([_partial(1, " two be", " or")])
+    reported += items.on_events([_end(1)])
+    reported += items.on_events([_final(1, "two be or not")])
+    assert reported == [
         Started(1, 100),
         Grown(1, "two", "two", " be", "en"),
         Grown(1, " be", "two be", " or", "en"),
@@ -52,27 +52,27 @@ def test_a_pause_ends_an_item() -> None:
     assert items.on_events([_start(2), _end(2)])[-1] == Committed(2, 1)
 
 
-def test_the_next_item_is_told_once_the_one_before_is_settled() -> None:
+def test_the_next_item_is_reported_once_the_one_before_is_settled() -> None:
     items = Items(by_pauses=True)
     items.on_events([_start(1), _end(1), _start(2)])
     assert items.on_events([_partial(2, " b", " c")]) == []
-    told = items.on_events([_final(1, "a")])
-    assert [type(event) for event in told] == [Grown, Settled, Grown]
-    assert told[-1] == Grown(2, "b", "b", " c", "en")
+    reported = items.on_events([_final(1, "a")])
+    assert [type(event) for event in reported] == [Grown, Settled, Grown]
+    assert reported[-1] == Grown(2, "b", "b", " c", "en")
 
 
 def test_without_pauses_a_commit_ends_an_item_of_several_utterances() -> None:
     items = Items(by_pauses=False)
-    told = items.on_events([_start(1), _partial(1, " one"), _end(1), _start(2), _partial(2, " three")])
-    assert _deltas(told, 1) == "one"
-    told += items.on_events([_final(1, "one two."), _partial(2, " three", " four")])
+    reported = items.on_events([_start(1), _partial(1, " one"), _end(1), _start(2), _partial(2, " three")])
+    assert _deltas(reported, 1) == "one"
+    reported += items.on_events([_final(1, "one two."), _partial(2, " three", " four")])
     items.commit()
-    told += items.on_events([_end(2, EndReason.FINALIZE)])
-    assert told[-1] == Committed(1, None)
-    told += items.on_events([_final(2, "three four")])
-    assert _deltas(told, 1) == "one two. three four"
-    assert told[-1] == Settled(1, "one two. three four", "en", 2.0, told[-1].logprobs, False)  # type: ignore[union-attr]
-    assert not any(isinstance(event, Started | Stopped) for event in told)
+    reported += items.on_events([_end(2, EndReason.FINALIZE)])
+    assert reported[-1] == Committed(1, None)
+    reported += items.on_events([_final(2, "three four")])
+    assert _deltas(reported, 1) == "one two. three four"
+    assert reported[-1] == Settled(1, "one two. three four", "en", 2.0, reported[-1].logprobs, False)  # type: ignore[union-attr]
+    assert not any(isinstance(event, Started | Stopped) for event in reported)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_without_pauses_a_commit_ends_an_item_of_several_utterances() -> None:
 )
 def test_the_utterances_of_an_item_are_joined_as_their_script_is_written(first: str, second: str, both: str) -> None:
     items = Items(by_pauses=False)
-    told = items.on_events([_start(1), _end(1), _final(1, first), _start(2), _partial(2, second), _end(2)])
+    reported = items.on_events([_start(1), _end(1), _final(1, first), _start(2), _partial(2, second), _end(2)])
     items.commit()
-    told += items.on_events([_final(2, second)])
-    assert _deltas(told, 1) == both
-    assert [event.text for event in told if isinstance(event, Settled)] == [both]
+    reported += items.on_events([_final(2, second)])
+    assert _deltas(reported, 1) == both
+    assert [event.text for event in reported if isinstance(event, Settled)] == [both]
 
 
 @pytest.mark.parametrize("by_pauses", [True, False])
@@ -106,8 +106,8 @@ def test_an_empty_item_waits_for_the_one_before() -> None:
     for _ in range(2):
         items.commit()
         items.on_events([])
-    told = items.on_events([_final(1, "a")])
-    assert [event.item for event in told if isinstance(event, Settled)] == [1, 2]
+    reported = items.on_events([_final(1, "a")])
+    assert [event.item for event in reported if isinstance(event, Settled)] == [1, 2]
 
 
 def test_a_commit_ends_what_a_pause_would_have() -> None:
@@ -129,7 +129,7 @@ def test_speech_that_is_cut_for_its_length_does_not_stop() -> None:
 
 
 @pytest.mark.parametrize("by_pauses", [True, False])
-def test_what_is_cleared_is_never_told(by_pauses: bool) -> None:
+def test_what_is_cleared_is_never_reported(by_pauses: bool) -> None:
     items = Items(by_pauses=by_pauses)
     items.on_events([_start(1), _partial(1, " a")])
     items.clear()
@@ -159,12 +159,12 @@ def test_an_item_without_text_whose_decode_failed_has_failed() -> None:
 
 def test_scripts_without_spaces_are_joined_without() -> None:
     items = Items(by_pauses=False)
-    told = items.on_events([_start(1), _end(1), _final(1, "你好。"), _start(2), _end(2), _final(2, "再见")])
-    assert _deltas(told, 1) == "你好。再见"
+    reported = items.on_events([_start(1), _end(1), _final(1, "你好。"), _start(2), _end(2), _final(2, "再见")])
+    assert _deltas(reported, 1) == "你好。再见"
 
 
 @pytest.mark.parametrize(
-    ("final", "told", "rest"),
+    ("final", "reported", "rest"),
     [
         ("And so, my", "And so", ", my"),
         ("And Mr. John Dashwood, to do.", "and Mr. John", " Dashwood, to do."),
@@ -174,67 +174,67 @@ def test_scripts_without_spaces_are_joined_without() -> None:
         ("Hello.", "hello there", ""),
         ("สวัสดีครับ ผม", "สวัสดีคัรบ", " ผม"),
         ("안녕하세요. 저는", "안녕하세여", " 저는"),
-        ("", "told", ""),
+        ("", "reported", ""),
         ("all of it", "", "all of it"),
         ("all of it", "?", "all of it"),
     ],
 )
-def test_what_follows_told_words_is_told_even_where_they_were_wrong(final: str, told: str, rest: str) -> None:
-    assert unsent_part(final, told) == rest
+def test_what_follows_the_words_sent_is_kept_even_where_they_were_wrong(final: str, reported: str, rest: str) -> None:
+    assert unsent_part(final, reported) == rest
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_the_rest_is_an_end_of_the_final(final: str, told: str) -> None:
-    assert final.endswith(unsent_part(final, told))
-    assert unsent_part(told + final, told) == final
+def test_the_rest_is_an_end_of_the_final(final: str, reported: str) -> None:
+    assert final.endswith(unsent_part(final, reported))
+    assert unsent_part(reported + final, reported) == final
 
 
 @given(st.integers(0, 10_000), st.booleans())
-def test_whatever_happens_items_are_told_in_order_and_once(seed: int, by_pauses: bool) -> None:
+def test_in_any_order_of_events_items_are_reported_in_order_and_once(seed: int, by_pauses: bool) -> None:
     """Any order of commits, clears, pauses and finals that a session can bring."""
     chance = random.Random(seed)
     items = Items(by_pauses=by_pauses)
-    told: list[ItemEvent] = []
+    reported: list[ItemEvent] = []
     waiting: list[int] = []
     number, is_open = 0, False
     for _ in range(chance.randrange(30)):
         act = chance.choice(["start", "end", "cut", "final", "partial", "commit", "clear"])
         if act == "start" and not is_open:
             number, is_open = number + 1, True
-            told += items.on_events([_start(number)])
+            reported += items.on_events([_start(number)])
         elif act == "partial" and is_open:
-            told += items.on_events([_partial(number, " w" * chance.randrange(3), " t")])
+            reported += items.on_events([_partial(number, " w" * chance.randrange(3), " t")])
         elif act == "end" and is_open:
             is_open = False
             waiting.append(number)
-            told += items.on_events([_end(number)])
+            reported += items.on_events([_end(number)])
         elif act == "cut" and is_open:
             waiting.append(number)
             number += 1
-            told += items.on_events([_end(number - 1, EndReason.LENGTH), _start(number)])
+            reported += items.on_events([_end(number - 1, EndReason.LENGTH), _start(number)])
         elif act == "final" and waiting:
-            told += items.on_events([_final(waiting.pop(0), "w w w")])
+            reported += items.on_events([_final(waiting.pop(0), "w w w")])
         elif act == "commit":
             items.commit()
-            told += items.on_events([_end(number, EndReason.FINALIZE)] if is_open else [])
+            reported += items.on_events([_end(number, EndReason.FINALIZE)] if is_open else [])
             waiting += [number] if is_open else []
             is_open = False
         elif act == "clear":
             items.clear()
-            told += items.on_events([])
+            reported += items.on_events([])
             is_open = False
     if is_open:
         waiting.append(number)
-        told += items.on_events([_end(number, EndReason.STOP)])
-    told += items.on_events([_final(utterance, "w w w") for utterance in waiting])
-    told += items.close()
+        reported += items.on_events([_end(number, EndReason.STOP)])
+    reported += items.on_events([_final(utterance, "w w w") for utterance in waiting])
+    reported += items.close()
 
-    committed = [event.item for event in told if isinstance(event, Committed)]
-    settled = [event.item for event in told if isinstance(event, Settled)]
+    committed = [event.item for event in reported if isinstance(event, Committed)]
+    settled = [event.item for event in reported if isinstance(event, Settled)]
     assert committed == settled
     assert settled == sorted(set(settled))
-    now_growing = [event.item for event in told if isinstance(event, Grown)]
-    assert now_growing == sorted(now_growing), "two items were told at a time"
-    for index, event in enumerate(told):
+    now_growing = [event.item for event in reported if isinstance(event, Grown)]
+    assert now_growing == sorted(now_growing), "two items grew at a time"
+    for index, event in enumerate(reported):
         if isinstance(event, Grown):
-            assert Settled not in [type(e) for e in told[:index] if e.item == event.item]
+            assert Settled not in [type(e) for e in reported[:index] if e.item == event.item]

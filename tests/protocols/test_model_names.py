@@ -42,7 +42,7 @@ def test_what_is_taken(name: str, taken: bool) -> None:
     assert ModelNames("tiny.en", ["*"]).takes(name)
 
 
-def test_a_missing_model_is_told_with_the_one_there_is() -> None:
+def test_the_error_for_a_missing_model_names_the_served_one() -> None:
     assert "'no-such-model'" in MODELS.unknown("no-such-model")
     assert "Qwen3-ASR-1.7B" in MODELS.unknown("no-such-model")
 
@@ -52,17 +52,17 @@ def _request(path: str, *query: tuple[str, str]) -> Request:
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/api-ws/v1/realtime"])
-def test_a_connection_for_a_missing_model_is_told_and_closed(path: str) -> None:
+def test_a_connection_for_a_missing_model_gets_an_error_and_is_closed(path: str) -> None:
     translator = PROTOCOLS[path].translator(_request(path, ("model", "no-such-model")), SessionOptions())
     commands = translator.connected()
-    (told,) = sent_messages(commands)
-    assert (told["type"], told["error"]["type"]) == ("error", "invalid_request_error")
-    assert told["error"]["code"] == "model_not_found"
+    (sent,) = sent_messages(commands)
+    assert (sent["type"], sent["error"]["type"]) == ("error", "invalid_request_error")
+    assert sent["error"]["code"] == "model_not_found"
     assert isinstance(commands[-1], Close)
     assert not any(isinstance(command, Open) for command in commands)
 
 
-def test_an_update_to_a_missing_model_is_told_and_the_session_goes_on_as_it_was() -> None:
+def test_an_update_to_a_missing_model_is_an_error_and_changes_nothing() -> None:
     translator = PROTOCOLS["/v1/realtime"].translator(
         _request("/v1/realtime", ("intent", "transcription")), SessionOptions()
     )
@@ -75,7 +75,7 @@ def test_an_update_to_a_missing_model_is_told_and_the_session_goes_on_as_it_was(
             json.dumps({"type": "session.update", "event_id": "mine", "session": {"audio": audio}})
         )
 
-    (error,) = [told["error"] for told in sent_messages(update("no-such-model"))]
+    (error,) = [sent["error"] for sent in sent_messages(update("no-such-model"))]
     assert (error["code"], error["event_id"]) == ("model_not_found", "mine")
     assert error["param"] == "session.audio.input.transcription.model"
     (configure,) = update("whisper-1")

@@ -51,7 +51,7 @@ def test_what_the_client_does_not_say_is_the_server_s() -> None:
     assert command == Open(SessionOptions(endpoint_ms=800, word_times=True))
 
 
-def test_a_key_in_the_query_is_no_option() -> None:
+def test_a_key_in_the_query_is_not_an_option() -> None:
     assert _connect(("token", "secret"), ("api_key", "secret")).connected() == [Open(SessionOptions())]
 
 
@@ -75,8 +75,8 @@ def test_a_conversation() -> None:
     assert done[-1] == Close(1000, "done")
 
 
-def test_every_event_is_told() -> None:
-    told = sent_messages(
+def test_every_event_is_sent() -> None:
+    sent = sent_messages(
         _connect().on_events(
             [
                 events.SpeechStarted(1, 0, 100),
@@ -89,12 +89,12 @@ def test_every_event_is_told() -> None:
             ]
         )
     )
-    assert [event["type"] for event in told] == [
+    assert [event["type"] for event in sent] == [
         *("speech_started", "partial", "speech_resumed", "speech_ended", "final", "finalized", "warning")
     ]
-    assert all("time_ms" in event for event in told[:-1])
-    assert told[1]["stable"] + told[1]["tentative"] == "to be"
-    assert told[4]["words"][0] == {"text": "to", "start_ms": 100, "end_ms": 300, "probability": 0.8}
+    assert all("time_ms" in event for event in sent[:-1])
+    assert sent[1]["stable"] + sent[1]["tentative"] == "to be"
+    assert sent[4]["words"][0] == {"text": "to", "start_ms": 100, "end_ms": 300, "probability": 0.8}
 
 
 def test_only_partials_may_be_replaced() -> None:

@@ -61,7 +61,7 @@ class Talk(Dialogue):
 
     def speak(self, text: str, utterance: int = 1, **final: Any) -> list[dict[str, Any]]:
         """An utterance from its onset to its final."""
-        return self.hear(
+        return self.report(
             events.SpeechStarted(utterance, 0, 100),
             events.SpeechEnded(utterance, 0, 100, 1100, EndReason.ENDPOINT),
             events.Final(utterance, 0, text, "en", 100, 1100, 0.9, None, **final),
@@ -87,10 +87,10 @@ def test_a_session_is_created_at_once() -> None:
 
 def test_speech_from_its_start_to_its_text() -> None:
     talk = Talk()
-    told = talk.hear(events.SpeechStarted(1, 0, 900), events.Partial(1, 0, 1, " two", " b", "en", 900, 1500))
-    told += talk.hear(events.SpeechEnded(1, 0, 900, 3200, EndReason.ENDPOINT))
-    told += talk.hear(events.Final(1, 0, "two bees", "en", 900, 3200, 0.9, None))
-    assert types_of(told) == [
+    sent = talk.report(events.SpeechStarted(1, 0, 900), events.Partial(1, 0, 1, " two", " b", "en", 900, 1500))
+    sent += talk.report(events.SpeechEnded(1, 0, 900, 3200, EndReason.ENDPOINT))
+    sent += talk.report(events.Final(1, 0, "two bees", "en", 900, 3200, 0.9, None))
+    assert types_of(sent) == [
         "input_audio_buffer.speech_started",
         f"{TRANSCRIPTION}.delta",
         "input_audio_buffer.speech_stopped",
@@ -100,20 +100,20 @@ def test_speech_from_its_start_to_its_text() -> None:
         f"{TRANSCRIPTION}.delta",
         f"{TRANSCRIPTION}.completed",
     ]
-    assert {event.get("item_id", event.get("item", {}).get("id")) for event in told} == {ITEM}
-    assert told[0]["audio_start_ms"] == 900
-    assert told[2]["audio_end_ms"] == 3200
-    assert told[3]["previous_item_id"] is None
-    assert told[4]["item"]["content"] == [{"type": "input_audio", "transcript": None}]
-    assert told[1]["delta"] + told[6]["delta"] == told[7]["transcript"] == "two bees"
-    assert told[7]["usage"] == {"type": "duration", "seconds": 2.3}
-    assert told[7]["languages"] == [{"code": "en"}]
-    assert "logprobs" not in told[7]
-    assert len({event["event_id"] for event in told}) == len(told)
+    assert {event.get("item_id", event.get("item", {}).get("id")) for event in sent} == {ITEM}
+    assert sent[0]["audio_start_ms"] == 900
+    assert sent[2]["audio_end_ms"] == 3200
+    assert sent[3]["previous_item_id"] is None
+    assert sent[4]["item"]["content"] == [{"type": "input_audio", "transcript": None}]
+    assert sent[1]["delta"] + sent[6]["delta"] == sent[7]["transcript"] == "two bees"
+    assert sent[7]["usage"] == {"type": "duration", "seconds": 2.3}
+    assert sent[7]["languages"] == [{"code": "en"}]
+    assert "logprobs" not in sent[7]
+    assert len({event["event_id"] for event in sent}) == len(sent)
     assert talk.speak("more", 2)[2]["previous_item_id"] == ITEM
 
 
-def test_the_whole_configuration_comes_back() -> None:
+def test_the_whole_configuration_is_returned() -> None:
     talk = Talk()
     answer = talk.update(
         format={"type": "audio/pcm", "rate": 16_000},
@@ -192,7 +192,7 @@ def test_what_a_field_means(given: dict[str, Any], options: dict[str, Any]) -> N
     assert {name: getattr(talk.options, name) for name in options} == options
 
 
-def test_the_server_s_defaults_hold_where_the_client_says_nothing() -> None:
+def test_the_server_s_defaults_apply_where_the_client_sets_nothing() -> None:
     defaults = SessionOptions(endpoint_ms=700, language="de", keywords=("k",), vad_threshold=0.4, vad="webrtc")
     talk = Talk(defaults=defaults)
     assert talk.options == defaults.changed(sample_rate=24_000)
@@ -204,24 +204,24 @@ def test_a_client_s_commit_ends_an_item() -> None:
     talk = Talk()
     talk.update(turn_detection=None)
     assert talk.send("input_audio_buffer.append", audio=base64.b64encode(b"\1\2").decode()) == [Audio(b"\1\2")]
-    told = talk.speak("one.") + talk.speak("Two.", 2)
-    assert set(types_of(told)) == {f"{TRANSCRIPTION}.delta"}
+    sent = talk.speak("one.") + talk.speak("Two.", 2)
+    assert set(types_of(sent)) == {f"{TRANSCRIPTION}.delta"}
     assert talk.send("input_audio_buffer.commit") == [Finalize()]
-    told += talk.hear(events.Finalized(0, 2000))
-    assert types_of(told)[-4:] == [
+    sent += talk.report(events.Finalized(0, 2000))
+    assert types_of(sent)[-4:] == [
         "input_audio_buffer.committed",
         "conversation.item.added",
         "conversation.item.done",
         f"{TRANSCRIPTION}.completed",
     ]
-    deltas = "".join(event["delta"] for event in told if event["type"] == f"{TRANSCRIPTION}.delta")
-    assert deltas == told[-1]["transcript"] == "one. Two."
+    deltas = "".join(event["delta"] for event in sent if event["type"] == f"{TRANSCRIPTION}.delta")
+    assert deltas == sent[-1]["transcript"] == "one. Two."
     talk.send("input_audio_buffer.commit")
-    empty = talk.hear()
+    empty = talk.report()
     assert (empty[-1]["transcript"], empty[0]["previous_item_id"]) == ("", ITEM)
 
 
-def test_clear_is_answered() -> None:
+def test_clear_gets_an_answer() -> None:
     clear, answer = Talk().send("input_audio_buffer.clear")
     assert clear == Clear()
     assert sent_messages([answer])[0]["type"] == "input_audio_buffer.cleared"
@@ -239,7 +239,7 @@ def test_logprobs_come_when_asked_and_known() -> None:
     assert "logprobs" not in talk.speak("hello", 3)[-1]
 
 
-def test_without_transcription_only_speech_is_told() -> None:
+def test_without_transcription_only_speech_is_reported() -> None:
     talk = Talk()
     talk.update(transcription=None)
     assert types_of(talk.speak("hello"))[-1] == "conversation.item.done"
@@ -248,21 +248,21 @@ def test_without_transcription_only_speech_is_told() -> None:
 @pytest.mark.parametrize("fails", [False, True])
 def test_an_item_with_deltas_is_completed_or_failed_though_transcription_is_turned_off(fails: bool) -> None:
     talk = Talk()
-    talk.hear(events.SpeechStarted(1, 0, 0), events.Partial(1, 0, 1, "Hello", "", "en", 0, 500))
+    talk.report(events.SpeechStarted(1, 0, 0), events.Partial(1, 0, 1, "Hello", "", "en", 0, 500))
     talk.update(transcription=None)
     final = events.Final(1, 0, "" if fails else "Hello there.", "en", 0, 900, None, None)
     warnings = [events.SessionWarning("decode_failed", "no", 0, 1)] if fails else []
-    told = talk.hear(events.SpeechEnded(1, 0, 0, 900, EndReason.ENDPOINT), *warnings, final)
-    assert types_of(told)[-1] == f"{TRANSCRIPTION}.{'failed' if fails else 'completed'}"
-    assert not [message for message in told if message["type"] == f"{TRANSCRIPTION}.delta"]
+    sent = talk.report(events.SpeechEnded(1, 0, 0, 900, EndReason.ENDPOINT), *warnings, final)
+    assert types_of(sent)[-1] == f"{TRANSCRIPTION}.{'failed' if fails else 'completed'}"
+    assert not [message for message in sent if message["type"] == f"{TRANSCRIPTION}.delta"]
     assert types_of(talk.speak("More.", 2))[-1] == "conversation.item.done"
 
 
-def test_a_failed_item_says_so_without_an_error() -> None:
+def test_a_failed_item_is_reported_without_an_error() -> None:
     talk = Talk()
-    talk.hear(events.SpeechStarted(1, 0, 0), events.SpeechEnded(1, 0, 0, 500, EndReason.ENDPOINT))
+    talk.report(events.SpeechStarted(1, 0, 0), events.SpeechEnded(1, 0, 0, 500, EndReason.ENDPOINT))
     final = events.Final(1, 0, "", None, 0, 500, None, None)
-    (failed,) = talk.hear(events.SessionWarning("decode_failed", "no", 0, 1), final)
+    (failed,) = talk.report(events.SessionWarning("decode_failed", "no", 0, 1), final)
     assert (failed["type"], failed["item_id"]) == (f"{TRANSCRIPTION}.failed", ITEM)
     assert set(failed["error"]) >= {"type", "code", "message"}
 
@@ -292,9 +292,9 @@ def test_together_s_query_and_cumulative_transcripts() -> None:
         headers={"openai-beta": "realtime=v1"},
     )
     assert (talk.options.sample_rate, talk.options.endpoint_ms) == (16_000, COMMIT_ENDPOINT_MS)
-    told = talk.hear(events.SpeechStarted(1, 0, 0), events.Partial(1, 0, 1, " to", " b", "en", 0, 1))
-    told += talk.hear(events.Partial(1, 0, 2, " to", " be", "en", 0, 1))
-    assert [(event["delta"], event["transcript"]) for event in told] == [("to", "to b"), ("", "to be")]
+    sent = talk.report(events.SpeechStarted(1, 0, 0), events.Partial(1, 0, 1, " to", " b", "en", 0, 1))
+    sent += talk.report(events.Partial(1, 0, 2, " to", " be", "en", 0, 1))
+    assert [(event["delta"], event["transcript"]) for event in sent] == [("to", "to b"), ("", "to be")]
 
 
 def test_a_short_lived_key_s_session_is_what_it_begins_with() -> None:
@@ -304,7 +304,7 @@ def test_a_short_lived_key_s_session_is_what_it_begins_with() -> None:
     assert talk.created["session"]["audio"]["input"]["turn_detection"] is None
 
 
-def test_a_query_that_will_not_do_is_refused() -> None:
+def test_a_query_that_is_not_valid_is_refused() -> None:
     request = Request("/v1/realtime", (("input_audio_format", "pcm_s16le_96000"),))
     error, close = RealtimeTranslator(request, SessionOptions()).connected()
     assert "8000 to 48000" in sent_messages([error])[0]["error"]["message"]
@@ -332,7 +332,7 @@ def test_a_query_that_will_not_do_is_refused() -> None:
         ),
     ],
 )
-def test_a_bad_message_is_told_and_the_session_goes_on(
+def test_a_bad_message_is_an_error_and_the_session_goes_on(
     message: str | bytes, code: str, param: str | None, says: str
 ) -> None:
     talk = Talk(("intent", "transcription"))
@@ -365,7 +365,7 @@ def test_options_that_the_server_refuses_change_nothing() -> None:
     assert talk.update()["session"]["audio"]["input"]["turn_detection"] is not None
 
 
-def test_the_end_of_a_session_completes_what_was_heard() -> None:
+def test_the_end_of_a_session_completes_its_items() -> None:
     talk = Talk()
     talk.update(turn_detection=None)
     talk.speak("so far")
@@ -393,13 +393,13 @@ def test_vllm_s_conversation() -> None:
     assert (talk.options.sample_rate, talk.options.language) == (16_000, "en")
     assert talk.send("input_audio_buffer.commit") == []
     assert talk.send("input_audio_buffer.append", audio="AAA=") == [Audio(b"\0\0")]
-    told = talk.speak("One.") + talk.speak("Two.", 2, logprobs=((" Two", 0.0),))
+    sent = talk.speak("One.") + talk.speak("Two.", 2, logprobs=((" Two", 0.0),))
     assert talk.send("input_audio_buffer.commit", final=True) == [Finalize()]
-    told += talk.hear()
-    assert "".join(event["delta"] for event in told[:-1]) == told[-1]["text"] == "One. Two."
-    assert set(types_of(told[:-1])) == {"transcription.delta"}
-    assert told[-1]["type"] == "transcription.done"
-    assert set(told[-1]["usage"]) == {"prompt_tokens", "completion_tokens", "total_tokens"}
+    sent += talk.report()
+    assert "".join(event["delta"] for event in sent[:-1]) == sent[-1]["text"] == "One. Two."
+    assert set(types_of(sent[:-1])) == {"transcription.delta"}
+    assert sent[-1]["type"] == "transcription.done"
+    assert set(sent[-1]["usage"]) == {"prompt_tokens", "completion_tokens", "total_tokens"}
 
 
 def test_vllm_s_older_clients_begin_with_a_commit() -> None:
@@ -407,7 +407,7 @@ def test_vllm_s_older_clients_begin_with_a_commit() -> None:
     talk.send("input_audio_buffer.commit")
     assert talk.options.sample_rate == 16_000
     talk.send("input_audio_buffer.commit", final=True)
-    assert talk.hear() == [
+    assert talk.report() == [
         {
             "type": "transcription.done",
             "text": "",
@@ -417,10 +417,10 @@ def test_vllm_s_older_clients_begin_with_a_commit() -> None:
 
 
 @pytest.mark.parametrize("query", [("intent", "transcription"), ("model", "gpt-4o-transcribe")])
-def test_a_first_commit_of_who_names_an_intent_or_a_model_is_openai_s(query: tuple[str, str]) -> None:
+def test_a_first_commit_is_openai_s_if_the_query_names_an_intent_or_a_model(query: tuple[str, str]) -> None:
     talk = Talk(query)
     assert talk.send("input_audio_buffer.commit") == [Finalize()]
-    assert types_of(talk.hear())[0] == "input_audio_buffer.committed"
+    assert types_of(talk.report())[0] == "input_audio_buffer.committed"
 
 
 def test_vllm_s_errors_are_strings() -> None:

@@ -28,7 +28,7 @@ from tests.support.wire import run
 KEY = {"Authorization": "Bearer real"}
 
 
-def test_a_secret_lives_as_long_as_was_asked() -> None:
+def test_a_secret_is_valid_for_as_long_as_was_requested() -> None:
     store = ClientSecrets()
     asked = Session(include=["logprobs"])
     value = store.issue(asked, 60, now=100)
@@ -38,7 +38,7 @@ def test_a_secret_lives_as_long_as_was_asked() -> None:
     assert store.session_of(None, 100) is None
 
 
-def test_only_so_many_live_at_once() -> None:
+def test_the_number_of_keys_is_limited() -> None:
     store = ClientSecrets(limit=2)
     store.issue(Session(), 10, now=0)
     kept = store.issue(Session(), 100, now=0)
@@ -93,7 +93,7 @@ def client(application: Application) -> Iterator[TestClient]:
         client.portal.call(application.service.close)
 
 
-def test_a_secret_opens_a_session_as_it_says(client: TestClient, application: Application) -> None:
+def test_a_secret_opens_the_session_it_was_issued_for(client: TestClient, application: Application) -> None:
     session = {"type": "transcription", "audio": {"input": {"transcription": {"language": "de"}}}}
     asked = {"session": session, "expires_after": {"anchor": "created_at", "seconds": 30}}
     issued = client.post("/v1/realtime/client_secrets", json=asked, headers=KEY).json()
@@ -129,7 +129,7 @@ def test_a_wrong_key_is_refused_in_openai_s_form(client: TestClient) -> None:
         ('{"session":{"x":"' + "x" * 70_000 + '"}}', 413, "65536"),
     ],
 )
-def test_a_bad_request_for_a_secret_is_told(client: TestClient, body: str, status: int, says: str) -> None:
+def test_a_bad_request_for_a_secret_is_an_error(client: TestClient, body: str, status: int, says: str) -> None:
     answer = client.post("/v1/realtime/client_secrets", content=body, headers=KEY)
     assert answer.status_code == status
     assert says in answer.json()["error"]["message"]
@@ -141,10 +141,10 @@ async def _created(url: str) -> tuple[dict[str, Any], ClientConnection]:
     while True:
         with contextlib.suppress(OSError):
             talking = await connect(url)
-            told = json.loads(await talking.recv())
-            if told["type"] == "session.created":
-                return told, talking
-            assert told["error"]["code"] == "not_ready"
+            message = json.loads(await talking.recv())
+            if message["type"] == "session.created":
+                return message, talking
+            assert message["error"]["code"] == "not_ready"
             await talking.close()
         await asyncio.sleep(0.05)
 

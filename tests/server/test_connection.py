@@ -72,7 +72,7 @@ def _connected(script: Callable[[FakeWebSocket, Service], Awaitable[None]], **op
     asyncio.run(asyncio.wait_for(run(), 20))
 
 
-def test_messages_are_answered_in_order_under_any_asgi_server() -> None:
+def test_messages_are_handled_in_order_under_any_asgi_server() -> None:
     async def script(socket: FakeWebSocket, service: Service) -> None:
         socket.give(voiced(0.5), *(command("ping", id=number) for number in range(100)), command("stop"))
         await socket.closed.wait()

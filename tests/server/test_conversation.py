@@ -555,7 +555,7 @@ STEPS: dict[tuple[State, State], tuple[Callable[[], Client], Callable[[Client], 
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: " to ".join(state.name for state in step))
-def test_each_state_is_left_as_the_table_says(step: tuple[State, State]) -> None:
+def test_each_state_is_left_as_in_the_table(step: tuple[State, State]) -> None:
     make, act = STEPS[step]
     client = make()
     assert client.state is step[0]
@@ -652,7 +652,7 @@ def _end(client: Client, way: str | None) -> None:
     way=LAST,
     after=st.lists(HAPPENINGS, max_size=8),
 )
-def test_whatever_happens_the_conversation_ends_once_and_leaves_nothing_behind(
+def test_in_any_order_of_events_a_conversation_ends_once_and_leaves_nothing_behind(
     query: dict[str, str], before: list[tuple[str, Any]], way: str | None, after: list[tuple[str, Any]]
 ) -> None:
     """`Client` checks that nothing follows a close, that queries come one by one, and that no timer spins."""

@@ -27,7 +27,7 @@ from tests.support.wire import Conversation, run
 
 
 class FakeMortalRecognizer:
-    """Reads as the fake recognizer does while it lives; what it is told of life comes from the test."""
+    """Reads as the fake recognizer does while it is alive, which the test decides."""
 
     def __init__(self) -> None:
         self.health = Health.READY
@@ -111,20 +111,20 @@ def test_sessions_live_through_a_death_and_new_ones_wait_for_the_recovery() -> N
         url = f"ws://127.0.0.1:{port}/v1/stream"
         async with connect(url) as socket_:
             talking = Conversation(socket_)
-            await talking.hear("ready")
+            await talking.receive("ready")
             await socket_.send(_speech())
-            await talking.hear("partial")
+            await talking.receive("partial")
             recognizer.become(Health.RECOVERING)
-            assert (await talking.hear("warning"))["code"] == "recognizer_recovering"
+            assert (await talking.receive("warning"))["code"] == "recognizer_recovering"
             assert '"recovering"' in await _get(port, "/readyz")
             assert "streaming_asr_ready 0.0" in await _get(port, "/metrics")
             async with connect(url) as refused:
                 other = Conversation(refused)
-                assert await other.hear_all() == 1013
+                assert await other.receive_all() == 1013
                 assert other.of("error")[0]["code"] == "not_ready"
-            await talking.say("stop")
+            await talking.send("stop")
             recognizer.become(Health.READY)
-            assert await talking.hear_all() == 1000
+            assert await talking.receive_all() == 1000
             assert talking.of("warning")[-1]["code"] == "recognizer_recovered"
             assert talking.of("final")[-1]["text"]
         metrics = await _get(port, "/metrics")
@@ -138,11 +138,11 @@ def test_a_recognizer_that_is_given_up_ends_the_server_after_its_sessions() -> N
     async def script(recognizer: FakeMortalRecognizer, port: int, serving: asyncio.Task[None]) -> None:
         async with connect(f"ws://127.0.0.1:{port}/v1/stream") as socket_:
             talking = Conversation(socket_)
-            await talking.hear("ready")
+            await talking.receive("ready")
             await socket_.send(_speech())
-            await talking.hear("partial")
+            await talking.receive("partial")
             recognizer.become(Health.FAILED)
-            assert await talking.hear_all() == 1011
+            assert await talking.receive_all() == 1011
             shown = talking.of("partial")[-1]
             assert talking.of("final")[-1]["text"] == (shown["stable"] + shown["tentative"]).strip()
             assert talking.events[-1]["code"] == "recognizer_failed"

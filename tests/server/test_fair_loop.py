@@ -11,7 +11,7 @@ import pytest
 from streaming_asr.server.live.fair_loop import SHARE_S, FairLoop
 
 
-def test_turns_run_in_the_order_asked_for_and_the_longest_wait_is_reported() -> None:
+def test_turns_run_in_the_order_of_requests_and_the_longest_wait_is_reported() -> None:
     waits: list[float] = []
     served: list[int] = []
 
@@ -48,7 +48,7 @@ def test_a_connection_that_asks_again_waits_for_the_others() -> None:
     assert served == ["busy", "other", "busy", "busy"]
 
 
-def test_the_event_loop_sees_to_other_things_between_many_turns() -> None:
+def test_the_event_loop_runs_other_callbacks_between_many_turns() -> None:
     order: list[str] = []
 
     def long() -> None:

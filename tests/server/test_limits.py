@@ -48,11 +48,11 @@ def sentences(librivox: Path) -> NDArray[np.int16]:
 
 def test_sessions_beyond_the_limit_are_refused_as_busy(tight: LiveServer) -> None:
     async def script(first: Conversation) -> None:
-        await first.hear("ready")
+        await first.receive("ready")
         async with connect(tight.url) as another:
-            await Conversation(another).hear("ready")
+            await Conversation(another).receive("ready")
             third = Conversation(await connect(tight.url).__aenter__())
-            assert await third.hear_all() == 1013
+            assert await third.receive_all() == 1013
             assert [(e["code"], e["fatal"]) for e in third.of("error")] == [("busy", True)]
             assert "2 sessions" in third.of("error")[0]["message"]
 
@@ -64,7 +64,7 @@ def test_a_message_too_big_ends_the_session_after_its_finals(tight: LiveServer, 
     async def script(talking: Conversation) -> None:
         await talking.send_audio(sentences[: 16_000 * 3], 1600)
         await talking.socket.send(bytes(40_000))
-        assert await talking.hear_all() == 1009
+        assert await talking.receive_all() == 1009
         assert talking.text
         assert talking.events[-1]["code"] == "message_too_big"
         assert "32000" in talking.events[-1]["message"]
@@ -74,10 +74,10 @@ def test_a_message_too_big_ends_the_session_after_its_finals(tight: LiveServer, 
 
 def test_a_message_far_too_big_is_not_even_read(tight: LiveServer) -> None:
     async def script(talking: Conversation) -> None:
-        await talking.hear("ready")
+        await talking.receive("ready")
         with contextlib.suppress(ConnectionClosed):
             await talking.socket.send(bytes(10_000_000))
-        await talking.hear_all()
+        await talking.receive_all()
         assert talking.socket.close_code in (1009, 1006)
 
     run(talk(tight.url, script))
@@ -87,8 +87,8 @@ def test_a_silent_client_is_let_go(tight: LiveServer) -> None:
     async def script(talking: Conversation) -> None:
         for _ in range(4):
             await asyncio.sleep(0.5)
-            await talking.say("ping")
-        assert await talking.hear_all() == 1008
+            await talking.send("ping")
+        assert await talking.receive_all() == 1008
         assert len(talking.of("pong")) == 4
         assert talking.events[-1]["code"] == "idle"
 
@@ -111,7 +111,7 @@ def test_a_stream_ends_at_its_longest_with_all_its_finals(tight: LiveServer, sen
                 await talking.send_audio(long, 8000)
 
         watching = asyncio.create_task(watch())
-        _, code = await asyncio.gather(send(), talking.hear_all())
+        _, code = await asyncio.gather(send(), talking.receive_all())
         watching.cancel()
         assert code == 1008
         assert talking.events[-1]["code"] == "session_too_long"
@@ -153,7 +153,7 @@ def test_keys_open_the_door_wherever_a_client_can_put_them(librivox: Path, tmp_p
     with LiveServer(*arguments, environment={"STREAMING_ASR_API_KEYS": "from-environment"}) as live:
 
         async def ready(talking: Conversation) -> None:
-            await talking.hear("ready")
+            await talking.receive("ready")
 
         for key in ("secret", "from-file", "from-environment"):
             run(talk(live.url, ready, headers={"Authorization": f"Bearer {key}"}))
@@ -197,9 +197,9 @@ def test_a_signal_lets_sessions_finish(number: int, sentences: NDArray[np.int16]
 
         async def script(talking: Conversation) -> None:
             await talking.send_audio(sentences[: 16_000 * 4], 1600)
-            await talking.hear("partial")
+            await talking.receive("partial")
             live.signal(number)
-            assert await talking.hear_all() == 1012
+            assert await talking.receive_all() == 1012
             assert talking.of("speech_ended")[-1]["reason"] == "stop"
             assert len(words(talking.of("final")[-1]["text"])) >= 3
             assert (talking.events[-1]["code"], talking.events[-1]["fatal"]) == ("restarting", True)
@@ -234,7 +234,7 @@ def _refused(*arguments: str) -> str:
     return ended.stderr
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_a_server_that_can_not_start_prints_why(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"port {port}" in _refused("--port", port)
@@ -249,7 +249,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert "workers" in _refused("--port", "0", "--workers", "0")
 
 
-def test_without_vllm_one_message_says_what_to_install_for_which_hardware() -> None:
+def test_without_vllm_one_message_names_what_to_install_for_which_hardware() -> None:
     """On a machine without it, which this one need not be: vLLM is hidden from the process."""
     hidden = (
         "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n, *a: None if n == 'vllm' else f(n, *a)"

@@ -66,7 +66,7 @@ def test_a_cleared_outbox_takes_what_comes_next() -> None:
     assert _taken(outbox) == [Send("an error")]
 
 
-def test_whoever_waits_for_a_message_gets_the_next_one() -> None:
+def test_a_reader_that_waits_gets_the_next_message() -> None:
     async def script() -> None:
         outbox = Outbox(2, 1000)
         waiting = asyncio.create_task(outbox.get())

@@ -52,8 +52,8 @@ def test_a_page_learns_whether_its_key_is_right_and_without_it_no_more(server: L
         def about(key: str) -> dict[str, object]:
             request = urllib.request.Request(f"{live.http_url}/v1/about", headers={"Authorization": f"Bearer {key}"})
             with urllib.request.urlopen(request, timeout=10) as answer:
-                told: dict[str, object] = json.load(answer)
-            return told
+                about: dict[str, object] = json.load(answer)
+            return about
 
         assert about("wrong")["key"] == "wanted"
         assert "model" not in about("wrong")

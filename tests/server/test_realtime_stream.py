@@ -30,28 +30,28 @@ def _sentences(librivox: Path) -> list[tuple[NDArray[np.int16], str]]:
 
 
 async def _update(talking: Conversation, **audio_input: Any) -> None:
-    await talking.say("session.update", session={"type": "transcription", "audio": {"input": audio_input}})
+    await talking.send("session.update", session={"type": "transcription", "audio": {"input": audio_input}})
 
 
 async def _append(talking: Conversation, samples: NDArray[np.int16], chunk: int = 24_000) -> None:
     for start in range(0, len(samples), chunk):
         data = samples[start : start + chunk].tobytes()
-        await talking.say("input_audio_buffer.append", audio=base64.b64encode(data).decode())
+        await talking.send("input_audio_buffer.append", audio=base64.b64encode(data).decode())
 
 
 def _wer(text: str, reference: str) -> float:
     return float(jiwer.wer(" ".join(words(reference)), " ".join(words(text)) or "-"))
 
 
-def test_who_commits_is_heard_however_quietly_they_speak(server: LiveServer, librivox: Path) -> None:
+def test_quiet_speech_that_is_committed_is_transcribed(server: LiveServer, librivox: Path) -> None:
     samples, reference = _sentences(librivox)[-1]
     quiet = (samples * 0.01).astype(np.int16)
 
     async def script(talking: Conversation) -> None:
         await _update(talking, turn_detection=None)
         await _append(talking, quiet)
-        await talking.say("input_audio_buffer.commit")
-        assert _wer((await talking.hear(COMPLETED))["transcript"], reference) <= 0.35
+        await talking.send("input_audio_buffer.commit")
+        assert _wer((await talking.receive(COMPLETED))["transcript"], reference) <= 0.35
 
     run(talk(_url(server), script))
 
@@ -63,8 +63,8 @@ def test_a_commit_of_silence_is_empty(server: LiveServer, level: int) -> None:
     async def script(talking: Conversation) -> None:
         await _update(talking, turn_detection=None)
         await _append(talking, hiss)
-        await talking.say("input_audio_buffer.commit")
-        assert (await talking.hear(COMPLETED))["transcript"] == ""
+        await talking.send("input_audio_buffer.commit")
+        assert (await talking.receive(COMPLETED))["transcript"] == ""
 
     run(talk(_url(server), script))
 
@@ -79,8 +79,8 @@ def test_a_commit_of_more_than_the_recognizer_takes_at_once_is_one_item(server: 
     async def script(talking: Conversation) -> None:
         await _update(talking, turn_detection=None)
         await _append(talking, audio)
-        await talking.say("input_audio_buffer.commit")
-        completed = await talking.hear(COMPLETED)
+        await talking.send("input_audio_buffer.commit")
+        completed = await talking.receive(COMPLETED)
         assert _wer(completed["transcript"], reference) <= 0.2
         deltas = "".join(event["delta"] for event in talking.of(DELTA))
         assert _wer(deltas, completed["transcript"]) <= 0.1
@@ -96,11 +96,11 @@ def test_the_format_and_turn_detection_change_in_mid_stream(server: LiveServer, 
 
     async def script(talking: Conversation) -> None:
         await _append(talking, np.concatenate([samples, np.zeros(24_000, np.int16)]))
-        first = await talking.hear(COMPLETED)
+        first = await talking.receive(COMPLETED)
         await _update(talking, format={"type": "audio/pcm", "rate": 8000}, turn_detection=None)
         await _append(talking, slow)
-        await talking.say("input_audio_buffer.commit")
-        second = await talking.hear(COMPLETED)
+        await talking.send("input_audio_buffer.commit")
+        second = await talking.receive(COMPLETED)
         assert _wer(first["transcript"], reference) <= 0.2
         assert _wer(second["transcript"], reference) <= 0.35
         assert [event["previous_item_id"] for event in talking.of("input_audio_buffer.committed")] == [
@@ -117,10 +117,10 @@ def test_a_silent_client_may_stay_and_a_message_too_big_ends_the_session(librivo
 
     async def script(talking: Conversation) -> None:
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(talking.hear("error"), 1.5)
+            await asyncio.wait_for(talking.receive("error"), 1.5)
         await _append(talking, samples)
-        await talking.say("input_audio_buffer.append", audio="A" * 100_000)
-        assert await talking.hear_all() == 1009
+        await talking.send("input_audio_buffer.append", audio="A" * 100_000)
+        assert await talking.receive_all() == 1009
         error = talking.of("error")[0]["error"]
         assert (error["type"], error["code"]) == ("invalid_request_error", "message_too_big")
         assert _wer(talking.of(COMPLETED)[-1]["transcript"], reference) <= 0.2

@@ -61,7 +61,7 @@ def test_recordings_take_turns_and_too_many_are_refused() -> None:
     asyncio.run(scenario())
 
 
-def test_one_who_gives_up_waiting_leaves_the_queue() -> None:
+def test_a_request_that_stops_waiting_leaves_the_queue() -> None:
     async def scenario() -> None:
         slots = RecordingSlots(1)
 
@@ -172,15 +172,15 @@ def test_vllm_s_clients_read_the_stream(server: LiveServer, librivox: Path) -> N
     """By OpenAI's SDK as vLLM's example does, and line by line as its example without the SDK."""
     client = openai.OpenAI(base_url=f"{server.http_url}/v1", api_key="none", max_retries=0)
     recording = _two_sentences(librivox)
-    told: list[str] = []
+    deltas: list[str] = []
     arguments: Any = {"file": ("two.flac", recording), "model": "whisper-1", "response_format": "text", "stream": True}
     for chunk in client.audio.transcriptions.create(**arguments):
         choices = getattr(chunk, "choices", None)
         if choices:
-            told.append(choices[0].get("delta", {}).get("content") or "")
+            deltas.append(choices[0].get("delta", {}).get("content") or "")
     whole = client.audio.transcriptions.create(file=("two.flac", recording), model="whisper-1").text
-    assert "".join(told) == whole
-    assert sum(map(bool, told)) == 2, "a delta for each sentence"
+    assert "".join(deltas) == whole
+    assert sum(map(bool, deltas)) == 2, "a delta for each sentence"
 
     boundary = "part"
     fields = {"model": "whisper-1", "stream": "true"}
@@ -216,7 +216,7 @@ def _cues(srt: str) -> list[tuple[float, float, str]]:
     return cues
 
 
-def test_a_chapter_is_heard_as_well_as_by_the_model_alone_with_subtitles_in_time(
+def test_a_chapter_is_transcribed_as_well_as_by_the_model_alone_with_subtitles_in_time(
     server: LiveServer, speech: Path | None
 ) -> None:
     """Eight minutes, where the machine has them; faster-whisper on the same weights is what it is held against."""
@@ -229,14 +229,14 @@ def test_a_chapter_is_heard_as_well_as_by_the_model_alone_with_subtitles_in_time
     def transcribed(**wanted: Any) -> Any:
         return client.audio.transcriptions.create(file=folder / entry["path"], model="whisper-1", **wanted)
 
-    told = transcribed(response_format="verbose_json", timestamp_granularities=["word"])
+    answer = transcribed(response_format="verbose_json", timestamp_granularities=["word"])
     offline = _offline(folder / entry["path"])
     normalize = EnglishTextNormalizer()
     reference = normalize(entry["text"])
     alone = jiwer.wer(reference, normalize(" ".join(word for word, _ in offline)))
-    assert jiwer.wer(reference, normalize(told.text)) <= alone + 0.005
+    assert jiwer.wer(reference, normalize(answer.text)) <= alone + 0.005
 
-    ours = [(spoken, word.start) for word in told.words for spoken in words(word.word)]
+    ours = [(spoken, word.start) for word in answer.words for spoken in words(word.word)]
     aligned = jiwer.process_words(" ".join(word for word, _ in offline), " ".join(word for word, _ in ours))
     apart = [
         abs(offline[chunk.ref_start_idx + n][1] - ours[chunk.hyp_start_idx + n][1])
@@ -248,7 +248,7 @@ def test_a_chapter_is_heard_as_well_as_by_the_model_alone_with_subtitles_in_time
     assert np.percentile(apart, 95) < 0.5
 
     cues = _cues(transcribed(response_format="srt"))
-    assert words(" ".join(text for _, _, text in cues)) == words(told.text)
+    assert words(" ".join(text for _, _, text in cues)) == words(answer.text)
     assert all(start < end for start, end, _ in cues)
     assert all(before[1] <= after[0] + 0.001 for before, after in itertools.pairwise(cues))
     assert cues[-1][1] <= entry["duration_s"] + 0.05
@@ -264,5 +264,5 @@ def _offline(path: Path) -> list[tuple[str, float]]:
 
     model = WhisperModel(str(find_weights(None)), device="cpu", compute_type="int8")
     segments, _ = model.transcribe(str(path), language="en", beam_size=5, word_timestamps=True)
-    heard = [word for segment in segments for word in segment.words or ()]
-    return [(spoken, word.start) for word in heard for spoken in words(word.word)]
+    reference = [word for segment in segments for word in segment.words or ()]
+    return [(spoken, word.start) for word in reference for spoken in words(word.word)]

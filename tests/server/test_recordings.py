@@ -100,7 +100,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ("a.wav", None, {"response_format": "mp3"}, "verbose_json"),
     ],
 )
-def test_a_bad_request_is_told_in_openai_s_form(
+def test_a_bad_request_is_an_error_in_openai_s_form(
     client: openai.OpenAI, sentence: Path, name: str, data: bytes | None, fields: dict[str, Any], says: str
 ) -> None:
     content = sentence.read_bytes() if data is None else data
@@ -222,7 +222,7 @@ def test_urls_that_are_not_fetched(url: str, says: str) -> None:
         ([{"type": "input_audio", "input_audio": {}}], "data"),
     ],
 )
-def test_a_bad_chat_is_told(server: LiveServer, parts: list[dict[str, Any]], says: str) -> None:
+def test_a_bad_chat_is_an_error(server: LiveServer, parts: list[dict[str, Any]], says: str) -> None:
     status, answer = _chat(server, *parts)
     assert status == 400
     assert says in answer["error"]["message"]

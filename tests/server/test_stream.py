@@ -35,10 +35,10 @@ def test_words_appear_while_they_are_spoken(server: LiveServer, clip: tuple[NDAr
     samples, reference = clip
 
     async def script(talking: Conversation) -> Conversation:
-        hearing = asyncio.create_task(talking.hear_all())
+        hearing = asyncio.create_task(talking.receive_all())
         await talking.send_paced(samples)
         shown_in_time = len(talking.of("partial"))
-        await talking.say("stop")
+        await talking.send("stop")
         assert await hearing == 1000
         assert shown_in_time >= 2
         return talking
@@ -125,17 +125,17 @@ def test_word_times_lie_within_the_utterance(server: LiveServer, clip: tuple[NDA
 def test_finalize_ends_the_utterance_at_once(server: LiveServer, clip: tuple[NDArray[np.int16], str]) -> None:
     async def script(talking: Conversation) -> None:
         await talking.send_audio(clip[0][: 16_000 * 2])
-        await talking.say("finalize")
-        finalized = await talking.hear("finalized")
+        await talking.send("finalize")
+        finalized = await talking.receive("finalized")
         assert finalized["time_ms"] == 2000
         ended = talking.of("speech_ended")[-1]
         assert ended["reason"] == "finalize"
         assert talking.of("final")[-1]["utterance"] == ended["utterance"]
-        await talking.say("finalize")
-        await talking.hear("finalized")
+        await talking.send("finalize")
+        await talking.receive("finalized")
         await talking.send_audio(clip[0][16_000 * 2 :])
-        await talking.say("stop")
-        assert await talking.hear_all() == 1000
+        await talking.send("stop")
+        assert await talking.receive_all() == 1000
 
     run(talk(server.url, script))
 
@@ -143,11 +143,11 @@ def test_finalize_ends_the_utterance_at_once(server: LiveServer, clip: tuple[NDA
 def test_the_client_configures_in_mid_stream(server: LiveServer, clip: tuple[NDArray[np.int16], str]) -> None:
     async def script(talking: Conversation) -> None:
         await talking.send_audio(clip[0][:8000])
-        await talking.say("configure", endpoint_ms=None, partials=False)
-        assert (await talking.hear("configured"))["options"]["endpoint_ms"] is None
+        await talking.send("configure", endpoint_ms=None, partials=False)
+        assert (await talking.receive("configured"))["options"]["endpoint_ms"] is None
         await talking.send_audio(np.concatenate([clip[0][8000:], np.zeros(32_000, np.int16)]))
-        await talking.say("stop")
-        await talking.hear_all()
+        await talking.send("stop")
+        await talking.receive_all()
         assert [event["reason"] for event in talking.of("speech_ended")] == ["stop"]
 
     run(talk(server.url, script))
@@ -159,13 +159,13 @@ def test_many_messages_at_once_are_acted_on_in_their_order(
     lengths = [400 + number for number in range(300)]
 
     async def script(talking: Conversation) -> None:
-        await talking.hear("ready")
+        await talking.receive("ready")
         chunks = np.array_split(clip[0], len(lengths))
         for length, chunk in zip(lengths, chunks, strict=True):
-            await talking.say("configure", endpoint_ms=length)
+            await talking.send("configure", endpoint_ms=length)
             await talking.socket.send(chunk.tobytes())
-        await talking.say("stop")
-        await talking.hear_all()
+        await talking.send("stop")
+        await talking.receive_all()
         assert [event["options"]["endpoint_ms"] for event in talking.of("configured")] == lengths
         assert_said(talking.text, clip[1])
 
@@ -174,16 +174,16 @@ def test_many_messages_at_once_are_acted_on_in_their_order(
 
 def test_a_start_message_replaces_the_query(server: LiveServer) -> None:
     async def script(talking: Conversation) -> None:
-        await talking.hear("ready")
-        await talking.say("start", sample_rate=8000, encoding="mulaw", keywords=["Qwen"])
-        options = (await talking.hear("ready"))["options"]
+        await talking.receive("ready")
+        await talking.send("start", sample_rate=8000, encoding="mulaw", keywords=["Qwen"])
+        options = (await talking.receive("ready"))["options"]
         assert (options["sample_rate"], options["encoding"], options["keywords"]) == (8000, "mulaw", ["Qwen"])
         await talking.socket.send(b"\xff" * 800)
-        await talking.say("start")
-        error = await talking.hear("error")
+        await talking.send("start")
+        error = await talking.receive("error")
         assert (error["code"], error["fatal"]) == ("late_start", False)
-        await talking.say("stop")
-        assert (await talking.hear("done"))["audio_ms"] == 100
+        await talking.send("stop")
+        assert (await talking.receive("done"))["audio_ms"] == 100
 
     run(talk(f"{server.url}?sample_rate=48000", script))
 
@@ -202,16 +202,16 @@ def test_a_start_message_replaces_the_query(server: LiveServer) -> None:
         ('{"type":"ping","colour":1}', "bad_message", "colour"),
     ],
 )
-def test_a_bad_message_is_answered_and_the_session_goes_on(
+def test_a_bad_message_is_an_error_and_the_session_goes_on(
     server: LiveServer, message: str, code: str, says: str
 ) -> None:
     async def script(talking: Conversation) -> None:
         await talking.socket.send(message)
-        error = await talking.hear("error")
+        error = await talking.receive("error")
         assert (error["code"], error["fatal"]) == (code, False)
         assert says in error["message"]
-        await talking.say("ping", id=7)
-        assert (await talking.hear("pong"))["id"] == 7
+        await talking.send("ping", id=7)
+        assert (await talking.receive("pong"))["id"] == 7
 
     run(talk(server.url, script))
 
@@ -230,7 +230,7 @@ def test_a_bad_message_is_answered_and_the_session_goes_on(
 )
 def test_a_bad_option_at_the_start_is_refused(server: LiveServer, query: str, says: str) -> None:
     async def script(talking: Conversation) -> None:
-        assert await talking.hear_all() == 1008
+        assert await talking.receive_all() == 1008
         (error,) = talking.events
         assert (error["type"], error["code"], error["fatal"]) == ("error", "bad_option", True)
         assert says in error["message"]
@@ -245,8 +245,8 @@ def test_flawed_audio_is_repaired_and_reported_once(server: LiveServer) -> None:
         await talking.socket.send(b"")
         await talking.send_audio(flawed, 1000)
         await talking.socket.send(b"\x00\x00\x00")
-        await talking.say("stop")
-        assert await talking.hear_all() == 1000
+        await talking.send("stop")
+        assert await talking.receive_all() == 1000
         codes = [event["code"] for event in talking.of("warning")]
         assert codes == ["audio_not_finite", "audio_clipped", "audio_incomplete"]
 
@@ -263,16 +263,16 @@ def test_silence_is_not_transcribed(server: LiveServer) -> None:
 def test_nothing_may_follow_a_stop(server: LiveServer, clip: tuple[NDArray[np.int16], str]) -> None:
     async def script(talking: Conversation) -> None:
         await talking.send_audio(clip[0])
-        await talking.say("stop")
-        await talking.say("finalize")
-        assert await talking.hear_all() == 1000
+        await talking.send("stop")
+        await talking.send("finalize")
+        assert await talking.receive_all() == 1000
         assert [event["code"] for event in talking.of("error")] == ["stopped"]
         assert talking.text
 
     run(talk(server.url, script))
 
 
-def test_metrics_count_what_happened(server: LiveServer, clip: tuple[NDArray[np.int16], str]) -> None:
+def test_metrics_count_sessions_audio_and_decodes(server: LiveServer, clip: tuple[NDArray[np.int16], str]) -> None:
     audio = server.metric("streaming_asr_audio_seconds_total")
     utterances = server.metric('streaming_asr_utterances_total{reason="stop"}')
     finals = server.metric("streaming_asr_final_seconds_count")
@@ -296,16 +296,16 @@ def test_a_longer_pre_roll_in_mid_stream_costs_nobody_a_session(server: LiveServ
 
     async def change(talking: Conversation) -> str:
         await talking.send_audio(np.zeros(5 * 16_000, np.int16))
-        await talking.say("configure", pre_roll_ms=2000)
+        await talking.send("configure", pre_roll_ms=2000)
         await talking.send_audio(sentence)
-        await talking.say("stop")
-        assert await talking.hear_all() == 1000, talking.events[-3:]
+        await talking.send("stop")
+        assert await talking.receive_all() == 1000, talking.events[-3:]
         return talking.text
 
     async def keep(talking: Conversation) -> str:
         await talking.send_paced(sentence)
-        await talking.say("stop")
-        assert await talking.hear_all() == 1000, talking.events[-3:]
+        await talking.send("stop")
+        assert await talking.receive_all() == 1000, talking.events[-3:]
         return talking.text
 
     async def side_by_side() -> list[str]:

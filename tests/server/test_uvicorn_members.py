@@ -91,13 +91,13 @@ async def _final_over_the_wire(clip: Path) -> str:
                 continue
             async with websocket:
                 talking = Conversation(websocket)
-                await talking.hear_any()
+                await talking.receive_any()
                 if talking.events[0]["type"] == "error":  # the recognizer is still loading
                     await asyncio.sleep(0.05)
                     continue
                 await talking.send_audio(speech(clip), 1600)
-                await talking.say("stop")
-                assert await talking.hear_all() == 1000
+                await talking.send("stop")
+                assert await talking.receive_all() == 1000
                 return talking.text
     finally:
         server.cancel()

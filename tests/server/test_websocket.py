@@ -42,7 +42,7 @@ class Listener:
         self._changed = asyncio.Event()
 
     @property
-    def heard(self) -> list[str | bytes]:
+    def messages(self) -> list[str | bytes]:
         return [*self.received, *(message for messages in self.taken for message in messages)]
 
     async def serve(self, websocket: WebSocket) -> None:
@@ -106,22 +106,22 @@ def test_messages_come_in_order_and_many_at_once() -> None:
     async def script(listener: Listener, socket: ClientConnection) -> None:
         for message in MESSAGES:
             await socket.send(message)
-        await listener.until(lambda: len(listener.heard) == len(MESSAGES))
-        assert listener.heard == MESSAGES
+        await listener.until(lambda: len(listener.messages) == len(MESSAGES))
+        assert listener.messages == MESSAGES
         assert len(listener.taken) < len(MESSAGES) / 2
 
     conversing(script)
 
 
-def test_what_came_before_is_still_received() -> None:
+def test_earlier_messages_are_still_received() -> None:
     async def script(listener: Listener, socket: ClientConnection) -> None:
         for message in MESSAGES[:250]:
             await socket.send(message)
         listener.directly.set()
         for message in MESSAGES[250:]:
             await socket.send(message)
-        await listener.until(lambda: len(listener.heard) == len(MESSAGES))
-        assert listener.heard == MESSAGES
+        await listener.until(lambda: len(listener.messages) == len(MESSAGES))
+        assert listener.messages == MESSAGES
 
     conversing(script, directly=False)
 
@@ -130,8 +130,8 @@ def test_a_message_in_many_frames_is_one() -> None:
     async def script(listener: Listener, socket: ClientConnection) -> None:
         await socket.send(["a", "bc", "ä"])
         await socket.send([bytes(100_000)] * 10)
-        await listener.until(lambda: len(listener.heard) == 2)
-        assert listener.heard == ["abcä", bytes(1_000_000)]
+        await listener.until(lambda: len(listener.messages) == 2)
+        assert listener.messages == ["abcä", bytes(1_000_000)]
 
     conversing(script)
 
@@ -152,7 +152,7 @@ def test_a_socket_is_not_read_until_more_may_come() -> None:
         assert listener.socket is not None
         listener.socket.resume()
         await sending
-        await listener.until(lambda: len(listener.heard) == count)
+        await listener.until(lambda: len(listener.messages) == count)
 
     conversing(script)
 
@@ -174,7 +174,7 @@ async def _send_all(socket: ClientConnection, messages: Sequence[str | bytes]) -
         await socket.send(message)
 
 
-def test_what_comes_just_before_the_end_is_taken() -> None:
+def test_messages_just_before_the_end_are_received() -> None:
     async def script(listener: Listener, socket: ClientConnection) -> None:
         await socket.send("hello")
         await listener.until(lambda: bool(listener.taken))
@@ -182,7 +182,7 @@ def test_what_comes_just_before_the_end_is_taken() -> None:
         socket.transport.write(b"".join(_frame(Opcode.BINARY, b"last words") for _ in range(3)))
         socket.transport.close()
         await listener.gone.wait()
-        assert listener.heard == ["hello", b"last words", b"last words", b"last words"]
+        assert listener.messages == ["hello", b"last words", b"last words", b"last words"]
 
     conversing(script)
 
@@ -194,7 +194,7 @@ def test_text_that_is_not_utf_8_ends_the_connection_after_what_came_before_it() 
             await socket.recv()
         assert socket.close_code == 1007
         await listener.gone.wait()
-        assert listener.heard == [b"fine"]
+        assert listener.messages == [b"fine"]
 
     conversing(script)
 
@@ -280,7 +280,7 @@ def test_pings_of_a_client_that_does_not_read_are_not_answered_one_by_one() -> N
         waiting = server.transport.get_write_buffer_size()
         pinged = [await socket.ping(b"%0125d" % number) for number in range(2000)]
         await socket.send("after the pings")
-        await listener.until(lambda: listener.heard[-1] == "after the pings")
+        await listener.until(lambda: listener.messages[-1] == "after the pings")
         assert server.transport.get_write_buffer_size() == waiting
         socket.transport.resume_reading()
         reading = asyncio.create_task(_receive_all(socket))

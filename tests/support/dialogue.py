@@ -43,6 +43,6 @@ class Dialogue:
                 commands += self.translator.configured(self.options)
         return commands
 
-    def hear(self, *received: events.Event) -> list[dict[str, Any]]:
+    def report(self, *reported: events.Event) -> list[dict[str, Any]]:
         """Pass events of the session to the translator; returns the messages to the client."""
-        return sent_messages(self.translator.on_events(received))
+        return sent_messages(self.translator.on_events(reported))

@@ -45,7 +45,7 @@ class Conversation:
         self.socket = socket
         self.events: list[Event] = []
 
-    async def say(self, kind: str, **fields: Any) -> None:
+    async def send(self, kind: str, **fields: Any) -> None:
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
     async def send_audio(self, samples: NDArray[Any], chunk: int | None = None) -> None:
@@ -63,23 +63,23 @@ class Conversation:
             await asyncio.sleep(began + (start + step) / rate - loop.time())
             await self.socket.send(samples[start : start + step].tobytes())
 
-    async def hear(self, kind: str) -> Event:
+    async def receive(self, kind: str) -> Event:
         """The next event of a kind; those before it are kept too."""
         while True:
-            event = await self.hear_any()
+            event = await self.receive_any()
             if event["type"] == kind:
                 return event
 
-    async def hear_any(self) -> Event:
+    async def receive_any(self) -> Event:
         event: Event = json.loads(await self.socket.recv())
         self.events.append(event)
         return event
 
-    async def hear_all(self) -> int:
+    async def receive_all(self) -> int:
         """Everything until the server closes; returns the close code."""
         try:
             while True:
-                await self.hear_any()
+                await self.receive_any()
         except ConnectionClosed:
             return self.socket.close_code or 0
 
@@ -110,9 +110,9 @@ def transcribe(url: str, samples: NDArray[Any], chunk: int | None = 1600, **conn
     async def script(talking: Conversation) -> Conversation:
         async def send() -> None:
             await talking.send_audio(samples, chunk)
-            await talking.say("stop")
+            await talking.send("stop")
 
-        _, code = await asyncio.gather(send(), talking.hear_all())
+        _, code = await asyncio.gather(send(), talking.receive_all())
         assert code == 1000, talking.events[-3:]
         return talking
 

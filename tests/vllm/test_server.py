@@ -47,9 +47,9 @@ def test_live_speech_gives_partials_and_right_finals(
     samples, reference = clips[0]
 
     async def script(talking: Conversation) -> Conversation:
-        hearing = asyncio.create_task(talking.hear_all())
+        hearing = asyncio.create_task(talking.receive_all())
         await talking.send_paced(samples)
-        await talking.say("stop")
+        await talking.send("stop")
         assert await hearing == 1000
         return talking
 
@@ -66,12 +66,12 @@ def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tup
     (engine,) = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
     async def script(talking: Conversation, samples: NDArray[np.int16], middle: asyncio.Event) -> Conversation:
-        hearing = asyncio.create_task(talking.hear_all())
+        hearing = asyncio.create_task(talking.receive_all())
         half = len(samples) // 2
         await talking.send_paced(samples[:half])
         middle.set()
         await talking.send_paced(samples[half:])
-        await talking.say("stop")
+        await talking.send("stop")
         assert await hearing == 1000
         return talking
 
