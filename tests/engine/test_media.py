@@ -99,6 +99,13 @@ def test_a_recording_is_decoded_by_a_child(librivox: Path) -> None:
     assert duration_s == len(expected) / 16_000
 
 
+def test_a_child_finds_its_modules_where_this_process_does(librivox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without the virtual environment.
+    monkeypatch.setattr(sys, "executable", getattr(sys, "_base_executable", sys.executable))
+    samples, _, _ = asyncio.run(decoded(min(librivox.glob("*.wav"))))
+    assert len(samples)
+
+
 @pytest.mark.parametrize("name", ["concat:clip.wav", "http:clip.wav", "a clip?.wav"])
 def test_a_file_name_that_looks_like_a_url_is_a_file_name(
     librivox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

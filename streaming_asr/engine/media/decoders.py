@@ -221,6 +221,8 @@ async def _start_child() -> _Child:
 
 async def _start_process(stdin: int, *arguments: str) -> asyncio.subprocess.Process:
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    # Where this process finds its modules: PYTHONPATH or a home folder may be why.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
