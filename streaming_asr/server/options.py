@@ -48,6 +48,9 @@ class ServerOptions:
     private_key: Path | None = option(None, "private key of the certificate", group=SERVER, metavar="PEM")
 
     max_sessions: int = option(256, "sessions at once; more are refused as `busy`", group=LIMITS, range=(1, 100_000))
+    max_http_connections: int = option(
+        500, "HTTP connections at once, besides WebSockets; more are refused", group=LIMITS, range=(10, 1_000_000)
+    )
     max_message_bytes: int = option(4 * 2**20, "size of one WebSocket message", group=LIMITS, range=(1_000, 2**30))
     max_held_s: float = option(
         60.0,

@@ -17,8 +17,9 @@ from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.engine.process import limit_blas_threads, tune_garbage_collection
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
+from streaming_asr.server.http_bounds import bounded_http
 from streaming_asr.server.live.connection import SHUTDOWN
-from streaming_asr.server.live.websocket import DirectWebSocket, why_not_direct
+from streaming_asr.server.live.websocket import MAX_HEAD_BYTES, DirectWebSocket, why_not_direct
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
 
@@ -62,9 +63,13 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     bound = _bind(options)
     application = Application(recognizer, options)
     service = application.service
+    websocket, http = _protocols(options)
     config = uvicorn.Config(
         application.asgi,
-        ws=_websocket(),
+        http=http,
+        # The bounds refuse a longer head before; h11 would take one of 16 KiB.
+        h11_max_incomplete_event_size=4 * MAX_HEAD_BYTES,
+        ws=websocket,
         ws_max_size=options.max_message_bytes * HARD_MESSAGE_FACTOR,
         # Audio hardly shrinks, and each message would have to be decompressed.
         ws_per_message_deflate=False,
@@ -105,12 +110,12 @@ async def _load(service: Service) -> None:
     tune_garbage_collection()
 
 
-def _websocket() -> type[asyncio.Protocol] | Literal["auto"]:
-    """The class of connections; uvicorn's own where ours can't be used."""
+def _protocols(options: ServerOptions) -> tuple[type[asyncio.Protocol] | Literal["auto"], ...]:
+    """The classes of WebSockets and of HTTP connections; uvicorn's own where ours can't be used."""
     if reason := why_not_direct():
         logger.warning("Messages come over plain ASGI, which costs more: %s", reason)
-        return "auto"
-    return DirectWebSocket
+        return "auto", "auto"
+    return DirectWebSocket, bounded_http(options.max_http_connections)
 
 
 async def _leave_when_failed(application: Application, signalled: asyncio.Event) -> None:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("test_limits", "test_stream", "test_uvicorn_members", "test_websocket")
+NAMES = ("test_http_bounds", "test_limits", "test_stream", "test_uvicorn_members", "test_websocket")
 
 
 def tests() -> list[str]:

@@ -10,16 +10,19 @@ should be, the server runs over plain ASGI.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.websockets import WebSocket
 from uvicorn.server import ServerState
+from websockets import http11
 from websockets.exceptions import InvalidState
 from websockets.frames import Opcode
 from websockets.server import ServerProtocol
@@ -41,6 +44,11 @@ TESTED = ((0, 52, 1), (0, 54))
 
 CLOSE_WAIT_S = 5.0
 """How long a client may take to read the last messages and answer the close."""
+
+MAX_HEAD_BYTES = 128 * 1024
+"""Of the URL and headers of a request or handshake; a query may hold many key terms."""
+# By itself 8 KiB; it is looked up when a line is read, and documented as a variable of the environment.
+http11.MAX_LINE_LENGTH = MAX_HEAD_BYTES
 
 _KEY = "streaming_asr.websocket"
 
@@ -64,6 +72,7 @@ _ATTRIBUTES: Mapping[str, type] = {
     "disconnected": bool,
     "frames": list,
     "handshake_complete": bool,
+    "handshake_initiated": bool,
     "queue": asyncio.Queue,
     "read_paused": bool,
     "transport": object,
@@ -116,7 +125,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._taker is None:
-            super().data_received(data)
+            self._receive(data)
             return
         if self._unread:
             # Its turn has not come yet: what comes from here on is read all at once, after it.
@@ -125,6 +134,21 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self._fair_loop.ask(self._take_turn, self._since or time.perf_counter())
             self._since = None
         self._unread.append(data)
+
+    def _receive(self, data: bytes) -> None:
+        """As uvicorn does, which does not answer a handshake that it can't read."""
+        if self.handshake_initiated or self.disconnected:
+            super().data_received(data)
+            return
+        with contextlib.suppress(UnicodeError):
+            super().data_received(data)
+        if not self.handshake_initiated:
+            # Its head is complete, or it would not come here.
+            answer = b"".join(self.conn.data_to_send())
+            reason = getattr(self.conn.handshake_exc, "__cause__", None) or "it can't be read"
+            refusal = plain_response(HTTPStatus.BAD_REQUEST, f"The WebSocket handshake is not valid: {reason}.")
+            self.transport.write(answer or refusal)
+            self.transport.close()
 
     def cut_off(self) -> None:
         """Close the socket at once, whatever the client has not read."""
@@ -225,6 +249,16 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
 def _is_pong(frame: bytes) -> bool:
     return bool(frame) and frame[0] & 0x0F == Opcode.PONG
+
+
+def plain_response(status: HTTPStatus, reason: str) -> bytes:
+    """A whole HTTP response, after which the connection is closed."""
+    body = f"{reason}\n".encode()
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def direct_socket(websocket: WebSocket) -> DirectWebSocket | None:

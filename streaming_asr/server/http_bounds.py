@@ -1,0 +1,126 @@
+"""uvicorn's HTTP, with bounds that it lacks: of a request's head in size and time, of unread responses, of connections.
+
+A connection that becomes a WebSocket is bounded by the session it opens from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from streaming_asr.server.live.websocket import CLOSE_WAIT_S, MAX_HEAD_BYTES, plain_response
+
+HEAD_TIMEOUT_S = 20.0
+"""Time for the head of a request, from the beginning of the connection, or from the last response."""
+UNREAD_TIMEOUT_S = 60.0
+"""How long a client may leave a response unread that does not fit into the buffers between."""
+
+
+class HttpBounds(asyncio.Protocol):
+    """Goes before either of uvicorn's classes for HTTP; see `bounded_http`."""
+
+    cycle: Any
+    """Of uvicorn: the request whose head has been received last; None before the first."""
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    most_open: int
+    open_now: set[HttpBounds]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._head_bytes = 0
+        """Received since the last response, of a head that is not complete."""
+        self._refused = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+        if len(self.open_now) >= self.most_open:
+            reason = f"{self.most_open} HTTP connections are open, the most allowed; try again later."
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+            return
+        self.open_now.add(self)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        if not self._answering:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and b"\r\n\r\n" not in data:
+                reason = f"The request's URL and headers are longer than {MAX_HEAD_BYTES} bytes."
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+                return
+        super().data_received(data)
+        if self._answering:
+            self._head_bytes = 0
+            self._cancel(self._head_timer)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()  # type: ignore[misc]
+        if not self._answering:
+            self._await_head()
+
+    def handle_websocket_upgrade(self, *arguments: Any) -> None:
+        self._leave()
+        super().handle_websocket_upgrade(*arguments)  # type: ignore[misc]
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._cancel(self._unread_timer)
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        super().connection_lost(exc)
+
+    @property
+    def _answering(self) -> bool:
+        """Whether the head of a request has been received that has no response yet."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_head(self, timeout_s: float | None = None) -> None:
+        self._cancel(self._head_timer)
+        self._head_timer = self.loop.call_later(timeout_s or HEAD_TIMEOUT_S, self._too_late)
+
+    def _too_late(self) -> None:
+        if self._refused or self.transport.is_closing():
+            # Closing waits until the client has read everything, without a limit.
+            self.transport.abort()
+        elif self._head_bytes:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"The request's head was not complete after {HEAD_TIMEOUT_S:g} s.")
+        else:
+            self.transport.close()
+            self._await_head(CLOSE_WAIT_S)
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self._refused = True
+        self.transport.write(plain_response(status, reason))
+        if self.transport.can_write_eof():
+            # A socket that is closed with something unread in it is reset, and the client may not see the response.
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+        self._await_head(CLOSE_WAIT_S)
+
+    def _leave(self) -> None:
+        self.open_now.discard(self)
+        self._cancel(self._head_timer)
+        self._cancel(self._unread_timer)
+
+    def _cancel(self, timer: asyncio.TimerHandle | None) -> None:
+        if timer is not None:
+            timer.cancel()
+
+
+def bounded_http(most_open: int, base: type[asyncio.Protocol] = AutoHTTPProtocol) -> type[asyncio.Protocol]:
+    """One of uvicorn's classes for HTTP, bounded.
+
+    Args:
+        most_open: connections at once; more are refused.
+    """
+    return type("BoundedHttp", (HttpBounds, base), {"most_open": most_open, "open_now": set()})

@@ -1,0 +1,197 @@
+"""Bounds of uvicorn's HTTP, and answers to handshakes that can't be read: by real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from streaming_asr.server import http_bounds
+from streaming_asr.server.http_bounds import bounded_http
+from streaming_asr.server.live.websocket import MAX_HEAD_BYTES, DirectWebSocket
+from tests.support.wire import run
+
+BASES = [H11Protocol]
+with contextlib.suppress(ImportError):
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    BASES.append(HttpToolsProtocol)  # type: ignore[arg-type]
+
+UPGRADE = (
+    "Host: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+LARGE = 50_000_000
+
+
+async def _large(request: Request) -> Response:
+    return PlainTextResponse(bytes(LARGE))
+
+
+async def _small(request: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _accept(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.receive()
+
+
+@contextlib.asynccontextmanager
+async def _serving(base: type[asyncio.Protocol], most_open: int) -> AsyncIterator[int]:
+    """A server; gives its port."""
+    application = Starlette(routes=[Route("/", _small), Route("/large", _large), WebSocketRoute("/ws", _accept)])
+    config = uvicorn.Config(
+        application,
+        port=0,
+        http=bounded_http(most_open, base),
+        ws=DirectWebSocket,
+        h11_max_incomplete_event_size=4 * MAX_HEAD_BYTES,
+        log_config=None,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - it has no event for that
+        await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _with_server(
+    script: Callable[[int], Awaitable[None]], base: type[asyncio.Protocol] = H11Protocol, most_open: int = 100
+) -> None:
+    async def going() -> None:
+        async with _serving(base, most_open) as port:
+            await script(port)
+
+    run(going())
+
+
+async def _asked(port: int, head: str | bytes) -> bytes:
+    """All that is answered until the server closes, or the status line of a handshake that is accepted."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head if isinstance(head, bytes) else head.encode("latin-1"))
+    try:
+        line = await asyncio.wait_for(reader.readline(), 10)
+        return line if b" 101 " in line else line + await asyncio.wait_for(reader.read(), 10)
+    finally:
+        writer.close()
+
+
+@pytest.fixture(params=BASES)
+def base(request: pytest.FixtureRequest) -> type[asyncio.Protocol]:
+    found: type[asyncio.Protocol] = request.param
+    return found
+
+
+def test_a_handshake_may_have_a_long_query_and_long_headers(base: type[asyncio.Protocol]) -> None:
+    async def script(port: int) -> None:
+        query = "&".join(f"keyterm=a+technical+term+number+{number}" for number in range(1700))
+        assert len(query) > 60_000
+        assert b" 101 " in await _asked(port, f"GET /ws?{query} HTTP/1.1\r\n{UPGRADE}\r\n")
+        assert b" 101 " in await _asked(port, f"GET /ws HTTP/1.1\r\n{UPGRADE}Cookie: {'c' * 65_000}\r\n\r\n")
+
+    _with_server(script, base)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"GET /ws HTTP/1.1\r\n{UPGRADE}" + "".join(f"X-{number}: b\r\n" for number in range(130)) + "\r\n",
+        f"GET /ws HTTP/1.1\r\n{UPGRADE}Content-Length: 5\r\n\r\n",
+        f"POST /ws HTTP/1.1\r\n{UPGRADE}\r\n",
+        f"GET /ws HTTP/1.1\r\n{UPGRADE.replace('13', '12')}\r\n",
+        f"GET /ws HTTP/1.1\r\n{UPGRADE}X: {'x' * 400_000}\r\n\r\n",
+    ],
+    ids=["too many headers", "a body", "a method", "a version", "a long header"],
+)
+def test_every_handshake_that_is_not_valid_is_answered(base: type[asyncio.Protocol], head: str) -> None:
+    async def script(port: int) -> None:
+        answer = await _asked(port, head)
+        assert answer.startswith(b"HTTP/1.1 4"), answer[:200]
+
+    _with_server(script, base)
+
+
+def test_a_head_that_grows_too_large_is_refused(base: type[asyncio.Protocol]) -> None:
+    async def script(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /?a=" + b"a" * (MAX_HEAD_BYTES - 1000))
+        await asyncio.sleep(0.05)
+        writer.write(b"a" * 2000)
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+        writer.close()
+
+    _with_server(script, base)
+
+
+def test_idle_connections_and_half_requests_are_closed(
+    base: type[asyncio.Protocol], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_bounds, "HEAD_TIMEOUT_S", 0.2)
+
+    async def script(port: int) -> None:
+        idle = asyncio.create_task(_asked(port, b""))
+        half = asyncio.create_task(_asked(port, f"GET /ws HTTP/1.1\r\n{UPGRADE}"))
+        half_of_the_second = asyncio.create_task(_asked(port, "GET / HTTP/1.1\r\nHost: here\r\n\r\nGET /"))
+        assert await idle == b""
+        assert (await half).startswith(b"HTTP/1.1 408 ")
+        answers = await half_of_the_second
+        assert answers.startswith(b"HTTP/1.1 200 ")
+        assert b"HTTP/1.1 408 " in answers or answers.endswith(b"ok")
+
+    _with_server(script, base)
+
+
+def test_connections_are_bounded_in_number_and_websockets_do_not_count(base: type[asyncio.Protocol]) -> None:
+    async def script(port: int) -> None:
+        opened = []
+        for _ in range(4):
+            opened.append(await asyncio.open_connection("127.0.0.1", port))
+            opened[-1][1].write(f"GET /ws HTTP/1.1\r\n{UPGRADE}\r\n".encode())
+            assert b" 101 " in await opened[-1][0].readline()
+        opened += [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        assert (await _asked(port, b"")).startswith(b"HTTP/1.1 503 ")
+        for _, writer in opened:
+            writer.close()
+            await writer.wait_closed()
+        await asyncio.sleep(0.05)
+        assert (await _asked(port, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).startswith(
+            b"HTTP/1.1 200 "
+        )
+
+    _with_server(script, base, most_open=2)
+
+
+def test_a_client_that_does_not_read_its_response_is_cut_off(
+    base: type[asyncio.Protocol], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_bounds, "UNREAD_TIMEOUT_S", 0.2)
+
+    async def script(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n")
+        await reader.readline()
+        await asyncio.sleep(0.6)
+        received = 0
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(100_000):
+                received += len(data)
+        assert received < LARGE
+        writer.close()
+
+    _with_server(script, base)
