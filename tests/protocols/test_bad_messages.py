@@ -37,9 +37,10 @@ TYPES = {
 FIELDS = (
     *("nobody_knows", "id", "event_id", "type", "session", "audio", "model", "prompt", "final"),
     *("sample_rate", "vad_threshold", "keywords", "language", "keyterms", "features", "thresholds"),
+    *("turn_detection", "threshold", "prefix_padding_ms", "silence_duration_ms", "eot_threshold", "eot_timeout_ms"),
 )
 NUMBERS = ("1e400", "-1e400", "1" + "0" * 400, "9" * 5000, str(2**64), "NaN", "Infinity", "-0", "1e-400")
-STRINGS = ('"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"', '"\ud800"')
+STRINGS = ('"nan"', '"-inf"', '"1e400"', '"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"', '"\ud800"')
 
 
 def _connect(dialect: str) -> Translator:
