@@ -20,7 +20,7 @@ from streaming_asr.core.scheduler import Limits, Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.core.voice import Detection, VoiceDetector
 from streaming_asr.protocols import base
-from streaming_asr.protocols.base import Request, Send
+from streaming_asr.protocols.base import Handshake, Send
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.voice.detectors import make_detector
 from streaming_asr.voice.silero import SileroQuery, network
@@ -121,7 +121,7 @@ class _Table:
         self.sessions = [Session(f"s{number}", options, capabilities, self._detector) for number in range(together)]
         for session in self.sessions:
             self._scheduler.add(session, 0.0)
-        self._translator = NativeTranslator(Request("/v1/stream"), options)
+        self._translator = NativeTranslator(Handshake("/v1/stream"), options)
         self._apart = len(material.chunks) // together
         """Chunks of the material between one session's place in it and the next's."""
 

@@ -17,7 +17,7 @@ from streaming_asr.protocols.model_names import ModelNames
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Handshake:
     """How a client connected."""
 
     path: str
@@ -176,6 +176,6 @@ def plain_refusal(refusal: Failure) -> RefusalAnswer:
 class WireProtocol:
     """An entry of `protocols/registry.py`."""
 
-    translator: Callable[[Request, SessionOptions], Translator]
+    translator: Callable[[Handshake, SessionOptions], Translator]
     """Makes the translator of a connection; the options are the server's defaults. May raise `BadRequest`."""
     refused: Callable[[Failure], RefusalAnswer] = plain_refusal

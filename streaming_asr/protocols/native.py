@@ -22,9 +22,9 @@ from streaming_asr.protocols.base import (
     Command,
     Configure,
     Finalize,
+    Handshake,
     Open,
     Opened,
-    Request,
     Send,
     Stop,
     assert_never,
@@ -198,13 +198,13 @@ class NativeTranslator:
     """One connection that speaks the native protocol.
 
     Args:
-        request: its query gives options: `?sample_rate=8000&encoding=mulaw&keyword=Qwen&keyword=Ascend`.
+        handshake: its query gives options: `?sample_rate=8000&encoding=mulaw&keyword=Qwen&keyword=Ascend`.
         defaults: the server's, for options that the client does not set.
     """
 
-    def __init__(self, request: Request, defaults: SessionOptions) -> None:
+    def __init__(self, handshake: Handshake, defaults: SessionOptions) -> None:
         self._defaults = defaults
-        self._query = request.query
+        self._query = handshake.query
         self._audio_received = False
         self._stopped = False
 

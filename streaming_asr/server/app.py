@@ -8,8 +8,7 @@ from functools import partial
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect
-from starlette.requests import Request as HttpRequest
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 from starlette.websockets import WebSocket
@@ -17,7 +16,7 @@ from starlette.websockets import WebSocket
 from streaming_asr import __version__
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.recognizer import Recognizer
-from streaming_asr.protocols.base import BadRequest, Request, WireProtocol, plain_refusal
+from streaming_asr.protocols.base import BadRequest, Handshake, WireProtocol, plain_refusal
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.auth import Endpoint, Guard, choose_subprotocol, key_of
@@ -69,29 +68,29 @@ class Application:
         await self._none_open.wait()
         await self.recordings.all_done()
 
-    async def _healthy(self, request: HttpRequest) -> Response:
+    async def _healthy(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "version": __version__})
 
-    async def _ready(self, request: HttpRequest) -> Response:
+    async def _ready(self, request: Request) -> Response:
         if self.service.ready:
             return JSONResponse({"status": self.service.status})
         return JSONResponse({"status": self.service.status}, status_code=503)
 
-    async def _metrics(self, request: HttpRequest) -> Response:
+    async def _metrics(self, request: Request) -> Response:
         for connection in self.connections:
             connection.meter()
         held = sum(connection.held_s for connection in self.connections)
         self.service.metrics.held.set(held)
         return Response(self.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    async def _client_secret(self, request: HttpRequest) -> Response:
+    async def _client_secret(self, request: Request) -> Response:
         options = self.service.options
         return await issue_client_secret(request, self.client_secrets, options.session, self.service.models)
 
     def _endpoint(self, path: str, protocol: WireProtocol) -> Endpoint:
         async def endpoint(websocket: WebSocket) -> None:
             subprotocols = tuple(websocket.scope["subprotocols"])
-            request = Request(
+            handshake = Handshake(
                 path=path,
                 query=tuple(websocket.query_params.multi_items()),
                 headers=dict(websocket.headers),
@@ -101,7 +100,7 @@ class Application:
                 models=self.service.models,
             )
             try:
-                translator = protocol.translator(request, self.service.options.session)
+                translator = protocol.translator(handshake, self.service.options.session)
             except BadRequest as error:
                 refusal = Failure(FailureKind.BAD_OPTION, str(error))
                 await websocket.send_denial_response(self._denied(refusal, protocol))
@@ -119,11 +118,11 @@ class Application:
 
         return endpoint
 
-    async def _hung_up(self, request: HttpRequest, error: Exception) -> Response:
+    async def _hung_up(self, request: Request, error: Exception) -> Response:
         """The response to a client that is gone, which nobody reads."""
         return Response(status_code=400)
 
-    async def _broken(self, request: HttpRequest, error: Exception) -> Response:
+    async def _broken(self, request: Request, error: Exception) -> Response:
         """The response to an unexpected exception. It is raised again afterwards, and logged by uvicorn."""
         self.service.metrics.errors.labels(BROKEN.code).inc()
         return JSONResponse(plain_refusal(BROKEN).body, status_code=BROKEN.kind.status)

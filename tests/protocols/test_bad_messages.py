@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Close, Command, Opened, Request, Send, Translator
+from streaming_asr.protocols.base import Close, Command, Handshake, Opened, Send, Translator
 from streaming_asr.protocols.failures import CloseCode
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.registry import PROTOCOLS
@@ -45,7 +45,7 @@ STRINGS = ('"nan"', '"-inf"', '"1e400"', '"\\ud800"', '"\\udc00\\ud800"', '"\\u0
 
 def _connect(dialect: str) -> Translator:
     path, first = DIALECTS.get(dialect, (dialect, None))
-    request = Request(path, time=1000.0, models=ModelNames(CAPABILITIES.model))
+    request = Handshake(path, time=1000.0, models=ModelNames(CAPABILITIES.model))
     translator = PROTOCOLS[path].translator(request, SessionOptions())
     translator.connected()
     translator.opened(Opened("s1", SessionOptions(), CAPABILITIES))

@@ -10,15 +10,15 @@ import pytest
 from streaming_asr.core import events
 from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Audio, Clear, Close, Finalize, Request, Stop
+from streaming_asr.protocols.base import Audio, Clear, Close, Finalize, Handshake, Stop
 from streaming_asr.protocols.openai.dashscope import DashScopeTranslator
 from tests.protocols.test_openai_realtime import TRANSCRIPTION, Talk
 from tests.support.dialogue import sent_messages, types_of
 
 
 class DashTalk(Talk):
-    def make(self, request: Request) -> Any:
-        return DashScopeTranslator(request, self.defaults)
+    def make(self, handshake: Handshake) -> Any:
+        return DashScopeTranslator(handshake, self.defaults)
 
     def configure(self, **session: Any) -> dict[str, Any]:
         return sent_messages(self.send("session.update", event_id="e", session=session))[-1]

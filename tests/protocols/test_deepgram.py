@@ -20,7 +20,7 @@ from streaming_asr.protocols.base import (
     Close,
     Command,
     Finalize,
-    Request,
+    Handshake,
     Stop,
 )
 from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL
@@ -33,10 +33,10 @@ from tests.support.fakes import CAPABILITIES
 
 class Talk(Dialogue):
     def __init__(self, *query: tuple[str, str], defaults: SessionOptions | None = None) -> None:
-        super().__init__(self.make(Request("/v1/listen", query, time=1000.0), defaults or SessionOptions()))
+        super().__init__(self.make(Handshake("/v1/listen", query, time=1000.0), defaults or SessionOptions()))
 
-    def make(self, request: Request, defaults: SessionOptions) -> Any:
-        return DeepgramTranslator(request, defaults)
+    def make(self, handshake: Handshake, defaults: SessionOptions) -> Any:
+        return DeepgramTranslator(handshake, defaults)
 
 
 def started(utterance: int, at_ms: int, channel: int = 0) -> events.Event:

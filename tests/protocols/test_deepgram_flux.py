@@ -9,7 +9,7 @@ import pytest
 from streaming_asr.core import events
 from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Audio, BadRequest, Close, Finalize, Request, Stop
+from streaming_asr.protocols.base import Audio, BadRequest, Close, Finalize, Handshake, Stop
 from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL
 from streaming_asr.protocols.deepgram.flux import FluxTranslator
 from streaming_asr.protocols.failures import Failure, FailureKind
@@ -18,8 +18,8 @@ from tests.support.dialogue import sent_messages
 
 
 class FluxTalk(Talk):
-    def make(self, request: Request, defaults: SessionOptions) -> Any:
-        return FluxTranslator(request, defaults)
+    def make(self, handshake: Handshake, defaults: SessionOptions) -> Any:
+        return FluxTranslator(handshake, defaults)
 
 
 def _summary(messages: list[dict[str, Any]]) -> list[tuple[str, int, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from streaming_asr.core.events import Done, Final
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Audio, Close, Request, Stop
+from streaming_asr.protocols.base import Audio, Close, Handshake, Stop
 from tests.support.dialogue import Dialogue
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending" / "protocol.md"
@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "extending" / "protocol.md"
 def test_the_example_works_and_so_does_its_test() -> None:
     protocol, _, test = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {
-        **{kind.__name__: kind for kind in (Audio, Close, Dialogue, Done, Final, Request, SessionOptions, Stop)},
+        **{kind.__name__: kind for kind in (Audio, Close, Dialogue, Done, Final, Handshake, SessionOptions, Stop)},
         "__name__": "lines",
     }
     exec(compile(protocol, str(PAGE), "exec"), names)

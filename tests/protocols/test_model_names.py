@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import BadRequest, Close, Command, Configure, Open, Opened, Request
+from streaming_asr.protocols.base import BadRequest, Close, Command, Configure, Handshake, Open, Opened
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.registry import PROTOCOLS
 from tests.support.dialogue import sent_messages
@@ -47,8 +47,8 @@ def test_the_error_for_a_missing_model_names_the_served_one() -> None:
     assert "Qwen3-ASR-1.7B" in MODELS.unknown("no-such-model")
 
 
-def _request(path: str, *query: tuple[str, str]) -> Request:
-    return Request(path, query, models=ModelNames(CAPABILITIES.model))
+def _request(path: str, *query: tuple[str, str]) -> Handshake:
+    return Handshake(path, query, models=ModelNames(CAPABILITIES.model))
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/api-ws/v1/realtime"])

@@ -19,9 +19,9 @@ from streaming_asr.protocols.base import (
     Close,
     Configure,
     Finalize,
+    Handshake,
     Open,
     Opened,
-    Request,
     Send,
     Stop,
 )
@@ -32,7 +32,7 @@ from tests.support.fakes import CAPABILITIES
 
 
 def _connect(*query: tuple[str, str], defaults: SessionOptions | None = None) -> NativeTranslator:
-    return NativeTranslator(Request("/v1/stream", query), defaults or SessionOptions())
+    return NativeTranslator(Handshake("/v1/stream", query), defaults or SessionOptions())
 
 
 def test_the_query_gives_options() -> None:

@@ -20,8 +20,8 @@ from streaming_asr.protocols.base import (
     Close,
     Configure,
     Finalize,
+    Handshake,
     Lifetime,
-    Request,
 )
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
@@ -46,13 +46,13 @@ class Talk(Dialogue):
         path: str = "/v1/realtime",
     ) -> None:
         models = ModelNames(CAPABILITIES.model)
-        request = Request(path, query, headers or {}, time=1000.0, session=session or {}, models=models)
+        request = Handshake(path, query, headers or {}, time=1000.0, session=session or {}, models=models)
         self.defaults = defaults or SessionOptions()
         super().__init__(self.make(request))
         self.created = self.greeting[0]
 
-    def make(self, request: Request) -> Any:
-        return RealtimeTranslator(request, self.defaults)
+    def make(self, handshake: Handshake) -> Any:
+        return RealtimeTranslator(handshake, self.defaults)
 
     def update(self, **audio_input: Any) -> dict[str, Any]:
         """`session.update`; returns the answer."""
@@ -305,8 +305,8 @@ def test_a_short_lived_key_s_session_is_what_it_begins_with() -> None:
 
 
 def test_a_query_that_is_not_valid_is_refused() -> None:
-    request = Request("/v1/realtime", (("input_audio_format", "pcm_s16le_96000"),))
-    error, close = RealtimeTranslator(request, SessionOptions()).connected()
+    handshake = Handshake("/v1/realtime", (("input_audio_format", "pcm_s16le_96000"),))
+    error, close = RealtimeTranslator(handshake, SessionOptions()).connected()
     assert "8000 to 48000" in sent_messages([error])[0]["error"]["message"]
     assert close == Close(CloseCode.POLICY, "bad_option")
 

@@ -16,7 +16,7 @@ from streaming_asr.core.events import (
     SpeechStarted,
 )
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Close, Open, Opened, Request, Translator
+from streaming_asr.protocols.base import Close, Handshake, Open, Opened, Translator
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.registry import PROTOCOLS
 from tests.support.dialogue import sent_messages
@@ -24,7 +24,7 @@ from tests.support.fakes import CAPABILITIES
 
 
 def _connect(path: str) -> Translator:
-    translator = PROTOCOLS[path].translator(Request(path, time=1000.0), SessionOptions())
+    translator = PROTOCOLS[path].translator(Handshake(path, time=1000.0), SessionOptions())
     (options,) = [command.options for command in translator.connected() if isinstance(command, Open)]
     translator.opened(Opened("s1", options, CAPABILITIES))
     return translator

@@ -11,7 +11,7 @@ import pytest
 from starlette.websockets import WebSocketState
 
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Request
+from streaming_asr.protocols.base import Handshake
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.server.live.connection import Connection
 from streaming_asr.server.options import ServerOptions
@@ -61,7 +61,7 @@ def _connected(script: Callable[[FakeWebSocket, Service], Awaitable[None]], **op
         service = Service(FakeRecognizer(), ServerOptions(**options))
         await service.start()
         socket = FakeWebSocket()
-        translator = NativeTranslator(Request("/v1/stream"), SessionOptions(vad="silero"))
+        translator = NativeTranslator(Handshake("/v1/stream"), SessionOptions(vad="silero"))
         connection = Connection(socket, translator, service, "/v1/stream")  # type: ignore[arg-type]
         running = asyncio.create_task(connection.run())
         await script(socket, service)

@@ -18,7 +18,7 @@ from clients.options import add_output_options, add_session_options, session_opt
 from streaming_asr import cli
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import DecodeJob, Hypothesis
-from streaming_asr.protocols.base import Audio, BadRequest, Close, Command, Configure, Open, Opened, Request, Send
+from streaming_asr.protocols.base import Audio, BadRequest, Close, Command, Configure, Handshake, Open, Opened, Send
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.native import parse_options
 from streaming_asr.protocols.registry import PROTOCOLS
@@ -39,7 +39,7 @@ def _options(path: str, *messages: Mapping[str, Any], query: Mapping[str, str] |
     Raises:
         Refused: an option is refused, by the handshake or by a message.
     """
-    request = Request(path, query=tuple((query or {}).items()), time=1.0, models=ModelNames(CAPABILITIES.model))
+    request = Handshake(path, query=tuple((query or {}).items()), time=1.0, models=ModelNames(CAPABILITIES.model))
     translator = PROTOCOLS[path].translator(request, DEFAULTS)
     options = _applied(DEFAULTS, translator.connected())
     translator.opened(Opened("s1", options, CAPABILITIES))
@@ -169,7 +169,7 @@ APPEND = {
 
 
 def _appended(path: str, first: Mapping[str, Any], text: str) -> list[Command]:
-    translator = PROTOCOLS[path].translator(Request(path, models=ModelNames("fake")), SessionOptions())
+    translator = PROTOCOLS[path].translator(Handshake(path, models=ModelNames("fake")), SessionOptions())
     translator.connected()
     translator.opened(Opened("s1", SessionOptions(), CAPABILITIES))
     translator.received(json.dumps(first))

@@ -17,7 +17,7 @@ from streaming_asr.core.recognizer import Audio, DecodeJob
 from streaming_asr.core.scheduler import Limits, Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.core.voice import Detection, VoiceDetector
-from streaming_asr.protocols.base import Close, Request, Send, Translator
+from streaming_asr.protocols.base import Close, Handshake, Send, Translator
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.server.live.conversation import (
@@ -181,7 +181,7 @@ class Client:
         self.yields = 0
         """That wait for `resume`."""
         self.translator = translator or NativeTranslator(
-            Request("/v1/stream", query=tuple({"vad": "webrtc", "sample_rate": "16000", **query}.items())),
+            Handshake("/v1/stream", query=tuple({"vad": "webrtc", "sample_rate": "16000", **query}.items())),
             SessionOptions(),
         )
         self.conversation = Conversation(

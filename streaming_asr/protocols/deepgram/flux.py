@@ -28,9 +28,9 @@ from streaming_asr.protocols.base import (
     Command,
     Configure,
     Finalize,
+    Handshake,
     Open,
     Opened,
-    Request,
     Send,
     Stop,
     assert_never,
@@ -49,16 +49,16 @@ class FluxTranslator:
     """One connection.
 
     Args:
-        request: its query has the options of the session.
+        handshake: its query has the options of the session.
         defaults: the server's, for options that the query does not set.
 
     Raises:
         BadRequest: a parameter is not valid.
     """
 
-    def __init__(self, request: Request, defaults: SessionOptions) -> None:
-        query = Query(request.query)
-        query.check_model(request.models)
+    def __init__(self, handshake: Handshake, defaults: SessionOptions) -> None:
+        query = Query(handshake.query)
+        query.check_model(handshake.models)
         self._defaults = defaults
         asked = wire.Thresholds(
             query.number("eager_eot_threshold", *EAGER_RANGE),

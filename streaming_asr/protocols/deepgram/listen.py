@@ -28,9 +28,9 @@ from streaming_asr.protocols.base import (
     Command,
     Configure,
     Finalize,
+    Handshake,
     Open,
     Opened,
-    Request,
     Send,
     Stop,
     assert_never,
@@ -54,16 +54,16 @@ class DeepgramTranslator:
     """One connection.
 
     Args:
-        request: its query has the options of the session.
+        handshake: its query has the options of the session.
         defaults: the server's, for options that the query does not set.
 
     Raises:
         BadRequest: a parameter is not valid.
     """
 
-    def __init__(self, request: Request, defaults: SessionOptions) -> None:
-        query = Query(request.query)
-        query.check_model(request.models)
+    def __init__(self, handshake: Handshake, defaults: SessionOptions) -> None:
+        query = Query(handshake.query)
+        query.check_model(handshake.models)
         self._interims = query.flag("interim_results") or False
         self._vad_events = query.flag("vad_events") or False
         self._punctuated = query.flag("punctuate") is not False or query.flag("smart_format") is True
@@ -74,7 +74,7 @@ class DeepgramTranslator:
         self._bytes_per_ms = (
             _SAMPLE_BYTES[self._options.encoding] * self._options.channels * self._options.sample_rate / 1000
         )
-        self._created = request.time
+        self._created = handshake.time
         self._origin = wire.Origin("", wire.ModelInfo("", ""), "")
         self._order = UtteranceOrder()
         self._reasons: dict[int, EndReason] = {}

@@ -21,10 +21,10 @@ from streaming_asr.protocols.base import (
     Command,
     Configure,
     Finalize,
+    Handshake,
     Lifetime,
     Open,
     Opened,
-    Request,
     Send,
     Stop,
     assert_never,
@@ -142,14 +142,14 @@ class DashScopeTranslator:
     """One connection.
 
     Args:
-        request: its query may name a `model`.
+        handshake: its query may name a `model`.
         defaults: the server's, for what the client does not set.
     """
 
-    def __init__(self, request: Request, defaults: SessionOptions) -> None:
+    def __init__(self, handshake: Handshake, defaults: SessionOptions) -> None:
         self._defaults = defaults
-        self._model = dict(request.query).get("model", "")
-        self._models = request.models
+        self._model = dict(handshake.query).get("model", "")
+        self._models = handshake.models
         self._session = Session(
             input_audio_format="pcm",
             sample_rate=RATE,

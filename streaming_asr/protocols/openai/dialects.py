@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Command, Opened, Request, Translator
+from streaming_asr.protocols.base import Command, Handshake, Opened, Translator
 from streaming_asr.protocols.failures import Failure
 from streaming_asr.protocols.openai.realtime import OpenAITranslator
 from streaming_asr.protocols.openai.vllm import VllmTranslator, is_vllm
@@ -17,15 +17,15 @@ class RealtimeTranslator:
     that message, is valid in both.
 
     Args:
-        request: as `OpenAITranslator` takes it.
+        handshake: as `OpenAITranslator` takes it.
         defaults: the server's, for what the client does not set.
     """
 
-    def __init__(self, request: Request, defaults: SessionOptions) -> None:
-        self._named = any(name in ("intent", "model") for name, _ in request.query)
+    def __init__(self, handshake: Handshake, defaults: SessionOptions) -> None:
+        self._named = any(name in ("intent", "model") for name, _ in handshake.query)
         self._defaults = defaults
-        self._models = request.models
-        self._translator: Translator = OpenAITranslator(request, defaults)
+        self._models = handshake.models
+        self._translator: Translator = OpenAITranslator(handshake, defaults)
         self._is_first = True
         """Whether the next message is the client's first."""
 

@@ -16,10 +16,10 @@ from streaming_asr.protocols.base import (
     Command,
     Configure,
     Finalize,
+    Handshake,
     Lifetime,
     Open,
     Opened,
-    Request,
     Send,
     assert_never,
 )
@@ -44,20 +44,20 @@ class OpenAITranslator:
     """One connection.
 
     Args:
-        request: the query may name a `model`, and in Together's dialect `input_audio_format` and `turn_detection`.
+        handshake: the query may name a `model`, and in Together's dialect `input_audio_format` and `turn_detection`.
         defaults: the server's, for what the client does not set.
     """
 
-    def __init__(self, request: Request, defaults: SessionOptions) -> None:
-        query = dict(request.query)
+    def __init__(self, handshake: Handshake, defaults: SessionOptions) -> None:
+        query = dict(handshake.query)
         self._together = not {"input_audio_format", "turn_detection"}.isdisjoint(query)
-        self._beta = "realtime=v1" in request.headers.get("openai-beta", "")
-        self._created = int(request.time)
-        asked = msgspec.convert(request.session, Session, strict=False)
+        self._beta = "realtime=v1" in handshake.headers.get("openai-beta", "")
+        self._created = int(handshake.time)
+        asked = msgspec.convert(handshake.session, Session, strict=False)
         self._configuration = Configuration(defaults).updated(asked).updated(_of_query(query))
         self._updating: tuple[wire.SessionUpdate | wire.TranscriptionSessionUpdate, Configuration] | None = None
         self._defaults = defaults
-        self._models = request.models
+        self._models = handshake.models
         self._items = Items(by_pauses=self._configuration.turn_detection is not None)
         self._growing: int | None = None
         """The last item with a delta; it is completed, also if transcription has been turned off since."""
