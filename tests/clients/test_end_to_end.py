@@ -92,10 +92,10 @@ def joined(clips: Clips, path: Path) -> Path:
     return path
 
 
-def recall(heard: str, said: list[str]) -> float:
-    """Share of the words said that were heard, in order."""
+def recall(recognized: str, said: list[str]) -> float:
+    """Share of the words said that were recognized, in order."""
     rows = [[0] * (len(said) + 1)]
-    for word in words(heard):
+    for word in words(recognized):
         row = [0]
         for index, each in enumerate(said):
             row.append(rows[-1][index] + 1 if word == each else max(rows[-1][index + 1], row[-1]))
@@ -253,13 +253,13 @@ def test_ctrl_c_in_mid_speech_finishes_what_was_said(server: LiveServer, clips: 
         status, out, _ = ended(client)
     assert status == 130
     assert saved.read_text() == out
-    heard = words(out)
-    assert 0 < len(heard) < len(said)
-    assert heard[0] == said[0]
+    recognized = words(out)
+    assert 0 < len(recognized) < len(said)
+    assert recognized[0] == said[0]
 
 
 def wait_for_speech(server: LiveServer) -> None:
-    """Until the server has made two partials of speech that it has not heard before."""
+    """Until the server has made two partials of speech that it has not received before."""
     name = 'streaming_asr_decodes_total{kind="partial",outcome="ok"}'
     before = server.metric(name)
     deadline = time.monotonic() + WITHIN_S

@@ -155,15 +155,15 @@ def test_the_audio_is_what_was_said(install: Install, tmp_path: Path) -> None:
     async def listen() -> bytes:
         device = Microphone()
         device.start()
-        heard = b""
+        recorded = b""
         async for block in device:
-            heard += block
-            if len(heard) >= 9 * 1600:
+            recorded += block
+            if len(recorded) >= 9 * 1600:
                 device.close()
-        return heard
+        return recorded
 
-    heard = np.frombuffer(run(listen()), np.int16)
-    assert np.abs(heard[:7200].astype(int) - said[:7200]).max() <= 1
+    recorded = np.frombuffer(run(listen()), np.int16)
+    assert np.abs(recorded[:7200].astype(int) - said[:7200]).max() <= 1
     assert sound.streams[0].closed
 
 

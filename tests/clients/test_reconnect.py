@@ -262,14 +262,14 @@ def test_a_server_that_breaks_on_the_same_audio_each_time_is_given_up() -> None:
 
 
 def test_a_sender_that_can_wait_is_held_back_until_audio_is_settled() -> None:
-    heard, answer = asyncio.Event(), asyncio.Event()
+    received, answer = asyncio.Event(), asyncio.Event()
 
     async def slow(server: FakeConnection) -> None:
         await server.ready()
         while len(server.audio) < 60 * len(SECOND):
             message = await server.socket.recv()
             server.audio += message if isinstance(message, bytes) else b""
-        heard.set()
+        received.set()
         await answer.wait()
         await server.send("pong", id=60 * 16_000)
         await server.finish()
@@ -277,7 +277,7 @@ def test_a_sender_that_can_wait_is_held_back_until_audio_is_settled() -> None:
     async def client() -> None:
         async with FakeServer(slow) as server, stream_to(server, keep_s=60) as stream:
             sending = asyncio.create_task(stream.send(100 * SECOND))
-            await heard.wait()
+            await received.wait()
             assert not sending.done()
             assert stream.sent_ms <= 61_000
             answer.set()
