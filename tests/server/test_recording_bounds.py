@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import itertools
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 import urllib.request
@@ -21,6 +23,7 @@ import numpy as np
 import openai
 import pytest
 import soundfile
+import trustme
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from streaming_asr.core.events import Done
@@ -28,7 +31,7 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Audio
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
-from streaming_asr.server.openai_http.fetch import FetchRefused, fetch, is_public
+from streaming_asr.server.openai_http.fetch import FetchRefused, Line, fetch, is_public
 from streaming_asr.server.openai_http.recordings import MAX_WAITING, ApiError, RecordingSlots
 from streaming_asr.voice.detectors import make_detector
 from tests.support.fakes import CAPABILITIES
@@ -134,13 +137,22 @@ def test_which_addresses_are_public(address: str, public: bool) -> None:
 
 
 @contextmanager
-def _dripping_host() -> Iterator[str]:
-    """A host that promises much and sends a byte now and then."""
+def _dripping_host(tls: ssl.SSLContext | None = None, *, greets: bool = True) -> Iterator[str]:
+    """A host that promises much and sends a byte now and then.
+
+    Args:
+        greets: whether it does its part of the TLS handshake.
+    """
     over = threading.Event()
 
     def serve(listening: socket.socket) -> None:
         connected, _ = listening.accept()
+        if tls is not None and greets:
+            connected = tls.wrap_socket(connected, server_side=True)
         with connected:
+            if not greets:
+                over.wait(10)
+                return
             connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
             while not over.wait(0.05):
                 try:
@@ -151,7 +163,7 @@ def _dripping_host() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve, args=(listening,), daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/a.wav"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listening.getsockname()[1]}/a.wav"
         over.set()
         thread.join(5)
 
@@ -159,6 +171,35 @@ def _dripping_host() -> Iterator[str]:
 def test_a_host_that_drips_is_given_up_in_time() -> None:
     with _dripping_host() as url, pytest.raises(FetchRefused):
         fetch(url, io.BytesIO(), allow_private=True, max_bytes=10_000, timeout_s=0.5)
+
+
+@pytest.mark.parametrize("greets", [True, False])
+def test_a_host_that_drips_over_tls_is_given_up_in_time(greets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, the limit did not hold: wrapping a socket leaves nothing to shut down in the first one."""
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
+    began = time.monotonic()
+    with _dripping_host(tls, greets=greets) as url:
+        with pytest.raises(FetchRefused):
+            fetch(url, io.BytesIO(), allow_private=True, max_bytes=10_000, timeout_s=1)
+        assert time.monotonic() - began < 8
+
+
+def test_a_fetch_can_be_cut_off() -> None:
+    line = Line()
+    began = time.monotonic()
+    with _dripping_host() as url:
+        threading.Timer(0.3, line.cut).start()
+        into = io.BytesIO()
+        with contextlib.suppress(FetchRefused):
+            fetch(url, into, allow_private=True, max_bytes=10_000, timeout_s=30, line=line)
+        assert time.monotonic() - began < 10
+        with pytest.raises(FetchRefused, match="cut off"):
+            fetch(url, into, allow_private=True, max_bytes=10_000, timeout_s=30, line=line)
 
 
 def _two_sentences(librivox: Path) -> bytes:

@@ -46,7 +46,38 @@ class BadAudio(FetchRefused):
     """The audio in a data URL can't be decoded."""
 
 
-def fetch(url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, timeout_s: float) -> None:
+class Line:
+    """The connection of a fetch, which can be cut from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._cut = False
+
+    def lead_to(self, connected: socket.socket) -> None:
+        """Have the line lead over this socket from now on.
+
+        Raises:
+            FetchRefused: it has been cut.
+        """
+        with self._lock:
+            self._socket = connected
+            if self._cut:
+                raise FetchRefused("the fetch was cut off")
+
+    def cut(self) -> None:
+        """End what waits for the socket, and whatever would come after it."""
+        with self._lock:
+            self._cut = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    # Not the method of TLS sockets, which changes what the other thread uses.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+def fetch(
+    url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, timeout_s: float, line: Line | None = None
+) -> None:
     """Write the content of a URL to a file. Blocks.
 
     A name is looked up once and the connection made to the address that was checked, also after a redirect, so that a
@@ -56,6 +87,7 @@ def fetch(url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, tim
         url: http, https or data.
         allow_private: whether addresses that are not public are allowed.
         max_bytes, timeout_s: of the whole.
+        line: to cut it off by.
 
     Raises:
         FetchRefused: it is not allowed, too large, too slow, or not there.
@@ -67,9 +99,10 @@ def fetch(url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, tim
         return
     try:
         target = target_of(url)
+        line = line or Line()
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                moved = _get(target, into, allow_private, max_bytes, deadline)
+                moved = _get(target, into, allow_private, max_bytes, deadline, line)
             except (OSError, http.client.HTTPException, UnicodeError) as error:
                 raise FetchRefused(f"{target.host} can't be requested: {error}") from None
             if moved is None:
@@ -95,17 +128,26 @@ def _decode_data(url: str, into: IO[bytes], max_bytes: int) -> None:
     into.write(data)
 
 
-def _get(target: Target, into: IO[bytes], allow_private: bool, max_bytes: int, deadline: float) -> str | None:
+def _get(
+    target: Target, into: IO[bytes], allow_private: bool, max_bytes: int, deadline: float, line: Line
+) -> str | None:
     """One request; returns where it is redirected to, or None once all is written."""
     connection = http.client.HTTPConnection(target.host, target.port)
     connection.sock = connected = _connect(target.host, target.port, allow_private, deadline)
     # Each single wait has a limit; this one holds for a host that sends a byte now and then, too.
-    watch = threading.Timer(max(0.0, deadline - time.monotonic()), _hang_up, (connected,))
+    watch = threading.Timer(max(0.0, deadline - time.monotonic()), line.cut)
+    watch.daemon = True
     watch.start()
     try:
+        line.lead_to(connected)
         if target.scheme == "https":
             context = ssl.create_default_context()
-            connection.sock = context.wrap_socket(connection.sock, server_hostname=target.host)
+            # It takes the descriptor over: what is done to the socket before has no effect from here on.
+            connection.sock = wrapped = context.wrap_socket(
+                connected, server_hostname=target.host, do_handshake_on_connect=False
+            )
+            line.lead_to(wrapped)
+            wrapped.do_handshake()
         connection.request("GET", target.path, headers={"Host": target.authority, "User-Agent": _AGENT})
         answer = connection.getresponse()
         if answer.status in (301, 302, 303, 307, 308) and (moved := answer.getheader("Location")):
@@ -120,15 +162,12 @@ def _get(target: Target, into: IO[bytes], allow_private: bool, max_bytes: int, d
             if time.monotonic() > deadline:
                 raise FetchRefused(f"{target.host} takes too long")
             into.write(chunk)
+        if time.monotonic() > deadline:
+            raise FetchRefused(f"{target.host} takes too long")
         return None
     finally:
         watch.cancel()
         connection.close()
-
-
-def _hang_up(connected: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _connect(host: str, port: int, allow_private: bool, deadline: float) -> socket.socket:

@@ -39,7 +39,7 @@ from streaming_asr.server.openai_http.answers import (
     chat_answer,
 )
 from streaming_asr.server.openai_http.bodies import Kept, bounded
-from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, fetch, is_data_url
+from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, Line, fetch, is_data_url
 from streaming_asr.server.service import Service
 from streaming_asr.server.sessions import Refused
 
@@ -275,7 +275,7 @@ class Recordings:
                 async with self._slots.slot():
                     self._service.decoders.prepare()
                     if elsewhere is not None:
-                        await asyncio.to_thread(self._bring, elsewhere, recording)
+                        await self._fetch(elsewhere, recording)
                     recording.seek(0)
                     transcription = await self._transcribed(recording, options, request)
         raw_answer = self._service.recognizer.capabilities.raw_answer
@@ -357,7 +357,15 @@ class Recordings:
         except ClientDisconnect:
             raise ApiError(400, "The request broke off.") from None
 
-    def _bring(self, part: Part, into: IO[bytes]) -> None:
+    async def _fetch(self, part: Part, into: IO[bytes]) -> None:
+        """Fetch the audio that a chat's part names; cut off when this is cancelled."""
+        line = Line()
+        try:
+            await asyncio.to_thread(self._bring, part, into, line)
+        finally:
+            line.cut()
+
+    def _bring(self, part: Part, into: IO[bytes], line: Line | None = None) -> None:
         """Write the audio of a chat's part to a file. Blocks."""
         options = self._service.options
         if part.input_audio is not None:
@@ -373,6 +381,7 @@ class Recordings:
                     allow_private=options.allow_private_urls,
                     max_bytes=options.max_upload_bytes,
                     timeout_s=options.fetch_timeout_s,
+                    line=line,
                 )
             except BadAudio as bad:
                 raise ApiError.of(FailureKind.INVALID_AUDIO, f"{bad}.", param="audio_url") from None
