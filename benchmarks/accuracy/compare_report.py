@@ -80,7 +80,7 @@ def _show_errors(result: ClipResult, console: Console) -> None:
 
 
 def _cells(column: Column) -> list[str]:
-    """What stands in a column, from top to bottom; wrong words are marked for those who see no colours too."""
+    """What stands in a column, from top to bottom; wrong words are also marked without colours."""
     words = (f"*{word}*" if word and word != column.said else word for word in column.recognized)
     return [word or _MISSING for word in (column.said, *words)]
 

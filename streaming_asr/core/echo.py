@@ -1,4 +1,4 @@
-"""The guard against echoes: a model that hears little may repeat its context instead.
+"""The guard against echoes: a model that recognizes little may repeat its context instead.
 
 It is the one guard on texts that the core has, since only the core knows the context that was given and how long
 somebody spoke. Those against silence and loops are in `recognizers.common.guards`.

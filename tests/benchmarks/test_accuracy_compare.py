@@ -27,7 +27,7 @@ pytestmark = pytest.mark.full
 
 @pytest.fixture(scope="module")
 def two_clips(librivox: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of sets: two English clips, the second with a word in its text that nobody says, and a German one."""
+    """A folder of sets: two English clips, the second with a word in its text that is not spoken, and a German one."""
     folder = tmp_path_factory.mktemp("speech")
     (folder / "short").mkdir()
     texts = {

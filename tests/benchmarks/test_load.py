@@ -142,7 +142,7 @@ def test_lag_adds_up_while_the_generator_catches_up() -> None:
 
 
 class FakeLateClock(WallClock):
-    """Wakes whoever waits a moment after the time."""
+    """Wakes its callers a moment after the time."""
 
     async def until(self, due: float) -> None:
         await super().until(due + 1.5 * LAG_P99_S)

@@ -75,7 +75,7 @@ def test_lagging_of_who_keeps_step_is_nothing_and_of_who_waits_for_the_end_is_al
     assert lagging(_read((3.0, "one two three four")), 4, 2.0) == 3.0
     sent = [Sent(n / 10, n / 10) for n in range(1, 21)]
     assert lagging(_read((3.0, "one two three four")), 4, 2.0, sent) == 2.0
-    # Who says more words than were said is held to the faster pace, not rewarded for it.
+    # A text with more words than were said is compared with the faster pace, and gains nothing by it.
     assert lagging(_read((2.0, "a b c d e f g h")), 4, 2.0) == 2.0
 
 

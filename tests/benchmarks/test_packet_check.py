@@ -74,7 +74,7 @@ def _anew(lines: list[str]) -> dict[str, Any]:
             first.append(min(packet["at_s"] for packet in shown) - begin["words"][0][1])
         changed = [n for n in range(len(shown)) if shown[n]["final"] != (shown[n - 1]["final"] if n else "")]
         last = shown[max(changed)]["at_s"] if changed else 0.0
-        # Text that is no final, or whose finals are older than the last word, has no time to final.
+        # Text that is not final, or whose finals are older than the last word, has no time to final.
         if changed and not shown[-1]["partial"].strip() and last >= begin["words"][-1][2] - 0.1:
             final.append(shown[max(changed)]["at_s"] - begin["words"][-1][2])
             finalized.append(shown[max(changed)]["at_s"] - end["finalize_s"])

@@ -91,7 +91,7 @@ def test_each_peer_is_described_whole() -> None:
     shared: dict[str, set[tuple[tuple[str, ...], ...]]] = {}
     for peer in PEERS.values():
         shared.setdefault(peer.environment, set()).add((peer.packages, peer.requirements))
-    assert all(len(wanted) == 1 for wanted in shared.values()), "who shares an environment wants the same in it"
+    assert all(len(wanted) == 1 for wanted in shared.values()), "peers that share an environment need the same packages"
 
 
 def test_what_cannot_be_installed_is_reported(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_most_streams_are_looked_for(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_server_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one that does not heed Ctrl-C, and whatever happens meanwhile."""
+    """Also a server that ignores Ctrl-C, and whatever happens meanwhile."""
     monkeypatch.setattr(server, "ENDS_WITHIN_S", 0.5)
     port = free_port()
     stubborn = (

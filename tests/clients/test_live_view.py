@@ -39,7 +39,7 @@ def painted(track: Track, width: int = 80) -> str:
 
 
 def shown(*events: Event, quiet: bool = False, times: bool = False, labelled: bool = False) -> None:
-    """Show events on a screen that is no terminal."""
+    """Show events on a screen that is not a terminal."""
 
     async def show() -> None:
         async with LiveView(quiet=quiet, times=times) as view:

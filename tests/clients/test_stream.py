@@ -345,7 +345,7 @@ def test_controls_in_mid_stream() -> None:
 
 
 def test_a_program_that_sends_all_before_it_reads_gets_every_final() -> None:
-    """The server tells more than sockets hold before it reads; it would wait for ever for a client that does not
+    """The server sends more than sockets hold before it reads; it would wait for ever for a client that does not
     read while it sends."""
 
     async def script(server: FakeConnection) -> None:

@@ -1,4 +1,4 @@
-"""Texts that repeat the context, told from speech."""
+"""Texts that repeat the context are distinguished from speech."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ async def talk(
 
 
 def transcribe(url: str, samples: NDArray[Any], chunk: int | None = 1600, **connecting: Any) -> Conversation:
-    """Send audio as fast as it is taken, stop, and hear everything."""
+    """Send audio as fast as it is taken, stop, and receive everything."""
 
     async def script(talking: Conversation) -> Conversation:
         async def send() -> None:

@@ -46,7 +46,7 @@ def word_delays(readings: Sequence[Reading], reference: Sequence[TimedWord]) -> 
 def lagging(readings: Sequence[Reading], reference_words: int, duration_s: float, sent: Sequence[Sent] = ()) -> float:
     """Length-adaptive average lagging (Papi et al. 2022, arXiv:2206.05807), seconds.
 
-    How far, on average, the words lag behind those of a speaker and listener in step, who share out the audio evenly.
+    How far, on average, the words lag behind those of a speaker and listener in step, who divide the audio evenly.
 
     Args:
         readings: at least one.
