@@ -1,4 +1,4 @@
-"""The routes: a WebSocket for each protocol, and what operators ask over HTTP."""
+"""The routes: a WebSocket for each protocol, and HTTP."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Application:
         )
 
     def end_all(self, failure: Failure = SHUTDOWN) -> None:
-        """Have every session transcribe what it received, and end."""
+        """End every session, once it has transcribed what it received."""
         for connection in list(self.connections):
             connection.end(failure)
 

@@ -148,7 +148,7 @@ class Guard:
         return WebSocketRoute(path, guarded)
 
     def _refusal(self, websocket: WebSocket) -> Failure | None:
-        """Why a handshake is refused; None if it is not."""
+        """The reason to refuse a handshake; None to accept it."""
         origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
         if not origin_is_allowed(origin, host, self._origins):
             return Failure(FailureKind.FORBIDDEN_ORIGIN, f"Pages of {origin} may not connect here.")

@@ -1,4 +1,4 @@
-"""What Prometheus sees, named and described once."""
+"""The metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Metrics:
             self.tokens.labels(what).inc(count)
 
     def watch_engine(self, gauges: Callable[[], Mapping[str, float]]) -> None:
-        """Show an engine's own figures: each is read when the metrics are."""
+        """Export an engine's own gauges, which are read when the metrics are."""
         for name in gauges():
             gauge = Gauge(
                 f"streaming_asr_engine_{name}", f"Of the engine: {name.replace('_', ' ')}.", registry=self.registry

@@ -22,7 +22,7 @@ CLIENT = _PACKAGE.parent / "clients" / "browser"
 """The JavaScript client; `clients` is installed beside this package."""
 
 HEADERS: Mapping[str, str] = {
-    # Nothing from elsewhere, nothing inline, nothing to be framed.
+    # No resources of other origins, no inline scripts and styles, no frames.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
@@ -32,7 +32,7 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache",
 }
 _TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
-"""Our own: a system's table may say otherwise, and browsers insist on these."""
+"""Not those of the system, which may differ; browsers insist on these."""
 
 
 class _Files(StaticFiles):

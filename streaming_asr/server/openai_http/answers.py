@@ -38,7 +38,7 @@ class ApiError(Exception):
 
     @classmethod
     def of(cls, kind: FailureKind, message: str, *, param: str | None = None) -> ApiError:
-        """Of one of the kinds that the protocols share."""
+        """An error of one of the kinds that the protocols share."""
         return cls(kind.status, message, code=kind.code, param=param)
 
     def to_json(self) -> dict[str, Any]:
@@ -53,12 +53,12 @@ class ApiError(Exception):
 
 @dataclass(slots=True)
 class Transcription:
-    """What is known of a recording so far."""
+    """The transcript of a recording so far."""
 
     finals: list[Final] = field(default_factory=list)
-    """Those that say something."""
+    """Those with text."""
     warnings: list[SessionWarning] = field(default_factory=list)
-    """What was repaired, or should be known of the audio."""
+    """Warnings about the audio, such as what was repaired."""
     audio_ms: int = 0
 
     def take(self, event: Event) -> str:
@@ -79,7 +79,7 @@ class Transcription:
 
     @property
     def language(self) -> str | None:
-        """Of most of the speech."""
+        """The language of most of the speech."""
         spoken: dict[str, int] = {}
         for final in self.finals:
             if final.language is not None:
@@ -163,7 +163,7 @@ class EventStream:
         return _event({"type": "transcript.text.delta", "delta": text, **self._chunk, "choices": [choice]})
 
     def warning(self, warning: SessionWarning) -> str:
-        """An event that OpenAI does not have; its clients pass over what they do not know."""
+        """An event that OpenAI does not have; its clients ignore unknown events."""
         choice = {"index": 0, "delta": {"content": ""}, "finish_reason": None}
         return _event({"type": "transcript.warning", **_warning(warning), **self._chunk, "choices": [choice]})
 

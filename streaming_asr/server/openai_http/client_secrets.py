@@ -20,11 +20,11 @@ from streaming_asr.server.openai_http.bodies import bounded
 
 MAX_SECRETS = 10_000
 MAX_SECRETS_BYTES = 16 * 2**20
-"""Of what all keys that live say of their sessions."""
+"""Bytes of the sessions of all keys that have not expired."""
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 30.0
 PREFIX = "ek_"
-"""By which OpenAI's browser client knows a key that may be in a page."""
+"""Marks a key that may be in a page; OpenAI's browser client checks it."""
 _TTL_S = 600
 _MIN_TTL_S, _MAX_TTL_S = 10, 7_200
 
@@ -55,7 +55,7 @@ class ClientSecrets:
         Raises:
             TooManySecrets: there are `limit` keys, or their sessions would be larger than `limit_bytes`.
         """
-        # Python objects would take many times as much, and what is no part of a session is left out.
+        # Encoded, because Python objects are many times larger; unknown fields are left out.
         encoded = msgspec.json.encode(session)
         if self._full(encoded):
             self._live = {digest: entry for digest, entry in self._live.items() if entry[0] > now}
@@ -71,11 +71,11 @@ class ClientSecrets:
         return len(self._live) >= self._limit or self._bytes + len(more) > self._limit_bytes
 
     def lives(self, value: str | None, now: float) -> bool:
-        """Whether a key lives."""
+        """Whether a key exists and has not expired."""
         return self._entry(value, now) is not None
 
     def session_of(self, value: str | None, now: float) -> dict[str, Any] | None:
-        """What a living key says of its sessions, as a message to `Session` has it; None if it is none."""
+        """The session that a key was issued for, in the form of `Session`; None if there is no such key."""
         entry = self._entry(value, now)
         return msgspec.json.decode(entry, type=dict[str, Any]) if entry is not None else None
 
@@ -103,7 +103,7 @@ class Wanted(msgspec.Struct):
 async def issue_client_secret(
     request: Request, store: ClientSecrets, defaults: SessionOptions, models: ModelNames
 ) -> Response:
-    """Answer a request whose API key was right.
+    """Answer a request whose API key is valid.
 
     Args:
         defaults: the server's, for what the session it describes does not say.

@@ -66,7 +66,7 @@ class Line:
                 raise FetchRefused("the fetch was cut off")
 
     def cut(self) -> None:
-        """End what waits for the socket, and whatever would come after it."""
+        """End what waits for the socket, and all later use of it."""
         with self._lock:
             self._cut = True
             if self._socket is not None:
@@ -114,7 +114,7 @@ def fetch(
 
 
 def is_data_url(url: str) -> bool:
-    """Whether a URL holds the data itself, so that nothing is requested."""
+    """Whether a URL contains the data, so that nothing is requested."""
     return url.lstrip()[:5].lower() == "data:"
 
 
@@ -131,7 +131,7 @@ def _decode_data(url: str, into: IO[bytes], max_bytes: int) -> None:
 def _get(
     target: Target, into: IO[bytes], allow_private: bool, max_bytes: int, deadline: float, line: Line
 ) -> str | None:
-    """One request; returns where it is redirected to, or None once all is written."""
+    """Send one request; returns where it is redirected to, or None once all is written."""
     connection = http.client.HTTPConnection(target.host, target.port)
     connection.sock = connected = _connect(target.host, target.port, allow_private, deadline)
     # Each single wait has a limit; this one holds for a host that sends a byte now and then, too.

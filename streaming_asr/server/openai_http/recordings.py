@@ -77,7 +77,7 @@ class Message(msgspec.Struct):
 
 
 class Chat(msgspec.Struct):
-    """A chat request, as far as it matters here; the rest is ignored."""
+    """The fields of a chat request that are used; others are ignored."""
 
     messages: list[Message]
     model: str = ""
@@ -90,7 +90,7 @@ MAX_CHATS_BYTES = 4 * MAX_CHAT_BYTES
 MAX_URL_CHARS = 16_384
 """Of the URL of a recording."""
 MAX_WAITING = 64
-"""Requests that may be read, or wait until others are done."""
+"""Requests that may be read or wait, besides those with a slot."""
 
 
 class RecordingSlots:
@@ -118,7 +118,7 @@ class RecordingSlots:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """The turn of a request whose body is there."""
+        """A slot for a request whose body is complete."""
         async with self._free:
             yield
 
@@ -337,7 +337,7 @@ class Recordings:
             raise ApiError(400, f"{error}.", param=error.option) from None
 
     async def _form(self, request: Request, keep: Callable[[int], None]) -> FormData:
-        """The form; its file goes to disk as it comes."""
+        """Read the form; its file is written to disk as it arrives."""
         options = self._service.options
         receive = bounded(request.receive, options.max_upload_bytes, options.upload_timeout_s, keep)
         try:
@@ -389,7 +389,7 @@ class Recordings:
                 raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
 
     async def _transcribed(self, recording: IO[bytes], options: SessionOptions, request: Request) -> Transcription:
-        """The whole; given up when the client disconnects."""
+        """Transcribe the whole; cancelled when the client disconnects."""
         transcription = Transcription()
         async with self._events(recording, options, request) as events:
             async for event in events:
