@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
 import sys
 import tempfile
@@ -100,7 +101,8 @@ def _opened(path: Path) -> IO[bytes]:
     Raises:
         OSError: it can't be opened or read.
     """
-    file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
+    # Not `sys.stdin`, which is None where it is closed, and could be read only once.
+    file = io.BufferedReader(io.FileIO(0, closefd=False)) if str(path) == "-" else path.open("rb")
     if file.seekable():
         return file
     with file:
