@@ -58,3 +58,12 @@ def test_subtitles_have_the_very_text(sentence: Path, capsys: pytest.CaptureFixt
     options = SessionOptions(vad="webrtc")
     asyncio.run(transcribe_files(FakeRecognizer(text), [sentence], options, style="srt", output=None))
     assert capsys.readouterr().out.split("\n")[2:] == [text, "", ""]
+
+
+def test_standard_input_that_is_used_up_is_reported(sentence: Path) -> None:
+    command = [sys.executable, "-m", "streaming_asr", "transcribe", "-", "-"]
+    ended = subprocess.run(command, input=sentence.read_bytes(), capture_output=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert words(ended.stdout.decode()) == words("He might even have been made amiable himself")
+    assert b"streaming-asr: -: not a recording" in ended.stderr
+    assert b"Traceback" not in ended.stderr
