@@ -29,6 +29,7 @@ from streaming_asr.protocols.base import (
     Stop,
     assert_never,
 )
+from streaming_asr.protocols.controls import BINARY_CONTROL, find_control
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 
@@ -222,6 +223,8 @@ class NativeTranslator:
             reason = "The stream has been stopped; open a new connection to send more."
             return self.failed(Failure(FailureKind.STOPPED, reason))
         if isinstance(message, bytes):
+            if (control := find_control(message, _READER)) is not None:
+                return [BINARY_CONTROL, *self.received(control)]
             self._audio_received = True
             return [Audio(message)]
         try:

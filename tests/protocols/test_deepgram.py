@@ -23,7 +23,7 @@ from streaming_asr.protocols.base import (
     Handshake,
     Stop,
 )
-from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL
+from streaming_asr.protocols.controls import BINARY_CONTROL
 from streaming_asr.protocols.deepgram.listen import LEAST_ENDPOINT_MS, DeepgramTranslator
 from streaming_asr.protocols.deepgram.query import refusal_answer
 from streaming_asr.protocols.failures import Failure, FailureKind

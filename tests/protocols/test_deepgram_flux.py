@@ -10,7 +10,7 @@ from streaming_asr.core import events
 from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, BadRequest, Close, Finalize, Handshake, Stop
-from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL
+from streaming_asr.protocols.controls import BINARY_CONTROL
 from streaming_asr.protocols.deepgram.flux import FluxTranslator
 from streaming_asr.protocols.failures import Failure, FailureKind
 from tests.protocols.test_deepgram import Talk, ended, final, partial, started

@@ -54,6 +54,17 @@ class Scripted:
 # What is acted on when
 
 
+def test_a_control_in_a_binary_frame_is_carried_out_in_its_place_among_audio() -> None:
+    client = Client().started()
+    controls = [command(kind).encode() for kind in ("ping", "finalize", "ping")]
+    client.send(voiced(0.4), voiced(0.1), *controls, voiced(0.4))
+    client.finish()
+    kinds = [kind for kind in client.kinds if kind not in ("partial", "final", "speech_ended")]
+    assert kinds == ["speech_started", "warning", "pong", "pong", "speech_started", "finalized"]
+    (warning,) = client.of("warning")
+    assert warning["code"] == "binary_control"
+
+
 def test_a_message_is_acted_on_at_once() -> None:
     client = Client().started()
     client.send(command("ping", id=1))

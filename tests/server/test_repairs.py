@@ -125,14 +125,25 @@ def test_a_wav_header_of_another_format_is_an_error_on_every_path(
     assert (close["code"], close["reason"]) == (1008, "bad_audio")
 
 
-@pytest.mark.parametrize("name", ["Deepgram", "Flux"])
-def test_a_control_in_a_binary_frame_is_reported(application: Application, client: TestClient, name: str) -> None:
-    with _connected(application, client, PATHS[name][0]) as socket:
+@pytest.mark.parametrize("name", PATHS)
+def test_a_control_in_a_binary_frame_is_carried_out_and_reported(
+    application: Application, client: TestClient, name: str
+) -> None:
+    path, first, send = PATHS[name]
+    control = {"native": '{"type": "ping"}'}.get(name, '{"type": "KeepAlive"}')
+    if send is _append:
+        control = json.dumps({"type": "input_audio_buffer.append", "audio": ""})
+    with _connected(application, client, path) as socket:
+        for message in first:
+            socket.send_json(message)
         for _ in range(3):
-            socket.send_bytes(b'{"type": "KeepAlive"}')
+            socket.send_bytes(control.encode())
         socket.send_text("not JSON")
         events = _until(socket, lambda event: "JSON" in json.dumps(event))
-        assert ("BINARY_CONTROL" in [event.get("code") for event in events]) is (name == "Flux")
+    codes = [str(event.get("code", "")).lower() for event in events]
+    assert ("binary_control" in codes) is (name in ("native", "Flux"))
+    assert len([event for event in events if event["type"].lower() == "error"]) == (name != "Flux")
+    assert [event["type"] for event in events].count("pong") == (3 if name == "native" else 0)
     assert _repairs(application, "binary_control") == 1
 
 

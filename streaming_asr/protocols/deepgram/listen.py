@@ -35,8 +35,8 @@ from streaming_asr.protocols.base import (
     Stop,
     assert_never,
 )
+from streaming_asr.protocols.controls import BINARY_CONTROL, find_control
 from streaming_asr.protocols.deepgram import listen_messages as wire
-from streaming_asr.protocols.deepgram.controls import BINARY_CONTROL, find_control
 from streaming_asr.protocols.deepgram.query import Query, make_request_id, with_options
 from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure

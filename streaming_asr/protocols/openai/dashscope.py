@@ -29,6 +29,7 @@ from streaming_asr.protocols.base import (
     Stop,
     assert_never,
 )
+from streaming_asr.protocols.controls import BINARY_CONTROL, text_in
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.openai import items
@@ -174,6 +175,8 @@ class DashScopeTranslator:
         return [_send(SessionCreated(self._factory.event(), self._as_dict()))]
 
     def received(self, message: str | bytes) -> list[Command]:
+        if isinstance(message, bytes) and (text := text_in(message)) is not None:
+            return [BINARY_CONTROL, *self.received(text)]
         try:
             request = _READER.read(openai.text_of(message))
         except BadMessage as bad:

@@ -23,6 +23,7 @@ from streaming_asr.protocols.base import (
     Send,
     assert_never,
 )
+from streaming_asr.protocols.controls import BINARY_CONTROL, text_in
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.protocols.openai import items
@@ -79,6 +80,8 @@ class OpenAITranslator:
         return [_send(wire.SessionCreated(self._factory.event(), self._session(), name, self._created))]
 
     def received(self, message: str | bytes) -> list[Command]:
+        if isinstance(message, bytes) and (text := text_in(message)) is not None:
+            return [BINARY_CONTROL, *self.received(text)]
         try:
             request = wire.READER.read(wire.text_of(message))
         except BadMessage as bad:

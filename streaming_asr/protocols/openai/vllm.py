@@ -9,6 +9,7 @@ import msgspec
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, Close, Command, Configure, Finalize, Opened, Send, assert_never
+from streaming_asr.protocols.controls import BINARY_CONTROL, text_in
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.model_names import ModelNames
@@ -96,6 +97,8 @@ class VllmTranslator:
         return [Configure({**format_options(Format("audio/pcm", RATE)), "endpoint_ms": self._defaults.endpoint_ms})]
 
     def received(self, message: str | bytes) -> list[Command]:
+        if isinstance(message, bytes) and (text := text_in(message)) is not None:
+            return [BINARY_CONTROL, *self.received(text)]
         try:
             request = _READER.read(text_of(message))
         except BadMessage as bad:

@@ -319,10 +319,14 @@ class Conversation:
         commands = self._translator.received(message)
         if isinstance(message, str) or not self._inbox:
             return commands
-        while self._inbox and isinstance(self._inbox[0], bytes) and len(self._inbox[0]) <= most:
-            commands += self._translator.received(self._inbox.popleft())
-        audio = [command.data for command in commands if isinstance(command, Audio)]
-        return [Audio(b"".join(audio))] if len(audio) == len(commands) else commands
+        audio: list[bytes | memoryview] = []
+        while len(commands) == 1 and isinstance(commands[0], Audio):
+            audio.append(commands[0].data)
+            if not (self._inbox and isinstance(self._inbox[0], bytes) and len(self._inbox[0]) <= most):
+                return [Audio(b"".join(audio))]
+            commands = self._translator.received(self._inbox.popleft())
+        # A control in a binary frame ends the run.
+        return [Audio(b"".join(audio)), *commands] if audio else commands
 
     def _carry_out(self, command: Command, now: float) -> None:
         session = self._session

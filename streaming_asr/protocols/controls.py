@@ -1,4 +1,4 @@
-"""Control messages in binary frames, where audio is expected."""
+"""Control messages in binary frames, which are for audio, or for nothing at all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 from streaming_asr.protocols.base import ReportRepair
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 
-BINARY_CONTROL = ReportRepair(
-    "binary_control", "A control message was in a binary frame, which is for audio; send it as text."
-)
+BINARY_CONTROL = ReportRepair("binary_control", "A control message was in a binary frame; send it as text.")
 LONGEST_CONTROL = 4096
 """Bytes of a control message in a binary frame; a longer one is audio."""
 
@@ -31,3 +29,13 @@ def find_control(message: bytes, reader: Reader[Any]) -> str | None:
     except (UnicodeDecodeError, BadMessage):
         return None
     return text
+
+
+def text_in(message: bytes) -> str | None:
+    """The text of a JSON object in a binary frame of a protocol whose messages are all text; None if it has none."""
+    if not message.lstrip().startswith(b"{"):
+        return None
+    try:
+        return message.decode()
+    except UnicodeDecodeError:
+        return None
