@@ -13,6 +13,7 @@ import pytest
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.transcribe import transcribe_files
 from tests.support.fake_recognizer import FakeRecognizer
+from tests.support.media_files import CASES
 from tests.support.wire import words
 
 pytestmark = pytest.mark.full
@@ -67,3 +68,20 @@ def test_standard_input_that_is_used_up_is_reported(sentence: Path) -> None:
     assert words(ended.stdout.decode()) == words("He might even have been made amiable himself")
     assert b"streaming-asr: -: not a recording" in ended.stderr
     assert b"Traceback" not in ended.stderr
+
+
+def test_damage_is_reported_and_the_rest_transcribed(tmp_path: Path) -> None:
+    (tmp_path / "damaged.mp3").write_bytes(CASES["damaged MP3"].make())
+    ended = _transcribe(tmp_path / "damaged.mp3")
+    assert ended.returncode == 0
+    assert "prudently" in ended.stdout
+    assert "damaged.mp3: The recording is damaged at" in ended.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_a_pipe_is_transcribed(sentence: Path, name: str) -> None:
+    command = [sys.executable, "-m", "streaming_asr", "transcribe", name]
+    with subprocess.Popen(["cat", sentence], stdout=subprocess.PIPE) as cat:
+        ended = subprocess.run(command, stdin=cat.stdout, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "amiable" in ended.stdout
