@@ -24,6 +24,9 @@ SPARE_REQUESTS = 64
 """Outdated requests are removed once there are more than twice as many requests as sessions, and this many more."""
 MAX_FINALS_JUDGED = 20
 """The latest ones. Older waits are ignored, so that sessions are accepted again soon after an overload."""
+LATE_S = 0.05
+"""A caller that could not act for less is not late."""
+MAX_LATE = 100
 MIN_FINALS_JUDGED = 5
 """Fewer finals in the window are too few to refuse a session for."""
 
@@ -127,6 +130,8 @@ class Scheduler:
         self._running: dict[int, _Running] = {}
         self._ids = itertools.count(1)
         self._orders = itertools.count()
+        self._late: deque[tuple[float, float]] = deque(maxlen=MAX_LATE)
+        """(when it ended, how long it was) of the latest times that the caller could not act, in seconds."""
         self._final_waits: deque[tuple[float, float]] = deque(maxlen=MAX_FINALS_JUDGED)
         """(when it began, how long it had waited for its slot) of live finals, in seconds."""
 
@@ -213,7 +218,7 @@ class Scheduler:
                 continue
             self._running[job.id] = _Running(session, job.kind, now)
             if job.kind is Kind.FINAL and session.live(now):
-                self._final_waits.append((now, now - request.since))
+                self._final_waits.append((now, max(0.0, now - request.since - self._late_s(request.since))))
             return Chosen(session, job, now - request.since)
         return None
 
@@ -225,6 +230,17 @@ class Scheduler:
         if running.kind is Kind.PARTIAL:
             self.partial_limit.observe(now - running.began, now)
         return running.session if running.session.key in self._sessions else None
+
+    def caller_was_late(self, late_s: float, now: float) -> None:
+        """The caller could not act for this long, up to now: finals that waited meanwhile waited for it, and not for
+        the recognizer. A server that is late itself would else refuse sessions for which there are slots.
+        """
+        if late_s >= LATE_S:
+            self._late.append((now, late_s))
+
+    def _late_s(self, since: float) -> float:
+        """How long the caller was late since then, seconds."""
+        return sum(min(late_s, max(0.0, until - since)) for until, late_s in self._late)
 
     def lag_s(self, now: float) -> float:
         """90th percentile of how long the latest finals waited for a slot, seconds."""

@@ -16,6 +16,9 @@ from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, Hypothesis
 from streaming_asr.core.voice import Detection, DetectorFactory, run_inline
 
+FORCED_FINALS = 4
+FORCED_FINALS_S = 2.0
+"""A session whose client ends more utterances than this by `finalize`, in so much audio, does not count as live."""
 LIVE_SLACK_S = 2.0
 """Seconds of audio that may be received ahead of real time and still count as live: networks send it in bursts."""
 LIVE_WINDOW_S = 10.0
@@ -66,6 +69,8 @@ class Session:
         self._samples = 0
         self._pace: deque[tuple[float, int]] = deque()
         """(time, samples received before it) over the last `LIVE_WINDOW_S`, oldest first."""
+        self._forced: deque[int] = deque(maxlen=FORCED_FINALS)
+        """Where `finalize` last ended utterances, samples."""
         self._stopped = False
         self._done = False
         self._repaired: set[str] = set()
@@ -87,14 +92,21 @@ class Session:
         return ms_of(self._samples)
 
     def live(self, now: float) -> bool:
-        """Whether the audio is received as it is spoken, not faster, as from a file; judged by the last seconds."""
-        if self._recorded:
+        """Whether the audio is received as it is spoken, not faster, as from a file; judged by the last seconds. Nor
+        does a session count whose client ends utterances so often that their finals would delay those of others.
+        """
+        if self._recorded or self._forces_finals:
             return False
         if not self._pace:
             return True
         self._forget_pace(now)
         since, before = self._pace[0]
         return (self._samples - before) / SAMPLE_RATE - (now - since) <= LIVE_SLACK_S
+
+    @property
+    def _forces_finals(self) -> bool:
+        full = len(self._forced) == FORCED_FINALS
+        return full and self._samples - self._forced[0] < FORCED_FINALS_S * SAMPLE_RATE
 
     @property
     def held_s(self) -> float:
@@ -148,6 +160,8 @@ class Session:
         """
         self._check_open()
         events = self._push(self._decoder.flush(), now)
+        if self.speaking:
+            self._forced.append(self._samples)
         for channel in self._channels:
             events += channel.finalize(EndReason.FINALIZE, now)
         return events + self._flaw_warnings()

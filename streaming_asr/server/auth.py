@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -76,6 +77,12 @@ def origin_is_allowed(origin: str | None, host: str | None, allowed: Iterable[st
     return host is not None and netloc.lower() == host.lower()
 
 
+WRONG_KEY_DELAY_S = 0.5
+"""By which the answer to a wrong key is delayed."""
+MAX_DELAYED = 1000
+"""Such answers at once; more are not delayed."""
+
+
 class Guard:
     """Makes the server's routes. Each of them checks the API key, unless it is made with `open=True`.
 
@@ -93,10 +100,21 @@ class Guard:
         self._origins = origins
         self._issued = issued
         self._deny = deny
+        self._delayed = 0
 
     def admits(self, connection: HTTPConnection) -> bool:
         """Whether a request or handshake offers one of the server's API keys, or the server has none."""
         return key_is_valid(key_of(connection), self._keys)
+
+    async def _delay(self, connection: HTTPConnection) -> None:
+        """Make the next guess of a key wait."""
+        if key_of(connection) is None or self._delayed >= MAX_DELAYED:
+            return
+        self._delayed += 1
+        try:
+            await asyncio.sleep(WRONG_KEY_DELAY_S)
+        finally:
+            self._delayed -= 1
 
     def route(
         self,
@@ -116,6 +134,7 @@ class Guard:
 
         async def guarded(request: Request) -> Response:
             if not self.admits(request):
+                await self._delay(request)
                 return (deny or self._deny)(UNAUTHORIZED)
             return await handler(request)
 
@@ -133,6 +152,7 @@ class Guard:
             respond = deny or self._deny
             try:
                 if refusal := self._refusal(websocket):
+                    await self._delay(websocket)
                     await websocket.send_denial_response(respond(refusal))
                 else:
                     await endpoint(websocket)

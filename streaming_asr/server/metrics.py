@@ -120,12 +120,18 @@ class Metrics:
         """In Prometheus' exposition format."""
         return generate_latest(self.registry)
 
-    async def watch_loop(self) -> None:
-        """Measure the event loop's lag until cancelled."""
+    async def watch_loop(self, on_lag: Callable[[float], None]) -> None:
+        """Measure the event loop's lag until cancelled.
+
+        Args:
+            on_lag: is called with each lag, seconds.
+        """
         while True:
             due = time.perf_counter() + LAG_INTERVAL_S
             await asyncio.sleep(LAG_INTERVAL_S)
-            self.loop_lag.observe(max(0.0, time.perf_counter() - due))
+            lag_s = max(0.0, time.perf_counter() - due)
+            self.loop_lag.observe(lag_s)
+            on_lag(lag_s)
 
 
 class ConversationMetrics:

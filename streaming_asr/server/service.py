@@ -77,7 +77,7 @@ class Service:
             OptionError: the recognizer can't do what a default for sessions asks.
         """
         make_detector(self.options.session)
-        self._watch = asyncio.create_task(self.metrics.watch_loop(), name="watch the event loop")
+        self._watch = asyncio.create_task(self.metrics.watch_loop(self._loop_was_late), name="watch the event loop")
         began = time.monotonic()
         await self.recognizer.start()
         can = self.recognizer.capabilities
@@ -144,6 +144,10 @@ class Service:
         """The runner, without which no session was opened."""
         assert self._runner is not None
         return self._runner
+
+    def _loop_was_late(self, late_s: float) -> None:
+        if self._runner is not None:
+            self._runner.scheduler.caller_was_late(late_s, time.monotonic())
 
     def _health_changed(self, health: Health) -> None:
         self._health = health

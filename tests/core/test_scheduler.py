@@ -237,3 +237,37 @@ def test_outdated_requests_are_removed() -> None:
             simulation.deliver(session, session.receive(speech(0.5, seed=round_).tobytes(), 0.0))
             simulation.deliver(session, session.receive(silence(0.3).tobytes(), 0.0))
     assert len(simulation.scheduler._heap) <= 2 * 3 + SPARE_REQUESTS + 1
+
+
+def test_clients_that_finalize_all_the_time_delay_nobody_else_s_finals() -> None:
+    simulation = Simulation(latency=lambda job: 0.3, slots=1)
+    victim, *others = _sessions(simulation, 8, partials=False)
+    for step in range(100):
+        _live(simulation, [victim, *others], 0.2)
+        for session in others:
+            simulation.deliver(session, session.finalize(simulation.now))
+        if step % 10 == 9:
+            simulation.deliver(victim, victim.finalize(simulation.now))
+    simulation.run_until(simulation.now + 3)
+    ended = {e.utterance: time for time, e in simulation.events[victim.key] if isinstance(e, SpeechEnded)}
+    final = {e.utterance: time for time, e in simulation.events[victim.key] if isinstance(e, Final)}
+    assert len(final) >= 9
+    # One decode that runs, and the first few of those who finalize.
+    assert statistics.median(final[number] - ended[number] for number in final) <= 0.7
+    assert all(simulation.finals(session) for session in others), "they are not starved"
+
+
+def test_finals_that_wait_while_the_caller_is_late_do_not_count_as_the_recognizer_being_behind() -> None:
+    """Before, one client that kept the event loop busy had the server refuse everybody else."""
+    simulation = Simulation(latency=lambda job: 3.0, slots=1)
+    sessions = _sessions(simulation, 8, partials=False)
+    for _ in range(4):
+        _live(simulation, sessions, 1.0)
+        simulation.scheduler.caller_was_late(1.0, simulation.now)
+        for session in sessions:
+            simulation.deliver(session, session.finalize(simulation.now))
+    for _ in range(40):
+        simulation.run_until(simulation.now + 0.5)
+        simulation.scheduler.caller_was_late(0.5, simulation.now)
+    simulation.scheduler.admit(simulation.now)
+    simulation.finish()

@@ -87,3 +87,25 @@ def test_a_turn_that_raises_is_logged_and_the_others_run(caplog: pytest.LogCaptu
         asyncio.run(asking())
     assert served == [1, 2, 3]
     assert len(caplog.records) == 1
+
+
+def test_a_turn_may_ask_for_the_next_one_and_other_callbacks_run_between_them() -> None:
+    order: list[str] = []
+
+    async def asking() -> None:
+        fair_loop = FairLoop(lambda _: None)
+
+        def turn() -> None:
+            order.append("turn")
+            time.sleep(SHARE_S)
+            if order.count("turn") < 3:
+                fair_loop.ask(turn, time.perf_counter())
+
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: order.append(str(context)))
+        fair_loop.ask(turn, time.perf_counter())
+        for _ in range(5):
+            await asyncio.sleep(0)
+            order.append("other")
+
+    asyncio.run(asking())
+    assert order == ["turn", "other", "turn", "other", "turn", "other", "other", "other"]

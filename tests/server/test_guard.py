@@ -10,6 +10,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.registry import PROTOCOLS
+from streaming_asr.server import auth
 from streaming_asr.server.app import Application
 from streaming_asr.server.options import ServerOptions
 from tests.support.fake_recognizer import FakeRecognizer
@@ -71,3 +72,18 @@ def test_without_keys_every_route_is_open() -> None:
     client = TestClient(Application(FakeRecognizer(), ServerOptions()).asgi)
     for path in _paths(Route):
         assert client.get(path).status_code != 401
+
+
+def test_the_answer_to_a_wrong_key_is_delayed_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        delays.append(seconds)
+
+    monkeypatch.setattr(auth.asyncio, "sleep", sleep)
+    client = TestClient(Application(FakeRecognizer(), ServerOptions(api_keys=("real",))).asgi)
+    assert client.get("/v1/models", headers=KEY).status_code != 401
+    assert client.get("/v1/models").status_code == 401
+    assert delays == []
+    assert client.get("/v1/models", headers={"X-API-Key": "guess"}).status_code == 401
+    assert delays == [auth.WRONG_KEY_DELAY_S]

@@ -325,3 +325,38 @@ def test_a_client_that_reads_neither_its_messages_nor_the_close_is_cut_off(monke
         socket.transport.abort()
 
     conversing(script)
+
+
+def test_one_turn_is_bounded_however_small_the_frames_are() -> None:
+    """Before, a turn took all that had been received: tens of thousands of frames."""
+    frame = _frame(Opcode.BINARY, b"x")
+
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        count = 100_000
+        socket.transport.write(frame * count)
+        await listener.until(lambda: len(listener.messages) == count)
+        assert max(map(len, listener.taken)) <= websocket_module.TURN_BYTES // len(frame) + 1
+
+    conversing(script)
+
+
+def test_what_is_left_of_a_turn_is_taken_once_more_may_come() -> None:
+    frame = _frame(Opcode.BINARY, b"x")
+
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        count = 10_000
+        listener.may_go_on = False
+        socket.transport.write(frame * count)
+        await listener.until(lambda: bool(listener.taken))
+        assert len(listener.messages) < count
+        assert listener.socket is not None
+        while len(listener.messages) < count:
+            before = len(listener.taken)
+            listener.socket.resume()
+            await listener.until(lambda before=before: len(listener.taken) > before)  # type: ignore[misc]
+        assert len(listener.messages) == count
+        # For the close.
+        listener.may_go_on = True
+        listener.socket.resume()
+
+    conversing(script)

@@ -30,16 +30,19 @@ class FairLoop:
     def __init__(self, waited: Callable[[float], None]) -> None:
         self._waited = waited
         self._waiting: deque[tuple[Turn, float]] = deque()
+        self._awake = False
+        """Whether `_serve` runs or will run."""
 
     def ask(self, turn: Turn, since: float) -> None:
-        """Have a turn, soon. A connection that already waits for one should not ask again.
+        """Have a turn, soon. A connection that already waits for one should not ask again; in its turn it may.
 
         Args:
             since: of `time.perf_counter`; when what the turn is for may have been received.
         """
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._serve)
         self._waiting.append((turn, since))
+        if not self._awake:
+            self._awake = True
+            asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
         now = time.perf_counter()
@@ -51,5 +54,6 @@ class FairLoop:
                 turn()
             except Exception:
                 logger.exception("A connection's turn failed")
-        if self._waiting:
+        self._awake = bool(self._waiting)
+        if self._awake:
             asyncio.get_running_loop().call_soon(self._serve)

@@ -45,6 +45,8 @@ TESTED = ((0, 52, 1), (0, 54))
 CLOSE_WAIT_S = 5.0
 """How long a client may take to read the last messages and answer the close."""
 
+TURN_BYTES = 16 * 1024
+"""What a connection has of one turn; of the smallest frames, two thousand."""
 MAX_HEAD_BYTES = 128 * 1024
 """Of the URL and headers of a request or handshake; a query may hold many key terms."""
 # By itself 8 KiB; it is looked up when a line is read, and documented as a variable of the environment.
@@ -105,6 +107,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def resume(self) -> None:
         """More messages may come."""
+        if self._unread:
+            self._fair_loop.ask(self._take_turn, self._since or time.perf_counter())
+            return
         self._since = None
         self._read_on()
 
@@ -181,7 +186,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if self._cut_off is not None:
             self._cut_off.cancel()
         try:
-            if self._taker is not None and self._unread:
+            while self._taker is not None and self._unread:
                 self._take_turn()
         finally:
             super().connection_lost(exc)
@@ -227,12 +232,19 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             return
         data = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
         self._unread.clear()
+        if len(data) > TURN_BYTES:
+            self._unread.append(data[TURN_BYTES:])
+            data = data[:TURN_BYTES]
         super().data_received(data)
         if self._messages:
             messages, self._messages = self._messages, []
             if not self._taker(messages):
                 self._pause()
                 return
+        if self._unread:
+            self._pause()
+            self._fair_loop.ask(self._take_turn, time.perf_counter())
+            return
         self._read_on()
 
     def _read_on(self) -> None:
