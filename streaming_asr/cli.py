@@ -28,7 +28,7 @@ from streaming_asr.core.options import (
 from streaming_asr.core.recognizer import EngineNotInstalled, Recognizer, RecognizerUnavailable
 from streaming_asr.recognizers.choose import FACTORIES, factory_for
 from streaming_asr.recognizers.factory import RecognizerFactory
-from streaming_asr.voice.detectors import DETECTORS
+from streaming_asr.voice.detectors import DETECTORS, ungated
 
 FAILED = 1
 INTERRUPTED = 130
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--output", type=Path, help="file to write instead of the terminal")
     _recognizer_options(transcribe)
     # A file gives its own encoding, and partials are not shown.
-    recorded = SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS)
+    recorded = SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS, vad=ungated(SessionOptions().vad))
     _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices={"vad": tuple(DETECTORS)})
     _log_options(transcribe, default="warning")
 

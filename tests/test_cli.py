@@ -129,7 +129,7 @@ def test_transcribe_takes_what_matters_for_files(
 
     monkeypatch.setattr(transcribe, "transcribe_files", fake)
     assert main(["transcribe", "a.wav", "--onset-ms", "200", "--withheld-words", "2"]) == 0
-    assert given == [SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS, onset_ms=200, withheld_words=2)]
+    assert given == [SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS, vad="thorough", onset_ms=200, withheld_words=2)]
     with pytest.raises(SystemExit):
         main(["transcribe", "a.wav", "--sample-rate", "8000"])
 

@@ -172,11 +172,11 @@ class SessionOptions:
         changeable=True,
     )
 
-    vad: str = option("cascade", "voice detector", group=UTTERANCES, changeable=True)
+    vad: str = option("adaptive", "voice detector", group=UTTERANCES, changeable=True)
     """A name that the sessions' `DetectorFactory` knows."""
     vad_threshold: float = option(
         0.5,
-        "Silero's probability of speech from which a frame is voiced",
+        "how sure the voice detector must be that a frame is speech",
         group=UTTERANCES,
         range=(0.05, 0.95),
         changeable=True,

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.voice import Detection, DetectorFactory, VoiceDetector
+from streaming_asr.voice.adaptive import AdaptiveDetector, ThoroughDetector
 from streaming_asr.voice.silero import CONTEXT, FRAME, Memory, SileroQuery
+from streaming_asr.voice.threshold import Threshold
 
-_SILERO_HYSTERESIS = 0.15
-"""Once voiced, a frame stays voiced down to this much below the threshold."""
 WEBRTC_FRAME = 480
 """Samples of one of WebRTC's decisions, 30 ms: the longest it takes, the cheapest per second."""
 _WARM_UP_FRAMES = 16
@@ -27,7 +27,6 @@ _SURE_FRAMES = 8
 """Frames between two queries to Silero while it is sure: a quarter second, which the pre-roll covers."""
 _SURE_GIVEN = 4
 """Frames that it is then given; its memory bridges the others."""
-_SURELY_VOICED, _SURELY_UNVOICED = 0.9, 0.01
 
 
 class WebRtcDetector:
@@ -80,7 +79,7 @@ class SileroDetector:
     frame_samples = FRAME
 
     def __init__(self, threshold: float = 0.5) -> None:
-        self._threshold = _Threshold(threshold)
+        self._threshold = Threshold(threshold)
         self.reset()
 
     def reset(self) -> None:
@@ -115,7 +114,7 @@ class CascadeDetector:
 
     def __init__(self, threshold: float = 0.5, mode: int = 3) -> None:
         self._gate = WebRtcDetector(mode)
-        self._threshold = _Threshold(threshold)
+        self._threshold = Threshold(threshold)
         self.reset()
 
     def reset(self) -> None:
@@ -160,32 +159,26 @@ class CascadeDetector:
         self._unseen = 0
 
 
-class _Threshold:
-    """Which probabilities of speech count as voiced."""
-
-    def __init__(self, on: float) -> None:
-        if not 0 < on < 1:
-            raise ValueError(f"Silero's threshold is {on}; it must be between 0 and 1")
-        self._on, self._off = on, max(_SURELY_UNVOICED, on - _SILERO_HYSTERESIS)
-
-    def reached(self, probability: float, voiced: bool) -> bool:
-        """Whether a frame is voiced, given whether the previous one was."""
-        return probability >= (self._off if voiced else self._on)
-
-    def sure(self, probability: float) -> bool:
-        """Whether the next frames will almost surely be decided alike."""
-        return probability < _SURELY_UNVOICED or probability >= max(self._on, _SURELY_VOICED)
-
-
 DETECTORS: dict[str, DetectorFactory] = {
+    "adaptive": lambda options: AdaptiveDetector(options.vad_threshold),
+    "thorough": lambda options: ThoroughDetector(options.vad_threshold),
     "cascade": lambda options: CascadeDetector(options.vad_threshold),
     "silero": lambda options: SileroDetector(options.vad_threshold),
     "webrtc": lambda options: WebRtcDetector(),
 }
 """The detectors by name, the values of the option `vad`. A new detector is a line here."""
 
-UNGATED = {"cascade": "silero"}
-"""Detectors whose gate ignores quiet speech -> what to use where the client itself marks the speech."""
+_UNGATED = {"adaptive": "thorough", "cascade": "silero"}
+"""Detectors with a gate, which saves CPU -> the same without one."""
+
+
+def ungated(name: str) -> str:
+    """The detector for what is to be missed less than CPU: recordings, and audio that its client commits.
+
+    Args:
+        name: of the detector for live audio.
+    """
+    return _UNGATED.get(name, name)
 
 
 def make_detector(options: SessionOptions) -> VoiceDetector:

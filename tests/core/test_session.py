@@ -330,7 +330,7 @@ def test_the_detector_may_change_in_mid_stream_if_its_frames_do_not() -> None:
     session = Session("s", SessionOptions(), CAPABILITIES, make)
     session.configure(0.0, vad_threshold=0.3, vad="silero")
     session.configure(0.0, endpoint_ms=300)
-    assert made == [("cascade", 0.5), ("silero", 0.3)]
+    assert made == [("adaptive", 0.5), ("silero", 0.3)]
     with pytest.raises(OptionError, match="webrtc can't take over in mid-stream from silero"):
         session.configure(0.0, vad="webrtc")
     assert session.options.vad == "silero"

@@ -155,10 +155,10 @@ def test_what_is_absent_stays_and_null_turns_off() -> None:
     assert shown["transcription"] == {"language": "de", "prompt": "q"}
     assert (talk.options.language, talk.options.context, talk.options.vad_threshold) == ("de", "q", 0.7)
     talk.update(transcription={"language": None}, turn_detection=None)
-    assert (talk.options.language, talk.options.endpoint_ms, talk.options.vad) == (None, COMMIT_ENDPOINT_MS, "silero")
+    assert (talk.options.language, talk.options.endpoint_ms, talk.options.vad) == (None, COMMIT_ENDPOINT_MS, "thorough")
     shown = talk.update(turn_detection={"type": "server_vad"})["session"]["audio"]["input"]
     assert shown["turn_detection"]["silence_duration_ms"] == 500
-    assert (talk.options.endpoint_ms, talk.options.vad) == (500, "cascade")
+    assert (talk.options.endpoint_ms, talk.options.vad) == (500, "adaptive")
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_a_bad_message_is_an_error_and_the_session_goes_on(
         ("channels=3", "1 to 2"),
         ("langauge=en", "language"),
         ("language=xx", "knows en"),
-        ("vad=psychic", "cascade, silero, "),
+        ("vad=psychic", "adaptive, thorough, "),
     ],
 )
 def test_a_bad_option_at_the_start_is_refused(server: LiveServer, query: str, says: str) -> None:

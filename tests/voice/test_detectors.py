@@ -16,11 +16,11 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.voice import VoiceDetector, run_inline
 from streaming_asr.voice.detectors import (
     DETECTORS,
-    UNGATED,
     CascadeDetector,
     SileroDetector,
     WebRtcDetector,
     make_detector,
+    ungated,
 )
 from streaming_asr.voice.silero import CONTEXT, FRAME, WIDTH, Memory, SileroNetwork, SileroQuery, network
 
@@ -65,7 +65,7 @@ def test_digital_silence_is_unvoiced(name: str) -> None:
     assert not decide(detector, np.zeros((100, detector.frame_samples), np.float32)).any()
 
 
-@pytest.mark.parametrize("name", ["silero", "cascade"])
+@pytest.mark.parametrize("name", ["adaptive", "thorough", "silero", "cascade"])
 @pytest.mark.parametrize("sound", ["hiss", "tone", "clicks"])
 def test_noise_is_no_speech(name: str, sound: str) -> None:
     time = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
@@ -200,5 +200,5 @@ def test_a_wrong_name_threshold_or_mode_is_refused() -> None:
 
 def test_detectors_without_a_gate_take_over_in_mid_stream() -> None:
     """A client may begin to commit while audio flows."""
-    for gated, ungated in UNGATED.items():
-        assert _made(gated).frame_samples == _made(ungated).frame_samples
+    for name in NAMES:
+        assert _made(name).frame_samples == _made(ungated(name)).frame_samples

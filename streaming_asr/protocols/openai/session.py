@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from streaming_asr.core.language_tags import only_language
 from streaming_asr.core.options import Encoding, SessionOptions, nearest_allowed
-from streaming_asr.voice.detectors import UNGATED
+from streaming_asr.voice.detectors import ungated
 
 DEFAULT_RATE = 24_000
 """Hz, of PCM whose format names no rate."""
@@ -248,8 +248,7 @@ def turn_options(given: TurnDetection | None, defaults: SessionOptions) -> dict[
     }
     if given is None:
         # A client that commits knows that there is speech; a gate would drop what is quiet.
-        ungated = UNGATED.get(defaults.vad, defaults.vad)
-        return {**options, "vad": ungated, "endpoint_ms": COMMIT_ENDPOINT_MS}
+        return {**options, "vad": ungated(defaults.vad), "endpoint_ms": COMMIT_ENDPOINT_MS}
     if given.type == "semantic_vad":
         return {**options, "endpoint_ms": EAGER_ENDPOINTS[given.eagerness or "auto"]}
     if given.threshold is not UNSET and given.threshold is not None:

@@ -42,6 +42,7 @@ from streaming_asr.server.openai_http.bodies import Kept, bounded
 from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, Line, fetch, is_data_url
 from streaming_asr.server.service import Service
 from streaming_asr.server.sessions import Refused
+from streaming_asr.voice.detectors import make_detector, ungated
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ class Chat(msgspec.Struct):
     model: str = ""
     stream: bool = False
     language: str | None = None
+    vad: str | None = None
+    vad_threshold: float | None = None
 
 
 MAX_CHATS_BYTES = 4 * MAX_CHAT_BYTES
@@ -230,7 +233,13 @@ class Recordings:
                 raise ApiError(400, f"response_format must be one of {', '.join(FORMATS)}.", param="response_format")
             by_word = "word" in form.getlist("timestamp_granularities[]")
             word_times = by_word or style in WORDY_FORMATS
-            options = self._options(_text(form, "language"), _text(form, "prompt") or "", word_times)
+            options = self._options(
+                _text(form, "language"),
+                _text(form, "prompt") or "",
+                _text(form, "vad"),
+                _number(form, "vad_threshold"),
+                word_times=word_times,
+            )
             stack.enter_context(_watched(request))
             await stack.enter_async_context(self._slots.slot())
             self._service.decoders.prepare()
@@ -301,7 +310,7 @@ class Recordings:
             if chat.stream:
                 raise ApiError(400, "Streaming is not offered here; /v1/audio/transcriptions streams.", param="stream")
             context = " ".join([*texts, *(part.text for part in parts if part.type == "text")])
-            options = self._options(chat.language, context, False)
+            options = self._options(chat.language, context, chat.vad, chat.vad_threshold)
             part = audio[0]
             if part.input_audio is None and part.audio_url is not None and not is_data_url(part.audio_url.url):
                 if len(part.audio_url.url) > MAX_URL_CHARS:
@@ -324,15 +333,28 @@ class Recordings:
         if name and not models.takes(name):
             raise ApiError.of(FailureKind.MODEL_NOT_FOUND, models.unknown(name), param="model")
 
-    def _options(self, language: str | None, context: str, word_times: bool) -> SessionOptions:
+    def _options(
+        self,
+        language: str | None,
+        context: str,
+        vad: str | None,
+        vad_threshold: float | None,
+        *,
+        word_times: bool = False,
+    ) -> SessionOptions:
+        """The options of a recording, as far as its request gives them."""
         defaults = self._service.options.session
         try:
-            return defaults.changed(
+            options = defaults.changed(
                 language=language or defaults.language,
                 endpoint_ms=None if defaults.endpoint_ms is None else max(defaults.endpoint_ms, RECORDED_ENDPOINT_MS),
                 context=context[:MAX_CONTEXT_CHARS],
+                vad=vad or ungated(defaults.vad),
+                vad_threshold=defaults.vad_threshold if vad_threshold is None else vad_threshold,
                 word_times=word_times,
             )
+            make_detector(options)
+            return options
         except OptionError as error:
             raise ApiError(400, f"{error}.", param=error.option) from None
 
@@ -508,3 +530,11 @@ def _api_error(error: Exception) -> ApiError:
 def _text(form: FormData, name: str) -> str | None:
     value = form.get(name)
     return value if isinstance(value, str) and value else None
+
+
+def _number(form: FormData, name: str) -> float | None:
+    text = _text(form, name)
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise ApiError(400, f"{name} is not a number: {text!r}.", param=name) from None
