@@ -158,7 +158,7 @@ def test_the_sdk_is_refused(guarded: LiveServer, clips: Clips) -> None:
         refused = _of(reports, scenario)
         assert [(message["version"], message["status"]) for message in refused] == [("v1", status), ("v2", status)]
     assert "it knows en" in _of(reports, "language")[0]["description"]
-    assert "WAV" in _of(reports, "container")[0]["description"]
+    assert "Ogg" in _of(reports, "container")[0]["description"]
 
 
 def test_the_sdk_receives_turns(guarded: LiveServer, clips: Clips) -> None:
