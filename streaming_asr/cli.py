@@ -28,10 +28,13 @@ from streaming_asr.core.options import (
 from streaming_asr.core.recognizer import EngineNotInstalled, Recognizer, RecognizerUnavailable
 from streaming_asr.recognizers.choose import FACTORIES, factory_for
 from streaming_asr.recognizers.factory import RecognizerFactory
+from streaming_asr.turns.detectors import TURN_DETECTORS
 from streaming_asr.voice.detectors import DETECTORS, ungated
 
 FAILED = 1
 INTERRUPTED = 130
+_NAMES = {"vad": tuple(DETECTORS), "endpointing": tuple(TURN_DETECTORS)}
+"""Values of the options that name something in a registry."""
 
 T = TypeVar("T")
 
@@ -81,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model_options(serve)
     _server_options(serve)
-    _add_options(serve, SessionOptions(), title="{} (defaults for sessions)", choices={"vad": tuple(DETECTORS)})
+    _add_options(serve, SessionOptions(), title="{} (defaults for sessions)", choices=_NAMES)
     _log_options(serve)
 
     transcribe = commands.add_parser(
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _recognizer_options(transcribe)
     # A file gives its own encoding, and partials are not shown.
     recorded = SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS, vad=ungated(SessionOptions().vad))
-    _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices={"vad": tuple(DETECTORS)})
+    _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices=_NAMES)
     _log_options(transcribe, default="warning")
 
     commands.add_parser("doctor", help="show what this machine can run, and what is missing", add_help=False)

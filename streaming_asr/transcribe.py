@@ -24,6 +24,7 @@ from streaming_asr.engine.media.decoders import Decoders, MediaRefused
 from streaming_asr.engine.process import limit_blas_threads
 from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.text.subtitles import render
+from streaming_asr.turns.detectors import make_turn_detector
 from streaming_asr.voice.detectors import make_detector
 
 MAX_RECORDING_S = 7 * 86_400.0
@@ -127,6 +128,8 @@ class _Host:
         self.close = self._runner.close
 
     def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool) -> Session:
-        session = Session("file", options, self._can, make_detector, recorded=recorded)
+        session = Session(
+            "file", options, self._can, make_detector, make_turn_detector=make_turn_detector, recorded=recorded
+        )
         self._runner.add(session, listener, broke)
         return session

@@ -27,6 +27,7 @@ WITH_VALUES = {
     "keywords": ("Ascend", ("Ascend",)),
     "context": ("a talk", "a talk"),
     "vad": ("silero", "silero"),
+    "endpointing": ("silence", "silence"),
     "host": ("::1", "::1"),
     "api_keys": ("secret", ("secret",)),
     "allowed_origins": ("https://app.example", ("https://app.example",)),

@@ -35,6 +35,7 @@ from streaming_asr.core.recognizer import (
 )
 from streaming_asr.core.segmenter import Boundary, Mark, Segmenter, samples_of
 from streaming_asr.core.tape import AudioTape
+from streaming_asr.core.turn import MOST_WAIT_MS, Pause, TurnDetector
 from streaming_asr.core.utterance import Utterance
 from streaming_asr.core.voice import Detection, VoiceDetector
 
@@ -82,6 +83,7 @@ class Channel:
         capabilities: Capabilities,
         detector: VoiceDetector,
         next_number: Callable[[], int],
+        turns: TurnDetector | None = None,
     ) -> None:
         self._key = key
         self._index = index
@@ -89,6 +91,7 @@ class Channel:
         self._capabilities = capabilities
         self._detector = detector
         self._next_number = next_number
+        self._turns = turns
         self._segmenter = Segmenter(detector.frame_samples, options)
         self._tape = AudioTape()
         self._context = ContextWindow(options, rolling=self._rolls(options))
@@ -142,10 +145,35 @@ class Channel:
         decisions = yield from self._detector.detect(frames)
         if self._abandoned:
             return []
-        boundaries = self._segmenter.push(decisions, energies)
-        events = self._apply(boundaries, EndReason.ENDPOINT, now) if boundaries else []
+        events: list[Event] = []
+        asks = self._turns is not None and self._options.endpoint_ms is not None
+        while len(decisions):
+            before = self._segmenter.position
+            boundaries = self._segmenter.push(decisions, energies, stop_at_pause=asks)
+            taken = (self._segmenter.position - before) // frame
+            decisions, energies = decisions[taken:], energies[taken:]
+            if not boundaries:
+                continue
+            events += self._apply(boundaries, EndReason.ENDPOINT, now)
+            if self._turns is not None and asks and boundaries[-1].mark is Mark.PAUSE:
+                wait_ms = yield from self._turns.wait_ms(self._pause())
+                if self._abandoned:
+                    return []
+                self._segmenter.wait_for(min(wait_ms, MOST_WAIT_MS))
         self._forget()
         return events
+
+    def _pause(self) -> Pause:
+        """The silence that the open utterance is in."""
+        utterance = self._utterances[-1]
+        end = self._segmenter.position
+        partial = utterance.transcript.partial
+        return Pause(
+            audio=self._tape.slice(utterance.start, end),
+            silence_ms=ms_of(end - utterance.speech_end),
+            text=partial.stable + partial.tentative,
+            language=utterance.transcript.language,
+        )
 
     def finalize(self, reason: EndReason, now: float) -> list[Event]:
         """End the open utterance now; `Finalized` follows once all audio so far has its finals."""

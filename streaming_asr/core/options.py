@@ -208,6 +208,8 @@ class SessionOptions:
         range=(100, 10_000),
         changeable=True,
     )
+    endpointing: str = option("silence", "what decides that a pause ends the utterance", group=UTTERANCES)
+    """A name that the sessions' `TurnDetectorFactory` knows."""
     max_utterance_s: float = option(
         30.0,
         "longer speech is cut at its best pause; a recognizer may allow less",

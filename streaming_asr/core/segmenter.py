@@ -69,6 +69,8 @@ class Segmenter:
         self._start = 0
         self._voiced_end = 0
         self._paused = False
+        self._wait: int | None = None
+        """Silence that ends the utterance at this pause, samples; None: the endpoint's."""
         self._configure(options)
         self._recent: deque[bool] = deque(maxlen=self._onset_window)
         searched = min(samples_of(CUT_SEARCH_S * 1000), self._longest // 2)
@@ -88,6 +90,10 @@ class Segmenter:
         """Use other `pre_roll_ms`, `pause_ms` and `endpoint_ms` from the next frame on."""
         self._configure(options)
 
+    def wait_for(self, ms: float) -> None:
+        """End the utterance at this pause once the silence has lasted `ms` in all. Speech that goes on cancels it."""
+        self._wait = samples_of(ms)
+
     def claim_from(self, position: int) -> None:
         """No utterance may begin before `position`: earlier audio is not kept."""
         self._floor = max(self._floor, position)
@@ -97,12 +103,16 @@ class Segmenter:
         """Samples before `position` that an onset may still claim."""
         return self._pre_roll + self._onset_window * self._frame
 
-    def push(self, voiced: NDArray[np.bool_], energies: NDArray[np.float32]) -> list[Boundary]:
+    def push(
+        self, voiced: NDArray[np.bool_], energies: NDArray[np.float32], *, stop_at_pause: bool = False
+    ) -> list[Boundary]:
         """Take the next frames.
 
         Args:
             voiced: shape ``[k]``.
             energies: each frame's mean squared sample, shape ``[k]``, for forced cuts.
+            stop_at_pause: take no frame after one that makes a pause, so that `wait_for` can be called; `position`
+                shows how many were taken.
         """
         boundaries: list[Boundary] = []
         frames = list(zip(voiced.tolist(), energies.tolist(), strict=True))
@@ -117,6 +127,8 @@ class Segmenter:
                 self._in_speech(is_voiced, energy, boundaries)
             else:
                 self._in_silence(is_voiced, energy, boundaries)
+            if stop_at_pause and boundaries and boundaries[-1].mark is Mark.PAUSE:
+                break
         return boundaries
 
     def finalize(self, position: int) -> list[Boundary]:
@@ -138,6 +150,7 @@ class Segmenter:
     def clear(self, position: int) -> None:
         """Drop the open utterance and any voiced frames before one; the next begins at `position` or later."""
         self.open = False
+        self._wait = None
         self._floor = max(self._floor, position)
         self._recent.clear()
         self._history.clear()
@@ -164,12 +177,14 @@ class Segmenter:
         if voiced:
             if self._paused:
                 self._paused = False
+                self._wait = None
                 resumed = self.position - self._frame
                 boundaries.append(Boundary(Mark.RESUME, resumed, resumed))
             self._voiced_end = self.position
         else:
             silence = self.position - self._voiced_end
-            if self._endpoint is not None and silence >= self._endpoint:
+            endpoint = self._endpoint if self._wait is None else self._wait
+            if endpoint is not None and silence >= endpoint:
                 boundaries.append(self._end(Mark.END, self._voiced_end + self._pause))
                 return
             if not self._paused and silence >= self._pause:
@@ -180,6 +195,7 @@ class Segmenter:
 
     def _end(self, mark: Mark, position: int) -> Boundary:
         self.open = False
+        self._wait = None
         self._floor = position
         self._recent.clear()
         self._history.clear()
@@ -199,6 +215,7 @@ class Segmenter:
         boundaries.append(Boundary(Mark.CUT, cut, min(cut, voiced_end)))
         self._floor = self._start = cut
         self._paused = False
+        self._wait = None
         boundaries.append(Boundary(Mark.ONSET, cut, first))
         self._history.clear()
 

@@ -14,6 +14,7 @@ from streaming_asr.core.events import Done, EndReason, Event, SessionWarning
 from streaming_asr.core.language_tags import find_known
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, Hypothesis
+from streaming_asr.core.turn import TurnDetectorFactory, silence_alone
 from streaming_asr.core.voice import Detection, DetectorFactory, run_inline
 
 FORCED_FINALS = 4
@@ -40,10 +41,11 @@ class Session:
         options: of this stream.
         capabilities: of the recognizer.
         make_detector: makes the voice detector of each channel, and the next one if options change.
+        make_turn_detector: makes what decides for each channel which pauses end an utterance.
         recorded: whether the audio is a recording, which never counts as live.
 
     Raises:
-        OptionError: the recognizer can't do what an option asks, or there is no such detector.
+        OptionError: the recognizer can't do what an option asks, or there is no detector of a name.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Session:
         capabilities: Capabilities,
         make_detector: DetectorFactory,
         *,
+        make_turn_detector: TurnDetectorFactory = silence_alone,
         recorded: bool = False,
     ) -> None:
         self.key = key
@@ -63,7 +66,15 @@ class Session:
         self._decoder = AudioDecoder(options)
         numbers = itertools.count(1)
         self._channels = [
-            Channel(f"{key}.{index}", index, self.options, capabilities, make_detector(options), lambda: next(numbers))
+            Channel(
+                f"{key}.{index}",
+                index,
+                self.options,
+                capabilities,
+                make_detector(options),
+                lambda: next(numbers),
+                make_turn_detector(options),
+            )
             for index in range(self._decoder.tracks)
         ]
         self._samples = 0

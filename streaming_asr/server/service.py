@@ -23,6 +23,7 @@ from streaming_asr.server.live.voice_batches import VoiceBatcher
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.sessions import Refused
+from streaming_asr.turns.detectors import make_turn_detector
 from streaming_asr.voice.detectors import make_detector
 
 logger = logging.getLogger(__name__)
@@ -77,11 +78,12 @@ class Service:
             OptionError: the recognizer can't do what a default for sessions asks.
         """
         make_detector(self.options.session)
+        make_turn_detector(self.options.session)
         self._watch = asyncio.create_task(self.metrics.watch_loop(self._loop_was_late), name="watch the event loop")
         began = time.monotonic()
         await self.recognizer.start()
         can = self.recognizer.capabilities
-        Session("check", self.options.session, can, make_detector)
+        Session("check", self.options.session, can, make_detector, make_turn_detector=make_turn_detector)
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
         self._runner = Runner(self.recognizer, Scheduler(can.concurrency, limits), self.metrics)
         self.metrics.ready.set(1)
@@ -118,7 +120,14 @@ class Service:
             raise Refused(Failure(FailureKind.NOT_READY, f"The recognizer is {self.status}; try again shortly."))
         key = f"{self._instance}-{next(self._numbers)}"
         try:
-            session = Session(key, options, self.recognizer.capabilities, make_detector, recorded=recorded)
+            session = Session(
+                key,
+                options,
+                self.recognizer.capabilities,
+                make_detector,
+                make_turn_detector=make_turn_detector,
+                recorded=recorded,
+            )
             self._runner.add(session, listener, broke)
         except OptionError as error:
             raise Refused(Failure(FailureKind.BAD_OPTION, str(error))) from None

@@ -1,0 +1,1 @@
+"""What decides that a pause ends an utterance."""

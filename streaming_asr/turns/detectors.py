@@ -1,0 +1,23 @@
+"""The turn detectors by name. How to add one is in docs/extending/turn_detector.md."""
+
+from __future__ import annotations
+
+from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.core.turn import TurnDetector, TurnDetectorFactory, silence_alone
+
+TURN_DETECTORS: dict[str, TurnDetectorFactory] = {
+    "silence": silence_alone,
+}
+"""The names are the values of the option `endpointing`; they are only here."""
+
+
+def make_turn_detector(options: SessionOptions) -> TurnDetector | None:
+    """A new turn detector, as the options ask; None where silence alone decides.
+
+    Raises:
+        OptionError: there is no turn detector of that name.
+    """
+    factory = TURN_DETECTORS.get(options.endpointing)
+    if factory is None:
+        raise OptionError("endpointing", f"{options.endpointing!r} is not one of {', '.join(TURN_DETECTORS)}")
+    return factory(options)
