@@ -66,6 +66,12 @@ class ServerOptions:
     max_unread_bytes: int = option(
         8 * 2**20, "size of the messages that a client may leave unread", group=LIMITS, range=(10_000, 2**30)
     )
+    max_memory_mib: int = option(
+        0,
+        "memory of the server, in MiB, beyond which it is `busy`; 0 is nine tenths of all",
+        group=LIMITS,
+        range=(0, 2**24),
+    )
     final_objective_s: float = option(
         2.0,
         "new sessions are refused as `busy` while a tenth of the last finals waited longer",

@@ -20,6 +20,7 @@ from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.server.live.fair_loop import FairLoop
 from streaming_asr.server.live.voice_batches import VoiceBatcher
+from streaming_asr.server.memory import MemoryBound, default_limit
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.sessions import Refused
@@ -52,6 +53,7 @@ class Service:
         self.voice = VoiceBatcher()
         self.decoders = Decoders(options.max_recording_s)
         self.fair_loop = FairLoop(self.metrics.turn_wait.observe)
+        self._memory = MemoryBound(options.max_memory_mib << 20 or default_limit())
         self._health = Health.READY
         self._draining = False
         self._runner: Runner | None = None
@@ -118,6 +120,9 @@ class Service:
             raise Refused(Failure(FailureKind.RESTARTING, "The server is shutting down; connect again shortly."))
         if self._runner is None or self._health is not Health.READY:
             raise Refused(Failure(FailureKind.NOT_READY, f"The recognizer is {self.status}; try again shortly."))
+        # With none open there is nothing to wait for.
+        if self._runner.scheduler.sessions and (excess := self._memory.excess(time.monotonic())):
+            raise Refused(Failure(FailureKind.BUSY, f"The server is busy: {excess}."))
         key = f"{self._instance}-{next(self._numbers)}"
         try:
             session = Session(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from pathlib import Path
 
 import pytest
 import threadpoolctl
 
 from streaming_asr.core.options import SessionOptions
+from streaming_asr.core.session import Session
 from streaming_asr.protocols.failures import FailureKind
+from streaming_asr.server import memory
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
 from streaming_asr.server.sessions import Refused
@@ -54,3 +57,48 @@ def test_a_service_and_its_voice_detection_change_no_setting_of_the_process() ->
         before = gc.get_threshold(), gc.get_freeze_count(), threadpoolctl.threadpool_info()
         asyncio.run(run())
         assert (gc.get_threshold(), gc.get_freeze_count(), threadpoolctl.threadpool_info()) == before
+
+
+def test_sessions_are_refused_while_the_process_has_taken_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = 0
+    trimmed: list[bool] = []
+    monkeypatch.setattr(memory, "resident_bytes", lambda: resident)
+    monkeypatch.setattr(memory, "trim", lambda: trimmed.append(True))
+
+    def open_one(service: Service) -> Session:
+        return service.open(SessionOptions(vad="webrtc"), lambda events: None, lambda error: None)
+
+    async def run() -> None:
+        nonlocal resident
+        service = Service(FakeRecognizer(), ServerOptions(max_memory_mib=100))
+        await service.start()
+        first = open_one(service)
+        resident = 101 << 20
+        for _ in range(2):
+            with pytest.raises(Refused, match="101 MiB of memory, and 100 MiB") as refused:
+                open_one(service)
+            assert refused.value.failure.kind is FailureKind.BUSY
+        assert trimmed == [True], "not for each session"
+        service.remove(first)
+        service.remove(open_one(service))
+        resident = 99 << 20
+        first, second = open_one(service), open_one(service)
+        service.remove(first)
+        service.remove(second)
+        await service.close()
+
+    asyncio.run(run())
+
+
+def test_the_memory_of_a_container_is_the_bound_where_it_is_less_than_the_machine_s(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = memory.default_limit()
+    assert machine is not None
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "CONTAINER_LIMITS", (str(limit), str(tmp_path / "missing")))
+    limit.write_text("100000000\n")
+    assert memory.default_limit() == 90_000_000
+    limit.write_text("max\n")
+    assert memory.default_limit() >= machine
+    assert 1 << 20 < memory.resident_bytes() < 1 << 40
