@@ -13,6 +13,8 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import socket
+import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -51,6 +53,9 @@ MAX_HEAD_BYTES = 128 * 1024
 """Of the URL and headers of a request or handshake; a query may hold many key terms."""
 # By itself 8 KiB; it is looked up when a line is read, and documented as a variable of the environment.
 http11.MAX_LINE_LENGTH = MAX_HEAD_BYTES
+
+LINGER_NOT = struct.pack("ii", 1, 0)
+"""`struct linger`: on, for no time."""
 
 _KEY = "streaming_asr.websocket"
 
@@ -157,8 +162,12 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def cut_off(self) -> None:
         """Close the socket at once, whatever the client has not read."""
-        if not self.disconnected:
-            self.transport.abort()
+        if self.disconnected:
+            return
+        with contextlib.suppress(AttributeError, OSError):
+            # By a reset: else the system keeps what is unread, and goes on asking whether the client will read it.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        self.transport.abort()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
