@@ -1,5 +1,7 @@
 // Audio files, decoded by the browser.
 
+import { Mixer } from "./mixing.js";
+
 /** Hz to which files are resampled: the rate of the recognizers. */
 const RATE = 16_000;
 const PIECE_MS = 100;
@@ -23,12 +25,8 @@ export async function decodeAudioFile(file) {
     throw new UnreadableAudio(`${name} is not audio that this browser can read.`);
   }
   const channels = Array.from({ length: decoded.numberOfChannels }, (_, index) => decoded.getChannelData(index));
-  const samples = new Int16Array(decoded.length);
-  for (let n = 0; n < samples.length; n++) {
-    let sample = 0;
-    for (const channel of channels) sample += channel[n];
-    samples[n] = Math.round(Math.max(-1, Math.min(1, sample / channels.length)) * 32767);
-  }
+  const mixed = new Mixer(channels.length, RATE).mix(channels);
+  const samples = Int16Array.from(mixed, (sample) => Math.round(Math.max(-1, Math.min(1, sample)) * 32767));
   return { samples, sampleRate: RATE, durationMs: Math.round(decoded.duration * 1000) };
 }
 

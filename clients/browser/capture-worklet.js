@@ -1,5 +1,7 @@
 // Runs on the audio thread: mixes channels and posts frames of 16-bit PCM, one message each.
 
+import { Mixer } from "./mixing.js";
+
 const FRAME_MS = 60;
 
 class Capture extends AudioWorkletProcessor {
@@ -16,11 +18,10 @@ class Capture extends AudioWorkletProcessor {
   }
 
   process([channels]) {
-    const length = channels[0]?.length ?? 0;
-    for (let n = 0; n < length; n++) {
-      let sample = 0;
-      for (const channel of channels) sample += channel[n];
-      sample = Math.max(-1, Math.min(1, sample / channels.length));
+    if (!channels.length) return true;
+    if (this.mixer?.channels !== channels.length) this.mixer = new Mixer(channels.length, sampleRate);
+    for (const mixed of this.mixer.mix(channels)) {
+      const sample = Math.max(-1, Math.min(1, mixed));
       this.energy += sample * sample;
       this.frame[this.filled++] = Math.round(sample * 32767);
       if (this.filled === this.size) this.post();

@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from clients.events import Event, decode_event
 from clients.ledger import AudioLedger, Control, Ping
+from clients.media.mixing import Mixer
 from clients.retry import Patience, backoff_s
 from tests.support.vectors import cases, load, run_javascript
 
@@ -218,3 +220,32 @@ def test_the_browser_writes_subtitles_as_described() -> None:
     described = cases("subtitles", "cases")
     for case, given in zip(described, run_javascript(subtitles=described)["subtitles"], strict=True):
         assert given == {"srt": case["srt"], "vtt": case["vtt"]}, case["name"]
+
+
+RATE = 2000
+_TIMES = np.arange(3 * RATE) / RATE
+_TONE = 0.3 * np.sin(2 * np.pi * 170 * _TIMES) * (1 + np.sin(2 * np.pi * 3 * _TIMES))
+_OTHER = 0.2 * np.sin(2 * np.pi * 230 * _TIMES)
+_HISS = np.random.default_rng(0).normal(0, 1e-4, len(_TIMES))
+CHANNELS = {
+    "equal": [_TONE, _TONE],
+    "inverted": [_TONE, -0.98 * _TONE],
+    "inverted with an offset": [_TONE + 0.2, 0.1 - _TONE],
+    "one silent": [_HISS, _TONE],
+    "one of six": [_HISS, _HISS, _HISS, _TONE, _HISS, _HISS],
+    "in turns": [np.where(_TIMES % 2 < 1, _TONE, _HISS), np.where(_TIMES % 2 < 1, _HISS, _OTHER)],
+    "inverted later": [_TONE, np.where(_TIMES < 1, _TONE, -_TONE)],
+    "mono": [_TONE],
+    "silence": [np.zeros(len(_TIMES)), np.zeros(len(_TIMES))],
+}
+
+
+@pytest.mark.full
+def test_the_browser_mixes_channels_as_the_server_does() -> None:
+    given = [
+        {"rate": RATE, "channels": np.float32(channels).tolist(), "chunk": chunk}
+        for channels, chunk in zip(CHANNELS.values(), (128, 128, 77, 128, 1000, 6000, 128, 128, 128), strict=True)
+    ]
+    for name, channels, mixed in zip(CHANNELS, CHANNELS.values(), run_javascript(mixing=given)["mixing"], strict=True):
+        frames = np.stack(channels, axis=1).astype(np.float32)
+        np.testing.assert_allclose(mixed, Mixer(len(channels), RATE).mix(frames), atol=1e-5, err_msg=name)

@@ -1,8 +1,9 @@
-// Runs the browser's modules over cases: reads {modules, ledger, retry, subtitles, scripts} as JSON, writes results.
+// Runs the browser's modules over cases: reads {modules, ledger, retry, ...} as JSON, writes results.
 //
 // modules: URL of the folder with the modules. ledger, retry: scripts as in ledger.json and retry.json; each gives what
 // each step gives. subtitles: cases with finals, as in subtitles.json; each gives the lines of both formats.
-// scripts: cases with a text, as in scripts.json; each gives its pieces and columns.
+// scripts: cases with a text, as in scripts.json; each gives its pieces and columns. mixing: cases with channels, which
+// are mixed in chunks; each gives the mix.
 
 import { readFileSync } from "node:fs";
 
@@ -11,6 +12,7 @@ const CHUNK = 60;
 
 const { modules, ...cases } = JSON.parse(readFileSync(0, "utf8"));
 const { AudioLedger } = await import(`${modules}/audio-ledger.js`);
+const { Mixer } = await import(`${modules}/mixing.js`);
 const { backoffMs, Attempts } = await import(`${modules}/retry.js`);
 const { render } = await import(`${modules}/subtitles.js`);
 const { split, width } = await import(`${modules}/scripts.js`);
@@ -95,6 +97,15 @@ function runScripts({ text }) {
   return { pieces: split(text), columns: width(text) };
 }
 
-const runners = { ledger: runLedger, retry: runRetry, subtitles: runSubtitles, scripts: runScripts };
+function runMixing({ rate, channels, chunk }) {
+  const mixer = new Mixer(channels.length, rate);
+  const mixed = [];
+  for (let start = 0; start < channels[0].length; start += chunk) {
+    mixed.push(...mixer.mix(channels.map((channel) => Float32Array.from(channel.slice(start, start + chunk)))));
+  }
+  return mixed;
+}
+
+const runners = { ledger: runLedger, retry: runRetry, subtitles: runSubtitles, scripts: runScripts, mixing: runMixing };
 const results = Object.entries(cases).map(([name, given]) => [name, given.map(runners[name])]);
 process.stdout.write(JSON.stringify(Object.fromEntries(results)));
