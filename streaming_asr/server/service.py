@@ -23,7 +23,7 @@ from streaming_asr.server.live.voice_batches import VoiceBatcher
 from streaming_asr.server.memory import MemoryBound, default_limit
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.sessions import Refused
+from streaming_asr.server.session_port import Refused
 from streaming_asr.turns.detectors import make_turn_detector
 from streaming_asr.voice.detectors import make_detector
 

@@ -15,7 +15,7 @@ from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.server import memory
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
-from streaming_asr.server.sessions import Refused
+from streaming_asr.server.session_port import Refused
 from streaming_asr.voice.silero import network
 from tests.support.fake_recognizer import FakeRecognizer
 

@@ -27,7 +27,7 @@ from streaming_asr.server.live.conversation import (
     State,
     Yield,
 )
-from streaming_asr.server.sessions import Refused
+from streaming_asr.server.session_port import Refused
 from tests.support.fakes import CAPABILITIES, FRAME, FakeDetector, read
 
 LIMITS = ConversationLimits(

@@ -36,7 +36,7 @@ from streaming_asr.protocols.base import (
     Translator,
 )
 from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
-from streaming_asr.server.sessions import Refused, Sessions
+from streaming_asr.server.session_port import Refused, Sessions
 
 logger = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ from streaming_asr.server.openai_http.answers import (
 from streaming_asr.server.openai_http.bodies import Kept, bounded
 from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, Line, fetch, is_data_url
 from streaming_asr.server.service import Service
-from streaming_asr.server.sessions import Refused
+from streaming_asr.server.session_port import Refused
 from streaming_asr.voice.detectors import make_detector, ungated
 
 logger = logging.getLogger(__name__)
