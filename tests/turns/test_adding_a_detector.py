@@ -27,10 +27,10 @@ def _written_detector() -> Any:
 
 @pytest.mark.parametrize(("text", "ended"), [("That is all.", True), ("That is", False), ("", False)])
 def test_the_page_s_detector_decides_by_the_text(text: str, ended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OptionError, match="'sentences' is not one of silence"):
-        detectors.make_turn_detector(SessionOptions(endpointing="sentences"))
-    monkeypatch.setitem(detectors.TURN_DETECTORS, "sentences", _written_detector())
-    options = SessionOptions(endpointing="sentences", encoding=Encoding.F32LE, withheld_words=0)
+    with pytest.raises(OptionError, match="'new' is not one of silence"):
+        detectors.make_turn_detector(SessionOptions(endpointing="new"))
+    monkeypatch.setitem(detectors.TURN_DETECTORS, "new", _written_detector())
+    options = SessionOptions(endpointing="new", encoding=Encoding.F32LE, withheld_words=0)
     session = Session(
         "s", options, CAPABILITIES, lambda _: FakeDetector(), make_turn_detector=detectors.make_turn_detector
     )
