@@ -34,7 +34,7 @@ def hour(tmp_path: Path) -> Path:
 
 
 def _pid(recording: Recording) -> int:
-    return recording._process.pid
+    return recording.pid
 
 
 async def _first(recording: Recording) -> None:
@@ -142,11 +142,11 @@ async def main():
     if {unused}:
         decoders.prepare()
         child = await decoders._spare
-        print(child._process.pid, flush=True)
+        print(child.pid, flush=True)
         await asyncio.sleep(60)
     async with decoders.open(os.open({str(hour)!r}, os.O_RDONLY)) as recording:
         async for _ in recording.read():
-            print(recording._process.pid, flush=True)
+            print(recording.pid, flush=True)
             await asyncio.sleep(60)
 asyncio.run(main())
 """
@@ -233,7 +233,7 @@ def test_a_recording_is_handed_to_a_spare_child_that_has_loaded_its_libraries(ho
         decoders = Decoders(86_400.0)
         decoders.prepare()
         assert decoders._spare is not None
-        spare = (await decoders._spare)._process.pid
+        spare = (await decoders._spare).pid
         with hour.open("rb") as file:
             async with decoders.open(file.fileno()) as recording:
                 assert _pid(recording) == spare
@@ -248,9 +248,9 @@ def test_a_spare_child_that_was_killed_is_replaced(hour: Path) -> None:
         decoders = Decoders(86_400.0)
         decoders.prepare()
         assert decoders._spare is not None
-        process = (await decoders._spare)._process
-        process.kill()
-        await process.wait()
+        child = await decoders._spare
+        child.kill()
+        await asyncio.to_thread(child._process.wait)
         with hour.open("rb") as file:
             async with decoders.open(file.fileno()) as recording:
                 await _first(recording)
@@ -265,7 +265,7 @@ def test_a_spare_child_that_is_not_needed_is_ended(monkeypatch: pytest.MonkeyPat
         decoders = Decoders(86_400.0)
         decoders.prepare()
         assert decoders._spare is not None
-        spare = psutil.Process((await decoders._spare)._process.pid)
+        spare = psutil.Process((await decoders._spare).pid)
         await asyncio.to_thread(_wait_until, lambda: not spare.is_running())
 
     asyncio.run(scenario())

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,9 +27,13 @@ EXPANDED_S, MIN_BITS_PER_S = 600, 200
 has 4,000 and more, but silence compresses to nothing, and a day of it would fit into 200 kB."""
 SPARE_S = 300.0
 """An unused spare child is ended after this time."""
+NEXT_SPARE_S = 0.1
+"""After a recording, the next spare child is started this much later: starting one takes milliseconds of the loop."""
 _ROOT = Path(__file__).parents[3]
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 """Variables that a child inherits."""
+_ENDS_WITHIN_S = 1.0
+"""Time in which a child that has closed its output ends."""
 _CAN_HAND_OVER = hasattr(socket, "send_fds")
 """Whether a recording can be handed to a child that runs already. Windows can't."""
 
@@ -44,14 +49,19 @@ class MediaTooLong(MediaRefused):
 class Recording:
     """A recording being decoded by a child."""
 
-    def __init__(self, process: asyncio.subprocess.Process, waits_s: float) -> None:
-        assert process.stdout is not None
-        self._process = process
-        self._reader = process.stdout
+    def __init__(self, child: _Child, waits_s: float) -> None:
+        self._child = child
         self._left_s = waits_s
         self._timed_out = False
+        self.complete = False
+        """Whether all of it has been received."""
         self.duration_s: float | None = None
         """Length as its container states it; known from the first audio on, if at all."""
+
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self._child.pid
 
     async def read(self) -> AsyncIterator[Audio | SessionWarning]:
         """Yield the audio, and warnings about what was repaired in it.
@@ -71,21 +81,22 @@ class Recording:
                 error = json.loads(body)
                 raise (MediaTooLong if error["code"] == messages.TOO_LONG else MediaRefused)(error["message"])
             else:
+                self.complete = True
                 return
 
     async def close(self) -> None:
         """End the child, if it has not ended."""
-        await _end(self._process)
+        await self._child.end(_ENDS_WITHIN_S if self.complete else 0.0)
 
     async def _message(self) -> tuple[bytes, bytes]:
         loop = asyncio.get_running_loop()
         began = loop.time()
         watch = loop.call_later(self._left_s, self._end_late)
         try:
-            kind, size = messages.HEADER.unpack(await self._reader.readexactly(messages.HEADER.size))
+            kind, size = messages.HEADER.unpack(await self._child.output.readexactly(messages.HEADER.size))
             if size > messages.MAX_BYTES:
                 raise MediaRefused("its decoder failed")
-            return kind, await self._reader.readexactly(size)
+            return kind, await self._child.output.readexactly(size)
         except asyncio.IncompleteReadError:
             raise MediaRefused(await self._why_ended()) from None
         finally:
@@ -94,11 +105,10 @@ class Recording:
 
     def _end_late(self) -> None:
         self._timed_out = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._child.kill()
 
     async def _why_ended(self) -> str:
-        status = await self._process.wait()
+        status = await self._child.end(_ENDS_WITHIN_S)
         if self._timed_out or (os.name == "posix" and -status in (signal.SIGXCPU, signal.SIGKILL)):
             return "decoding it takes too long"
         return "its decoder failed"
@@ -115,12 +125,21 @@ class Decoders:
         self._max_recording_s = max_recording_s
         self._spare: asyncio.Task[_Child] | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self._next: asyncio.TimerHandle | None = None
+        """The start of the next spare child."""
+        self._closing: set[asyncio.Task[None]] = set()
 
     def prepare(self) -> None:
         """Start a spare child, if there is none: a recording will come."""
+        self._forget_next()
         if _CAN_HAND_OVER and self._spare is None:
             self._spare = asyncio.create_task(_start_child(), name="start a decoder of recordings")
             self._expiry = asyncio.get_running_loop().call_later(SPARE_S, self._expire)
+
+    def prepare_soon(self) -> None:
+        """Start a spare child in a moment: what has to be done for this recording comes first."""
+        self._forget_next()
+        self._next = asyncio.get_running_loop().call_later(NEXT_SPARE_S, self.prepare)
 
     @asynccontextmanager
     async def open(self, descriptor: int, *, waits_s: float | None = None) -> AsyncIterator[Recording]:
@@ -143,17 +162,26 @@ class Decoders:
             "expands": expanded_s < self._max_recording_s,
         }
         try:
-            process = await self._started(descriptor, json.dumps(job))
+            child = await self._started(descriptor, json.dumps(job))
         except OSError as error:
             raise MediaRefused(f"no decoder can be started ({error.strerror})") from None
-        recording = Recording(process, waits_s or 60 + 4 * cpu_s)
+        recording = Recording(child, waits_s or 60 + 4 * cpu_s)
         try:
             yield recording
         finally:
-            await asyncio.shield(recording.close())
+            closing = asyncio.create_task(recording.close(), name="end a decoder")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            if not recording.complete:
+                await asyncio.shield(closing)
 
     async def close(self) -> None:
-        """End the spare child."""
+        """End the spare child, and wait for those that have done their work."""
+        self._forget_next()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._end_spare()
+
+    async def _end_spare(self) -> None:
         spare = self._taken()
         if spare is not None:
             spare.cancel()
@@ -161,19 +189,22 @@ class Decoders:
             if isinstance(child, _Child):
                 await child.end()
 
-    async def _started(self, descriptor: int, job: str) -> asyncio.subprocess.Process:
+    async def _started(self, descriptor: int, job: str) -> _Child:
         """A child that decodes the recording."""
         if not _CAN_HAND_OVER:
-            return await _start_process(descriptor, job)
+            return await _start_child(descriptor, job)
         spare = self._taken()
         if spare is not None:
             child = await spare
             try:
-                return child.hand_over(descriptor, job)
+                child.hand_over(descriptor, job)
+                return child
             except OSError:
                 # It was killed meanwhile.
                 await child.end()
-        return (await _start_child()).hand_over(descriptor, job)
+        child = await _start_child()
+        child.hand_over(descriptor, job)
+        return child
 
     def _taken(self) -> asyncio.Task[_Child] | None:
         spare, self._spare = self._spare, None
@@ -182,68 +213,111 @@ class Decoders:
             self._expiry = None
         return spare
 
+    def _forget_next(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
     def _expire(self) -> None:
-        self._expiring = asyncio.create_task(self.close(), name="end a decoder that was not needed")
+        self._expiring = asyncio.create_task(self._end_spare(), name="end a decoder that was not needed")
 
 
 class _Child:
-    """A child that waits for its recording."""
+    """A child that has its recording, or waits for it.
 
-    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
+    Args:
+        output: what it writes.
+        transport: of the output.
+        connection: over which it waits for its recording, if it does.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        output: asyncio.StreamReader,
+        transport: asyncio.ReadTransport,
+        connection: socket.socket | None,
+    ) -> None:
         self._process = process
+        self.output = output
+        self._transport = transport
         self._connection = connection
 
-    def hand_over(self, descriptor: int, job: str) -> asyncio.subprocess.Process:
-        """Have it decode a recording. It can't be used again.
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def hand_over(self, descriptor: int, job: str) -> None:
+        """Have it decode a recording.
 
         Raises:
             OSError: it has ended.
         """
+        assert self._connection is not None
         socket.send_fds(self._connection, [job.encode()], [descriptor])
         self._connection.close()
-        return self._process
 
-    async def end(self) -> None:
-        """End it, unused."""
-        self._connection.close()
-        await _end(self._process)
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        self._process.kill()
+
+    async def end(self, wait_s: float = 0.0) -> int:
+        """End it, if it does not end by itself within a time, seconds; returns its status."""
+        if self._connection is not None:
+            self._connection.close()
+        if wait_s:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._process.wait, wait_s)
+        self._transport.close()
+        self._process.kill()
+        return await asyncio.to_thread(self._process.wait)
 
 
-async def _start_child() -> _Child:
-    ours, theirs = socket.socketpair()
-    with theirs:
+async def _start_child(recording: int | None = None, *job: str) -> _Child:
+    """Start a child.
+
+    Args:
+        recording, job: what it decodes; without them it waits.
+
+    Raises:
+        OSError: it can't be started.
+    """
+    with contextlib.ExitStack() as stack:
+        connection, stdin = None, recording
+        if stdin is None:
+            connection, theirs = socket.socketpair()
+            stack.enter_context(theirs)
+            stdin = theirs.fileno()
+        reading, writing = os.pipe()
+        file = os.fdopen(reading, "rb", buffering=0)
         try:
-            return _Child(await _start_process(theirs.fileno()), ours)
+            # Not by the event loop: uvloop forks, which takes the longer the larger this process is.
+            process = subprocess.Popen(  # noqa: ASYNC220
+                [sys.executable, "-m", "streaming_asr.engine.media.child", *job],
+                stdin=stdin,
+                stdout=writing,
+                stderr=subprocess.DEVNULL,
+                # By default, Python looks for modules in the working directory, and finds this package there.
+                cwd=_ROOT,
+                env=_environment(),
+            )
         except BaseException:
-            ours.close()
+            file.close()
+            if connection is not None:
+                connection.close()
             raise
+        finally:
+            os.close(writing)
+        output = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), file
+        )
+        return _Child(process, output, transport, connection)
 
 
-async def _start_process(stdin: int, *arguments: str) -> asyncio.subprocess.Process:
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+def _environment() -> dict[str, str]:
+    """Of a child."""
+    inherited = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     # Where this process finds its modules: PYTHONPATH or a home folder may be why.
-    environment["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "streaming_asr.engine.media.child",
-        *arguments,
-        stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        # By default, Python looks for modules in the working directory, and finds this package there.
-        cwd=_ROOT,
-        env={**environment, "OPENBLAS_NUM_THREADS": "1"},
-        close_fds=True,
-    )
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill a child, if it has not ended, and close what connects to it."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    assert process.stdout is not None
-    # To its end, or the pipe would stay open.
-    while await process.stdout.read(2**16):
-        pass
-    await process.wait()
+    modules = os.pathsep.join(filter(os.path.isabs, sys.path))
+    return {**inherited, "PYTHONPATH": modules, "OPENBLAS_NUM_THREADS": "1"}

@@ -429,7 +429,7 @@ class Recordings:
             yield _until(end, events)
         finally:
             await events.aclose()
-            self._service.decoders.prepare()
+            self._service.decoders.prepare_soon()
 
     async def _decoded(self, recording: IO[bytes], options: SessionOptions) -> AsyncGenerator[Event, None]:
         try:
