@@ -46,6 +46,8 @@ class Clip:
     """(word, start, end) in seconds, where the set has them."""
     segments: tuple[tuple[str, float, float], ...] = ()
     """(id of the utterance, start, end) in seconds, in recordings of several."""
+    turns: tuple[tuple[str, float, float], ...] = ()
+    """(speaker, start, end) in seconds, in talk among several, who may speak at once."""
     condition: Condition | None = None
     """What is done to the recording before it is used."""
 
@@ -123,6 +125,7 @@ def _entry(folder: Path, entry: dict[str, object]) -> Clip:
         duration_s=float(duration) if isinstance(duration, (int, float)) else None,
         words=_spans(entry.get("words")),
         segments=_spans(entry.get("segments")),
+        turns=_turns(entry.get("turns")),
     )
 
 
@@ -130,6 +133,12 @@ def _spans(entries: object) -> tuple[tuple[str, float, float], ...]:
     if not isinstance(entries, list):
         return ()
     return tuple((str(name), float(start), float(end)) for name, start, end in entries)
+
+
+def _turns(entries: object) -> tuple[tuple[str, float, float], ...]:
+    if not isinstance(entries, list):
+        return ()
+    return tuple((str(speaker), float(start), float(end)) for start, end, speaker in entries)
 
 
 def _librispeech(folder: Path) -> Iterator[Clip]:

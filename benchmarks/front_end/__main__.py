@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--chunk-ms", type=int, default=100, choices=(20, 40, 50, 100, 200), help="audio in a message; 20 is telephony"
     )
-    parser.add_argument("--vad", default="cascade", choices=tuple(DETECTORS))
+    parser.add_argument("--vad", default=SessionOptions().vad, choices=tuple(DETECTORS))
     parser.add_argument(
         "--sessions", type=positive, nargs="+", metavar="N", help=f"numbers to measure; None: {SEARCH} while they hold"
     )

@@ -26,13 +26,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.common.speech import NoSpeech, add_speech_option, clips
+from benchmarks.common.measures.turns import Coverage, coverage, together
+from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
 from benchmarks.common.stats import percentiles
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.segmenter import Boundary, Mark, Segmenter
 from streaming_asr.core.voice import VoiceDetector, run_inline
 from streaming_asr.engine.process import limit_blas_threads
+from streaming_asr.voice.adaptive import AdaptiveDetector, ThoroughDetector
 from streaming_asr.voice.detectors import CascadeDetector, SileroDetector, WebRtcDetector
 
 LOUD_DB = 20.0
@@ -50,6 +52,8 @@ _HANGOVER = SAMPLE_RATE // 5
 """Samples after a voiced frame that count as voiced, too, for `unvoiced`."""
 
 DETECTORS: dict[str, Callable[[], VoiceDetector]] = {
+    **{f"adaptive, {on}": lambda on=on: AdaptiveDetector(on) for on in (0.3, 0.5, 0.7)},  # type: ignore[misc]
+    "thorough, 0.5": ThoroughDetector,
     **{f"webrtc, mode {mode}": lambda mode=mode: WebRtcDetector(mode) for mode in range(4)},  # type: ignore[misc]
     **{f"silero, {on}": lambda on=on: SileroDetector(on) for on in (0.3, 0.5, 0.7)},  # type: ignore[misc]
     **{
@@ -57,7 +61,12 @@ DETECTORS: dict[str, Callable[[], VoiceDetector]] = {
         for mode, on in ((0, 0.5), (2, 0.5), (3, 0.3), (3, 0.5), (3, 0.7))
     },
 }
-DEFAULT = "cascade, mode 3, 0.5"
+DEFAULT = "adaptive, 0.5"
+COMPARED = ("webrtc, mode 3", "silero, 0.5", "cascade, mode 3, 0.5", DEFAULT, "thorough, 0.5")
+"""Those whose figures are also given set by set, over non-speech of several levels, and on talk."""
+QUIETER_DB = (0, 20, 30)
+MIXED_DB = (20, 10, 5)
+"""How far below the speech the non-speech under it is in the further tables."""
 ONSETS_MS = (32, 64, 96, 128, 192, 256)
 PRE_ROLLS_MS = (0, 100, 200, 300, 400)
 
@@ -73,6 +82,8 @@ class Row:
     """Share of loud speech that is called unvoiced, 200 ms after a voiced frame at the soonest."""
     missed: float
     """Share of loud speech outside every utterance."""
+    split: float
+    """Share of clips with more than one utterance that holds loud speech."""
     clipped_onsets: float
     """Share of clips whose first loud frame is outside every utterance, in spite of the pre-roll."""
     opened_ms: float
@@ -124,7 +135,7 @@ def measure(
 ) -> Row:
     """Run one detector over both kinds of audio."""
     assert options.endpoint_ms is not None
-    unvoiced = missed = loud_frames = clipped = false_starts = 0
+    unvoiced = missed = loud_frames = clipped = split = false_starts = 0
     opened: list[float] = []
     late: list[float] = []
     cpu_spoken = cpu_other = inside = 0.0
@@ -140,6 +151,7 @@ def measure(
         unvoiced += int(np.count_nonzero(~_held(detected.voiced)[clip.loud]))
         loud_frames += len(hit)
         clipped += not hit[0]
+        split += sum(bool(((clip.loud >= start) & (clip.loud < end)).any()) for start, end in spans) > 1
         # The utterance that holds the first of the speech, or the first one after it; not an earlier false start.
         first = next((number for number, (_, end) in enumerate(spans) if end > clip.loud[0]), None)
         if first is not None:
@@ -162,6 +174,7 @@ def measure(
         pre_roll_ms=options.pre_roll_ms,
         unvoiced=unvoiced / loud_frames,
         missed=missed / loud_frames,
+        split=split / len(spoken),
         clipped_onsets=clipped / len(spoken),
         opened_ms=opened_ms,
         opened_p95_ms=opened_p95_ms,
@@ -194,13 +207,26 @@ def in_room(clip: Audio) -> Audio:
     return np.concatenate([noise[:lead], clip, noise[lead:]]).astype(np.float32)
 
 
-def over(bed: Audio, clip: Spoken) -> Spoken:
+def over(bed: Audio, clip: Spoken, below_db: float = _BED_DB) -> Spoken:
     """The clip with other sounds under all of it, from before the speech until after it."""
     loud = clip.audio[clip.loud[:, None] + np.arange(_REFERENCE)]
     under = np.resize(bed, len(clip.audio))
-    gain = np.sqrt((loud**2).mean() / (under**2).mean()) * 10 ** (-_BED_DB / 20)
+    gain = np.sqrt((loud**2).mean() / (under**2).mean()) * 10 ** (-below_db / 20)
     mixed = clip.audio + gain * under
     return Spoken((mixed / max(1.0, float(np.abs(mixed).max()))).astype(np.float32), clip.loud)
+
+
+def talk_coverage(make: Callable[[], VoiceDetector], talk: Sequence[Clip], quieter_db: float) -> Coverage:
+    """How the utterances of recorded talk cover its turns, in 16 bits."""
+    parts = []
+    for clip in talk:
+        audio = (np.round(clip.audio() * 10 ** (-quieter_db / 20) * 32768) / 32768).astype(np.float32)
+        boundaries = _segment(make(), audio, SessionOptions()).boundaries
+        starts = [b.speech / SAMPLE_RATE for b in boundaries if b.mark is Mark.ONSET]
+        ends = [b.speech / SAMPLE_RATE for b in boundaries if b.mark in (Mark.END, Mark.CUT)]
+        turns = [(start, end) for _, start, end in clip.turns]
+        parts.append(coverage(len(audio) / SAMPLE_RATE, turns, list(zip(starts, ends, strict=True))))
+    return together(parts)
 
 
 def _quiet_room() -> Audio:
@@ -265,6 +291,7 @@ def as_table(rows: Sequence[Row], title: str) -> Table:
         "pre-roll",
         "unvoiced",
         "missed",
+        "split",
         "onsets clipped",
         "opened p50",
         "opened p95",
@@ -283,6 +310,7 @@ def as_table(rows: Sequence[Row], title: str) -> Table:
             f"{row.pre_roll_ms} ms",
             f"{row.unvoiced:.1%}",
             f"{row.missed:.3%}",
+            f"{row.split:.0%}",
             f"{row.clipped_onsets:.1%}",
             f"{row.opened_ms:.0f} ms",
             f"{row.opened_p95_ms:.0f} ms",
@@ -298,26 +326,44 @@ def as_table(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
+def _spoken(clip: Clip) -> Spoken:
+    audio = in_room(clip.audio())
+    return Spoken(audio, loud_positions(audio))
+
+
+def _talk_table(talk: Sequence[Clip]) -> Table:
+    table = Table(title="Talk: missed / outside the turns, in an utterance / utterances")
+    table.add_column("detector")
+    for db in QUIETER_DB:
+        table.add_column(f"{db} dB quieter", justify="right")
+    for name in track(COMPARED, "Talk", console=Console(stderr=True)):
+        found = [talk_coverage(DETECTORS[name], talk, db) for db in QUIETER_DB]
+        table.add_row(name, *(f"{one.missed:.1%} / {one.false:.2%} / {one.utterances}" for one in found))
+    return table
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     limit_blas_threads()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.vad", description=__doc__.splitlines()[0])
     add_speech_option(parser)
     parser.add_argument("--sets", nargs="+", default=["librispeech", "ljspeech", "telephone_8k"], metavar="SET")
     parser.add_argument("--nonspeech", default="nonspeech", metavar="SET")
+    parser.add_argument("--talk", default="conversation", metavar="SET", help="set with turns; empty: none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args(argv)
     try:
-        roomy = [in_room(clip.audio()) for name in options.sets for clip in clips(options.speech, name)]
+        by_set = {name: [_spoken(clip) for clip in clips(options.speech, name)] for name in options.sets}
+        talk = clips(options.speech, options.talk) if options.talk else []
         other = [audio for clip in clips(options.speech, options.nonspeech) if len(audio := clip.audio())]
     except NoSpeech as error:
         parser.exit(1, f"{error}\n")
-    spoken = [Spoken(audio, loud_positions(audio)) for audio in roomy]
+    spoken = [clip for one in by_set.values() for clip in one]
     beds = [audio for audio in other if float((audio**2).mean()) > _SILENT_POWER]
     if not spoken or not beds:
         parser.exit(1, "there must be clips of speech, and of non-speech that is not silence\n")
     over_beds = [over(bed, clip) for bed, clip in zip(itertools.cycle(beds), spoken, strict=False)]
     default = SessionOptions()
-    tables = {
+    tables: dict[str, list[tuple[str, SessionOptions, list[Spoken]]]] = {
         "Detectors": [(name, default, spoken) for name in DETECTORS],
         f"The same, over non-speech {_BED_DB:.0f} dB below": [(name, default, over_beds) for name in DETECTORS],
         f"Onset rules of {DEFAULT}": [(DEFAULT, default.changed(onset_ms=onset), spoken) for onset in ONSETS_MS],
@@ -326,7 +372,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             for said in (spoken, over_beds)
             for pre_roll in PRE_ROLLS_MS
         ],
+        **{f"Set {name}": [(detector, default, said) for detector in COMPARED] for name, said in by_set.items()},
     }
+    for below_db in MIXED_DB:
+        mixed = [over(bed, clip, below_db) for bed, clip in zip(itertools.cycle(beds), spoken, strict=False)]
+        tables[f"Over non-speech {below_db} dB below"] = [(detector, default, mixed) for detector in COMPARED]
     shown = Console(width=220)
     figures: dict[str, list[dict[str, object]]] = {}
     for title, work in tables.items():
@@ -336,6 +386,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         shown.print(as_table(rows, title))
         figures[title] = [asdict(row) for row in rows]
+    if talk:
+        shown.print(_talk_table(talk))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0

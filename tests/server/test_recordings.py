@@ -88,6 +88,24 @@ def test_the_sdk_gets_other_formats(client: openai.OpenAI, sentence: Path, style
     assert str(answer).startswith(begins)
 
 
+def test_a_quiet_recording_keeps_its_words(client: openai.OpenAI, server: LiveServer, sentence: Path) -> None:
+    """At -60 dBFS. The request chooses the detector, here one whose gate lets nothing so quiet through."""
+    samples = soundfile.read(sentence, dtype="float32")[0]
+    quiet = io.BytesIO()
+    soundfile.write(quiet, samples * 1e-3 / np.sqrt(np.mean(samples**2)), 16_000, format="WAV", subtype="PCM_16")
+
+    def transcribed(**fields: Any) -> str:
+        return client.audio.transcriptions.create(file=("q.wav", quiet.getvalue()), model="any", extra_body=fields).text
+
+    assert words(transcribed()) == words(SAID)
+    assert words(transcribed(vad="cascade")) == []
+    part = {"type": "input_audio", "input_audio": {"data": base64.b64encode(quiet.getvalue()).decode()}}
+    for fields, expected in (({}, SAID), ({"vad": "cascade", "vad_threshold": 0.5}, "")):
+        status, answer = _chat(server, part, **fields)
+        assert status == 200
+        assert words(answer["choices"][0]["message"]["content"]) == words(expected)
+
+
 def test_models_are_listed(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["tiny.en"]
 
@@ -98,6 +116,9 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ("noise.wav", b"no audio", {}, "can't be read"),
         ("a.wav", None, {"language": "zz"}, "knows en"),
         ("a.wav", None, {"response_format": "mp3"}, "verbose_json"),
+        ("a.wav", None, {"extra_body": {"vad": "psychic"}}, "adaptive, thorough"),
+        ("a.wav", None, {"extra_body": {"vad_threshold": "high"}}, "not a number"),
+        ("a.wav", None, {"extra_body": {"vad_threshold": 1.5}}, "0.05 to 0.95"),
     ],
 )
 def test_a_bad_request_is_an_error_in_openai_s_form(
