@@ -1,6 +1,6 @@
 """Files where raw audio was expected, recognized by how they begin.
 
-As samples, a compressed file is noise in which no speech is found, so nothing else would tell the client.
+Read as samples, a compressed file is noise without speech: the client would get no text, and no error either.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MP3_KBITS = (
 
 
 def container_of(head: bytes) -> str | None:
-    """What a stream is that begins so, with its article; None if it is raw audio, or too short to tell.
+    """The kind of file that begins like this, with its article; None for raw audio, or if `head` is too short to decide.
 
     WAV is not recognized: its header is skipped, and its samples are raw audio; see `wav_header`.
     """

@@ -20,7 +20,7 @@ class RecognizerFactory:
     name: str
     """As ``--recognizer`` takes it."""
     serves: Callable[[str | None], bool]
-    """Whether a model is one for this recognizer, by its name or folder; None is no model at all."""
+    """Whether a model is one for this recognizer, by its name or folder; None: no model was named."""
     create: Callable[[argparse.Namespace], Recognizer]
     """Makes the recognizer of ``model``, of the flags that `add_flags` adds, and of ``engine``, a list of the options
     that the command line does not know. Raises `ValueError` with a message for the user."""

@@ -19,7 +19,7 @@ _CEILING_DB = -10.0
 """No frame is made louder than this, voiced or not."""
 _MOST_DB = 50.0
 _AT_REST_DB = 20.0, 35.0
-"""The gain while nobody speaks is no lower, and rises no higher: the more in a quieter room."""
+"""While nobody speaks, a lower gain rises to a value between these: the quieter the room, the higher."""
 _REST_FLOOR_DB = -70.0
 """Level to which the room's noise is then raised."""
 _RETURN_DB_PER_S = 12.0

@@ -19,15 +19,15 @@ from tokenizers import ByteLevelBPETokenizer
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_start|>", "<|audio_end|>", "<|audio_pad|>")
 TEXT_TAG = "<asr_text>"
 TEMPLATE = (
-    "{%- set told = namespace(text='', audio=0) -%}"
+    "{%- set seen = namespace(text='', audio=0) -%}"
     "{%- for message in messages -%}"
-    "{%- if message.role == 'system' -%}{%- set told.text = told.text + message.content -%}"
+    "{%- if message.role == 'system' -%}{%- set seen.text = seen.text + message.content -%}"
     "{%- else -%}{%- for part in message.content -%}"
-    "{%- if part.type == 'audio' -%}{%- set told.audio = told.audio + 1 -%}{%- endif -%}"
+    "{%- if part.type == 'audio' -%}{%- set seen.audio = seen.audio + 1 -%}{%- endif -%}"
     "{%- endfor -%}{%- endif -%}"
     "{%- endfor -%}"
-    "{{- '<|im_start|>system\\n' + told.text + '<|im_end|>\\n<|im_start|>user\\n' -}}"
-    "{%- for _ in range(told.audio) -%}{{- '<|audio_start|><|audio_pad|><|audio_end|>' -}}{%- endfor -%}"
+    "{{- '<|im_start|>system\\n' + seen.text + '<|im_end|>\\n<|im_start|>user\\n' -}}"
+    "{%- for _ in range(seen.audio) -%}{{- '<|audio_start|><|audio_pad|><|audio_end|>' -}}{%- endfor -%}"
     "{{- '<|im_end|>\\n' -}}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )

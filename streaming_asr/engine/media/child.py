@@ -48,8 +48,8 @@ def main() -> None:
     except UnreadableMedia as error:
         _write(messages.packed_json(messages.ERROR, code=messages.UNREADABLE, message=str(error)))
     except MemoryError:
-        told = "decoding it takes more memory than is allowed"
-        _write(messages.packed_json(messages.ERROR, code=messages.UNREADABLE, message=told))
+        reason = "decoding it takes more memory than is allowed"
+        _write(messages.packed_json(messages.ERROR, code=messages.UNREADABLE, message=reason))
     except BrokenPipeError:
         # The parent is not interested any more.
         return

@@ -28,7 +28,7 @@ def parts_of(file: IO[bytes]) -> Iterator[Readable]:
     """Yield the parts; each has to be read before the next is asked for.
 
     Args:
-        file: at its beginning. If it can't seek, it needs `peek`, and only the parts of Ogg files are told apart.
+        file: at its beginning. If it can't seek, it needs `peek`, and only Ogg files are split into parts.
     """
     if not file.seekable():
         if file.peek(len(MAGIC))[: len(MAGIC)] == MAGIC:  # type: ignore[attr-defined]
