@@ -37,7 +37,7 @@ _MP3_KBITS = (
 
 
 def container_of(head: bytes) -> str | None:
-    """The kind of file that begins like this, with its article; None for raw audio, or if `head` is too short to decide.
+    """The kind of file that begins like this, with its article; None for raw audio, or if the head is too short.
 
     WAV is not recognized: its header is skipped, and its samples are raw audio; see `wav_header`.
     """

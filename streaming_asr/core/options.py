@@ -167,7 +167,7 @@ class SessionOptions:
     )
     rolling_context: bool | None = option(
         None,
-        "whether the recognizer gets earlier finals; null: if it gains by it",
+        "whether the recognizer gets earlier finals; null: if they improve it",
         group=RECOGNITION,
         changeable=True,
     )
@@ -183,7 +183,7 @@ class SessionOptions:
     )
     onset_ms: int = option(
         96,
-        "voiced time, within twice as long, that opens an utterance; shorter is ignored",
+        "voiced time that opens an utterance, within twice that time; less is ignored",
         group=UTTERANCES,
         range=(0, 1_000),
     )
@@ -196,7 +196,7 @@ class SessionOptions:
     )
     pause_ms: int = option(
         200,
-        "silence after which the final is decoded ahead; also kept at the end",
+        "silence after which the final is decoded early; as much is kept at its end",
         group=UTTERANCES,
         range=(60, 2_000),
         changeable=True,
@@ -230,7 +230,7 @@ class SessionOptions:
     )
     withheld_words: int = option(
         1,
-        "last words left out of partials during speech, which the audio's end cuts",
+        "last words left out of partials during speech: the audio may end within them",
         group=PARTIALS,
         range=(0, 10),
         changeable=True,
