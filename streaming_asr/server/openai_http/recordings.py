@@ -11,11 +11,10 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import IO, TypeVar
+from typing import IO
 
-import msgspec
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -26,7 +25,6 @@ from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media.decoders import MediaRefused, MediaTooLong
-from streaming_asr.protocols.base64_audio import decode_base64
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.server.auth import Guard, Handler
 from streaming_asr.server.openai_http.answers import (
@@ -39,59 +37,16 @@ from streaming_asr.server.openai_http.answers import (
     chat_answer,
 )
 from streaming_asr.server.openai_http.bodies import Kept, bounded
-from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, Line, fetch, is_data_url
+from streaming_asr.server.openai_http.chat import MAX_CHAT_BYTES, Chat, Part, fetch_audio, parse_chat, write_audio
+from streaming_asr.server.openai_http.early_end import ClientGone, unless, until, watched
 from streaming_asr.server.service import Service
 from streaming_asr.server.session_port import Refused
 from streaming_asr.voice.detectors import make_detector, ungated
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-MAX_CHAT_BYTES = 64 * 2**20
-"""Of a chat request, whose audio may be inside; longer recordings are uploaded or named by URL."""
-
-
-class AudioPart(msgspec.Struct):
-    """Audio inside a chat request, base64."""
-
-    data: str
-    format: str = "wav"
-
-
-class AudioUrl(msgspec.Struct):
-    url: str
-
-
-class Part(msgspec.Struct):
-    """Part of a message's content: audio, or text, which is context. Others are ignored."""
-
-    type: str
-    text: str = ""
-    audio_url: AudioUrl | None = None
-    input_audio: AudioPart | None = None
-
-
-class Message(msgspec.Struct):
-    role: str
-    content: str | list[Part]
-
-
-class Chat(msgspec.Struct):
-    """The fields of a chat request that are used; others are ignored."""
-
-    messages: list[Message]
-    model: str = ""
-    stream: bool = False
-    language: str | None = None
-    vad: str | None = None
-    vad_threshold: float | None = None
-
-
 MAX_CHATS_BYTES = 4 * MAX_CHAT_BYTES
 """Of all chat requests that are read; they are in memory until their audio is on disk."""
-MAX_URL_CHARS = 16_384
-"""Of the URL of a recording."""
 MAX_WAITING = 64
 """Requests that may be read or wait, besides those with a slot."""
 
@@ -124,10 +79,6 @@ class RecordingSlots:
         """A slot for a request whose body is complete."""
         async with self._free:
             yield
-
-
-class ClientGone(Exception):
-    """The client has disconnected."""
 
 
 class Recordings:
@@ -193,7 +144,7 @@ class Recordings:
             request.state.end = end = asyncio.get_running_loop().create_future()
             with self._counted(end):
                 try:
-                    return await _unless(end, handler(request))
+                    return await unless(end, handler(request))
                 except Exception as error:
                     return self._failed(_api_error(error))
 
@@ -240,7 +191,7 @@ class Recordings:
                 _number(form, "vad_threshold"),
                 word_times=word_times,
             )
-            stack.enter_context(_watched(request))
+            stack.enter_context(watched(request))
             await stack.enter_async_context(self._slots.slot())
             self._service.decoders.prepare()
             if (_text(form, "stream") or "").lower() in ("true", "1"):
@@ -280,11 +231,11 @@ class Recordings:
         self._check_ready()
         with self._slots.place(), self._kept.share() as keep, tempfile.TemporaryFile() as recording:
             options, elsewhere = await self._read_chat(request, recording, keep)
-            with _watched(request):
+            with watched(request):
                 async with self._slots.slot():
                     self._service.decoders.prepare()
                     if elsewhere is not None:
-                        await self._fetch(elsewhere, recording)
+                        await fetch_audio(elsewhere, recording, self._service.options)
                     recording.seek(0)
                     transcription = await self._transcribed(recording, options, request)
         raw_answer = self._service.recognizer.capabilities.raw_answer
@@ -301,22 +252,11 @@ class Recordings:
         with self._chats.share() as add:
             chat = await self._chat_request(request, add)
             self._check_model(chat.model)
-            parts = [part for message in chat.messages if isinstance(message.content, list) for part in message.content]
-            texts = [message.content for message in chat.messages if isinstance(message.content, str)]
-            audio = [part for part in parts if part.audio_url or part.input_audio]
-            if len(audio) != 1:
-                reason = f"The messages have {len(audio)} recordings; send one, as audio_url or input_audio."
-                raise ApiError(400, reason)
-            if chat.stream:
-                raise ApiError(400, "Streaming is not offered here; /v1/audio/transcriptions streams.", param="stream")
-            context = " ".join([*texts, *(part.text for part in parts if part.type == "text")])
-            options = self._options(chat.language, context, chat.vad, chat.vad_threshold)
-            part = audio[0]
-            if part.input_audio is None and part.audio_url is not None and not is_data_url(part.audio_url.url):
-                if len(part.audio_url.url) > MAX_URL_CHARS:
-                    raise ApiError(400, f"audio_url: more than {MAX_URL_CHARS} characters.", param="audio_url")
-                return options, Part("audio_url", audio_url=part.audio_url)
-            await asyncio.to_thread(self._bring, part, into)
+            part = chat.recording()
+            options = self._options(chat.language, chat.context(), chat.vad, chat.vad_threshold)
+            if (elsewhere := part.elsewhere()) is not None:
+                return options, elsewhere
+            await asyncio.to_thread(write_audio, part, into, self._service.options)
             keep(into.tell())
             return options, None
 
@@ -373,42 +313,9 @@ class Recordings:
         timeout_s = self._service.options.upload_timeout_s
         receive = bounded(request.receive, MAX_CHAT_BYTES, timeout_s, keep)
         try:
-            return msgspec.json.decode(await Request(request.scope, receive).body(), type=Chat, strict=False)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise ApiError(400, f"The request can't be read: {error}.") from None
+            return parse_chat(await Request(request.scope, receive).body())
         except ClientDisconnect:
             raise ApiError(400, "The request broke off.") from None
-
-    async def _fetch(self, part: Part, into: IO[bytes]) -> None:
-        """Fetch the audio that a chat's part names; cut off when this is cancelled."""
-        line = Line()
-        try:
-            await asyncio.to_thread(self._bring, part, into, line)
-        finally:
-            line.cut()
-
-    def _bring(self, part: Part, into: IO[bytes], line: Line | None = None) -> None:
-        """Write the audio of a chat's part to a file. Blocks."""
-        options = self._service.options
-        if part.input_audio is not None:
-            try:
-                into.write(decode_base64(part.input_audio.data))
-            except ValueError as error:
-                raise ApiError.of(FailureKind.INVALID_AUDIO, f"{error}.", param="input_audio") from None
-        elif part.audio_url is not None:
-            try:
-                fetch(
-                    part.audio_url.url,
-                    into,
-                    allow_private=options.allow_private_urls,
-                    max_bytes=options.max_upload_bytes,
-                    timeout_s=options.fetch_timeout_s,
-                    line=line,
-                )
-            except BadAudio as bad:
-                raise ApiError.of(FailureKind.INVALID_AUDIO, f"{bad}.", param="audio_url") from None
-            except FetchRefused as refused:
-                raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
 
     async def _transcribed(self, recording: IO[bytes], options: SessionOptions, request: Request) -> Transcription:
         """Transcribe the whole; cancelled when the client disconnects."""
@@ -426,7 +333,7 @@ class Recordings:
         end: asyncio.Future[None] = request.state.end
         events = self._decoded(recording, options)
         try:
-            yield _until(end, events)
+            yield until(end, events)
         finally:
             await events.aclose()
             self._service.decoders.prepare_soon()
@@ -448,50 +355,6 @@ class Recordings:
         except Refused as refused:
             failure = refused.failure
             raise ApiError.of(failure.kind, failure.message) from None
-
-
-@contextmanager
-def _watched(request: Request) -> Iterator[None]:
-    """End a request when its client disconnects, within the context. Its body has been read."""
-    watching = asyncio.create_task(_watch(request, request.state.end), name="watch the client of a recording")
-    try:
-        yield
-    finally:
-        watching.cancel()
-
-
-async def _watch(request: Request, end: asyncio.Future[None]) -> None:
-    """End a recording when its client disconnects; the request has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    if not end.done():
-        end.set_exception(ClientGone())
-
-
-async def _until(end: asyncio.Future[None], events: AsyncGenerator[Event, None]) -> AsyncIterator[Event]:
-    """The events, until `end` has an exception, which is raised."""
-    while (event := await _unless(end, _next(events))) is not None:
-        yield event
-
-
-async def _next(events: AsyncIterator[Event]) -> Event | None:
-    async for event in events:
-        return event
-    return None
-
-
-async def _unless(end: asyncio.Future[None], work: Awaitable[T]) -> T:
-    """The result of the work; if `end` has an exception first, the work is cancelled and the exception raised."""
-    task: asyncio.Future[T] = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait((task, end), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    if end.done():
-        end.result()
-    return task.result()
 
 
 @contextmanager
