@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.media.parts import Readable, parts_of
-from clients.media.repairs import CUT_OFF, DAMAGED, GAP, OVERLAP, Repair, Repairs
+from clients.media.repairs import (
+    CUT_OFF,
+    DAMAGED,
+    GAP,
+    NOT_FINITE,
+    OVERLAP,
+    OVERSCALED,
+    UNREAD,
+    Repair,
+    Repairs,
+)
 from clients.media.timeline import TOLERANCE_S, Timeline
 
 FORMATS = (
@@ -47,6 +57,11 @@ _CUT_S = 1.0
 """A recording this much shorter than it states was cut off."""
 _NOT_AUDIO = (b"Xing", b"Info", b"VBRI", b"LAME", b"ID3", b"TAG", b"APETAGEX", b"fLaC", b"RIFF")
 """In packets at the joints of files that were put together, which have no sound."""
+_HEAD_BYTES = 8
+_CHECKED = ("flac", "tta")
+"""Codecs with checksums that FFmpeg only looks at if it is asked to; otherwise a damaged frame is decoded to noise."""
+_OVERSCALED = 10.0
+"""Float samples above this are of another scale, such as that of 16-bit integers. Loud ones stay below."""
 _FULL_SCALE = {"u1": 2**7, "i2": 2**15, "i4": 2**31, "i8": 2**63}
 """Of integer samples, by their type."""
 
@@ -88,8 +103,21 @@ class MediaReader:
     def __init__(self, file: IO[bytes], *, live: bool = False) -> None:
         av.logging.set_level(None)
         self._live = live
+        head = _head(file)
+        if not head:
+            raise UnreadableMedia("it is empty")
+        if head.startswith(b"RIFX"):
+            # FFmpeg reads its samples in the wrong byte order: noise.
+            raise UnreadableMedia("it is a big-endian WAV (RIFX), which is not read")
         self._parts = parts_of(file)
-        self._open(next(self._parts))
+        try:
+            self._open(next(self._parts))
+        except UnknownFormat:
+            if head[4:8] == b"ftyp":
+                raise UnreadableMedia(
+                    "it is an MP4 whose index is missing or damaged, as when it was cut off"
+                ) from None
+            raise
         duration = self._container.duration
         self.duration_s = duration / av.time_base if duration and duration > 0 else None
         """Length as the container states or estimates it; None where it does not."""
@@ -112,6 +140,9 @@ class MediaReader:
         self._failure = ""
         """Why something could not be decoded."""
         self._began = False
+        self._overscaled = False
+        self._failed = False
+        """Whether the container failed since the last packet."""
 
     def read(self) -> Iterator[Block | Repair]:
         """Yield the audio, and what was repaired.
@@ -156,7 +187,7 @@ class MediaReader:
         try:
             self._open(part)
         except UnreadableMedia:
-            self._repairs.note(DAMAGED, self._timeline.position_s, 0.0)
+            self._repairs.note(UNREAD, self._timeline.position_s, 0.0)
             return False
         position_s, self._timeline = self._timeline.position_s, Timeline(None)
         self._timeline.advance(position_s)
@@ -181,15 +212,19 @@ class MediaReader:
             yield from self._taken()
         self._end_lost()
         self._flush()
+        if self._failed and self._began:
+            self._repairs.note(UNREAD, self._timeline.position_s, 0.0)
         yield from self._taken()
 
     def _packets(self) -> Iterator[Any]:
         """The track's packets, at the end an empty one. An error of the container costs what it can't read."""
         errors = 0
+        self._failed = False
         while errors < _MAX_ERRORS:
             try:
                 for packet in self._container.demux(self._stream):
                     errors = 0
+                    self._failed = self._failed and not packet.size
                     yield packet
                 return
             except av.EOFError:
@@ -197,6 +232,7 @@ class MediaReader:
             except av.FFmpegError as error:
                 self._failure = self._failure or _reason(error)
                 errors += 1
+                self._failed = True
 
     def _decode(self, packet: Any) -> None:
         try:
@@ -217,7 +253,7 @@ class MediaReader:
         """Put a frame in its place."""
         rate = frame.sample_rate
         try:
-            samples = _floats(frame)
+            samples = self._usable(_floats(frame))
             check_shape(rate, samples.shape[1])
         except (UnreadableMedia, ValueError) as error:
             if not self._began:
@@ -240,6 +276,17 @@ class MediaReader:
         self._pending_s += len(samples) / rate
         if self._pending_s >= BLOCK_S or self._live:
             self._flush()
+
+    def _usable(self, samples: Frames) -> Frames:
+        """The samples; those that are not numbers become 0."""
+        if not np.isfinite(samples).all():
+            samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+            self._repairs.note(NOT_FINITE, self._timeline.position_s, 0.0)
+        if not self._overscaled and self._stream.codec_context.name.startswith("pcm_f"):
+            self._overscaled = bool(np.abs(samples).max() > _OVERSCALED)
+            if self._overscaled:
+                self._repairs.note(OVERSCALED, self._timeline.position_s, 0.0)
+        return samples
 
     def _place(self, frame: Any, length_s: float) -> tuple[float, float]:
         """Seconds of silence before a frame, and seconds to drop from its beginning."""
@@ -283,13 +330,21 @@ class MediaReader:
         yield from self._repairs.take(self._timeline.position_s)
 
 
+def _head(file: IO[bytes]) -> bytes:
+    """How a file begins. It is at its beginning, and stays there."""
+    if not file.seekable():
+        return file.peek(_HEAD_BYTES)[:_HEAD_BYTES]  # type: ignore[attr-defined, no-any-return]
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    return head
+
+
 def _audio_track(container: Any) -> Any:
     tracks = container.streams.audio
     track = next((track for track in tracks if track.codec_context is not None), None)
     if track is None:
         raise UnreadableMedia("no decoder is known for its audio" if tracks else "it has no audio")
-    if track.codec_context.name == "flac":
-        # Otherwise a damaged frame is decoded to noise.
+    if track.codec_context.name in _CHECKED:
         track.codec_context.options = {"err_detect": "crccheck+explode"}
     check_shape(track.codec_context.sample_rate or MIN_RATE, track.codec_context.channels or 1)
     return track
@@ -308,12 +363,13 @@ def check_shape(rate: int, channels: int) -> None:
 
 
 def _floats(frame: Any) -> Frames:
-    """The samples of a frame, in -1..1 where they are integers; those that are not numbers become 0."""
+    """The samples of a frame, in -1..1 where they are integers."""
     array = frame.to_ndarray()
     frames = array.T if frame.format.is_planar else array.reshape(frame.samples, -1)
     if frames.dtype.kind == "f":
-        floats: Frames = frames.astype(np.float32)
-        return floats if np.isfinite(floats).all() else np.nan_to_num(floats, nan=0.0, posinf=1.0, neginf=-1.0)
+        with np.errstate(over="ignore"):
+            floats: Frames = frames.astype(np.float32)
+        return floats
     full_scale = np.float32(_FULL_SCALE[frames.dtype.str[1:]])
     offset = full_scale if frames.dtype.kind == "u" else np.float32(0)
     return np.asarray((frames.astype(np.float32) - offset) / full_scale, np.float32)

@@ -134,7 +134,7 @@ def test_a_file_without_audio_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.flac").write_bytes(b"")
     for name, message in (
         ("text.wav", "not audio that can be read"),
-        ("empty.flac", "not audio that can be read"),
+        ("empty.flac", "it is empty"),
         ("missing.wav", "no such file"),
         (".", "a folder, not a file"),
     ):

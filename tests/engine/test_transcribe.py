@@ -66,7 +66,7 @@ def test_standard_input_that_is_used_up_is_reported(sentence: Path) -> None:
     ended = subprocess.run(command, input=sentence.read_bytes(), capture_output=True, timeout=120, check=False)
     assert ended.returncode == 1
     assert words(ended.stdout.decode()) == words("He might even have been made amiable himself")
-    assert b"streaming-asr: -: not a recording" in ended.stderr
+    assert b"streaming-asr: -: it is empty" in ended.stderr
     assert b"Traceback" not in ended.stderr
 
 

@@ -125,6 +125,19 @@ def _damaged(recording: bytes, count: int = 200) -> bytes:
     return recording[:at] + np.random.default_rng(1).bytes(count) + recording[at + count :]
 
 
+def _float_wav(samples: Samples) -> bytes:
+    recording = io.BytesIO()
+    soundfile.write(recording, samples, RATE, "FLOAT", format="WAV")
+    return recording.getvalue()
+
+
+def _with_infinity(samples: Samples) -> Samples:
+    """The samples; 4 of the first 100 ms are not numbers."""
+    samples = samples.copy()
+    samples[[100, 200, 300, 400]] = [np.nan, np.inf, -np.inf, np.nan]
+    return samples
+
+
 def _on_channel(index: int, channels: int) -> NDArray[np.float32]:
     frames = np.zeros((len(clip("b")), channels), np.float32)
     frames[:, index] = clip("b")
@@ -173,6 +186,19 @@ CASES = {
     "damaged M4A": _damage("ipod", "aac"),
     "damaged FLAC": _damage("flac", "flac"),
     "damaged AC-3": _damage("ac3", "ac3", rate=48_000),
+    "damaged TTA": _damage("tta", "tta"),
+    "joined WavPack of two rates": Case(
+        lambda: encoded("wv", "wavpack", clip("a")) + encoded("wv", "wavpack", clip("b"), rate=44_100),
+        {"a": 0.0},
+        _A_S,
+        ("what follows",),
+    ),
+    "CAF with a chunk of more bytes than a file can have": Case(
+        lambda: encoded("caf", "pcm_s16le", clip("a")) + b"info" + (2**62).to_bytes(8, "big"), {"a": 0.0}, _A_S
+    ),
+    "WAV, then a damaged WAV": Case(
+        lambda: wav(clip("a")) + wav(clip("b")).replace(b"fmt ", b"xxxx"), {"a": 0.0}, _A_S, ("what follows",)
+    ),
     "MP3s": _join(_as("mp3", "libmp3lame"), _as("mp3", "libmp3lame")),
     "MP3s of two rates": _join(_as("mp3", "libmp3lame", rate=22_050), _as("mp3", "libmp3lame", rate=44_100)),
     "MP3s, mono and stereo": _join(_as("mp3", "libmp3lame"), _as("mp3", "libmp3lame", channels=2)),
@@ -222,6 +248,12 @@ CASES = {
         {"b": 0.0},
         _B_S,
     ),
+    "WAV of floats in the scale of integers": Case(
+        lambda: _float_wav(_two() * 32768), {}, _BOTH_S, ("far above full scale",)
+    ),
+    "WAV of floats, some of which are not numbers": Case(
+        lambda: _float_wav(_with_infinity(clip("b"))), {"b": 0.0}, _B_S, ("NaN or infinite",)
+    ),
     "channels inverted to each other": Case(
         lambda: wav(np.stack([clip("b"), -clip("b")], 1)), {"b": 0.0}, _B_S
     ),
@@ -233,7 +265,9 @@ CASES = {
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "text": (lambda: b"not audio " * 100, "not a recording in a format that is read"),
-    "nothing": (lambda: b"", "not a recording in a format that is read"),
+    "nothing": (lambda: b"", "it is empty"),
+    "a big-endian WAV": (lambda: wav(clip("a")).replace(b"RIFF", b"RIFX"), r"a big-endian WAV \(RIFX\)"),
+    "an MP4 that was cut off": (lambda: encoded("mp4", "aac", clip("a"))[:-3_000], "an MP4 whose index is missing"),
     "a track without a decoder": (_of_undecodable_codec, "no decoder is known for its audio"),
     "a WAV without samples": (lambda: wav(np.zeros(0, np.float32)), "it is empty"),
     "1,073,741,824 Hz": (lambda: wav(clip("a"), rate=2**30), "its sample rate is 1073741824 Hz"),

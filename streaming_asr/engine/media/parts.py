@@ -48,10 +48,6 @@ def parts_of(file: IO[bytes]) -> Iterator[Readable]:
         begins += _flacs(file)
     elif head[4:8] == b"ftyp":
         begins += _mp4s(file)
-    if len(begins) == 1:
-        file.seek(0)
-        yield file
-        return
     for begin, end in zip(begins, [*begins[1:], file.seek(0, os.SEEK_END)], strict=True):
         yield _Section(file, begin, end)
 
@@ -110,7 +106,8 @@ def _flacs(file: IO[bytes]) -> Iterator[int]:
 
 
 class _Section:
-    """A part of a file."""
+    """A part of a file, or all of it. A seek beyond its end is no error, as it may be for the file system: damaged
+    recordings state sizes that no file has."""
 
     def __init__(self, file: IO[bytes], begin: int, end: int) -> None:
         self._file = file
@@ -119,8 +116,11 @@ class _Section:
         self._at = 0
 
     def read(self, size: int) -> bytes:
+        left = self._size - self._at
+        if left <= 0:
+            return b""
         self._file.seek(self._begin + self._at)
-        data = self._file.read(max(0, min(size, self._size - self._at)))
+        data = self._file.read(min(size, left))
         self._at += len(data)
         return data
 

@@ -10,10 +10,14 @@ MERGED_S = 0.5
 """Repairs of a kind within this time are one stretch."""
 
 DAMAGED, GAP, OVERLAP, CUT_OFF, MORE = "audio_damaged", "audio_gap", "audio_overlap", "audio_cut_off", "more_repairs"
+NOT_FINITE, OVERSCALED, UNREAD = "audio_not_finite", "audio_clipped", "audio_unread"
 _MESSAGES = {
     DAMAGED: "The recording is damaged at {at}: {length:.2f} s could not be decoded.",
     GAP: "The recording has a hole of {length:.1f} s at {at}, which was filled with silence.",
     OVERLAP: "The recording repeats {length:.1f} s at {at}, which were dropped.",
+    NOT_FINITE: "The recording has NaN or infinite samples at {at}, which were replaced.",
+    OVERSCALED: "The recording is far above full scale from {at} on, and clipped; float samples must be in -1..1.",
+    UNREAD: "The recording is damaged at {at}; what follows could not be read.",
     CUT_OFF: "The recording is cut off at {at}; {length:.1f} s are missing.",
 }
 
