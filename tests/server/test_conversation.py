@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, Close, Command, Lifetime, Open, Opened, Send
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
-from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE, TRANSITIONS, State
-from tests.support.conversing import LIMITS, Client, command, quiet, voiced
-
-TIGHT = dataclasses.replace(LIMITS, max_message_bytes=64_000, max_session_s=8.0, idle_timeout_s=10.0)
+from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE, State
+from tests.support.conversing import LIMITS, TIGHT, Client, break_at, command, fail, full_client, quiet, voiced
 
 
 class Scripted:
@@ -190,18 +184,8 @@ def test_a_warning_reaches_a_client_whose_session_is_open() -> None:
 # Backpressure
 
 
-def _full() -> Client:
-    """More speech than is kept for decoding: of 20 s, in utterances of 5 s."""
-    client = Client(max_utterance_s="5").started()
-    while client.state is not State.FULL:
-        client.send(voiced(1))
-        while client.yields:
-            client.resume()
-    return client
-
-
 def test_audio_waits_while_too_much_is_held_and_goes_on_after_a_final() -> None:
-    client = _full()
+    client = full_client()
     held = client.conversation.held_s
     assert 20 < held < 21
     assert client.conversation.reading, "what is read next is kept; only then reading stops"
@@ -231,7 +215,7 @@ def test_what_is_held_has_the_same_bound_on_each_channel() -> None:
 
 
 def test_no_time_counts_as_idle_while_the_server_does_not_read() -> None:
-    client = _full()
+    client = full_client()
     client.wait(LIMITS.idle_timeout_s * 3)
     assert client.state is State.FULL
     asking = Client(vad="silero").started()
@@ -427,28 +411,10 @@ def test_a_client_that_is_gone_leaves_nothing_behind() -> None:
 # Faults
 
 
-def _fail(*_: Any, **__: Any) -> Any:
-    raise KeyError("a fault of the server")
-
-
-def _broken_by(client: Client, place: str) -> None:
-    """Have something that the conversation calls raise."""
-    (session,) = client.sessions.open_sessions.values()
-    owner, name = {
-        "translator": (client.translator, "received"),
-        "session": (session, "receiving"),
-        "events": (client.translator, "on_events"),
-        "sessions": (client.sessions, "fill"),
-        "observer": (client.observer, "received"),
-        "removal": (client.sessions, "remove"),
-    }[place]
-    setattr(owner, name, _fail)
-
-
 @pytest.mark.parametrize("place", ["translator", "session", "events", "sessions", "observer"])
 def test_a_fault_ends_the_conversation_with_its_protocol_s_error(place: str, caplog: pytest.LogCaptureFixture) -> None:
     client = Client().started()
-    _broken_by(client, place)
+    break_at(client, place)
     with caplog.at_level(logging.ERROR):
         client.send(quiet(0.5), voiced(0.5), quiet(0.5))
         while client.yields:
@@ -463,27 +429,27 @@ def test_a_fault_ends_the_conversation_with_its_protocol_s_error(place: str, cap
 def test_a_fault_while_decodes_are_reported_ends_the_conversation_alone() -> None:
     client = Client().started()
     client.send(voiced(0.4), quiet(1))
-    _broken_by(client, "events")
+    break_at(client, "events")
     client.finish()
     assert client.errors == ["internal"]
 
 
 def test_a_session_that_can_not_be_given_up_is_closed_all_the_same() -> None:
     client = Client().started()
-    _broken_by(client, "removal")
+    break_at(client, "removal")
     client.overflow()
     assert (client.errors, client.observer.open) == (["slow_reader"], 0)
     assert client.state is State.CLOSED
     gone = Client().started()
-    _broken_by(gone, "removal")
+    break_at(gone, "removal")
     gone.conversation.lost()
     assert gone.state is State.CLOSED
 
 
 def test_a_translator_that_can_not_even_report_a_fault_is_closed_on() -> None:
     client = Client().started()
-    _broken_by(client, "translator")
-    client.translator.failed = _fail  # type: ignore[method-assign]
+    break_at(client, "translator")
+    client.translator.failed = fail  # type: ignore[method-assign]
     client.send(command("ping"))
     assert client.close == Close(CloseCode.INTERNAL, "internal")
 
@@ -504,191 +470,3 @@ def test_a_session_that_broke_ends_the_conversation() -> None:
     assert client.errors == ["internal"]
     assert client.close == Close(CloseCode.INTERNAL, "internal")
     client._session_broke(KeyError("a fault"))
-
-
-# States
-
-
-def _asking() -> Client:
-    client = Client(vad="silero").started()
-    client.send(voiced(0.4))
-    return client
-
-
-def _yielding() -> Client:
-    client = Client().started()
-    client.send(voiced(0.6))
-    return client
-
-
-def _ending() -> Client:
-    client = Client().started()
-    client.send(voiced(0.4))
-    client.end()
-    return client
-
-
-def _spoken() -> Client:
-    client = Client().started()
-    client.send(voiced(0.4))
-    return client
-
-
-def _nearly_full() -> Client:
-    client = Client(max_utterance_s="5").started()
-    while client.conversation.held_s <= 20:
-        client.send(voiced(0.4))
-    return client
-
-
-def _until_final(client: Client) -> None:
-    while not client.of("final"):
-        client.decode()
-
-
-STEPS: dict[tuple[State, State], tuple[Callable[[], Client], Callable[[Client], None]]] = {
-    (State.OPEN, State.WAITING_FOR_VOICE): (lambda: Client(vad="silero").started(), lambda c: c.send(voiced(0.1))),
-    (State.OPEN, State.FULL): (_nearly_full, lambda c: c.send(voiced(0.4))),
-    (State.OPEN, State.YIELDING): (lambda: Client().started(), lambda c: c.send(voiced(0.6))),
-    (State.OPEN, State.ENDING): (_spoken, Client.end),
-    (State.OPEN, State.CLOSED): (lambda: Client().started(), lambda c: c.send(command("stop"))),
-    (State.WAITING_FOR_VOICE, State.OPEN): (_asking, Client.answer),
-    (State.WAITING_FOR_VOICE, State.ENDING): (_asking, Client.end),
-    (State.WAITING_FOR_VOICE, State.CLOSED): (_asking, Client.overflow),
-    (State.FULL, State.YIELDING): (_full, _until_final),
-    (State.FULL, State.ENDING): (_full, Client.end),
-    (State.FULL, State.CLOSED): (_full, lambda c: c.conversation.lost()),
-    (State.YIELDING, State.OPEN): (_yielding, Client.resume),
-    (State.YIELDING, State.ENDING): (_yielding, Client.end),
-    (State.YIELDING, State.CLOSED): (_yielding, Client.overflow),
-    (State.ENDING, State.CLOSED): (_ending, Client.finish),
-}
-
-
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: " to ".join(state.name for state in step))
-def test_each_state_is_left_as_in_the_table(step: tuple[State, State]) -> None:
-    make, act = STEPS[step]
-    client = make()
-    assert client.state is step[0]
-    act(client)
-    assert client.state is step[1]
-
-
-def test_the_steps_are_those_of_the_table() -> None:
-    assert set(STEPS) == {(before, after) for before, afters in TRANSITIONS.items() for after in afters}
-
-
-def test_a_transition_that_the_table_lacks_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TRANSITIONS, State.OPEN, frozenset({State.CLOSED}))
-    client = Client().started()
-    client.send(voiced(0.6))
-    assert client.errors == ["internal"]
-
-
-# Anything in any order
-
-MESSAGES = st.one_of(
-    st.tuples(st.just("voiced"), st.floats(0.0, 1.5)),
-    st.tuples(st.just("quiet"), st.floats(0.0, 1.5)),
-    st.sampled_from(
-        [
-            command("ping", id=1),
-            command("finalize"),
-            command("start", language="de"),
-            command("configure", endpoint_ms=300),
-            command("configure", channels=2),
-            command("configure", sample_rate=8000),
-            ("quiet", 2.1),
-        ]
-    ),
-    st.binary(max_size=5),
-    st.text(max_size=5),
-)
-HAPPENINGS = st.one_of(
-    st.lists(MESSAGES, max_size=40).map(lambda messages: ("send", messages)),
-    st.floats(0.0, 12.0).map(lambda seconds: ("wait", seconds)),
-    st.sampled_from([("answer", None), ("resume", None), ("decode", None), ("warn", None)]),
-)
-LAST = st.sampled_from(
-    ["end", "overflow", "lost", "network", "translator", "session", "events", "sessions", "broke", "stop", None]
-)
-
-
-def _message(drawn: str | bytes | tuple[str, float]) -> str | bytes:
-    if isinstance(drawn, tuple):
-        return voiced(drawn[1]) if drawn[0] == "voiced" else quiet(drawn[1])
-    return drawn
-
-
-def _happen(client: Client, happening: str, detail: Any) -> None:
-    if happening == "send":
-        # A socket that is not read gives nothing.
-        if client.conversation.reading:
-            client.send(*(_message(message) for message in detail))
-    elif happening == "wait":
-        client.wait(detail)
-    elif happening == "answer" and client.queries:
-        client.answer()
-    elif happening == "resume" and client.yields:
-        client.resume()
-    elif happening == "decode":
-        client.decode()
-    elif happening == "warn":
-        client.conversation.warn(SessionWarning("recognizer_recovering", "Text will be late."), client.now)
-        client.send()
-
-
-def _end(client: Client, way: str | None) -> None:
-    if way == "end":
-        client.end()
-    elif way == "overflow":
-        client.overflow()
-    elif way == "lost":
-        client.conversation.lost()
-    elif way == "network":
-        client.sessions.network.fails = True
-    elif way == "broke":
-        client._session_broke(KeyError("a fault"))
-    elif way == "stop":
-        if client.conversation.reading:
-            client.send(command("stop"))
-    elif way is not None and client.sessions.open_sessions and client.state is not State.CLOSED:
-        _broken_by(client, way)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    query=st.fixed_dictionaries({"vad": st.sampled_from(["silero", "webrtc"]), "max_utterance_s": st.just("5")}),
-    before=st.lists(HAPPENINGS, max_size=15),
-    way=LAST,
-    after=st.lists(HAPPENINGS, max_size=8),
-)
-def test_in_any_order_of_events_a_conversation_ends_once_and_leaves_nothing_behind(
-    query: dict[str, str], before: list[tuple[str, Any]], way: str | None, after: list[tuple[str, Any]]
-) -> None:
-    """`Client` checks that nothing follows a close, that queries come one by one, and that no timer spins."""
-    client = Client(TIGHT, **query).started()
-    for happening, detail in before:
-        _happen(client, happening, detail)
-        waits = client.state in (State.WAITING_FOR_VOICE, State.FULL, State.YIELDING)
-        assert client.conversation.reading or waits, "messages are kept, and nothing is waited for"
-    _end(client, way)
-    for happening, detail in after:
-        _happen(client, happening, detail)
-    client.finish()
-    if client.conversation.reading and client.state is State.OPEN:
-        client.send(command("stop"))
-        client.finish()
-    client.wait(2 * TIGHT.idle_timeout_s)
-    client.finish()
-    assert client.state is State.CLOSED
-    assert not client.sessions.open_sessions
-    assert client.observer.open == 0
-    if way != "lost":
-        assert client.close is not None
-        last = client.messages[-1]
-        assert (last["type"] == "done") == (client.close.code == CloseCode.NORMAL)
-        assert client.kinds.count("done") + sum(error["fatal"] for error in client.of("error")) == 1
-    if way is None and client.errors.count("internal") == 0:
-        ended = [event["utterance"] for event in client.of("speech_ended")]
-        assert [event["utterance"] for event in client.of("final")] == ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ LIMITS = ConversationLimits(
     max_unread_bytes=1_000_000,
     idle_timeout_s=30.0,
 )
+TIGHT = dataclasses.replace(LIMITS, max_message_bytes=64_000, max_session_s=8.0, idle_timeout_s=10.0)
 
 
 class FakeNetwork:
@@ -288,6 +290,34 @@ class Client:
             else:
                 assert isinstance(action, Yield)
                 self.yields += 1
+
+
+def full_client() -> Client:
+    """More speech than is kept for decoding: of 20 s, in utterances of 5 s."""
+    client = Client(max_utterance_s="5").started()
+    while client.state is not State.FULL:
+        client.send(voiced(1))
+        while client.yields:
+            client.resume()
+    return client
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise KeyError("a fault of the server")
+
+
+def break_at(client: Client, place: str) -> None:
+    """Let something that the conversation calls raise an exception from now on."""
+    (session,) = client.sessions.open_sessions.values()
+    owner, name = {
+        "translator": (client.translator, "received"),
+        "session": (session, "receiving"),
+        "events": (client.translator, "on_events"),
+        "sessions": (client.sessions, "fill"),
+        "observer": (client.observer, "received"),
+        "removal": (client.sessions, "remove"),
+    }[place]
+    setattr(owner, name, fail)
 
 
 def voiced(seconds: float, channels: int = 1) -> bytes:
