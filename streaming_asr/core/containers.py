@@ -16,15 +16,23 @@ _MAGIC = (
     (b"OggS\0", "an Ogg"),
     (b"fLaC", "a FLAC"),
     (b"\x1aE\xdf\xa3", "a WebM or Matroska"),
+    (b"\x1f\x43\xb6\x75", "a WebM or Matroska"),
     (b"caff\0\1", "a CAF"),
     (b".snd\0\0", "an AU"),
     (b"#!AMR", "an AMR"),
     (b"wvpk", "a WavPack"),
+    (b"FLV\1", "an FLV"),
+    (b"RIFX", "a big-endian WAV"),
+    (b"riff\x2e\x91\xcf\x11", "a Wave64"),
+    (b"Creative Voice File", "a VOC"),
+    (b"TTA1", "a TTA"),
+    (b"nut/multimedia container", "a NUT"),
+    (b".RMF\0\0", "a RealMedia"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a WMA or ASF"),
 )
-_MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat")
-_PACKET_BYTES = 188
-"""Of MPEG-TS, each of which begins with the next."""
+_MP4_BOXES = (b"ftyp", b"styp", b"sidx", b"moov", b"moof", b"mdat", b"wide", b"free", b"skip")
+_PACKETS = ((188, 0), (192, 4))
+"""Size of a packet of MPEG-TS, and where its sync byte is: in a stream, and on a Blu-ray disc."""
 _SYNC = 0x47
 _FRAMES = 3
 """Frames of MP3 or AAC that must follow each other: their sync word of 11 or 12 bits is in raw audio, too."""
@@ -52,8 +60,11 @@ def container_of(head: bytes) -> str | None:
         return "an AVI"
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "an AIFF"
-    if len(head) > 3 * _PACKET_BYTES and all(byte == _SYNC for byte in head[: 4 * _PACKET_BYTES : _PACKET_BYTES]):
-        return "an MPEG-TS"
+    for size, at in _PACKETS:
+        if len(head) > 3 * size + at and all(byte == _SYNC for byte in head[at : 4 * size : size]):
+            return "an MPEG-TS"
+    if head[:4] == b"\0\0\1\xba" and len(head) > 4 and (head[4] & 0xC4 == 0x44 or head[4] & 0xF0 == 0x20):
+        return "an MPEG-PS"
     if _follow_each_other(head, _adts_size):
         return "an AAC"
     if _follow_each_other(head, _mp3_size):

@@ -28,6 +28,12 @@ FILES = {
     ("au", "pcm_s16be", 16_000): "an AU",
     ("asf", "aac", 44_100): "a WMA or ASF",
     ("avi", "pcm_s16le", 16_000): "an AVI",
+    ("w64", "pcm_s16le", 16_000): "a Wave64",
+    ("flv", "aac", 44_100): "an FLV",
+    ("voc", "pcm_u8", 16_000): "a VOC",
+    ("tta", "tta", 16_000): "a TTA",
+    ("nut", "pcm_s16le", 16_000): "a NUT",
+    ("mpeg", "mp2", 48_000): "an MPEG-PS",
 }
 
 
@@ -56,6 +62,21 @@ def test_fragments_of_mp4_and_mp3_with_a_tag_are_recognized() -> None:
     fragmented = encoded("mp4", "aac", clip("a"), movflags="frag_keyframe+empty_moov")
     assert container_of(fragmented[:1024]) == "an MP4"
     assert container_of(encoded("mp3", "libmp3lame", clip("a"))[:1024]) == "an MP3"
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\x1f\x43\xb6\x75\x01" + bytes(60), "a WebM or Matroska"),
+        (b"\0\0\0\x08wide\0\0\0\0mdat" + bytes(60), "an MP4"),
+        (b"\0\0\0\x2csidx" + bytes(60), "an MP4"),
+        (b"RIFX\0\0\1\0WAVEfmt " + bytes(60), "a big-endian WAV"),
+        (b"".join(bytes([0, 0, 0, count]) + b"\x47" + bytes(187) for count in range(8)), "an MPEG-TS"),
+        (b".RMF\0\0\0\x12" + bytes(60), "a RealMedia"),
+    ],
+)
+def test_other_beginnings_of_files_are_recognized(head: bytes, name: str) -> None:
+    assert container_of(head) == name
 
 
 @pytest.mark.parametrize("encoding", [Encoding.S16LE, Encoding.F32LE, Encoding.MULAW, Encoding.ALAW])
