@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +41,9 @@ def test_large_numbers_are_written_out_in_errors() -> None:
 def test_an_unknown_choice_is_refused_with_the_choices() -> None:
     with pytest.raises(OptionError, match="encoding: 'mp3' is not one of s16le, f32le, mulaw, alaw"):
         SessionOptions(encoding="mp3")  # type: ignore[arg-type]
+
+
+def test_the_example_of_the_page_on_options_is_the_code_s() -> None:
+    page = Path(__file__).parents[2] / "docs" / "extending" / "option.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert textwrap.indent(example, "    ") in inspect.getsource(SessionOptions)
