@@ -34,9 +34,10 @@ MAX_RECORDING_S = 7 * 86_400.0
 async def transcribe_files(
     recognizer: Recognizer, files: Sequence[Path], options: SessionOptions, *, style: str, output: Path | None
 ) -> int:
-    """Transcribe files one after the other; returns the exit status, 1 if one could not be read.
+    """Transcribe files one after the other; returns the exit status.
 
-    What was transcribed is written even when it is cut short.
+    The status is 1 if a file can't be read or the output not be written. What was transcribed is written even when it
+    is cut short.
 
     Args:
         recognizer: not started yet.
@@ -48,6 +49,9 @@ async def transcribe_files(
         OptionError: the recognizer can't do what an option asks.
     """
     limit_blas_threads()
+    if output is not None and (refused := _why_not_writable(output)):
+        print(f"streaming-asr: {output}: {refused}", file=sys.stderr)
+        return 1
     status = 0
     finals: list[Final] = []
     if style in ("srt", "vtt"):
@@ -76,6 +80,15 @@ async def transcribe_files(
         else:
             output.write_text(text, encoding="utf-8")
     return status
+
+
+def _why_not_writable(path: Path) -> str:
+    """Empty if the file can be written. It is then there, and what was in it, too."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 async def _transcribe_file(

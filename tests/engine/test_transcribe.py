@@ -61,6 +61,13 @@ def test_subtitles_have_the_very_text(sentence: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.split("\n")[2:] == [text, "", ""]
 
 
+def test_an_output_that_can_not_be_written_is_reported_before_the_work(sentence: Path, tmp_path: Path) -> None:
+    ended = _transcribe(sentence, "--output", tmp_path / "missing" / "out.txt")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr == f"streaming-asr: {tmp_path / 'missing' / 'out.txt'}: No such file or directory\n"
+
+
 def test_standard_input_that_is_used_up_is_reported(sentence: Path) -> None:
     command = [sys.executable, "-m", "streaming_asr", "transcribe", "-", "-"]
     ended = subprocess.run(command, input=sentence.read_bytes(), capture_output=True, timeout=120, check=False)
