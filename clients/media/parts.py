@@ -43,14 +43,17 @@ def parts_of(file: IO[bytes]) -> Iterator[Readable]:
         yield from _ogg_links(file)
         return
     begins = [0]
+    overruns = False
     if head[:4] == b"RIFF":
         begins += _riffs(file)
     elif head.startswith(_FLAC):
         begins += _flacs(file)
     elif head[4:8] == b"ftyp":
-        begins += _mp4s(file)
-    for begin, end in zip(begins, [*begins[1:], file.seek(0, os.SEEK_END)], strict=True):
-        yield _Section(file, begin, end)
+        further, overruns = _mp4s(file)
+        begins += further
+    size = file.seek(0, os.SEEK_END)
+    for begin, end in zip(begins, [*begins[1:], size], strict=True):
+        yield _Section(file, begin, end, overruns=overruns and end == size)
 
 
 def _ogg_links(file: Readable) -> Iterator[Readable]:
@@ -74,21 +77,22 @@ def _riffs(file: IO[bytes]) -> Iterator[int]:
         yield at
 
 
-def _mp4s(file: IO[bytes]) -> Iterator[int]:
-    """Where further MP4 files begin: at each `ftyp` after the first."""
+def _mp4s(file: IO[bytes]) -> tuple[list[int], bool]:
+    """Where further MP4 files begin, at each `ftyp` but the first, and whether the last box is longer than the file."""
+    begins = []
+    end = file.seek(0, os.SEEK_END)
     at = 0
-    while True:
+    while at < end:
         file.seek(at)
         head = file.read(_HEAD_BYTES)
-        if len(head) < 8:
-            return
         if at and head[4:8] == b"ftyp":
-            yield at
+            begins.append(at)
         size = int.from_bytes(head[:4], "big")
         size = int.from_bytes(head[8:16], "big") if size == 1 else size
         if size < 8:
-            return
+            return begins, False
         at += size
+    return begins, at > end
 
 
 def _flacs(file: IO[bytes]) -> Iterator[int]:
@@ -110,7 +114,9 @@ class _Section:
     """A part of a file, or all of it. A seek beyond its end is no error, as it may be for the file system: damaged
     recordings state sizes that no file has."""
 
-    def __init__(self, file: IO[bytes], begin: int, end: int) -> None:
+    def __init__(self, file: IO[bytes], begin: int, end: int, *, overruns: bool) -> None:
+        self.overruns = overruns
+        """Whether it states to be longer than it is."""
         self._file = file
         self._begin = begin
         self._size = end - begin

@@ -75,6 +75,16 @@ def test_a_recording_that_was_cut_off_is_reported(tmp_path: Path) -> None:
         _by_client(tmp_path / "half")
 
 
+@READERS
+def test_a_fragmented_mp4_that_lacks_its_middle_is_reported(tmp_path: Path, read: Reader) -> None:
+    fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}
+    whole = encoded("mp4", "aac", np.tile(clip("b"), 4), **fragments)
+    (tmp_path / "recording").write_bytes(whole[: len(whole) * 42 // 100] + whole[len(whole) * 45 // 100 :])
+    samples, repairs = read(tmp_path / "recording")
+    assert 7 < len(samples) / RATE < 15
+    assert "what follows could not be read" in repairs[-1]
+
+
 def test_damage_all_over_is_reported_up_to_a_bound(tmp_path: Path) -> None:
     recording = bytearray(encoded("adts", "aac", np.tile(clip("b"), 15)))
     for at in range(2_000, len(recording), len(recording) // 60):

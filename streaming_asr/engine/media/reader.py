@@ -154,6 +154,9 @@ class MediaReader:
             missing_s = (self.stated_s or 0.0) - self._timeline.time_s
             if self._began and missing_s > _CUT_S:
                 self._repairs.note(CUT_OFF, self._timeline.position_s, missing_s)
+            elif self._began and self._overruns:
+                # FFmpeg skips boxes of an MP4 by their sizes, and ends without an error where one is damaged.
+                self._repairs.note(UNREAD, self._timeline.position_s, 0.0)
             for part in self._parts:
                 if self._open_next(part):
                     yield from self._read_part()
@@ -164,6 +167,7 @@ class MediaReader:
             raise UnreadableMedia(f"its audio can't be decoded ({self._failure})" if self._failure else "it is empty")
 
     def _open(self, part: Readable) -> None:
+        self._overruns = getattr(part, "overruns", False)
         # Nothing else may be opened, whatever a file names: no protocol is allowed.
         options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
         if self._live:
