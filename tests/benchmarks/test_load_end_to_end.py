@@ -90,7 +90,7 @@ def test_the_protocols_that_the_server_speaks_besides(server: LiveServer, tmp_pa
 
     async def all_at_once() -> list[Run]:
         crowds = [
-            Crowd(adapter, cut(found, rate=adapter.sample_rate, chunk_ms=100, trailing_s=0.8), Plan(1))
+            Crowd(adapter, cut(found, rate=adapter.sample_rate, chunk_ms=100, trailing_s=1.2), Plan(1))
             for adapter in adapters
         ]
         return await asyncio.gather(*(crowd.speak() for crowd in crowds))
@@ -98,14 +98,14 @@ def test_the_protocols_that_the_server_speaks_besides(server: LiveServer, tmp_pa
     for done in run(all_at_once()):
         (take,) = done.measured()
         assert (take.log.outcome, take.log.reason) == (Outcome.DONE, "")
-        assert "ill-disposed young man" in take.log.shown[-1].final
+        assert "made amiable himself" in take.log.shown[-1].final
         assert [shown for shown in take.log.shown if shown.partial]
 
 
 def _one_clip(folder: Path) -> Path:
-    """The shortest of the clips as a set of its own."""
+    """A short clip as a set of its own, which the recognizer gets right whatever silence is around it."""
     (folder / "one").mkdir()
-    line = (OWN / "librivox" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[1]
+    line = (OWN / "librivox" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[4]
     entry = json.loads(line)
     entry["path"] = str(OWN / "librivox" / entry["path"])
     (folder / "one" / "manifest.jsonl").write_text(json.dumps(entry) + "\n", encoding="utf-8")
@@ -117,7 +117,7 @@ def test_a_search_within_the_objective(server: LiveServer, tmp_path: Path, capsy
     arguments = ("--speech", str(_one_clip(tmp_path)), "--set", "one", "--quiet", "--json", str(output))
     search = ("--search", "--max-streams", "2", "--objective-s", "10")
     page = tmp_path / "run.html"
-    short = ("--duration", "0.5", "--ramp", "0.1", "--trailing", "0.7", "--html", str(page))
+    short = ("--duration", "0.5", "--ramp", "0.1", "--trailing", "1.2", "--html", str(page))
     assert main(["--url", f"ws://127.0.0.1:{server.port}", *arguments, *search, *short]) == 0
     assert "Good at 2 streams, the most that were tried." in page.read_text(encoding="utf-8")
     found = json.loads(output.read_text())["streams_at_objective"]
