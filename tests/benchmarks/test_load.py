@@ -155,12 +155,20 @@ def test_the_lag_of_a_late_clock_is_seen_in_a_run(tmp_path: Path) -> None:
 
 
 def test_a_busy_machine_makes_a_run_invalid(tmp_path: Path) -> None:
-    """The event loop is blocked for real, in the midst of a run."""
+    """The event loop is blocked for real, again and again until the run ends."""
+
+    async def block() -> None:
+        while True:
+            await asyncio.sleep(0.2)
+            time.sleep(0.3)  # noqa: ASYNC251 - blocking is the point
 
     async def blocked() -> Trial:
         trials = Trials(FakeAdapter(), _utterances(tmp_path, 0.8), metrics_url="http://127.0.0.1:9/metrics")
-        asyncio.get_running_loop().call_later(0.5, time.sleep, 0.3)
-        return await trials.run(Plan(3, 0.2))
+        blocking = asyncio.create_task(block())
+        try:
+            return await trials.run(Plan(3, 0.2))
+        finally:
+            blocking.cancel()
 
     trial = run(blocked())
     assert "fell behind" in trial.invalid_because
