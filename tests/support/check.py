@@ -27,6 +27,7 @@ FILES = (
     "recognizers/test_faster_whisper.py",
     "recognizers/test_token_text.py",
     "recognizers/test_whisper_loading.py",
+    "server/test_recording_answers.py",
     "server/test_recording_bounds.py",
     "server/test_recordings.py",
 )
