@@ -31,6 +31,7 @@ from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.runner import Broke, Listener, Runner
+from streaming_asr.turns.detectors import make_turn_detector
 from streaming_asr.voice.detectors import make_detector
 
 CHUNK_S = 0.05
@@ -82,7 +83,13 @@ class InProcess:
         try:
             self._session_options(None)
             await self._recognizer.start()
-            Session("check", self._session_options(None), self._recognizer.capabilities, make_detector)
+            Session(
+                "check",
+                self._session_options(None),
+                self._recognizer.capabilities,
+                make_detector,
+                make_turn_detector=make_turn_detector,
+            )
         except (RecognizerUnavailable, OptionError) as error:
             raise SourceUnavailable(str(error)) from None
         except TypeError as error:
@@ -103,7 +110,7 @@ class InProcess:
 
     async def stream(self, audio: Audio, language: str | None, on_progress: OnProgress) -> Transcript:
         options, can = self._session_options(language), self._recognizer.capabilities
-        session = Session(f"clip {next(_numbers)}", options, can, make_detector)
+        session = Session(f"clip {next(_numbers)}", options, can, make_detector, make_turn_detector=make_turn_detector)
         return await _Simulation(self._recognizer, session, self._decode_s).run(audio, on_progress)
 
     def memory_bytes(self) -> int:
@@ -222,6 +229,13 @@ class _Host:
         self.remove = self._runner.remove
 
     def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool) -> Session:
-        session = Session(f"file {next(_numbers)}", options, self._can, make_detector, recorded=recorded)
+        session = Session(
+            f"file {next(_numbers)}",
+            options,
+            self._can,
+            make_detector,
+            make_turn_detector=make_turn_detector,
+            recorded=recorded,
+        )
         self._runner.add(session, listener, broke)
         return session

@@ -73,6 +73,7 @@ class Channel:
         capabilities: of the recognizer.
         detector: a fresh voice detector.
         next_number: returns the number of the session's next utterance.
+        turns: a fresh turn detector; None where silence alone ends utterances.
     """
 
     def __init__(
