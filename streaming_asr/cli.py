@@ -33,7 +33,7 @@ from streaming_asr.voice.detectors import DETECTORS, ungated
 
 FAILED = 1
 INTERRUPTED = 130
-_NAMES = {"vad": tuple(DETECTORS), "endpointing": tuple(TURN_DETECTORS)}
+NAMED_VALUES = {"vad": tuple(DETECTORS), "endpointing": tuple(TURN_DETECTORS)}
 """Values of the options that name something in a registry."""
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model_options(serve)
     _server_options(serve)
-    _add_options(serve, SessionOptions(), title="{} (defaults for sessions)", choices=_NAMES)
+    _add_options(serve, SessionOptions(), title="{} (defaults for sessions)", choices=NAMED_VALUES)
     _log_options(serve)
 
     transcribe = commands.add_parser(
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _recognizer_options(transcribe)
     # A file gives its own encoding, and partials are not shown.
     recorded = SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS, vad=ungated(SessionOptions().vad))
-    _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices=_NAMES)
+    _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices=NAMED_VALUES)
     _log_options(transcribe, default="warning")
 
     commands.add_parser("doctor", help="show what this machine can run, and what is missing", add_help=False)

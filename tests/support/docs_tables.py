@@ -12,13 +12,10 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
+from streaming_asr.cli import NAMED_VALUES
 from streaming_asr.core.options import Option, SessionOptions, options_of, plain
 from streaming_asr.server.options import LIMITS, RECORDINGS, ServerOptions
-from streaming_asr.turns.detectors import TURN_DETECTORS
-from streaming_asr.voice.detectors import DETECTORS
 
-NAMES = {"vad": tuple(DETECTORS), "endpointing": tuple(TURN_DETECTORS)}
-"""Values of the options that name something in a registry."""
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- options: begin -->", "<!-- options: end -->"
 
@@ -29,8 +26,8 @@ def session_table() -> list[str]:
     types = typing.get_type_hints(SessionOptions)
     for name, declared in options_of(SessionOptions).items():
         default = getattr(SessionOptions(), name)
-        if name in NAMES:
-            declared = dataclasses.replace(declared, choices=NAMES[name])
+        if name in NAMED_VALUES:
+            declared = dataclasses.replace(declared, choices=NAMED_VALUES[name])
         changeable = "yes" if declared.changeable else "no"
         rows.append((f"`{name}`", _shown(default), _values(declared, types[name]), changeable, declared.help))
     return _table(rows)
