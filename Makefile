@@ -56,8 +56,9 @@ echo; echo "== Summary"; printf '%s' "$$summary"; exit $$status
 endef
 
 # The tests that need no live recognizer, browser, vLLM or SDK of another service: see tests/support/check.py.
+# Many of them wait for a time to pass, so more processes than the two cores of a small machine pay.
 check: $(VENV)/.installed-check
-	@$(call RUN_STEPS,-p tests.support.check)
+	@$(call RUN_STEPS,-p tests.support.check -n 4 --dist worksteal)
 
 format: $(VENV)/.installed-check
 	@$(BIN)/ruff format .

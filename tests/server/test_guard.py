@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
@@ -80,7 +81,7 @@ def test_the_answer_to_a_wrong_key_is_delayed_and_others_are_not(monkeypatch: py
     async def sleep(seconds: float) -> None:
         delays.append(seconds)
 
-    monkeypatch.setattr(auth.asyncio, "sleep", sleep)
+    monkeypatch.setattr(auth, "asyncio", SimpleNamespace(sleep=sleep))
     client = TestClient(Application(FakeRecognizer(), ServerOptions(api_keys=("real",))).asgi)
     assert client.get("/v1/models", headers=KEY).status_code != 401
     assert client.get("/v1/models").status_code == 401
