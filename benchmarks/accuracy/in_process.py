@@ -195,6 +195,8 @@ class _Simulation:
             heapq.heapify(self._running)
         self._release()
         while len(self._running) < _SLOTS and (demand := self._session.demand()) is not None:
+            if demand.when_idle and self._running:
+                return
             job = demand.take(next(_numbers), self._now)
             assert job is not None
             await self._begin(job)

@@ -45,13 +45,15 @@ class Demand(NamedTuple):
 
     kind: Kind
     since: float
-    """Seconds; when it became wanted, for partials when the last one began."""
+    """Seconds; when it became wanted, for partials when the last decode began."""
     utterance: Utterance
     channel: Channel
+    when_idle: bool = False
+    """Whether it is only wanted while the recognizer has nothing else to do."""
 
-    def urgency(self) -> tuple[Kind, float]:
+    def urgency(self) -> tuple[bool, Kind, float]:
         """Sorts the most urgent first."""
-        return self.kind, self.since
+        return self.when_idle, self.kind, self.since
 
     def take(self, job: int, now: float) -> DecodeJob | None:
         """Make the job, numbered `job`, from the audio of this moment; None if it is no longer wanted."""
@@ -102,6 +104,8 @@ class Channel:
         """(last utterance number, position) of finalizes that wait for finals."""
         self._released: list[str] = []
         self._dropped_jobs: list[int] = []
+        self._finalizes = False
+        """Whether the client has ended utterances itself: it probably will again, soon after the speech ends."""
         self._abandoned = False
 
     @property
@@ -181,6 +185,7 @@ class Channel:
         position = self._tape.end
         events = self._apply(self._segmenter.finalize(position), reason, now)
         if reason is EndReason.FINALIZE:
+            self._finalizes = True
             last = self._utterances[-1].number if self._utterances else 0
             if (last, position) not in self._finalizing:
                 self._finalizing.append((last, position))
@@ -228,7 +233,9 @@ class Channel:
             if kind is None or (index and self._context.rolling and kind is not Kind.PARTIAL):
                 # With rolling context a final is decoded with the one before as context, so it waits for it.
                 continue
-            yield Demand(kind, utterance.wanted_since, utterance, self)
+            since = utterance.text_since if kind is Kind.PARTIAL else utterance.final_since
+            early = kind is Kind.SPECULATIVE and self._segmenter.in_short_pause
+            yield Demand(kind, since, utterance, self, when_idle=early and not self._finalizes)
 
     def complete(self, job: int, hypothesis: Hypothesis, now: float) -> list[Event]:
         """Take a job's result. The result of a job that is not in flight (any more) is ignored."""
@@ -263,7 +270,7 @@ class Channel:
         """Jobs in flight whose results no longer matter. Each is returned once."""
         jobs, self._dropped_jobs = self._dropped_jobs, []
         for utterance in self._utterances:
-            for job in utterance.superseded():
+            for job in utterance.superseded(abortable=self._capabilities.abortable):
                 del utterance.in_flight[job]
                 jobs.append(job)
         return jobs
@@ -300,8 +307,11 @@ class Channel:
                 events.append(SpeechStarted(utterance.number, self._index, ms_of(boundary.speech)))
                 continue
             utterance = self._utterances[-1]
-            if boundary.mark is Mark.PAUSE:
+            if boundary.mark is Mark.SHORT_PAUSE:
                 utterance.pause(boundary.position, boundary.speech, now)
+            elif boundary.mark is Mark.PAUSE:
+                if not self._finalizes:
+                    utterance.final_since = now
             elif boundary.mark is Mark.RESUME:
                 if utterance.result is not None:
                     events.append(SpeechResumed(utterance.number, self._index, ms_of(boundary.position)))

@@ -196,7 +196,14 @@ class SessionOptions:
     )
     pause_ms: int = option(
         200,
-        "silence after which the final is decoded early; as much is kept at its end",
+        "silence after which the final is decoded early",
+        group=UTTERANCES,
+        range=(60, 2_000),
+        changeable=True,
+    )
+    short_pause_ms: int = option(
+        96,
+        "the same while idle, or for clients that finalize; kept at its end",
         group=UTTERANCES,
         range=(60, 2_000),
         changeable=True,

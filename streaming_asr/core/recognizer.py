@@ -140,6 +140,9 @@ class Capabilities:
     """ISO 639-1 codes it can be forced to; one entry means it knows only that language."""
     prefix_forcing: bool = True
     word_times: bool = False
+    abortable: bool = False
+    """Whether a decode that is cancelled ends at once. If not, one that turns out to be of no use as a final runs on,
+    and its text is used as a partial."""
     context: bool = True
     """Whether `Context` changes anything."""
     rolling_context: bool = False

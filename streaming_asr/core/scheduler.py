@@ -18,6 +18,8 @@ from streaming_asr.core.session import Session
 
 RESERVED_FOR_FINALS = 0.25
 """Share of the slots that partials leave free, where there are four or more."""
+IDLE_SHARE = 0.5
+"""The recognizer is idle while less of its slots are taken than this, and nothing else is to be decoded."""
 LATENCY_WINDOW_S = 30.0
 """How long a final's wait counts when a new session is to be accepted."""
 SPARE_REQUESTS = 64
@@ -95,6 +97,8 @@ class Chosen(NamedTuple):
 class _Request(NamedTuple):
     """A session's most urgent demand. Sorts the most urgent first."""
 
+    when_idle: bool
+    """As `Demand.when_idle`."""
     rank: Kind
     """The kind that it is ranked as: demands of a session that is not live are ranked as partials."""
     since: float
@@ -179,7 +183,7 @@ class Scheduler:
         current = self._requests.get(session.key)
         if current is not None and (current.rank, current.demand) == (rank, demand):
             return
-        request = _Request(rank, demand.since, next(self._orders), session, demand)
+        request = _Request(demand.when_idle, rank, demand.since, next(self._orders), session, demand)
         self._requests[session.key] = request
         heapq.heappush(self._heap, request)
         if len(self._heap) > 2 * len(self._sessions) + SPARE_REQUESTS:
@@ -187,7 +191,8 @@ class Scheduler:
             heapq.heapify(self._heap)
 
     def next_job(self, now: float) -> Chosen | None:
-        """The next job to run, if a slot is free for it: finals first, then the one that has waited longest.
+        """The next job to run, if a slot is free for it: finals first, then the one that has waited longest. What is
+        wanted only while the recognizer is idle comes last.
 
         Jobs of sessions that are not live are ranked as partials, whatever their kind: they delay no live final, and
         are not starved by live partials.
@@ -204,6 +209,8 @@ class Scheduler:
                 heapq.heappop(self._heap)
                 continue
             if request.demand.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
+                return None
+            if request.when_idle and len(self._running) >= IDLE_SHARE * self._slots:
                 return None
             heapq.heappop(self._heap)
             del self._requests[session.key]

@@ -30,6 +30,7 @@ class Mark(enum.Enum):
     """The kind of a boundary."""
 
     ONSET = "onset"
+    SHORT_PAUSE = "short_pause"
     PAUSE = "pause"
     RESUME = "resume"
     END = "end"
@@ -40,10 +41,11 @@ class Mark(enum.Enum):
 class Boundary:
     mark: Mark
     position: int
-    """ONSET: the utterance's first sample, pre-roll included. PAUSE, END, CUT: where it would end, or ends (exclusive).
-    RESUME: the first sample that is voiced again."""
+    """ONSET: the utterance's first sample, pre-roll included. SHORT_PAUSE, PAUSE, END, CUT: where it would end, or ends
+    (exclusive). RESUME: the first sample that is voiced again."""
     speech: int
-    """ONSET: the first voiced sample. PAUSE, END, CUT: the end of the last voiced frame. RESUME: as `position`."""
+    """ONSET: the first voiced sample. SHORT_PAUSE, PAUSE, END, CUT: the end of the last voiced frame. RESUME: as
+    `position`."""
 
 
 def samples_of(ms: float) -> int:
@@ -55,7 +57,7 @@ class Segmenter:
 
     Args:
         frame_samples: length of each frame.
-        options: `onset_ms`, `pre_roll_ms`, `pause_ms`, `endpoint_ms`, `max_utterance_s`.
+        options: `onset_ms`, `pre_roll_ms`, `short_pause_ms`, `pause_ms`, `endpoint_ms`, `max_utterance_s`.
     """
 
     def __init__(self, frame_samples: int, options: SessionOptions) -> None:
@@ -68,7 +70,8 @@ class Segmenter:
         """No utterance may begin before this: the end of the last one."""
         self._start = 0
         self._voiced_end = 0
-        self._paused = False
+        self._silence: Mark | None = None
+        """The longest pause that the open utterance's silence has lasted for."""
         self._wait: int | None = None
         """Silence that ends the utterance at this pause, samples; None: the endpoint's."""
         self._configure(options)
@@ -84,10 +87,11 @@ class Segmenter:
         self._pause = samples_of(options.pause_ms)
         if self._endpoint is not None:
             self._pause = min(self._pause, self._endpoint)
+        self._short_pause = min(samples_of(options.short_pause_ms), self._pause)
         self._longest = samples_of(options.max_utterance_s * 1000)
 
     def reconfigure(self, options: SessionOptions) -> None:
-        """Use other `pre_roll_ms`, `pause_ms` and `endpoint_ms` from the next frame on."""
+        """Use other `pre_roll_ms`, `short_pause_ms`, `pause_ms` and `endpoint_ms` from the next frame on."""
         self._configure(options)
 
     def wait_for(self, ms: float) -> None:
@@ -97,6 +101,11 @@ class Segmenter:
     def claim_from(self, position: int) -> None:
         """No utterance may begin before `position`: earlier audio is not kept."""
         self._floor = max(self._floor, position)
+
+    @property
+    def in_short_pause(self) -> bool:
+        """Whether the open utterance's silence has lasted for a short pause, and not for a pause yet."""
+        return self._silence is Mark.SHORT_PAUSE
 
     @property
     def look_back(self) -> int:
@@ -141,7 +150,7 @@ class Segmenter:
         if not self.open and any(self._recent):
             self._begin(boundaries)
         if self.open:
-            boundaries.append(self._end(Mark.END, min(position, self._voiced_end + self._pause)))
+            boundaries.append(self._end(Mark.END, min(position, self._voiced_end + self._short_pause)))
         # Samples of an unfinished frame belong to what ended here; a later utterance must not have them too.
         self._floor = max(self._floor, position)
         self._recent.clear()
@@ -150,6 +159,7 @@ class Segmenter:
     def clear(self, position: int) -> None:
         """Drop the open utterance and any voiced frames before one; the next begins at `position` or later."""
         self.open = False
+        self._silence = None
         self._wait = None
         self._floor = max(self._floor, position)
         self._recent.clear()
@@ -168,15 +178,15 @@ class Segmenter:
         first = max(first, self._floor)
         self._start = max(first - self._pre_roll, self._floor)
         self._voiced_end = last
-        self._paused = False
+        self._silence = None
         self.open = True
         boundaries.append(Boundary(Mark.ONSET, self._start, first))
 
     def _in_speech(self, voiced: bool, energy: float, boundaries: list[Boundary]) -> None:
         self._history.append((voiced, energy))
         if voiced:
-            if self._paused:
-                self._paused = False
+            if self._silence is not None:
+                self._silence = None
                 self._wait = None
                 resumed = self.position - self._frame
                 boundaries.append(Boundary(Mark.RESUME, resumed, resumed))
@@ -185,16 +195,22 @@ class Segmenter:
             silence = self.position - self._voiced_end
             endpoint = self._endpoint if self._wait is None else self._wait
             if endpoint is not None and silence >= endpoint:
-                boundaries.append(self._end(Mark.END, self._voiced_end + self._pause))
+                boundaries.append(self._end(Mark.END, self._voiced_end + self._short_pause))
                 return
-            if not self._paused and silence >= self._pause:
-                self._paused = True
-                boundaries.append(Boundary(Mark.PAUSE, self._voiced_end + self._pause, self._voiced_end))
+            if self._silence is None and silence >= self._short_pause:
+                self._mark(Mark.SHORT_PAUSE, boundaries)
+            if self._silence is Mark.SHORT_PAUSE and silence >= self._pause:
+                self._mark(Mark.PAUSE, boundaries)
         if self.position - self._start + self._frame > self._longest:
             self._cut(boundaries)
 
+    def _mark(self, mark: Mark, boundaries: list[Boundary]) -> None:
+        self._silence = mark
+        boundaries.append(Boundary(mark, self._voiced_end + self._short_pause, self._voiced_end))
+
     def _end(self, mark: Mark, position: int) -> Boundary:
         self.open = False
+        self._silence = None
         self._wait = None
         self._floor = position
         self._recent.clear()
@@ -214,7 +230,7 @@ class Segmenter:
         first = searched + recent.index(True) * self._frame
         boundaries.append(Boundary(Mark.CUT, cut, min(cut, voiced_end)))
         self._floor = self._start = cut
-        self._paused = False
+        self._silence = None
         self._wait = None
         boundaries.append(Boundary(Mark.ONSET, cut, first))
         self._history.clear()

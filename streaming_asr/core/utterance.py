@@ -5,7 +5,8 @@
      +----------- END ----------+--> ENDED --final decoded, or given up--> SETTLED
 
 A speculative final, decoded while PAUSED, covers exactly the audio that the final would if the silence held. So at the
-endpoint its result *is* the final, and the utterance is settled at once.
+endpoint its result *is* the final, and the utterance is settled at once. If speech goes on, it is cancelled where the
+recognizer can, and is a partial where it can't.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class State(enum.Enum):
     OPEN = "open"
     """It is being spoken."""
     PAUSED = "paused"
-    """Silence has lasted for a pause: if it goes on, the utterance ends where `final_end` says."""
+    """Silence has lasted for a short pause: if it goes on, the utterance ends where `final_end` says."""
     ENDED = "ended"
     """It ended; its final is still to be decoded."""
     SETTLED = "settled"
@@ -76,8 +77,10 @@ class Utterance:
         self.transcript = Transcript()
         self.final_end: int | None = None
         """Where the final's audio ends: None while open, certain once ended."""
-        self.wanted_since = now
-        """When the decode that is wanted now became wanted; for fairness among utterances."""
+        self.text_since = now
+        """When the latest decode began, or could have; for fairness among the partials of utterances."""
+        self.final_since = now
+        """When the final became wanted."""
         self.result: Hypothesis | None = None
         """The hypothesis of exactly ``[start, final_end)``, decoded without prefix."""
         self.in_flight: dict[int, InFlight] = {}
@@ -103,10 +106,10 @@ class Utterance:
         return self.state is State.SETTLED
 
     def pause(self, final_end: int, speech_end: int, now: float) -> None:
-        """Silence has lasted for a pause."""
+        """Silence has lasted for a short pause."""
         self._become(State.PAUSED)
         self.final_end, self.speech_end = final_end, speech_end
-        self.wanted_since = now
+        self.final_since = now
 
     def resume(self) -> None:
         """Speech goes on after a pause."""
@@ -119,7 +122,7 @@ class Utterance:
         if final_end != self.final_end:
             self._drop_final()
         self.final_end, self.speech_end = final_end, speech_end
-        self.wanted_since = now
+        self.final_since = now
         self._settle()
 
     def wants(self, end: int, options: SessionOptions) -> Kind | None:
@@ -144,20 +147,27 @@ class Utterance:
         if kind is Kind.PARTIAL or self.final_end is None:
             flight = InFlight(kind, end, self.transcript.prefix, context)
             self._partial_end = end
-            self.wanted_since = now
         else:
             flight = InFlight(kind, self.final_end, (), context)
         if self.without_context:
             flight = replace(flight, context=Context())
         self.in_flight[job] = flight
+        self.text_since = now
         return flight
 
-    def superseded(self) -> list[int]:
-        """Jobs whose results no longer matter: partials of an ended utterance, finals of audio that went on."""
-        if not self.in_flight or not self.ended:
+    def superseded(self, *, abortable: bool) -> list[int]:
+        """Jobs whose results no longer matter: finals of audio that went on, and partials of an ended utterance.
+
+        Args:
+            abortable: whether a decode that is cancelled ends at once. Otherwise a final of audio that went on is worth
+                its result while the utterance is open: it shows the text as a partial does.
+        """
+        if not self.in_flight or not (self.ended or abortable):
             return []
         return [
-            job for job, flight in self.in_flight.items() if flight.kind is Kind.PARTIAL or flight.end != self.final_end
+            job
+            for job, flight in self.in_flight.items()
+            if (self.ended if flight.kind is Kind.PARTIAL else flight.end != self.final_end)
         ]
 
     def decoded(self, job: int, hypothesis: Hypothesis, options: SessionOptions) -> bool:
@@ -173,7 +183,7 @@ class Utterance:
             return False
         self._text_end = flight.end
         # At a pause the last word is whole.
-        withheld = options.withheld_words if flight.kind is Kind.PARTIAL else 0
+        withheld = 0 if flight.kind is Kind.SPECULATIVE and flight.end == self.final_end else options.withheld_words
         return self.transcript.update(hypothesis, withheld)
 
     def suspect(self, job: int) -> None:
@@ -184,7 +194,7 @@ class Utterance:
     def failed(self, job: int, *, counts: bool, now: float) -> None:
         """Take a failure; one that does not count (the engine died) may be repeated without limit."""
         flight = self.in_flight.pop(job)
-        self.wanted_since = now
+        self.text_since = self.final_since = now
         if not counts:
             return
         if flight.kind is Kind.PARTIAL:

@@ -68,15 +68,15 @@ class Runner:
         self._fill()
 
     def update(self, session: Session) -> None:
-        """Cancel and start jobs after a session received audio, a command or a result."""
-        for job in session.take_superseded():
-            if task := self._tasks.get(job):
-                task.cancel()
+        """Cancel and start jobs after a session received a command or a result, or audio that led to events."""
         self._release(session)
         self.fill(session)
 
     def fill(self, session: Session) -> None:
-        """Start jobs. Enough after a session received audio that led to no event."""
+        """Cancel and start jobs. Enough after a session received audio that led to no event."""
+        for job in session.take_superseded():
+            if task := self._tasks.get(job):
+                task.cancel()
         self.scheduler.update(session, time.monotonic())
         self._fill()
 

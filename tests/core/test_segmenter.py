@@ -36,7 +36,12 @@ def _ms(boundaries: list[Boundary]) -> list[tuple[Mark, int, int]]:
 
 def test_speech_between_silences_is_one_utterance() -> None:
     boundaries = _push(_segmenter(), _flags((False, 1000), (True, 1000), (False, 1000)))
-    assert _ms(boundaries) == [(Mark.ONSET, 700, 1000), (Mark.PAUSE, 2200, 2000), (Mark.END, 2200, 2000)]
+    assert _ms(boundaries) == [
+        (Mark.ONSET, 700, 1000),
+        (Mark.SHORT_PAUSE, 2096, 2000),
+        (Mark.PAUSE, 2096, 2000),
+        (Mark.END, 2096, 2000),
+    ]
 
 
 def test_the_endpoint_comes_after_its_silence_and_not_before() -> None:
@@ -51,10 +56,10 @@ def test_a_short_sound_opens_nothing() -> None:
 
 
 def test_speech_that_goes_on_after_a_pause_is_the_same_utterance() -> None:
-    boundaries = _push(_segmenter(), _flags((True, 1000), (False, 300), (True, 500), (False, 600)))
+    boundaries = _push(_segmenter(), _flags((True, 1000), (False, 300), (True, 500), (False, 100), (True, 500)))
     marks = [b.mark for b in boundaries]
-    assert marks == [Mark.ONSET, Mark.PAUSE, Mark.RESUME, Mark.PAUSE, Mark.END]
-    assert boundaries[2].position == 1300 * _MS
+    assert marks == [Mark.ONSET, Mark.SHORT_PAUSE, Mark.PAUSE, Mark.RESUME, Mark.SHORT_PAUSE, Mark.RESUME]
+    assert boundaries[3].position == 1300 * _MS
 
 
 def test_the_pre_roll_takes_nothing_from_the_utterance_before() -> None:
@@ -66,7 +71,7 @@ def test_the_pre_roll_takes_nothing_from_the_utterance_before() -> None:
 def test_without_an_endpoint_only_finalize_ends_an_utterance() -> None:
     segmenter = _segmenter(endpoint_ms=None)
     assert Mark.END not in [b.mark for b in _push(segmenter, _flags((True, 500), (False, 9000)))]
-    assert _ms(segmenter.finalize(segmenter.position)) == [(Mark.END, 700, 500)]
+    assert _ms(segmenter.finalize(segmenter.position)) == [(Mark.END, 596, 500)]
 
 
 def test_finalize_counts_a_sound_too_short_for_an_onset() -> None:
@@ -96,6 +101,13 @@ def test_a_cut_prefers_silence_to_quiet_speech() -> None:
     assert 430 <= cut.position // FRAME <= 438
 
 
+def test_a_pause_that_is_shortened_within_a_silence_is_not_skipped() -> None:
+    segmenter = _segmenter(pause_ms=1000, endpoint_ms=2000)
+    _push(segmenter, _flags((True, 500), (False, 400)))
+    segmenter.reconfigure(SessionOptions(pause_ms=200, endpoint_ms=2000))
+    assert [b.mark for b in _push(segmenter, _flags((False, 20)))] == [Mark.PAUSE]
+
+
 def test_a_session_may_change_its_endpoint() -> None:
     segmenter = _segmenter(endpoint_ms=2000)
     _push(segmenter, _flags((True, 500), (False, 700)))
@@ -108,6 +120,7 @@ _OPTIONS = st.fixed_dictionaries(
     {
         "onset_ms": st.sampled_from([0, 60, 200]),
         "pre_roll_ms": st.sampled_from([0, 300, 2000]),
+        "short_pause_ms": st.sampled_from([60, 96, 700]),
         "pause_ms": st.sampled_from([60, 200, 700]),
         "endpoint_ms": st.sampled_from([None, 100, 500, 1000]),
         "max_utterance_s": st.sampled_from([5.0, 30.0]),

@@ -80,7 +80,7 @@ def test_a_conversation() -> None:
     assert _receive(session, silence(0.2)) == []
     early = _job(session, 2)
     assert early.kind is Kind.SPECULATIVE
-    assert len(early.audio) == round(1.2 * SAMPLE_RATE)
+    assert len(early.audio) == round(1.096 * SAMPLE_RATE)
     (guess,) = session.complete(2, read(early), 1.3)
     assert isinstance(guess, Partial)
     assert guess.speculative
@@ -105,7 +105,7 @@ def test_speech_that_resumes_makes_a_partial_of_the_speculative_final() -> None:
     assert isinstance(ended, SpeechEnded)
     final = _job(session, 2)
     assert final.kind is Kind.FINAL
-    assert len(final.audio) == round(2.0 * SAMPLE_RATE)
+    assert len(final.audio) == round(1.896 * SAMPLE_RATE)
 
 
 def test_a_speculative_final_that_comes_after_the_endpoint_is_the_final() -> None:
@@ -140,7 +140,7 @@ def test_a_final_is_decoded_whole_and_without_prefix() -> None:
     assert partials[-1].prefix, "later partials are forced to begin with the stable text"
     finals = [job for _, job in simulation.jobs if job.kind is not Kind.PARTIAL]
     assert [job.prefix for job in finals] == [()]
-    assert len(finals[0].audio) == round(4.2 * SAMPLE_RATE)
+    assert len(finals[0].audio) == round(4.096 * SAMPLE_RATE)
 
 
 def test_a_demand_that_no_longer_holds_yields_no_job() -> None:

@@ -23,6 +23,7 @@ EXTREMES: dict[str, list[object]] = {
     "vad": ["cascade", "silero"],
     "vad_threshold": [0.05, 0.95],
     "pre_roll_ms": [0, 2000],
+    "short_pause_ms": [60, 2000],
     "pause_ms": [60, 2000],
     "endpoint_ms": [None, 100, 10_000],
     "partials": [True, False],

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from streaming_asr.core.events import Done, Event, Final
-from streaming_asr.core.recognizer import DecodeJob, Hypothesis
+from streaming_asr.core.recognizer import DecodeJob, Hypothesis, Kind
 from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.engine.runner import Runner
 from tests.support.fake_recognizer import FakeRecognizer
-from tests.support.fakes import make_session, silence, speech
+from tests.support.fakes import CAPABILITIES, make_session, silence, speech
 
 
 def _raise(*_: Any, **__: Any) -> Any:
@@ -147,3 +148,36 @@ def test_a_closed_runner_starts_no_job_and_reports_nothing() -> None:
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
     assert decoding == ["first.0/1"]
+
+
+def test_a_final_decoded_ahead_is_cancelled_as_soon_as_speech_goes_on() -> None:
+    """Speech that goes on leads to no event while nothing has been shown."""
+
+    class FakeSlowRecognizer(FakeRecognizer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cancelled: list[Kind] = []
+
+        async def decode(self, job: DecodeJob) -> Hypothesis:
+            try:
+                await asyncio.sleep(20)
+            except asyncio.CancelledError:
+                self.cancelled.append(job.kind)
+                raise
+            raise AssertionError("it was not cancelled")
+
+    async def scenario() -> None:
+        recognizer = FakeSlowRecognizer()
+        runner = Runner(recognizer, Scheduler(slots=1))
+        session = make_session(capabilities=replace(CAPABILITIES, abortable=True))
+        runner.add(session, pytest.fail, pytest.fail)
+        session.receive(np.concatenate([speech(0.2), silence(0.15)]).tobytes(), 0.0)
+        runner.update(session)
+        await asyncio.sleep(0)
+        assert session.receive(speech(0.1).tobytes(), 0.1) == []
+        runner.fill(session)
+        await asyncio.sleep(0)
+        assert recognizer.cancelled == [Kind.SPECULATIVE]
+        await runner.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))

@@ -140,6 +140,25 @@ def test_finalize_ends_the_utterance_at_once(server: LiveServer, clip: tuple[NDA
     run(talk(server.url, script))
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.12, 0.2])
+def test_a_finalize_at_the_end_of_the_last_word_does_not_clip_it(
+    server: LiveServer, librivox: Path, after_s: float
+) -> None:
+    """Also in a session that has finalized before, whose finals are decoded ahead of time."""
+
+    async def script(talking: Conversation) -> None:
+        for entry in _manifest(librivox)[1:3]:
+            *_, (last_word, _, end_s) = entry["words"]
+            samples = speech(librivox / entry["path"])[: round(16_000 * (end_s + after_s))]
+            await talking.send_audio(samples[:-8000])
+            await talking.send_paced(samples[-8000:], chunk_ms=20)
+            await talking.send("finalize")
+            await talking.receive("finalized")
+            assert words(talking.of("final")[-1]["text"])[-1] == last_word
+
+    run(talk(server.url, script))
+
+
 def test_the_client_configures_in_mid_stream(server: LiveServer, clip: tuple[NDArray[np.int16], str]) -> None:
     async def script(talking: Conversation) -> None:
         await talking.send_audio(clip[0][:8000])

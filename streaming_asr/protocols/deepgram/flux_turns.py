@@ -90,7 +90,12 @@ class TurnRules:
         )
 
     def options(self, defaults: SessionOptions) -> dict[str, int]:
-        return {"endpoint_ms": self.endpoint_ms, "pause_ms": self.pause_ms or defaults.pause_ms}
+        if self.pause_ms is None:
+            pauses = {"short_pause_ms": defaults.short_pause_ms, "pause_ms": defaults.pause_ms}
+        else:
+            # An eager end is the text of a pause: none may come before the threshold is reached.
+            pauses = {"short_pause_ms": self.pause_ms, "pause_ms": self.pause_ms}
+        return {"endpoint_ms": self.endpoint_ms, **pauses}
 
 
 @dataclass(slots=True)

@@ -190,6 +190,7 @@ class VllmRecognizer:
             concurrency=self._concurrency or min(useful, most),
             max_audio_s=model.max_audio_s,
             languages=model.languages,
+            abortable=True,
             raw_answer=model.raw_answer,
         )
 
