@@ -12,6 +12,7 @@ TRANSIENT_CODES = frozenset(
         "slow_reader",
         "recognizer_failed",
         "internal",
+        "too_many_guesses",
     }
 )
 """The server's error codes after which a new connection can continue; docs/protocol.md has the reasons."""

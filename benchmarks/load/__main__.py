@@ -89,6 +89,7 @@ async def _measure(options: argparse.Namespace, adapter: Adapter, utterances: Se
         adapter,
         utterances,
         metrics_url=options.metrics_url or metrics_url(options.url),
+        key=options.api_key,
         server_pid=options.server_pid,
         console=progress,
     )

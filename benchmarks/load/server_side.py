@@ -39,11 +39,16 @@ def read_metrics(text: str) -> Samples:
     }
 
 
-async def fetch_metrics(url: str) -> Samples | None:
-    """The server's metrics now; None if it is another server, or does not answer."""
+async def fetch_metrics(url: str, key: str | None = None) -> Samples | None:
+    """The server's metrics now; None if it is another server, or does not answer.
+
+    Args:
+        key: an API key of the server.
+    """
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
 
     def fetch() -> str:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             body: bytes = answer.read()
             return body.decode()
 

@@ -54,6 +54,7 @@ class Trials:
     """Makes one run after the other with the same server and speech.
 
     Args:
+        key: an API key of the server, for its metrics.
         server_pid: whose CPU and memory are sampled, if given.
         console: for progress; None shows none.
     """
@@ -64,12 +65,14 @@ class Trials:
         utterances: Sequence[Utterance],
         *,
         metrics_url: str,
+        key: str | None = None,
         server_pid: int | None = None,
         console: Console | None = None,
     ) -> None:
         self._adapter = adapter
         self._utterances = utterances
         self._metrics_url = metrics_url
+        self._key = key
         self._server_pid = server_pid
         self._console = console
         self._crowd: Crowd | None = None
@@ -88,7 +91,7 @@ class Trials:
         Raises:
             psutil.Error: the given process does not exist.
         """
-        before = await fetch_metrics(self._metrics_url)
+        before = await fetch_metrics(self._metrics_url, self._key)
         watch = ProcessWatch(self._server_pid) if self._server_pid is not None else None
         self._crowd = crowd = Crowd(self._adapter, self._utterances, plan)
         if self.stopped:
@@ -112,7 +115,7 @@ class Trials:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
         cores = (_cpu_s() - cpu_s) / (time.perf_counter() - began)
-        after = await fetch_metrics(self._metrics_url) if before is not None else None
+        after = await fetch_metrics(self._metrics_url, self._key) if before is not None else None
         lag_s = lags(take.departures for take in run.takes)
         server = difference(before, after) if before is not None and after is not None else None
         process = dict(watch.figures(_audio_s(run))) if watch else None

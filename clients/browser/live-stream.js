@@ -24,6 +24,7 @@ const TRANSIENT_CODES = new Set([
   "slow_reader",
   "recognizer_failed",
   "internal",
+  "too_many_guesses",
 ]);
 /** Close codes for a mistake of the client, which a new connection would repeat. */
 const PERMANENT_CLOSES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);

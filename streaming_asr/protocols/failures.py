@@ -78,6 +78,10 @@ class FailureKind(enum.Enum):
     # The client may not do this.
     UNAUTHORIZED = _Entry(meaning="the API key of a WebSocket is missing or wrong", status=401)
     INVALID_API_KEY = _Entry(meaning="the API key of an HTTP request is missing or wrong", status=401)
+    TOO_MANY_GUESSES = _Entry(
+        meaning="too many wrong API keys came from the client's address", transient=True, status=429
+    )
+    FORBIDDEN_HOST = _Entry(meaning="a name of the server that it does not know", status=403)
     FORBIDDEN_ORIGIN = _Entry(meaning="a browser page of an origin that is not allowed", status=403)
 
     # The client asked for something that is not possible.

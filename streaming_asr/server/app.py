@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 from starlette.websockets import WebSocket
 
 from streaming_asr import __version__
@@ -20,6 +21,7 @@ from streaming_asr.protocols.base import BadRequest, Handshake, WireProtocol, pl
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.auth import Endpoint, Guard, choose_subprotocol, key_of
+from streaming_asr.server.hosts import HostNames
 from streaming_asr.server.live.connection import SHUTDOWN, Connection
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, issue_client_secret
 from streaming_asr.server.openai_http.recordings import Recordings
@@ -38,11 +40,14 @@ class Application:
         self.connections: set[Connection] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
-        guard = Guard(options.api_keys, options.allowed_origins, self._issued, self._denied)
+        # With a key, a page that reaches the server under a name of its own still lacks the key.
+        checked = not options.api_keys or bool(options.allowed_hosts)
+        hosts = HostNames(options.host, options.allowed_hosts) if checked else None
+        guard = Guard(options.api_keys, options.allowed_origins, self._issued, self._denied, hosts)
         routes: list[BaseRoute] = [
-            guard.route("/healthz", self._healthy, open=True),
-            guard.route("/readyz", self._ready, open=True),
-            guard.route("/metrics", self._metrics, open=True),
+            # Load balancers ask for these, by whatever name.
+            Route("/healthz", self._healthy),
+            Route("/readyz", self._ready),
             *self.recordings.routes(guard),
             *page_routes(self.service, guard),
             guard.route("/v1/realtime/client_secrets", self._client_secret, methods=["POST"]),
@@ -50,9 +55,12 @@ class Application:
         for path, protocol in PROTOCOLS.items():
             deny = partial(self._denied, protocol=protocol)
             routes.append(guard.websocket(path, self._endpoint(path, protocol), deny=deny))
-        self.asgi = Starlette(
-            routes=routes, exception_handlers={ClientDisconnect: self._hung_up, Exception: self._broken}
-        )
+        if options.metrics_port is None:
+            routes.append(guard.route("/metrics", self._metrics))
+        handlers: dict[Any, Any] = {ClientDisconnect: self._hung_up, Exception: self._broken}
+        self.asgi = Starlette(routes=routes, exception_handlers=handlers)
+        self.metrics_asgi = Starlette(routes=[Route("/metrics", self._metrics)], exception_handlers=handlers)
+        """Only the metrics, for an address of their own."""
 
     def end_all(self, failure: Failure = SHUTDOWN) -> None:
         """End every session, once it has transcribed what it received."""

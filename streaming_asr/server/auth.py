@@ -1,10 +1,10 @@
-"""Access control: API keys from wherever a client can put one, origins of browser pages, and the routes they guard."""
+"""Access control: API keys from wherever a client can put one, pages by origin and host, and the routes they guard."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -15,6 +15,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from uvicorn.protocols.utils import ClientDisconnected
 
 from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
+from streaming_asr.server.hosts import HostNames, host_name
+from streaming_asr.server.key_guesses import KeyGuesses
 
 logger = logging.getLogger(__name__)
 
@@ -77,44 +79,63 @@ def origin_is_allowed(origin: str | None, host: str | None, allowed: Iterable[st
     return host is not None and netloc.lower() == host.lower()
 
 
-WRONG_KEY_DELAY_S = 0.5
-"""By which the answer to a wrong key is delayed."""
-MAX_DELAYED = 1000
-"""Such answers at once; more are not delayed."""
-
-
 class Guard:
-    """Makes the server's routes. Each of them checks the API key, unless it is made with `open=True`.
+    """Makes the server's routes. Each of them checks the host, and, unless it is made with `open=True`, origin and key.
 
     Args:
         keys: the server's API keys; without any, every request is admitted.
-        origins: browser origins that may open WebSockets, besides the server's own.
+        origins: browser origins that may send requests, besides the server's own.
         issued: whether a key is one of those that the server issued, which open WebSockets only.
         deny: the response to a refused request, for routes that name no other.
+        hosts: the hosts that requests may name; None: any.
     """
 
     def __init__(
-        self, keys: Sequence[str], origins: Sequence[str], issued: Callable[[str | None], bool], deny: Deny
+        self,
+        keys: Sequence[str],
+        origins: Sequence[str],
+        issued: Callable[[str | None], bool],
+        deny: Deny,
+        hosts: HostNames | None = None,
     ) -> None:
         self._keys = keys
         self._origins = origins
         self._issued = issued
         self._deny = deny
-        self._delayed = 0
+        self._hosts = hosts
+        self._guesses = KeyGuesses()
 
-    def admits(self, connection: HTTPConnection) -> bool:
-        """Whether a request or handshake offers one of the server's API keys, or the server has none."""
-        return key_is_valid(key_of(connection), self._keys)
+    def refusal(self, connection: HTTPConnection) -> Failure | None:
+        """The reason to refuse a request or a handshake; None to accept it."""
+        if refusal := self._wrong_host(connection):
+            return refusal
+        origin, host = connection.headers.get("origin"), connection.headers.get("host")
+        if not origin_is_allowed(origin, host, self._origins):
+            return Failure(FailureKind.FORBIDDEN_ORIGIN, f"Pages of {origin} may not connect here.")
+        if not self._keys:
+            return None
+        key = key_of(connection)
+        if key is None:
+            return UNAUTHORIZED
+        # Nobody can guess an issued one, so that it needs no bound.
+        if connection.scope["type"] == "websocket" and self._issued(key):
+            return None
+        address, now = connection.client.host if connection.client else "", time.monotonic()
+        if wait_s := self._guesses.wait_s(address, key, now):
+            return Failure(FailureKind.TOO_MANY_GUESSES, f"Too many wrong API keys; try again in {wait_s:.0f} s.")
+        if key_is_valid(key, self._keys):
+            self._guesses.right(address, key)
+            return None
+        self._guesses.wrong(address, now)
+        return UNAUTHORIZED
 
-    async def _delay(self, connection: HTTPConnection) -> None:
-        """Make the next guess of a key wait."""
-        if key_of(connection) is None or self._delayed >= MAX_DELAYED:
-            return
-        self._delayed += 1
-        try:
-            await asyncio.sleep(WRONG_KEY_DELAY_S)
-        finally:
-            self._delayed -= 1
+    def _wrong_host(self, connection: HTTPConnection) -> Failure | None:
+        host = connection.headers.get("host")
+        if self._hosts is None or self._hosts.allow(host):
+            return None
+        name = host_name(host or "") or host
+        reason = f"The server does not know itself as {name}; its option --allowed-host {name} allows that name."
+        return Failure(FailureKind.FORBIDDEN_HOST, reason)
 
     def route(
         self,
@@ -128,20 +149,19 @@ class Guard:
         """A route over HTTP.
 
         Args:
-            deny: the response to a request without the key.
-            open: whether the key is not needed.
+            deny: the response to a refused request.
+            open: whether neither a key is needed nor the origin checked.
         """
 
         async def guarded(request: Request) -> Response:
-            if not self.admits(request):
-                await self._delay(request)
-                return (deny or self._deny)(UNAUTHORIZED)
+            if refusal := self._wrong_host(request) if open else self.refusal(request):
+                return (deny or self._deny)(refusal)
             return await handler(request)
 
-        return Route(path, handler if open else guarded, methods=methods)
+        return Route(path, guarded, methods=methods)
 
     def websocket(self, path: str, endpoint: Endpoint, *, deny: Deny | None = None) -> WebSocketRoute:
-        """A route of WebSockets, which checks the page's origin too. An unexpected exception is logged, and refuses the
+        """A route of WebSockets. An unexpected exception is logged, and refuses the
         handshake or closes the WebSocket.
 
         Args:
@@ -151,8 +171,7 @@ class Guard:
         async def guarded(websocket: WebSocket) -> None:
             respond = deny or self._deny
             try:
-                if refusal := self._refusal(websocket):
-                    await self._delay(websocket)
+                if refusal := self.refusal(websocket):
                     await websocket.send_denial_response(respond(refusal))
                 else:
                     await endpoint(websocket)
@@ -166,15 +185,6 @@ class Guard:
                     await websocket.close(CloseCode.INTERNAL, BROKEN.code)
 
         return WebSocketRoute(path, guarded)
-
-    def _refusal(self, websocket: WebSocket) -> Failure | None:
-        """The reason to refuse a handshake; None to accept it."""
-        origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
-        if not origin_is_allowed(origin, host, self._origins):
-            return Failure(FailureKind.FORBIDDEN_ORIGIN, f"Pages of {origin} may not connect here.")
-        if not self._issued(key_of(websocket)) and not self.admits(websocket):
-            return UNAUTHORIZED
-        return None
 
 
 def key_of(connection: HTTPConnection) -> str | None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from streaming_asr.core.options import OptionError, SessionOptions, check_options, option
+from streaming_asr.server.hosts import host_name, is_loopback
 
 SERVER, LIMITS, RECORDINGS = "server", "limits", "recordings over HTTP"
 """Groups of the options."""
+_NO_KEY = (
+    "{} can be reached from other machines, and no API key is set. Set one with --api-key-file or the environment "
+    "variable STREAMING_ASR_API_KEYS, or give --allow-anonymous if every client may use the server"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +36,39 @@ class ServerOptions:
         flag="--api-key",
         metavar="KEY",
     )
+    allow_anonymous: bool = option(
+        False, "whether clients on other machines need no key, where none is set", group=SERVER
+    )
+    allowed_hosts: tuple[str, ...] = option(
+        (),
+        "name by which clients reach the server, besides addresses, names without a dot and this machine's; `*` is any",
+        group=SERVER,
+        flag="--allowed-host",
+        metavar="NAME",
+    )
     allowed_origins: tuple[str, ...] = option(
         (),
         "browser origin allowed besides the server's own, such as https://app.example; `*` is any",
         group=SERVER,
         flag="--allowed-origin",
         metavar="ORIGIN",
+    )
+    trusted_proxies: tuple[str, ...] = option(
+        (),
+        "address or network of a proxy whose X-Forwarded-For names the client",
+        group=SERVER,
+        flag="--trusted-proxy",
+        metavar="ADDRESS",
+    )
+    metrics_host: str = option(
+        "127.0.0.1", "address for the metrics, where they have a port of their own", group=SERVER, metavar="ADDRESS"
+    )
+    metrics_port: int | None = option(
+        None,
+        "port for the metrics; without it they are on the server's own, behind its key",
+        group=SERVER,
+        range=(0, 65535),
+        metavar="PORT",
     )
     model_aliases: tuple[str, ...] = option(
         (),
@@ -110,6 +143,18 @@ class ServerOptions:
         check_options(self)
         if any(not key.strip() for key in self.api_keys):
             raise OptionError("api_keys", "a key is empty")
+        if not (self.api_keys or self.allow_anonymous or is_loopback(self.host)):
+            raise OptionError("host", _NO_KEY.format(self.host))
+        for name in self.allowed_hosts:
+            if name != "*" and (host_name(name) != name.lower().rstrip(".") or "*" in name):
+                raise OptionError("allowed_hosts", f"{name!r} is not a name such as asr.example, without a port")
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise OptionError("trusted_proxies", f"{error}; give an address or a network") from None
+        if self.metrics_port is None and self.metrics_host != "127.0.0.1":
+            raise OptionError("metrics_host", "the metrics have no port of their own; give --metrics-port too")
         for origin in self.allowed_origins:
             if origin != "*" and ("://" not in origin or origin.count("/") != 2):
                 raise OptionError("allowed_origins", f"{origin!r} is not an origin such as https://app.example")

@@ -8,16 +8,18 @@ import logging
 import signal
 import socket
 import ssl
+from collections.abc import Callable
 from types import FrameType
 from typing import Literal
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.engine.process import limit_blas_threads, tune_garbage_collection
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
-from streaming_asr.server.http_bounds import bounded_http
+from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, bounded_http
 from streaming_asr.server.live.connection import SHUTDOWN
 from streaming_asr.server.live.websocket import MAX_HEAD_BYTES, DirectWebSocket, why_not_direct
 from streaming_asr.server.options import ServerOptions
@@ -43,6 +45,11 @@ class _Uvicorn(uvicorn.Server):
         self._on_signal = on_signal
         self._loop = asyncio.get_running_loop()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        for bound in sockets or ():
+            self.servers.append(await _listen(bound, self.config, self.server_state))
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._on_signal.is_set():
             logger.warning("%s again: exiting at once", signal.Signals(sig).name)
@@ -60,10 +67,11 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     """
     limit_blas_threads()
     tls = options.tls()
-    bound = _bind(options)
+    bound = _bind(options.host, options.port, "--port or --host")
     application = Application(recognizer, options)
     service = application.service
     websocket, http = _protocols(options)
+    metrics = await _serve_metrics(application, options)
     config = uvicorn.Config(
         application.asgi,
         http=http,
@@ -78,6 +86,8 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=bool(options.trusted_proxies),
+        forwarded_allow_ips=list(options.trusted_proxies),
         timeout_graceful_shutdown=LAST_CLOSE_S,
     )
     config.load()
@@ -96,6 +106,8 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         await serving
     finally:
         server.should_exit = True
+        if metrics is not None:
+            metrics.close()
         for task in (loading, draining, failing):
             task.cancel()
         await asyncio.gather(serving, loading, draining, failing, return_exceptions=True)
@@ -103,6 +115,41 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         logger.info("Stopped")
     if service.failed.is_set():
         raise RecognizerUnavailable("the recognizer died too often; the log says why")
+
+
+async def _listen(bound: socket.socket, config: uvicorn.Config, state: ServerState) -> asyncio.Server:
+    """Accept connections. As uvicorn does, which has a minute for a TLS handshake.
+
+    Args:
+        config: loaded.
+    """
+    make: Callable[..., asyncio.Protocol] = config.http_protocol_class
+    return await asyncio.get_running_loop().create_server(
+        lambda: make(config=config, server_state=state, app_state={}),
+        sock=bound,
+        ssl=config.ssl,
+        ssl_handshake_timeout=HEAD_TIMEOUT_S if config.ssl is not None else None,
+        backlog=config.backlog,
+    )
+
+
+async def _serve_metrics(application: Application, options: ServerOptions) -> asyncio.Server | None:
+    """Serve the metrics at an address of their own, if they have one.
+
+    Raises:
+        AddressTaken: it can't be listened on.
+    """
+    if options.metrics_port is None:
+        return None
+    bound = _bind(options.metrics_host, options.metrics_port, "--metrics-port or --metrics-host")
+    _, http = _protocols(options)
+    config = uvicorn.Config(
+        application.metrics_asgi, http=http, ws="none", lifespan="off", log_config=None, access_log=False
+    )
+    config.load()
+    server = await _listen(bound, config, ServerState())
+    logger.info("Metrics on %s/metrics", _address(bound, None).partition(" ")[0])
+    return server
 
 
 async def _load(service: Service) -> None:
@@ -143,16 +190,24 @@ async def _drain_on_signal(signalled: asyncio.Event, application: Application, s
     server.should_exit = True
 
 
-def _bind(options: ServerOptions) -> socket.socket:
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+def _bind(host: str, port: int, flags: str) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        flags: what chooses another address.
+
+    Raises:
+        AddressTaken: it can't listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((options.host, options.port))
+        bound.bind((host, port))
     except OSError as error:
         bound.close()
-        message = f"can't listen on {options.host} port {options.port}: {error.strerror}"
-        raise AddressTaken(f"{message}; choose another with --port or --host") from None
+        message = f"can't listen on {host} port {port}: {error.strerror}"
+        raise AddressTaken(f"{message}; choose another with {flags}") from None
     bound.listen(1024)
     return bound
 

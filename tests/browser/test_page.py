@@ -64,8 +64,11 @@ def test_no_microphone_is_explained(playwright: Playwright, server: LiveServer, 
         assert "amiable himself" in visiting.wait_for_final()
 
 
-def test_an_insecure_origin_is_explained_at_once(server: LiveServer, browser: Browser, librivox: Path) -> None:
-    with visit(browser, f"http://far.test:{server.port}") as visiting:
+def test_an_insecure_origin_is_explained_at_once(browser: Browser, librivox: Path) -> None:
+    with (
+        LiveServer("--allowed-host", "far.test") as server,
+        visit(browser, f"http://far.test:{server.port}") as visiting,
+    ):
         notice = visiting.page.locator(".notice")
         notice.wait_for()
         assert f"http://localhost:{server.port}" in notice.inner_text()

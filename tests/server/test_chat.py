@@ -33,7 +33,7 @@ def test_a_chat_is_answered_in_the_form_of_the_model() -> None:
     audio = {"data": base64.b64encode(recording.getvalue()).decode(), "format": "wav"}
     message = {"role": "user", "content": [{"type": "input_audio", "input_audio": audio}]}
     application = Application(FakeTaggingRecognizer(), ServerOptions(session=SessionOptions(vad="webrtc")))
-    with TestClient(application.asgi) as client:
+    with TestClient(application.asgi, "http://localhost") as client:
         assert client.portal is not None
         client.portal.call(application.service.start)
         answer = client.post("/v1/chat/completions", json={"messages": [message]})

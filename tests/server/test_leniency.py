@@ -211,7 +211,7 @@ RECOGNIZER = LanguageNoting()
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     application = Application(RECOGNIZER, ServerOptions(session=SessionOptions(vad="webrtc", language="de")))
-    with TestClient(application.asgi) as client:
+    with TestClient(application.asgi, "http://localhost") as client:
         assert client.portal is not None
         client.portal.call(application.service.start)
         yield client

@@ -22,7 +22,7 @@ from tests.support.fake_recognizer import FakeRecognizer
 def _client(text: str) -> Iterator[TestClient]:
     """Of a server that reads this text in each utterance."""
     application = Application(FakeRecognizer(text), ServerOptions(session=SessionOptions(vad="webrtc")))
-    with TestClient(application.asgi) as client:
+    with TestClient(application.asgi, "http://localhost") as client:
         assert client.portal is not None
         client.portal.call(application.service.start)
         yield client

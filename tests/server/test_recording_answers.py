@@ -34,7 +34,7 @@ URL = "/v1/audio/transcriptions"
 def client() -> Iterator[TestClient]:
     options = ServerOptions(session=SessionOptions(vad="webrtc"), max_recording_s=60.0)
     application = Application(FakeRecognizer(), options)
-    with TestClient(application.asgi, raise_server_exceptions=False) as client:
+    with TestClient(application.asgi, "http://localhost", raise_server_exceptions=False) as client:
         assert client.portal is not None
         client.portal.call(application.service.start)
         yield client
@@ -113,7 +113,7 @@ def _request(recording: bytes) -> bytes:
     body = (
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + recording + b"\r\n--x--\r\n"
     )
-    head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    head = f"POST {URL} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -54,7 +54,7 @@ def application() -> Application:
 
 @pytest.fixture
 def client(application: Application) -> Iterator[TestClient]:
-    with TestClient(application.asgi) as client:
+    with TestClient(application.asgi, "http://localhost") as client:
         assert client.portal is not None
         client.portal.call(application.service.start)
         yield client

@@ -29,7 +29,9 @@ from tests.support.fake_recognizer import FakeRecognizer
 
 @pytest.fixture
 def application() -> Application:
-    return Application(FakeRecognizer(), ServerOptions(session=SessionOptions(vad="webrtc")))
+    return Application(
+        FakeRecognizer(), ServerOptions(session=SessionOptions(vad="webrtc"), allowed_hosts=("testserver",))
+    )
 
 
 @pytest.fixture

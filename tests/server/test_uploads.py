@@ -24,7 +24,7 @@ from tests.support.fake_recognizer import FakeRecognizer
 @pytest.fixture
 def client() -> Iterator[TestClient]:
     application = Application(FakeRecognizer(), ServerOptions(session=SessionOptions(vad="webrtc")))
-    with TestClient(application.asgi) as client:
+    with TestClient(application.asgi, "http://localhost") as client:
         assert client.portal is not None
         client.portal.call(application.service.start)
         yield client

@@ -44,6 +44,13 @@ class LiveServer:
     def url(self) -> str:
         return f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}/v1/stream"
 
+    @property
+    def _key(self) -> dict[str, str]:
+        """The header with its key, if it has one."""
+        if "--api-key" not in self._arguments:
+            return {}
+        return {"Authorization": f"Bearer {self._arguments[self._arguments.index('--api-key') + 1]}"}
+
     def start(self, *, wait_ready: bool = True) -> LiveServer:
         command = [sys.executable, "-m", "streaming_asr", "serve", "--port", str(self.port), *self._arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self._environment)
@@ -71,7 +78,8 @@ class LiveServer:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a GET."""
         try:
-            with urllib.request.urlopen(self.http_url + path, timeout=10) as answer:
+            request = urllib.request.Request(self.http_url + path, headers=self._key)
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

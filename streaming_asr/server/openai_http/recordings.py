@@ -151,7 +151,8 @@ class Recordings:
         return with_errors
 
     def _denied(self, refusal: Failure) -> Response:
-        return self._failed(ApiError.of(FailureKind.INVALID_API_KEY, "The API key is missing or wrong."))
+        kind = FailureKind.INVALID_API_KEY if refusal.kind is FailureKind.UNAUTHORIZED else refusal.kind
+        return self._failed(ApiError.of(kind, refusal.message))
 
     def _failed(self, error: ApiError) -> Response:
         self._count(error)
