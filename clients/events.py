@@ -57,12 +57,32 @@ class SpeechResumed(msgspec.Struct, tag="speech_resumed", frozen=True, kw_only=T
     time_ms: int
 
 
+class EagerTurnEnd(msgspec.Struct, tag="eager_turn_end", frozen=True, kw_only=True):
+    """The turn is probably over; if it is, `text` is its final. Else `TurnResumed` follows."""
+
+    utterance: int
+    channel: int = 0
+    time_ms: int
+    text: str
+    probability: float
+
+
+class TurnResumed(msgspec.Struct, tag="turn_resumed", frozen=True, kw_only=True):
+    """Speech went on after an `EagerTurnEnd`."""
+
+    utterance: int
+    channel: int = 0
+    time_ms: int
+
+
 class SpeechEnded(msgspec.Struct, tag="speech_ended", frozen=True, kw_only=True):
     utterance: int
     channel: int = 0
     start_ms: int
     time_ms: int
     reason: str
+    probability: float | None = None
+    """That the turn is over, if a turn detector judged it."""
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +140,8 @@ ServerEvent = (
     | SpeechStarted
     | Partial
     | SpeechResumed
+    | EagerTurnEnd
+    | TurnResumed
     | SpeechEnded
     | Final
     | Finalized

@@ -23,6 +23,7 @@ from clients.events import (
     AudioDropped,
     Configured,
     Done,
+    EagerTurnEnd,
     Event,
     Final,
     Finalized,
@@ -33,6 +34,7 @@ from clients.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    TurnResumed,
 )
 
 PIECE_MS = 100
@@ -46,6 +48,8 @@ _LOOK_BACK_MS = 2000
 _SAMPLE_BYTES = 2
 _MAX_ANCHORS = 1000
 
+_TIMED = (SpeechStarted, Partial, SpeechResumed, EagerTurnEnd, TurnResumed, SpeechEnded, Final, Finalized)
+"""Events with a `time_ms`."""
 _EventT = TypeVar("_EventT", bound=msgspec.Struct)
 
 
@@ -335,7 +339,7 @@ class AudioLedger:
         changes: dict[str, Any] = {}
         if isinstance(event, Final | Partial | SpeechEnded):
             changes["start_ms"] = self._stream_ms(event.start_ms)
-        if isinstance(event, Final | Partial | SpeechEnded | SpeechStarted | SpeechResumed | Finalized):
+        if isinstance(event, _TIMED):
             changes["time_ms"] = self._stream_ms(event.time_ms)
         if isinstance(event, Final) and event.words is not None:
             changes["words"] = tuple(

@@ -11,6 +11,7 @@ import numpy as np
 from streaming_asr.core.context import ContextWindow
 from streaming_asr.core.echo import is_echo
 from streaming_asr.core.events import (
+    EagerTurnEnd,
     EndReason,
     Event,
     Final,
@@ -20,8 +21,10 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    TurnResumed,
 )
 from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.core.pause_judge import PauseJudge
 from streaming_asr.core.recognizer import (
     SAMPLE_RATE,
     Audio,
@@ -35,7 +38,7 @@ from streaming_asr.core.recognizer import (
 )
 from streaming_asr.core.segmenter import Boundary, Mark, Segmenter, samples_of
 from streaming_asr.core.tape import AudioTape
-from streaming_asr.core.turn import MOST_WAIT_MS, Pause, TurnDetector
+from streaming_asr.core.turn import Pause, TurnDetector, TurnQuestion
 from streaming_asr.core.utterance import Utterance
 from streaming_asr.core.voice import Detection, VoiceDetector
 
@@ -75,7 +78,7 @@ class Channel:
         capabilities: of the recognizer.
         detector: a fresh voice detector.
         next_number: returns the number of the session's next utterance.
-        turns: a fresh turn detector; None where silence alone ends utterances.
+        turns: what judges its pauses; None where silence alone ends utterances.
     """
 
     def __init__(
@@ -94,8 +97,8 @@ class Channel:
         self._capabilities = capabilities
         self._detector = detector
         self._next_number = next_number
-        self._turns = turns
-        self._segmenter = Segmenter(detector.frame_samples, options)
+        self._judge = PauseJudge(index, turns)
+        self._segmenter = Segmenter(detector.frame_samples, options, self._judge.asks_at_ms(options))
         self._tape = AudioTape()
         self._context = ContextWindow(options, rolling=self._rolls(options))
         self._utterances: deque[Utterance] = deque()
@@ -121,18 +124,21 @@ class Channel:
     def speaking(self) -> bool:
         return self._segmenter.open
 
-    def reconfigure(self, options: SessionOptions, detector: VoiceDetector | None = None) -> None:
-        """Use other options from here on, and another voice detector if one is given.
+    def reconfigure(
+        self, options: SessionOptions, turns: TurnDetector | None, detector: VoiceDetector | None = None
+    ) -> None:
+        """Use other options and another turn detector from here on, and another voice detector if one is given.
 
         Raises:
-            OptionError: the frames of the new detector have another length.
+            OptionError: the frames of the new voice detector have another length.
         """
         if detector is not None:
             if detector.frame_samples != self._detector.frame_samples:
                 raise OptionError("vad", f"{options.vad} can't take over in mid-stream from {self._options.vad}")
             self._detector = detector
         self._options = options
-        self._segmenter.reconfigure(options)
+        self._judge.detector = turns
+        self._segmenter.reconfigure(options, self._judge.asks_at_ms(options))
         # A longer pre-roll can't reach back to what has been forgotten under the shorter one.
         self._segmenter.claim_from(self._tape.start)
         self._context.reconfigure(options, rolling=self._rolls(options))
@@ -150,35 +156,42 @@ class Channel:
         decisions = yield from self._detector.detect(frames)
         if self._abandoned:
             return []
-        events: list[Event] = []
-        asks = self._turns is not None and self._options.endpoint_ms is not None
-        while len(decisions):
-            before = self._segmenter.position
-            boundaries = self._segmenter.push(decisions, energies, stop_at_pause=asks)
-            taken = (self._segmenter.position - before) // frame
-            decisions, energies = decisions[taken:], energies[taken:]
-            if not boundaries:
-                continue
-            events += self._apply(boundaries, EndReason.ENDPOINT, now)
-            if self._turns is not None and asks and boundaries[-1].mark is Mark.PAUSE:
-                wait_ms = yield from self._turns.wait_ms(self._pause())
-                if self._abandoned:
-                    return []
-                self._segmenter.wait_for(min(wait_ms, MOST_WAIT_MS))
+        events = self._apply(self._segmenter.push(decisions, energies), EndReason.ENDPOINT, now)
         self._forget()
         return events
 
-    def _pause(self) -> Pause:
-        """The silence that the open utterance is in."""
+    def take_question(self) -> TurnQuestion | None:
+        """A pause to be judged, if there is one. It is returned once, and only while it lasts."""
+        return self._judge.take_question()
+
+    def judged(self, question: TurnQuestion, probability: float, now: float) -> list[Event]:
+        """Take the answer to a question. It is ignored once speech went on, or a later question was answered."""
+        events: list[Event] = []
+        if self._judge.answered(question, probability):
+            events = self._weigh(now)
+            self._forget()
+        return events
+
+    def _weigh(self, now: float) -> list[Event]:
+        """Take into account what has become known of the pause."""
         utterance = self._utterances[-1]
-        end = self._segmenter.position
-        partial = utterance.transcript.partial
-        return Pause(
-            audio=self._tape.slice(utterance.start, end),
-            silence_ms=ms_of(end - utterance.speech_end),
-            text=partial.stable + partial.tentative,
-            language=utterance.transcript.language,
-        )
+        verdict = self._judge.weigh(utterance.result, self._options)
+        if verdict is None:
+            return []
+        events: list[Event] = []
+        eager = self._options.eager_threshold
+        if utterance.result is not None and eager is not None and verdict.probability >= eager:
+            events += self._eager_end(utterance, utterance.result.text.strip(), verdict.probability)
+        self._segmenter.wait_for(verdict.wait_ms)
+        if self._tape.end - self._segmenter.position < self._detector.frame_samples:
+            events += self._apply(self._segmenter.end_if_due(), EndReason.ENDPOINT, now)
+        return events
+
+    def _eager_end(self, utterance: Utterance, text: str, probability: float) -> list[Event]:
+        if self._judge.eager or not text:
+            return []
+        self._judge.eager = True
+        return [EagerTurnEnd(utterance.number, self._index, ms_of(utterance.speech_end), text, probability)]
 
     def finalize(self, reason: EndReason, now: float) -> list[Event]:
         """End the open utterance now; `Finalized` follows once all audio so far has its finals."""
@@ -196,6 +209,7 @@ class Channel:
     def clear(self) -> None:
         """Drop the open utterance: it gets no final. Utterances that have ended still get theirs."""
         self._segmenter.clear(self._tape.end)
+        self._judge.reset()
         if self._utterances and not self._utterances[-1].ended:
             dropped = self._utterances.pop()
             self._dropped_jobs += dropped.in_flight
@@ -252,6 +266,8 @@ class Channel:
         speculative = flight.kind is Kind.SPECULATIVE and utterance.final_end == flight.end
         if changed or (speculative and not utterance.ended and utterance.transcript.revision):
             events.append(self._partial(utterance, flight.end, speculative))
+        if speculative and utterance.result is hypothesis and not utterance.ended:
+            events += self._weigh(now)
         events += self._publish()
         self._forget()
         return events
@@ -286,6 +302,7 @@ class Channel:
         self._released += [self._name(utterance) for utterance in self._utterances]
         self._utterances.clear()
         self._finalizing.clear()
+        self._judge.reset()
 
     def _rolls(self, options: SessionOptions) -> bool:
         if not self._capabilities.context:
@@ -312,17 +329,51 @@ class Channel:
             elif boundary.mark is Mark.PAUSE:
                 if not self._finalizes:
                     utterance.final_since = now
+            elif boundary.mark is Mark.ASK:
+                self._judge.ask(self._pause(utterance, boundary))
             elif boundary.mark is Mark.RESUME:
-                if utterance.result is not None:
-                    events.append(SpeechResumed(utterance.number, self._index, ms_of(boundary.position)))
-                utterance.resume()
+                events += self._resumed(utterance, boundary)
             else:
-                why = EndReason.LENGTH if boundary.mark is Mark.CUT else reason
-                utterance.end(boundary.position, boundary.speech, now)
-                start, end = ms_of(utterance.speech_start), ms_of(boundary.speech)
-                events.append(SpeechEnded(utterance.number, self._index, start, end, why))
-                events += self._publish()
+                events += self._ended(utterance, boundary, reason, now)
         return events
+
+    def _pause(self, utterance: Utterance, boundary: Boundary) -> Pause:
+        partial = utterance.transcript.partial
+        return Pause(
+            audio=self._tape.slice(utterance.start, boundary.position),
+            silence_ms=ms_of(boundary.position - boundary.speech),
+            text=partial.stable + partial.tentative,
+            language=utterance.transcript.language,
+        )
+
+    def _resumed(self, utterance: Utterance, boundary: Boundary) -> list[Event]:
+        events: list[Event] = []
+        at_ms = ms_of(boundary.position)
+        if utterance.result is not None:
+            events.append(SpeechResumed(utterance.number, self._index, at_ms))
+        if self._judge.eager:
+            events.append(TurnResumed(utterance.number, self._index, at_ms))
+        self._judge.reset()
+        utterance.resume()
+        return events
+
+    def _ended(self, utterance: Utterance, boundary: Boundary, reason: EndReason, now: float) -> list[Event]:
+        events: list[Event] = []
+        start_ms, end_ms = ms_of(utterance.speech_start), ms_of(boundary.speech)
+        probability = None
+        verdict = self._judge.verdict
+        if boundary.mark is Mark.CUT:
+            reason = EndReason.LENGTH
+            if self._judge.eager:
+                events.append(TurnResumed(utterance.number, self._index, end_ms))
+        elif verdict is not None:
+            probability = verdict.probability
+            if reason is EndReason.ENDPOINT:
+                reason = EndReason.TURN if verdict.over else EndReason.TIMEOUT
+        self._judge.reset()
+        utterance.end(boundary.position, boundary.speech, now)
+        events.append(SpeechEnded(utterance.number, self._index, start_ms, end_ms, reason, probability))
+        return events + self._publish()
 
     def _partial(self, utterance: Utterance, end: int, speculative: bool) -> Partial:
         transcript = utterance.transcript

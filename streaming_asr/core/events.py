@@ -15,13 +15,22 @@ class EndReason(str, enum.Enum):
     """Why an utterance ended."""
 
     ENDPOINT = "endpoint"
-    """Silence lasted as long as the endpoint asks."""
+    """Silence lasted for `endpoint_ms`; no turn detector had judged it."""
+    TURN = "turn"
+    """The turn detector took the turn for over."""
+    TIMEOUT = "timeout"
+    """Silence lasted for as long as was asked for, though the turn detector did not take the turn for over."""
     FINALIZE = "finalize"
     """The client asked."""
     LENGTH = "length"
     """It reached the longest allowed; the next utterance continues it."""
     STOP = "stop"
     """The stream ended."""
+
+    @property
+    def by_pause(self) -> bool:
+        """Whether a silence ended it, rather than the client or its length."""
+        return self in (EndReason.ENDPOINT, EndReason.TURN, EndReason.TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,32 @@ class SpeechResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class EagerTurnEnd:
+    """At a pause: the turn is probably over, so an answer to `text` may be begun. At most once a pause.
+
+    Either `SpeechEnded` and the final with this text follow, or `TurnResumed`.
+    """
+
+    utterance: int
+    channel: int
+    time_ms: int
+    """Where the last voiced frame ends."""
+    text: str
+    """What the final will be if the silence holds."""
+    probability: float
+    """That the turn is over, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResumed:
+    """Speech went on after an `EagerTurnEnd`: an answer begun is void."""
+
+    utterance: int
+    channel: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechEnded:
     utterance: int
     channel: int
@@ -67,6 +102,8 @@ class SpeechEnded:
     end_ms: int
     """Where the last voiced frame ends."""
     reason: EndReason
+    probability: float | None = None
+    """That the turn is over, 0..1, where a turn detector judged the pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +150,15 @@ class Done:
     audio_ms: int
 
 
-Event = SpeechStarted | Partial | SpeechResumed | SpeechEnded | Final | Finalized | SessionWarning | Done
+Event = (
+    SpeechStarted
+    | Partial
+    | SpeechResumed
+    | EagerTurnEnd
+    | TurnResumed
+    | SpeechEnded
+    | Final
+    | Finalized
+    | SessionWarning
+    | Done
+)

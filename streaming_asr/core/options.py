@@ -215,8 +215,41 @@ class SessionOptions:
         range=(100, 10_000),
         changeable=True,
     )
-    endpointing: str = option("silence", "what decides that a pause ends the utterance", group=UTTERANCES)
+    endpointing: str = option(
+        "silence",
+        "what ends utterances: `silence` alone, or with it a turn detector",
+        group=UTTERANCES,
+        changeable=True,
+    )
     """A name that the sessions' `TurnDetectorFactory` knows."""
+    endpoint_min_ms: int = option(
+        250,
+        "silence that ends an utterance if the turn is surely over",
+        group=UTTERANCES,
+        range=(100, 10_000),
+        changeable=True,
+    )
+    endpoint_max_ms: int = option(
+        1_500,
+        "silence that ends an utterance if the turn is surely not over",
+        group=UTTERANCES,
+        range=(100, 60_000),
+        changeable=True,
+    )
+    turn_threshold: float = option(
+        0.5,
+        "probability that the turn is over from which it counts as over",
+        group=UTTERANCES,
+        range=(0.05, 1),
+        changeable=True,
+    )
+    eager_threshold: float | None = option(
+        None,
+        "the same from which `eager_turn_end` is sent; `null`: never",
+        group=UTTERANCES,
+        range=(0.05, 1),
+        changeable=True,
+    )
     max_utterance_s: float = option(
         30.0,
         "longer speech is cut at its best pause; a recognizer may allow less",

@@ -147,6 +147,11 @@ class Scheduler:
     def running(self) -> int:
         return len(self._running)
 
+    @property
+    def final_waits(self) -> bool:
+        """Whether a live final or speculative final waits for a slot, and not only for an idle recognizer."""
+        return any(request.rank is not Kind.PARTIAL and not request.when_idle for request in self._requests.values())
+
     def admit(self, now: float) -> None:
         """Check that one more session is accepted.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ class Mark(enum.Enum):
     ONSET = "onset"
     SHORT_PAUSE = "short_pause"
     PAUSE = "pause"
+    ASK = "ask"
     RESUME = "resume"
     END = "end"
     CUT = "cut"
@@ -42,9 +44,9 @@ class Boundary:
     mark: Mark
     position: int
     """ONSET: the utterance's first sample, pre-roll included. SHORT_PAUSE, PAUSE, END, CUT: where it would end, or ends
-    (exclusive). RESUME: the first sample that is voiced again."""
+    (exclusive). ASK: the end of the silence so far. RESUME: the first sample that is voiced again."""
     speech: int
-    """ONSET: the first voiced sample. SHORT_PAUSE, PAUSE, END, CUT: the end of the last voiced frame. RESUME: as
+    """ONSET: the first voiced sample. SHORT_PAUSE, PAUSE, ASK, END, CUT: the end of the last voiced frame. RESUME: as
     `position`."""
 
 
@@ -58,9 +60,10 @@ class Segmenter:
     Args:
         frame_samples: length of each frame.
         options: `onset_ms`, `pre_roll_ms`, `short_pause_ms`, `pause_ms`, `endpoint_ms`, `max_utterance_s`.
+        asks_at_ms: lengths of a silence that are marked, ascending; none before its SHORT_PAUSE.
     """
 
-    def __init__(self, frame_samples: int, options: SessionOptions) -> None:
+    def __init__(self, frame_samples: int, options: SessionOptions, asks_at_ms: Sequence[int] = ()) -> None:
         self._frame = frame_samples
         self.position = 0
         """End of the last frame seen."""
@@ -72,14 +75,17 @@ class Segmenter:
         self._voiced_end = 0
         self._silence: Mark | None = None
         """The longest pause that the open utterance's silence has lasted for."""
+        self._asked = 0
+        """How many of `asks_at_ms` this silence has reached."""
         self._wait: int | None = None
         """Silence that ends the utterance at this pause, samples; None: the endpoint's."""
-        self._configure(options)
+        self._configure(options, asks_at_ms)
         self._recent: deque[bool] = deque(maxlen=self._onset_window)
         searched = min(samples_of(CUT_SEARCH_S * 1000), self._longest // 2)
         self._history: deque[tuple[bool, float]] = deque(maxlen=max(1, searched // frame_samples))
 
-    def _configure(self, options: SessionOptions) -> None:
+    def _configure(self, options: SessionOptions, asks_at_ms: Sequence[int]) -> None:
+        self._asks_at = [samples_of(ms) for ms in asks_at_ms]
         self._onset_frames = max(1, -(-samples_of(options.onset_ms) // self._frame))
         self._onset_window = 2 * self._onset_frames
         self._pre_roll = samples_of(options.pre_roll_ms)
@@ -90,13 +96,24 @@ class Segmenter:
         self._short_pause = min(samples_of(options.short_pause_ms), self._pause)
         self._longest = samples_of(options.max_utterance_s * 1000)
 
-    def reconfigure(self, options: SessionOptions) -> None:
-        """Use other `pre_roll_ms`, `short_pause_ms`, `pause_ms` and `endpoint_ms` from the next frame on."""
-        self._configure(options)
+    def reconfigure(self, options: SessionOptions, asks_at_ms: Sequence[int] = ()) -> None:
+        """Use other options, but for `onset_ms` and `max_utterance_s`, and `asks_at_ms` from the next frame on."""
+        self._configure(options, asks_at_ms)
 
-    def wait_for(self, ms: float) -> None:
-        """End the utterance at this pause once the silence has lasted `ms` in all. Speech that goes on cancels it."""
-        self._wait = samples_of(ms)
+    def wait_for(self, ms: float | None) -> None:
+        """End the utterance at this pause once the silence has lasted `ms` in all, or after `endpoint_ms` if it is
+        None. Speech that goes on cancels it.
+        """
+        self._wait = None if ms is None else samples_of(ms)
+
+    def end_if_due(self) -> list[Boundary]:
+        """End the utterance now if the silence has lasted long enough, as it may have once `wait_for` was called.
+
+        Call it only when all audio received has been pushed, but for an unfinished frame: speech may have gone on.
+        """
+        if self.open and self._silence is not None and self._long_enough(self.position - self._voiced_end):
+            return [self._end(Mark.END, self._voiced_end + self._short_pause)]
+        return []
 
     def claim_from(self, position: int) -> None:
         """No utterance may begin before `position`: earlier audio is not kept."""
@@ -112,16 +129,12 @@ class Segmenter:
         """Samples before `position` that an onset may still claim."""
         return self._pre_roll + self._onset_window * self._frame
 
-    def push(
-        self, voiced: NDArray[np.bool_], energies: NDArray[np.float32], *, stop_at_pause: bool = False
-    ) -> list[Boundary]:
+    def push(self, voiced: NDArray[np.bool_], energies: NDArray[np.float32]) -> list[Boundary]:
         """Take the next frames.
 
         Args:
             voiced: shape ``[k]``.
             energies: each frame's mean squared sample, shape ``[k]``, for forced cuts.
-            stop_at_pause: take no frame after one that makes a pause, so that `wait_for` can be called; `position`
-                shows how many were taken.
         """
         boundaries: list[Boundary] = []
         frames = list(zip(voiced.tolist(), energies.tolist(), strict=True))
@@ -136,8 +149,6 @@ class Segmenter:
                 self._in_speech(is_voiced, energy, boundaries)
             else:
                 self._in_silence(is_voiced, energy, boundaries)
-            if stop_at_pause and boundaries and boundaries[-1].mark is Mark.PAUSE:
-                break
         return boundaries
 
     def finalize(self, position: int) -> list[Boundary]:
@@ -160,6 +171,7 @@ class Segmenter:
         """Drop the open utterance and any voiced frames before one; the next begins at `position` or later."""
         self.open = False
         self._silence = None
+        self._asked = 0
         self._wait = None
         self._floor = max(self._floor, position)
         self._recent.clear()
@@ -187,20 +199,22 @@ class Segmenter:
         if voiced:
             if self._silence is not None:
                 self._silence = None
+                self._asked = 0
                 self._wait = None
                 resumed = self.position - self._frame
                 boundaries.append(Boundary(Mark.RESUME, resumed, resumed))
             self._voiced_end = self.position
         else:
             silence = self.position - self._voiced_end
-            endpoint = self._endpoint if self._wait is None else self._wait
-            if endpoint is not None and silence >= endpoint:
+            if self._long_enough(silence):
                 boundaries.append(self._end(Mark.END, self._voiced_end + self._short_pause))
                 return
             if self._silence is None and silence >= self._short_pause:
                 self._mark(Mark.SHORT_PAUSE, boundaries)
             if self._silence is Mark.SHORT_PAUSE and silence >= self._pause:
                 self._mark(Mark.PAUSE, boundaries)
+            if self._silence is not None:
+                self._ask(silence, boundaries)
         if self.position - self._start + self._frame > self._longest:
             self._cut(boundaries)
 
@@ -208,9 +222,21 @@ class Segmenter:
         self._silence = mark
         boundaries.append(Boundary(mark, self._voiced_end + self._short_pause, self._voiced_end))
 
+    def _long_enough(self, silence: int) -> bool:
+        endpoint = self._endpoint if self._wait is None else self._wait
+        return endpoint is not None and silence >= endpoint
+
+    def _ask(self, silence: int, boundaries: list[Boundary]) -> None:
+        """Mark the silence if it has reached the next length to mark; of several at once, one."""
+        reached = sum(silence >= ask for ask in self._asks_at)
+        if reached > self._asked:
+            self._asked = reached
+            boundaries.append(Boundary(Mark.ASK, self.position, self._voiced_end))
+
     def _end(self, mark: Mark, position: int) -> Boundary:
         self.open = False
         self._silence = None
+        self._asked = 0
         self._wait = None
         self._floor = position
         self._recent.clear()
@@ -231,6 +257,7 @@ class Segmenter:
         boundaries.append(Boundary(Mark.CUT, cut, min(cut, voiced_end)))
         self._floor = self._start = cut
         self._silence = None
+        self._asked = 0
         self._wait = None
         boundaries.append(Boundary(Mark.ONSET, cut, first))
         self._history.clear()

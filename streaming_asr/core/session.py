@@ -14,7 +14,7 @@ from streaming_asr.core.events import Done, EndReason, Event, SessionWarning
 from streaming_asr.core.language_tags import find_known
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, Hypothesis
-from streaming_asr.core.turn import TurnDetectorFactory, silence_alone
+from streaming_asr.core.turn import TurnDetectorFactory, TurnQuestion, silence_alone
 from streaming_asr.core.voice import Detection, DetectorFactory, run_inline
 
 FORCED_FINALS = 4
@@ -41,8 +41,9 @@ class Session:
         options: of this stream.
         capabilities: of the recognizer.
         make_detector: makes the voice detector of each channel, and the next one if options change.
-        make_turn_detector: makes what decides for each channel which pauses end an utterance.
-        recorded: whether the audio is a recording, which never counts as live.
+        make_turn_detector: makes what judges the pauses.
+        recorded: whether the audio is a recording, which never counts as live. Silence alone ends its utterances: its
+            finals are not urgent, and it is received faster than pauses can be judged.
 
     Raises:
         OptionError: the recognizer can't do what an option asks, or there is no detector of a name.
@@ -62,9 +63,11 @@ class Session:
         self._recorded = recorded
         self.capabilities = capabilities
         self._make_detector = make_detector
+        self._make_turn_detector = silence_alone if recorded else make_turn_detector
         self.options = _fitted(options, capabilities)
         self._decoder = AudioDecoder(options)
         numbers = itertools.count(1)
+        turns = self._make_turn_detector(options)
         self._channels = [
             Channel(
                 f"{key}.{index}",
@@ -73,7 +76,7 @@ class Session:
                 capabilities,
                 make_detector(options),
                 lambda: next(numbers),
-                make_turn_detector(options),
+                turns,
             )
             for index in range(self._decoder.tracks)
         ]
@@ -163,6 +166,19 @@ class Session:
         events = yield from self._pushing(self._decoder.decode(data), now)
         return events + self._flaw_warnings()
 
+    def take_questions(self) -> list[TurnQuestion]:
+        """Pauses to be judged, after audio was received: each once, and only while it lasts. They need not be."""
+        questions = (channel.take_question() for channel in self._channels)
+        return [question for question in questions if question is not None]
+
+    def judged(self, question: TurnQuestion, probability: float, now: float) -> list[Event]:
+        """Take the answer to a question, at any time; one that comes too late is ignored.
+
+        Args:
+            probability: that the speaker is done, 0..1.
+        """
+        return self._channels[question.channel].judged(question, probability, now)
+
     def finalize(self, now: float) -> list[Event]:
         """End the open utterances now. `Finalized` follows, for each channel, once their finals have been returned.
 
@@ -212,8 +228,9 @@ class Session:
                 raise OptionError(name, f"can't change in mid-stream; these can: {', '.join(sorted(CHANGEABLE))}")
         before, after = self.options, _fitted(self.options.changed(**changes), self.capabilities)
         detector_changes = (before.vad, before.vad_threshold) != (after.vad, after.vad_threshold)
+        turns = self._make_turn_detector(after)
         for channel in self._channels:
-            channel.reconfigure(after, self._make_detector(after) if detector_changes else None)
+            channel.reconfigure(after, turns, self._make_detector(after) if detector_changes else None)
         self.options = after
         if (before.encoding, before.sample_rate) == (after.encoding, after.sample_rate):
             return []

@@ -1,7 +1,8 @@
-"""The port between the core and end-of-turn detection: how long a silence must last for an utterance to end.
+"""The port between the core and end-of-turn detection: how sure it is, at a pause, that the speaker is done.
 
-A turn detector is asked once at each pause, as soon as the silence has lasted `pause_ms`. Like a voice detector it may
-yield queries to a network (see `voice.py`), so it is tested without one and answered in batches by a server.
+A turn detector only estimates a probability; `turn_policy.py` makes of it how long the silence must last. A session
+asks at a pause and goes on receiving: an estimate takes a thread tens of milliseconds, and it may never come. Until it
+does, silence alone decides. So a session gives out `TurnQuestion`s, and whoever runs it reports the answers.
 """
 
 from __future__ import annotations
@@ -12,10 +13,6 @@ from typing import Protocol
 
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Audio
-from streaming_asr.core.voice import Detection
-
-MOST_WAIT_MS = 60_000
-"""The longest silence that a turn detector may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +20,7 @@ class Pause:
     """A silence within an utterance, which may be its end."""
 
     audio: Audio
-    """The utterance so far, 16 kHz, shape ``[n]``: from its first sample to the end of the silence so far."""
+    """The utterance so far, 16 kHz, shape ``[n]``, up to the end of the silence so far. Read-only."""
     silence_ms: int
     """How long the silence has lasted."""
     text: str
@@ -33,19 +30,37 @@ class Pause:
 
 
 class TurnDetector(Protocol):
-    """Decides for one channel how long each pause must last to end the utterance."""
+    """Judges pauses. Several threads may call it at once, for different channels, so it keeps nothing of any."""
 
-    def wait_ms(self, pause: Pause) -> Detection[float]:
-        """How long the silence must last in all, ms. The answer is valid until speech goes on.
-
-        Values below `pause.silence_ms` end the utterance at the next frame; those above `MOST_WAIT_MS` count as that.
+    @property
+    def asks_at_ms(self) -> tuple[int, ...]:
+        """Lengths of the silence at which it is asked, ascending, but not before `short_pause_ms`. Later answers of a
+        pause replace earlier ones.
         """
+
+    def probability(self, pause: Pause) -> float:
+        """How likely it is that the speaker is done, 0..1. May take tens of milliseconds: no event loop calls it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnQuestion:
+    """A pause to be judged. Report the answer, if there is one, by `Session.judged`."""
+
+    channel: int
+    number: int
+    """Counts from 1 on each channel."""
+    detector: TurnDetector
+    pause: Pause
+
+    def answer(self) -> float:
+        """Ask the detector, which blocks."""
+        return self.detector.probability(self.pause)
 
 
 TurnDetectorFactory = Callable[[SessionOptions], TurnDetector | None]
-"""Makes the turn detector of one channel; None where silence alone decides, after `endpoint_ms`.
+"""Makes the turn detector of a session; None where silence alone decides, after `endpoint_ms`.
 
-Raises `OptionError` if the options name none.
+Raises `OptionError` if the options name none, or one that can't run here. It must not block.
 """
 
 

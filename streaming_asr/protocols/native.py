@@ -99,12 +99,27 @@ class SpeechResumed(msgspec.Struct, tag="speech_resumed"):
     time_ms: int
 
 
+class EagerTurnEnd(msgspec.Struct, tag="eager_turn_end"):
+    utterance: int
+    channel: int
+    time_ms: int
+    text: str
+    probability: float
+
+
+class TurnResumed(msgspec.Struct, tag="turn_resumed"):
+    utterance: int
+    channel: int
+    time_ms: int
+
+
 class SpeechEnded(msgspec.Struct, tag="speech_ended"):
     utterance: int
     channel: int
     start_ms: int
     time_ms: int
     reason: EndReason
+    probability: float | None
 
 
 class Word(msgspec.Struct):
@@ -158,6 +173,8 @@ Message = (
     | SpeechStarted
     | Partial
     | SpeechResumed
+    | EagerTurnEnd
+    | TurnResumed
     | SpeechEnded
     | Final
     | Finalized
@@ -304,10 +321,14 @@ def _message_for(event: Event) -> Send:
             )
         case core_events.SpeechStarted(utterance, channel, start):
             return _send(SpeechStarted(utterance, channel, start))
-        case core_events.SpeechEnded(utterance, channel, start, end, reason):
-            return _send(SpeechEnded(utterance, channel, start, end, reason))
+        case core_events.SpeechEnded(utterance, channel, start, end, reason, probability):
+            return _send(SpeechEnded(utterance, channel, start, end, reason, probability))
         case core_events.SpeechResumed(utterance, channel, time):
             return _send(SpeechResumed(utterance, channel, time))
+        case core_events.EagerTurnEnd(utterance, channel, end, text, probability):
+            return _send(EagerTurnEnd(utterance, channel, end, text, probability))
+        case core_events.TurnResumed(utterance, channel, time):
+            return _send(TurnResumed(utterance, channel, time))
         case core_events.Finalized(channel, time):
             return _send(Finalized(channel, time))
         case core_events.SessionWarning(code, message, warned_channel, warned_utterance):

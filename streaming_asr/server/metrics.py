@@ -77,6 +77,12 @@ class Metrics:
             buckets=_WAIT,
             registry=registry,
         )
+        self.turn_questions = Counter(
+            "streaming_asr_turn_questions",
+            "Pauses to be judged by a turn detector, by outcome: answered, dropped, late, failed.",
+            ["outcome"],
+            registry=registry,
+        )
         self.repairs = Counter(
             "streaming_asr_repairs",
             "Repairs of what clients sent; of a session each kind counts once.",
@@ -107,6 +113,10 @@ class Metrics:
             ("generated", cost.generated_tokens),
         ):
             self.tokens.labels(what).inc(count)
+
+    def turn_asked(self, outcome: str) -> None:
+        """A pause was judged, or was not."""
+        self.turn_questions.labels(outcome).inc()
 
     def watch_engine(self, gauges: Callable[[], Mapping[str, float]]) -> None:
         """Export an engine's own gauges, which are read when the metrics are."""

@@ -19,6 +19,7 @@ from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.server.live.fair_loop import FairLoop
+from streaming_asr.server.live.turn_questions import TurnPool
 from streaming_asr.server.live.voice_batches import VoiceBatcher
 from streaming_asr.server.memory import MemoryBound, default_limit
 from streaming_asr.server.metrics import Metrics
@@ -51,6 +52,7 @@ class Service:
         """Set when the recognizer died and is not restarted: the server can only exit."""
         self._warn = warn
         self.voice = VoiceBatcher()
+        self.turns = TurnPool(self._overloaded, self.metrics.turn_asked)
         self.decoders = Decoders(options.max_recording_s)
         self.fair_loop = FairLoop(self.metrics.turn_wait.observe)
         self._memory = MemoryBound(options.max_memory_mib << 20 or default_limit())
@@ -159,6 +161,10 @@ class Service:
         assert self._runner is not None
         return self._runner
 
+    def _overloaded(self) -> bool:
+        """Whether a final waits for a slot."""
+        return self._runner is not None and self._runner.scheduler.final_waits
+
     def _loop_was_late(self, late_s: float) -> None:
         if self._runner is not None:
             self._runner.scheduler.caller_was_late(late_s, time.monotonic())
@@ -178,6 +184,7 @@ class Service:
         self.metrics.ready.set(0)
         if self._watch is not None:
             self._watch.cancel()
+        self.turns.close()
         await self.decoders.close()
         if self._runner is not None:
             await self._runner.close()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streaming_asr.core.options import CHANGEABLE, Encoding, OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from streaming_asr.core.session import Session
+from streaming_asr.core.turn import Pause, TurnDetector, TurnQuestion
 from tests.support.fakes import CAPABILITIES, FRAME, AskingDetector, Simulation, check_invariants, silence, speech
 
 EXTREMES: dict[str, list[object]] = {
@@ -26,6 +27,11 @@ EXTREMES: dict[str, list[object]] = {
     "short_pause_ms": [60, 2000],
     "pause_ms": [60, 2000],
     "endpoint_ms": [None, 100, 10_000],
+    "endpointing": ["silence", "turn"],
+    "endpoint_min_ms": [100, 10_000],
+    "endpoint_max_ms": [100, 60_000],
+    "turn_threshold": [0.05, 1.0],
+    "eager_threshold": [None, 0.05, 1.0],
     "partials": [True, False],
     "first_partial_ms": [100, 60_000],
     "partial_interval_ms": [100, 60_000],
@@ -34,6 +40,19 @@ EXTREMES: dict[str, list[object]] = {
     "encoding": list(Encoding),
     "sample_rate": [8_000, 44_100],
 }
+
+
+class FakeTurns:
+    asks_at_ms = (200, 400)
+
+    def probability(self, pause: Pause) -> float:
+        raise AssertionError("the core asked by itself")
+
+
+def _turns(options: SessionOptions) -> TurnDetector | None:
+    return FakeTurns() if options.endpointing == "turn" else None
+
+
 _OF_THE_AUDIO = ("encoding", "sample_rate")
 
 
@@ -59,11 +78,17 @@ def test_every_option_that_can_change_has_its_extremes() -> None:
 def test_whatever_options_change_all_speech_is_in_one_final_and_no_job_is_too_long(
     steps: list[tuple[str, Any]], longest_s: float, seed: int
 ) -> None:
-    """Decodes begin and end while the detector waits for its network, too."""
+    """Decodes begin and end while the detector waits for its network, too, and pauses are judged at any time."""
     chance = random.Random(seed)
     simulation = Simulation(latency=lambda _: chance.choice([0.0, 0.05, 0.4, 3.0]), slots=3)
     options = SessionOptions(encoding=Encoding.F32LE, max_utterance_s=longest_s)
-    session = simulation.add(Session("s", options, CAPABILITIES, lambda _: AskingDetector()))
+    session = simulation.add(Session("s", options, CAPABILITIES, lambda _: AskingDetector(), make_turn_detector=_turns))
+    questions: list[TurnQuestion] = []
+
+    def judge_some() -> None:
+        while questions and chance.random() < 0.5:
+            judged = session.judged(questions.pop(0), chance.choice([0.0, 0.5, 1.0]), simulation.now)
+            simulation.deliver(session, judged)
 
     def receive(audio: bytes) -> None:
         receiving = session.receiving(audio, simulation.now)
@@ -72,8 +97,11 @@ def test_whatever_options_change_all_speech_is_in_one_final_and_no_job_is_too_lo
                 next(receiving)
                 simulation.run_until(simulation.now + chance.choice([0.0, 0.5]))
                 simulation.deliver(session, [])
+                judge_some()
         except StopIteration as end:
             simulation.deliver(session, end.value)
+        questions.extend(session.take_questions())
+        judge_some()
 
     spoken: list[tuple[int, int]] = []
     for number, (what, value) in enumerate(steps):

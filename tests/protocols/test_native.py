@@ -82,7 +82,9 @@ def test_every_event_is_sent() -> None:
                 events.SpeechStarted(1, 0, 100),
                 events.Partial(1, 0, 1, "to", " be", "en", 100, 600, False),
                 events.SpeechResumed(1, 0, 700),
-                events.SpeechEnded(1, 0, 100, 900, EndReason.ENDPOINT),
+                events.EagerTurnEnd(1, 0, 800, "to be", 0.7),
+                events.TurnResumed(1, 0, 850),
+                events.SpeechEnded(1, 0, 100, 900, EndReason.TURN, 0.9),
                 events.Final(1, 0, "to be", "en", 100, 900, 0.9, (Word("to", 100, 300, 0.8), Word("be", 300, 900))),
                 events.Finalized(0, 1000),
                 events.SessionWarning("audio_clipped", "loud"),
@@ -90,11 +92,14 @@ def test_every_event_is_sent() -> None:
         )
     )
     assert [event["type"] for event in sent] == [
-        *("speech_started", "partial", "speech_resumed", "speech_ended", "final", "finalized", "warning")
+        *("speech_started", "partial", "speech_resumed", "eager_turn_end", "turn_resumed"),
+        *("speech_ended", "final", "finalized", "warning"),
     ]
     assert all("time_ms" in event for event in sent[:-1])
+    assert (sent[3]["text"], sent[3]["probability"]) == ("to be", 0.7)
+    assert (sent[5]["reason"], sent[5]["probability"]) == ("turn", 0.9)
     assert sent[1]["stable"] + sent[1]["tentative"] == "to be"
-    assert sent[4]["words"][0] == {"text": "to", "start_ms": 100, "end_ms": 300, "probability": 0.8}
+    assert sent[6]["words"][0] == {"text": "to", "start_ms": 100, "end_ms": 300, "probability": 0.8}
 
 
 def test_only_partials_may_be_replaced() -> None:

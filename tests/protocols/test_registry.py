@@ -6,6 +6,7 @@ import pytest
 
 from streaming_asr.core.events import (
     Done,
+    EagerTurnEnd,
     EndReason,
     Final,
     Finalized,
@@ -14,6 +15,7 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    TurnResumed,
 )
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Close, Handshake, Open, Opened, Translator
@@ -37,6 +39,8 @@ def test_a_final_is_sent_and_no_event_is_too_much(path: str) -> None:
         SpeechStarted(1, 0, 100),
         Partial(1, 0, 1, "to", " be", "en", 100, 900, True),
         SpeechResumed(1, 0, 1000),
+        EagerTurnEnd(1, 0, 1000, "To be", 0.8),
+        TurnResumed(1, 0, 1200),
         SessionWarning("decode_failed", "The recognizer failed.", 0, 1),
         SpeechEnded(1, 0, 100, 1500, EndReason.STOP),
         Final(1, 0, "To be, or not.", "en", 100, 1500, 0.9, None),

@@ -470,3 +470,49 @@ def test_a_session_that_broke_ends_the_conversation() -> None:
     assert client.errors == ["internal"]
     assert client.close == Close(CloseCode.INTERNAL, "internal")
     client._session_broke(KeyError("a fault"))
+
+
+# Pauses that are judged
+
+
+def test_a_pause_that_is_judged_ends_the_turn_and_its_client_is_sent_why() -> None:
+    client = Client(endpointing="turn").started()
+    client.send(voiced(0.5))
+    client.send(quiet(0.3))
+    assert not client.of("speech_ended")
+    client.judge(1.0)
+    client.decode()
+    (ended,) = client.of("speech_ended")
+    assert (ended["reason"], ended["probability"]) == ("turn", 1.0)
+    assert client.of("final")
+
+
+def test_an_agent_is_sent_eager_ends_and_that_the_turn_goes_on() -> None:
+    client = Client(endpointing="turn", eager_threshold="0.3").started()
+    client.send(voiced(0.5))
+    client.send(quiet(0.3))
+    client.decode()
+    client.judge(0.4)
+    (eager,) = client.of("eager_turn_end")
+    client.send(voiced(0.5))
+    assert eager["text"]
+    assert [kind for kind in client.kinds if kind != "partial"] == [
+        *("speech_started", "eager_turn_end", "speech_resumed", "turn_resumed")
+    ]
+
+
+def test_an_answer_for_a_session_that_is_over_is_ignored() -> None:
+    client = Client(endpointing="turn").started()
+    client.send(voiced(0.5))
+    client.send(quiet(0.3))
+    client.send(command("stop"))
+    client.finish()
+    kinds = client.kinds
+    client.judge(1.0)
+    assert client.kinds == kinds
+    gone = Client(endpointing="turn").started()
+    gone.send(voiced(0.5))
+    gone.send(quiet(0.3))
+    gone.conversation.lost()
+    gone.judge(1.0)
+    assert not gone.of("speech_ended")

@@ -17,11 +17,13 @@ from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import Audio, DecodeJob
 from streaming_asr.core.scheduler import Limits, Scheduler
 from streaming_asr.core.session import Session
+from streaming_asr.core.turn import Pause, TurnDetector
 from streaming_asr.core.voice import Detection, VoiceDetector
 from streaming_asr.protocols.base import Close, Handshake, Send, Translator
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.server.live.conversation import (
+    AskTurn,
     AskVoice,
     Conversation,
     ConversationLimits,
@@ -72,6 +74,19 @@ class AskingDetector(FakeDetector):
         return decisions
 
 
+class FakeTurns:
+    """Is never asked itself: the client answers its questions."""
+
+    asks_at_ms = (200,)
+
+    def probability(self, pause: Pause) -> float:
+        raise AssertionError("a conversation asked by itself")
+
+
+def _turn_detector(options: SessionOptions) -> TurnDetector | None:
+    return FakeTurns() if options.endpointing == "turn" else None
+
+
 class FakeSessions:
     """Opens sessions whose decodes run when `decode` is called."""
 
@@ -92,7 +107,9 @@ class FakeSessions:
             raise Refused(self.refusal)
         self.opened += 1
         try:
-            session = Session(f"s{self.opened}", options, CAPABILITIES, self._detector)
+            session = Session(
+                f"s{self.opened}", options, CAPABILITIES, self._detector, make_turn_detector=_turn_detector
+            )
         except OptionError as error:
             raise Refused(Failure(FailureKind.BAD_OPTION, str(error))) from None
         self.scheduler.add(session, 0.0)
@@ -180,6 +197,8 @@ class Client:
         self.close: Close | None = None
         self.queries: list[FakeQuery] = []
         """That wait for their answers."""
+        self.asked: list[AskTurn] = []
+        """Pauses that have not been judged."""
         self.yields = 0
         """That wait for `resume`."""
         self.translator = translator or NativeTranslator(
@@ -217,6 +236,11 @@ class Client:
             self.conversation.voice_failed()
         else:
             self.conversation.voice_answered(answer, self.now)
+        self._act()
+
+    def judge(self, probability: float) -> None:
+        """Answer the oldest question about a pause."""
+        self.conversation.turn_judged(self.asked.pop(0), probability, self.now)
         self._act()
 
     def resume(self) -> None:
@@ -287,6 +311,8 @@ class Client:
                 assert not self.queries, "a second query came before the answer to the first"
                 assert isinstance(action.query, FakeQuery)
                 self.queries.append(action.query)
+            elif isinstance(action, AskTurn):
+                self.asked.append(action)
             else:
                 assert isinstance(action, Yield)
                 self.yields += 1

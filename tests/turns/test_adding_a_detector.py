@@ -41,7 +41,9 @@ def test_the_page_s_detector_decides_by_the_text(text: str, ended: bool, monkeyp
         job = demand.take(1, 0.0)
         assert job is not None
         session.complete(1, Hypothesis(tokens=(1, 2), pieces=(text[:4], text[4:])), 0.0)
-    events = session.receive(silence(0.4).tobytes(), 0.0)
+    session.receive(silence(0.4).tobytes(), 0.0)
+    (question,) = session.take_questions()
+    events = session.judged(question, question.answer(), 0.0)
     assert any(isinstance(event, SpeechEnded) for event in events) is ended
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from streaming_asr.core.events import (
     Done,
+    EagerTurnEnd,
     EndReason,
     Event,
     Final,
@@ -17,6 +18,7 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    TurnResumed,
 )
 from streaming_asr.core.language_tags import only_language
 from streaming_asr.core.options import SessionOptions
@@ -160,6 +162,8 @@ class FluxTranslator:
                 return [_send(wire.Warned(self._request_id, self._next(), event.code.upper(), event.message))]
             case Done():
                 return [Close()]
+            case EagerTurnEnd() | TurnResumed():
+                return []  # Eager ends follow from the silence here.
             case Finalized():
                 return []  # Flux has no message for this.
             case _:
@@ -203,7 +207,7 @@ class FluxTranslator:
             return []
         self._turns += 1
         trigger, confidence = "manual", 1.0
-        if self._reason in (EndReason.ENDPOINT, EndReason.LENGTH):
+        if self._reason.by_pause or self._reason is EndReason.LENGTH:
             trigger = "timeout" if self._rules.times_out else "model"
             confidence = self._rules.confidence(self._rules.endpoint_ms)
         return [*commands, self._info(turn, "EndOfTurn", confidence, trigger)]

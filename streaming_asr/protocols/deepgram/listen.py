@@ -11,6 +11,7 @@ import msgspec
 
 from streaming_asr.core.events import (
     Done,
+    EagerTurnEnd,
     EndReason,
     Event,
     Final,
@@ -20,6 +21,7 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    TurnResumed,
 )
 from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions, nearest_allowed
 from streaming_asr.protocols.base import (
@@ -182,7 +184,7 @@ class DeepgramTranslator:
                 return self._finalized(event)
             case Done():
                 return [*self._silences(), _send(self._metadata(event)), Close()]
-            case SpeechResumed() | SessionWarning():
+            case SpeechResumed() | EagerTurnEnd() | TurnResumed() | SessionWarning():
                 return []  # Deepgram has no messages for these.
             case _:
                 assert_never(event)
@@ -208,7 +210,7 @@ class DeepgramTranslator:
         if words:
             self._last_words[final.channel] = words[-1].end_ms
         ended = not self._order.continues(final.utterance)
-        if reason is EndReason.ENDPOINT:
+        if reason.by_pause:
             ended = ended and self._pauses_end_speech
         results = self._results(
             final.channel, final.text, words, final.start_ms, final.end_ms, final.language, final.confidence

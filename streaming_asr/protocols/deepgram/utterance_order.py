@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from streaming_asr.core.events import (
     Done,
+    EagerTurnEnd,
     EndReason,
     Event,
     Final,
@@ -16,10 +17,11 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    TurnResumed,
 )
 from streaming_asr.protocols.base import assert_never
 
-_OfUtterance = SpeechStarted | Partial | SpeechResumed | SpeechEnded | Final
+_OfUtterance = SpeechStarted | Partial | SpeechResumed | EagerTurnEnd | TurnResumed | SpeechEnded | Final
 
 
 class UtteranceOrder:
@@ -58,7 +60,15 @@ class UtteranceOrder:
                 if any(started.channel == event.channel for started in later):
                     self._continued.add(event.utterance)
             match event:
-                case SpeechStarted() | Partial() | SpeechResumed() | SpeechEnded() | Final():
+                case (
+                    SpeechStarted()
+                    | Partial()
+                    | SpeechResumed()
+                    | EagerTurnEnd()
+                    | TurnResumed()
+                    | SpeechEnded()
+                    | Final()
+                ):
                     yield from self._of_utterance(event)
                 case Finalized() | SessionWarning() | Done():
                     yield event

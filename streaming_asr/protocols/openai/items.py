@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from streaming_asr.core.events import (
     Done,
+    EagerTurnEnd,
     EndReason,
     Event,
     Final,
@@ -22,6 +23,7 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    TurnResumed,
 )
 from streaming_asr.core.scripts import with_space
 from streaming_asr.protocols.base import assert_never
@@ -185,7 +187,7 @@ class Items:
                 case SessionWarning():
                     if event.code == "decode_failed" and event.utterance in self._owner:
                         self._owner[event.utterance].failed = True
-                case SpeechResumed() | Finalized() | Done():
+                case SpeechResumed() | EagerTurnEnd() | TurnResumed() | Finalized() | Done():
                     pass  # Items neither change nor end by these.
                 case _:
                     assert_never(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.protocols.base import Close, Send, Translator
 from streaming_asr.protocols.failures import Failure, FailureKind
-from streaming_asr.server.live.conversation import Action, AskVoice, Conversation, ConversationLimits
+from streaming_asr.server.live.conversation import Action, AskTurn, AskVoice, Conversation, ConversationLimits
 from streaming_asr.server.live.outbox import Outbox, SlowReader
 from streaming_asr.server.live.websocket import CLOSE_WAIT_S, direct_socket
 from streaming_asr.server.metrics import ConversationMetrics
@@ -127,6 +128,10 @@ class Connection:
         self._conversation.voice_failed()
         self._act()
 
+    def _turn_judged(self, asked: AskTurn, probability: float) -> None:
+        self._conversation.turn_judged(asked, probability, time.monotonic())
+        self._act()
+
     def _resume(self) -> None:
         self._conversation.resume(time.monotonic())
         self._act()
@@ -176,6 +181,8 @@ class Connection:
                 self._send(action)
             elif isinstance(action, AskVoice):
                 self._service.voice.ask(action.query, self._voice_answered, self._voice_failed)
+            elif isinstance(action, AskTurn):
+                self._service.turns.ask(action.question, functools.partial(self._turn_judged, action))
             elif isinstance(action, Close):
                 self._outbox.put(action)
                 self._closing.set()

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.options import OptionError
 from streaming_asr.core.session import Session, SessionStopped
+from streaming_asr.core.turn import TurnQuestion
 from streaming_asr.core.voice import Detection, Query
 from streaming_asr.core.wav_header import UnexpectedFormat
 from streaming_asr.protocols.base import (
@@ -86,12 +87,21 @@ class AskVoice:
 
 
 @dataclass(frozen=True, slots=True)
+class AskTurn:
+    """Have the pause judged if there is time for it, then call `Conversation.turn_judged`. It may go unanswered."""
+
+    question: TurnQuestion
+    session: Session
+    """That asks."""
+
+
+@dataclass(frozen=True, slots=True)
 class Yield:
     """Let other clients have their turn, then call `Conversation.resume`."""
 
 
-Action = Send | Close | AskVoice | Yield
-"""What a conversation has its caller do. Neither results of `AskVoice` nor `resume` may be reported at once."""
+Action = Send | Close | AskVoice | AskTurn | Yield
+"""What a conversation has its caller do. Neither their results nor `resume` may be reported at once."""
 _YIELD = Yield()
 
 
@@ -232,6 +242,11 @@ class Conversation:
         """The network failed on the query of the last `AskVoice`: the session can't go on."""
         if self._detection is not None:
             self._abort(BROKEN)
+
+    def turn_judged(self, asked: AskTurn, probability: float, now: float) -> None:
+        """The turn detector has judged a pause: how likely it is that the speaker is done, 0..1."""
+        if self._session is asked.session:
+            self._guarded(self._judged, asked, probability, now)
 
     def resume(self, now: float) -> None:
         """Other clients have had their turn, as `Yield` asked."""
@@ -447,6 +462,7 @@ class Conversation:
         if self._ending is not None:
             self._stop(session, now)
             return
+        self._actions += [AskTurn(question, session) for question in session.take_questions()]
         if events:
             self._sessions.update(session)
         else:
@@ -455,6 +471,13 @@ class Conversation:
         if session.audio_ms > longest * 1000:
             reason = f"The stream has reached {longest:g} s, the longest allowed; open a new session to go on."
             self._end(Failure(FailureKind.SESSION_TOO_LONG, reason), now)
+
+    def _judged(self, asked: AskTurn, probability: float, now: float) -> None:
+        events = asked.session.judged(asked.question, probability, now)
+        if events:
+            self._on_events(events, now)
+            if self._session is asked.session:
+                self._sessions.update(asked.session)
 
     def _held_bound(self, session: Session) -> float:
         longest = session.options.max_utterance_s + HELD_MARGIN_S
