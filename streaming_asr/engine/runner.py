@@ -8,7 +8,7 @@ import logging
 import reprlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Kind, Recognizer
@@ -92,7 +92,7 @@ class Runner:
         while not self._closed and (chosen := self._next_job()):
             job = chosen.job
             if self._observer:
-                self._observer.began(job.kind, chosen.waited_s)
+                _notify(self._observer.began, job.kind, chosen.waited_s)
             task = asyncio.create_task(self._decode(job), name=f"decode {job.utterance}")
             self._tasks[job.id] = task
             # Not at the end of the coroutine: one that is cancelled before its first step would never get there.
@@ -107,22 +107,25 @@ class Runner:
             try:
                 return self.scheduler.next_job(time.monotonic())
             except SessionBroke as broke:
-                cause = broke.__cause__
-                self._break(broke.session, cause if isinstance(cause, Exception) else broke)
+                self._break(broke.session, broke.__cause__ or broke)
 
     def _ended(self, job: DecodeJob, began: float, task: asyncio.Task[Hypothesis]) -> None:
         del self._tasks[job.id]
         now = time.monotonic()
         session = self.scheduler.finished(job.id, now)
-        outcome = _outcome(job, task)
-        if self._observer:
-            self._observer.decoded(job, outcome, now - began)
-        if session is not None and not self._closed:
-            try:
+        try:
+            outcome = _outcome(job, task)
+            if self._observer:
+                _notify(self._observer.decoded, job, outcome, now - began)
+            if session is not None and not self._closed:
                 self._deliver(session, job, outcome, now)
-            except Exception as error:
+        except BaseException as error:
+            if session is not None:
                 self._break(session, error)
-        self._fill()
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._fill()
 
     def _deliver(self, session: Session, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, now: float) -> None:
         if isinstance(outcome, Hypothesis):
@@ -135,13 +138,13 @@ class Runner:
             listener(events)
         self.update(session)
 
-    def _break(self, session: Session, error: Exception) -> None:
+    def _break(self, session: Session, error: BaseException) -> None:
         logger.error("Session %s broke and was ended", session.key, exc_info=error)
         _, broke = self._listeners.get(session.key, (None, None))
         self._drop(session)
         if broke is not None:
             try:
-                broke(error)
+                broke(error if isinstance(error, Exception) else SessionBroke(session))
             except Exception:
                 logger.exception("The owner of session %s failed to end it", session.key)
 
@@ -159,6 +162,14 @@ class Runner:
     def _release(self, session: Session) -> None:
         for name in session.take_released():
             self.recognizer.release(name)
+
+
+def _notify(observe: Callable[..., None], *arguments: Any) -> None:
+    """Notify an observer, whose faults are no session's."""
+    try:
+        observe(*arguments)
+    except Exception:
+        logger.exception("An observer of decodes failed")
 
 
 def _outcome(job: DecodeJob, task: asyncio.Task[Hypothesis]) -> Hypothesis | DecodeFailed | None:

@@ -70,6 +70,9 @@ class FailureKind(enum.Enum):
     SESSION_TOO_LONG = _Entry(
         meaning="the stream reached the longest allowed", transient=True, close=CloseCode.POLICY, status=413
     )
+    TOO_MANY_CHANGES = _Entry(
+        meaning="the client changes options, or clears audio, too often", close=CloseCode.POLICY, status=429
+    )
     SESSION_EXPIRED = _Entry(
         meaning="the session reached the lifetime of its protocol", transient=True, close=CloseCode.GOING_AWAY
     )

@@ -285,3 +285,21 @@ def test_where_descriptors_can_not_be_handed_over_a_recording_is_standard_input(
                 assert await _all(recording) == len(clip("a"))
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_does_not_end_a_child_that_starts(number: int, tmp_path: Path) -> None:
+    """As Ctrl-C in a terminal sends it; before, it ended a child that could not ignore it yet."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(clip("a")))
+
+    async def scenario() -> None:
+        decoders = Decoders(86_400.0)
+        with path.open("rb") as file:
+            async with decoders.open(file.fileno()) as recording:
+                os.kill(recording.pid, number)
+                assert await _all(recording) > 0
+        await decoders.close()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))

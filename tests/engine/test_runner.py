@@ -181,3 +181,62 @@ def test_a_final_decoded_ahead_is_cancelled_as_soon_as_speech_goes_on() -> None:
         await runner.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, asyncio.CancelledError, IndexError])
+def test_whatever_a_session_raises_the_slots_are_filled(fault: type[BaseException]) -> None:
+    """An error that is not an `Exception` is the event loop's; before, no decode was started after it."""
+
+    def raises(_: object) -> None:
+        raise fault
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        runner = Runner(FakeRecognizer(), Scheduler(slots=1))
+        bad, good, events, broken = make_session(key="bad"), make_session(key="good"), list[Event](), list[Exception]()
+        runner.add(bad, raises, broken.append)
+        runner.add(good, events.extend, pytest.fail)
+        for session in (bad, good):
+            session.receive(speech(1).tobytes(), 0.0)
+            session.stop(1.0)
+            runner.scheduler.update(session, 0.0)
+        job = runner.scheduler.next_job(0.0)
+        assert job is not None
+        assert job.session is bad
+        ended: asyncio.Task[Any] = asyncio.create_task(runner._decode(job.job))
+        await ended
+        runner._tasks[job.job.id] = ended
+        if issubclass(fault, Exception):
+            runner._ended(job.job, 0.0, ended)
+        else:
+            with pytest.raises(fault):
+                runner._ended(job.job, 0.0, ended)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert [type(event) for event in events][-2:] == [Final, Done]
+        assert len(broken) == 1
+        await runner.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_fault_of_the_metrics_costs_no_decode() -> None:
+    class Faulty:
+        def began(self, *_: object) -> None:
+            raise KeyError("a fault of the metrics")
+
+        decoded = began
+
+    async def scenario() -> None:
+        runner = Runner(FakeRecognizer(), Scheduler(slots=1), Faulty())
+        session, events = make_session(), list[Event]()
+        runner.add(session, events.extend, pytest.fail)
+        session.receive(speech(1).tobytes(), 0.0)
+        session.stop(1.0)
+        runner.update(session)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert [type(event) for event in events][-2:] == [Final, Done]
+        await runner.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))

@@ -11,7 +11,7 @@ from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, Close, Command, Lifetime, Open, Opened, Send
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
-from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE, State
+from streaming_asr.server.live.conversation import CHANGES, CHANGES_PER_S, MESSAGES_AT_ONCE, State
 from tests.support.conversing import LIMITS, TIGHT, Client, break_at, command, fail, full_client, quiet, voiced
 
 
@@ -516,3 +516,17 @@ def test_an_answer_for_a_session_that_is_over_is_ignored() -> None:
     gone.conversation.lost()
     gone.judge(1.0)
     assert not gone.of("speech_ended")
+
+
+def test_changes_are_bounded_for_each_second_of_audio() -> None:
+    client = Client().started()
+    client.send(*[command("configure", endpoint_ms=300)] * CHANGES)
+    while client.yields:
+        client.resume()
+    client.send(voiced(1))
+    client.send(*[command("configure", endpoint_ms=400)] * (CHANGES_PER_S + 1))
+    client.finish()
+    assert len(client.of("configured")) == CHANGES + CHANGES_PER_S
+    assert client.messages[-1]["code"] == "too_many_changes"
+    assert client.of("final"), "what was received is transcribed"
+    assert client.close == Close(CloseCode.POLICY, "too_many_changes")

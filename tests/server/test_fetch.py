@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import http.server
 import io
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, fetch, is_public
+from streaming_asr.server.openai_http import fetch as fetch_module
+from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, Line, fetch, is_public
 from streaming_asr.server.openai_http.urls import BadUrl, redirected, target_of
 
 
@@ -104,3 +107,52 @@ def test_an_address_that_is_not_of_the_internet_is_not_public(address: str) -> N
 )
 def test_an_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(address)
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Look-ups that do not end."""
+    over = threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[object]:
+        over.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield
+    over.set()
+
+
+def _fetch(url: str, timeout_s: float = 0.2, line: Line | None = None) -> None:
+    fetch(url, io.BytesIO(), allow_private=True, max_bytes=10, timeout_s=timeout_s, line=line)
+
+
+@pytest.mark.usefixtures("stuck")
+def test_a_look_up_that_takes_too_long_is_given_up() -> None:
+    with pytest.raises(FetchRefused, match="takes too long"):
+        _fetch("http://slow.example/")
+
+
+@pytest.mark.usefixtures("stuck")
+def test_a_look_up_can_be_cut_off() -> None:
+    line = Line()
+    threading.Timer(0.1, line.cut).start()
+    began = time.monotonic()
+    with pytest.raises(FetchRefused, match="cut off"):
+        _fetch("http://slow.example/", 60, line)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.usefixtures("stuck")
+def test_look_ups_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "_look_ups", threading.BoundedSemaphore(2))
+    for _ in range(2):
+        with pytest.raises(FetchRefused, match="takes too long"):
+            _fetch("http://slow.example/", 0.01)
+    with pytest.raises(FetchRefused, match="later"):
+        _fetch("http://slow.example/")
+
+
+def test_a_name_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(FetchRefused, match="can't be requested"):
+        _fetch("http://nowhere.invalid/", 20)

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -291,16 +291,17 @@ async def _start_child(recording: int | None = None, *job: str) -> _Child:
         reading, writing = os.pipe()
         file = os.fdopen(reading, "rb", buffering=0)
         try:
-            # Not by the event loop: uvloop forks, which takes the longer the larger this process is.
-            process = subprocess.Popen(  # noqa: ASYNC220
-                [sys.executable, "-m", "streaming_asr.engine.media.child", *job],
-                stdin=stdin,
-                stdout=writing,
-                stderr=subprocess.DEVNULL,
-                # By default, Python looks for modules in the working directory, and finds this package there.
-                cwd=_ROOT,
-                env=_environment(),
-            )
+            with _signals_left_to_parent():
+                # Not by the event loop: uvloop forks, which takes the longer the larger this process is.
+                process = subprocess.Popen(  # noqa: ASYNC220
+                    [sys.executable, "-m", "streaming_asr.engine.media.child", *job],
+                    stdin=stdin,
+                    stdout=writing,
+                    stderr=subprocess.DEVNULL,
+                    # By default, Python looks for modules in the working directory, and finds this package there.
+                    cwd=_ROOT,
+                    env=_environment(),
+                )
         except BaseException:
             file.close()
             if connection is not None:
@@ -313,6 +314,21 @@ async def _start_child(recording: int | None = None, *job: str) -> _Child:
             lambda: asyncio.StreamReaderProtocol(output), file
         )
         return _Child(process, output, transport, connection)
+
+
+@contextlib.contextmanager
+def _signals_left_to_parent() -> Iterator[None]:
+    """Have a child that is started here inherit that these signals are blocked: until it has started and can ignore
+    them, they would end it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment() -> dict[str, str]:

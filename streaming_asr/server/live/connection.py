@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from streaming_asr.server.live.websocket import CLOSE_WAIT_S, direct_socket
 from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
+
+logger = logging.getLogger(__name__)
 
 SHUTDOWN = Failure(FailureKind.RESTARTING, "The server is shutting down; connect again shortly.")
 
@@ -155,7 +158,24 @@ class Connection:
         self._timer = self._loop.call_later(max(0.0, deadline - now), self._tick) if deadline is not None else None
 
     def _act(self) -> None:
-        """Do what the conversation asks for. Call it after each input."""
+        """Do what the conversation asks for. Call it after each input. A fault ends this connection alone."""
+        try:
+            self._act_once()
+        except Exception:
+            logger.exception("A connection failed")
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Send why the session can't go on, if that can be sent, and close."""
+        self._outbox.clear()
+        self._conversation.broken("its messages can't be sent")
+        try:
+            self._carry_out(self._conversation.take_actions())
+        except Exception:
+            logger.exception("A connection could not be closed in order")
+        self._closing.set()
+
+    def _act_once(self) -> None:
         actions = self._conversation.take_actions()
         try:
             self._carry_out(actions)
@@ -200,6 +220,15 @@ class Connection:
             self._outbox.put(message)
 
     async def _write(self) -> None:
+        try:
+            await self._write_all()
+        except Exception:
+            logger.exception("A connection failed")
+            self._writing = False
+            self._give_up()
+            await self._write_all()
+
+    async def _write_all(self) -> None:
         while True:
             self._writing = False
             item = await self._outbox.get()

@@ -47,6 +47,10 @@ MESSAGES_AT_ONCE = 32
 """Messages acted on before other clients have their turn; audio of several in a row counts as one."""
 METERED_MS = 1000
 """Audio received between two reports to the observer, one a chunk would cost too much."""
+CHANGES = 100
+CHANGES_PER_S = 20
+"""`Configure` and `Clear` of one session, and how many more for each second of its audio: each costs the server more
+than the client."""
 HELD_MARGIN_S = 15.0
 """Room above the longest utterance; with less, the bound on held audio could block for ever."""
 
@@ -175,12 +179,16 @@ class Conversation:
         self._todo: deque[Command] = deque()
         """What earlier messages ask for and is not done yet."""
         self._session: Session | None = None
+        self._key = "(not open)"
+        """Of the last session, for the log."""
         self._detection: Detection[list[Event]] | None = None
         """The session's receiving of audio, which waits for an answer."""
         self._ending: Failure | None = None
         """Why the server ends the session; sent once what is pending has its final."""
         self._metered_ms = 0
         """Audio of the session that was reported to the observer."""
+        self._changes = 0
+        """`Configure` and `Clear` carried out in the session."""
         self._idle_timeout_s = limits.idle_timeout_s
         self._idle_since = 0.0
         """When the last message had been acted on. It counts only while `OPEN`: else the server is busy."""
@@ -241,7 +249,12 @@ class Conversation:
     def voice_failed(self) -> None:
         """The network failed on the query of the last `AskVoice`: the session can't go on."""
         if self._detection is not None:
-            self._abort(BROKEN)
+            self.broken("its voice detection failed")
+
+    def broken(self, reason: str) -> None:
+        """Something that this conversation depends on failed, and nothing else does: end at once."""
+        logger.error("Session %s was ended: %s", self._key, reason)
+        self._abort(BROKEN)
 
     def turn_judged(self, asked: AskTurn, probability: float, now: float) -> None:
         """The turn detector has judged a pause: how likely it is that the speaker is done, 0..1."""
@@ -370,10 +383,18 @@ class Conversation:
             self._observer.refused(refused.failure.code)
             return self._failed(refused.failure)
         self._session = session
+        self._key = session.key
+        self._changes = 0
         self._observer.opened(session.key)
         return self._translator.opened(Opened(session.key, session.options, session.capabilities))
 
     def _control(self, session: Session, command: Command, now: float) -> None:
+        if isinstance(command, Configure | Clear):
+            self._changes += 1
+            if self._changes > CHANGES + CHANGES_PER_S * session.audio_ms / 1000:
+                reason = f"More than {CHANGES} changes, and {CHANGES_PER_S} for each second of audio; send fewer."
+                self._end(Failure(FailureKind.TOO_MANY_CHANGES, reason), now)
+                return
         try:
             if isinstance(command, Configure):
                 self._on_events(session.configure(now, **command.changes), now)
@@ -512,7 +533,11 @@ class Conversation:
                 self._close()
 
     def _failed(self, failure: Failure) -> list[Command]:
-        self._observer.failed(failure.code)
+        try:
+            self._observer.failed(failure.code)
+        except Exception:
+            # Whatever is wrong with the metrics, the client must get its error.
+            logger.exception("The failure of session %s was not counted", self._key)
         return self._translator.failed(failure)
 
     # Ends
@@ -555,17 +580,17 @@ class Conversation:
         try:
             self._emit(self._failed(failure))
         except Exception:
-            logger.exception("A translator failed to report %s", failure.code)
+            logger.exception("The translator of session %s failed to report %s", self._key, failure.code)
         try:
             self._emit((_closing(failure),))
         except Exception:
-            logger.exception("A conversation failed to give up its session")
+            logger.exception("Session %s could not be given up", self._key)
 
     def _guarded(self, step: Callable[..., None], *arguments: Any) -> None:
         try:
             step(*arguments)
         except Exception:
-            logger.exception("A conversation failed")
+            logger.exception("Session %s failed and was ended", self._key)
             self._abort(BROKEN)
 
     def _close(self) -> None:

@@ -9,12 +9,17 @@ import socket
 import ssl
 import threading
 import time
-from typing import IO
+from collections.abc import Sequence
+from concurrent import futures
+from concurrent.futures import Future
+from typing import IO, Any, TypeVar
 
 from streaming_asr.protocols.base64_audio import decode_data_url
 from streaming_asr.server.openai_http.urls import BadUrl, Target, redirected, target_of
 
 MAX_REDIRECTS = 3
+MAX_LOOK_UPS = 16
+"""Names looked up at once, with those that nobody waits for any more."""
 _CHUNK = 64 * 1024
 _AGENT = "streaming-asr"
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -38,6 +43,12 @@ _NOT_PUBLIC = tuple(
 """Networks that some of the Python versions take for global."""
 
 
+_look_ups = threading.BoundedSemaphore(MAX_LOOK_UPS)
+_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+"""As `socket.getaddrinfo` returns it."""
+T = TypeVar("T")
+
+
 class FetchRefused(Exception):
     """The URL is not fetched, or can't be. The message is for the client."""
 
@@ -51,6 +62,7 @@ class Line:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._look_up: Future[Any] | None = None
         self._socket: socket.socket | None = None
         self._cut = False
 
@@ -65,10 +77,32 @@ class Line:
             if self._cut:
                 raise FetchRefused("the fetch was cut off")
 
+    def wait_for(self, look_up: Future[T], until: float) -> T:
+        """The result of looking up a name.
+
+        Args:
+            until: of `time.monotonic`.
+
+        Raises:
+            FetchRefused: it has been cut, or it takes too long.
+        """
+        with self._lock:
+            self._look_up = look_up
+            if self._cut:
+                look_up.cancel()
+        try:
+            return look_up.result(max(0.0, until - time.monotonic()))
+        except futures.TimeoutError:
+            raise FetchRefused("looking up its name takes too long") from None
+        except futures.CancelledError:
+            raise FetchRefused("the fetch was cut off") from None
+
     def cut(self) -> None:
-        """End what waits for the socket, and all later use of it."""
+        """End what waits for a name or the socket, and all later use of it."""
         with self._lock:
             self._cut = True
+            if self._look_up is not None:
+                self._look_up.cancel()
             if self._socket is not None:
                 with contextlib.suppress(OSError):
                     # Not the method of TLS sockets, which changes what the other thread uses.
@@ -133,13 +167,12 @@ def _get(
 ) -> str | None:
     """Send one request; returns where it is redirected to, or None once all is written."""
     connection = http.client.HTTPConnection(target.host, target.port)
-    connection.sock = connected = _connect(target.host, target.port, allow_private, deadline)
+    connection.sock = connected = _connect(target.host, target.port, allow_private, deadline, line)
     # Each single wait has a limit; this one holds for a host that sends a byte now and then, too.
     watch = threading.Timer(max(0.0, deadline - time.monotonic()), line.cut)
     watch.daemon = True
     watch.start()
     try:
-        line.lead_to(connected)
         if target.scheme == "https":
             context = ssl.create_default_context()
             # It takes the descriptor over: what is done to the socket before has no effect from here on.
@@ -170,20 +203,48 @@ def _get(
         connection.close()
 
 
-def _connect(host: str, port: int, allow_private: bool, deadline: float) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, address in found:
+def _connect(host: str, port: int, allow_private: bool, deadline: float, line: Line) -> socket.socket:
+    for family, kind, protocol, _, address in line.wait_for(_look_up(host, port), deadline):
         if not allow_private and not is_public(str(address[0])):
             raise FetchRefused(f"{host} has no public address; the server's --allow-private-urls allows it")
         connected = socket.socket(family, kind, protocol)
         connected.settimeout(max(0.1, deadline - time.monotonic()))
         try:
+            line.lead_to(connected)
             connected.connect(address)
         except OSError:
             connected.close()
             continue
+        except FetchRefused:
+            connected.close()
+            raise
         return connected
     raise FetchRefused(f"{host} can't be reached")
+
+
+def _look_up(host: str, port: int) -> Future[Sequence[_Found]]:
+    """Look up a host's addresses. The system's look-up has no time limit and can't be ended, so that a thread of its
+    own does it, which is left behind when nobody waits for it any more.
+
+    Raises:
+        FetchRefused: too many wait for the system already.
+    """
+    places = _look_ups
+    if not places.acquire(blocking=False):
+        raise FetchRefused(f"{host} can't be looked up now; try again later")
+    found: Future[Sequence[_Found]] = Future()
+
+    def look_up() -> None:
+        with contextlib.suppress(futures.InvalidStateError):
+            try:
+                found.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                found.set_exception(error)
+            finally:
+                places.release()
+
+    threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
+    return found
 
 
 def is_public(address: str) -> bool:
