@@ -88,7 +88,7 @@ def difference(before: Samples, after: Samples) -> dict[str, Any]:
         "refusals": by("refusals_total", "code"),
         "errors": by("errors_total", "code"),
         "event_loop_lag_s": {
-            f"p{percent}": _quantile(before, after, "event_loop_lag_seconds", percent / 100) for percent in (50, 95, 99)
+            f"p{percent}": quantile(before, after, "event_loop_lag_seconds", percent / 100) for percent in (50, 95, 99)
         },
     }
 
@@ -101,7 +101,7 @@ def _outcomes(kind: str, grown: Any) -> dict[str, float]:
     }
 
 
-def _quantile(before: Samples, after: Samples, name: str, share: float) -> float | None:
+def quantile(before: Samples, after: Samples, name: str, share: float) -> float | None:
     """The upper bound of a histogram's bucket in which the quantile lies; None where nothing was counted."""
     buckets = sorted(
         (float(dict(labels)["le"]), value - before.get((key, labels), 0.0))

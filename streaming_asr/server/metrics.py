@@ -71,6 +71,8 @@ class Metrics:
             buckets=_LAG,
             registry=registry,
         )
+        self.tasks = Gauge("streaming_asr_event_loop_tasks", "Tasks of the event loop.", registry=registry)
+        self.tasks.set_function(_tasks)
         self.turn_wait = Histogram(
             "streaming_asr_turn_wait_seconds",
             "Wait of data from clients until it is handled, the longest of each round of turns.",
@@ -142,6 +144,14 @@ class Metrics:
             lag_s = max(0.0, time.perf_counter() - due)
             self.loop_lag.observe(lag_s)
             on_lag(lag_s)
+
+
+def _tasks() -> int:
+    """Tasks of the running event loop; 0 where none is running."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
 
 
 class ConversationMetrics:

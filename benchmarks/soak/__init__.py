@@ -1,0 +1,1 @@
+"""A server under hours of changing use: what it takes must not grow, and nothing may be left behind."""
