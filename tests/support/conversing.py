@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import OptionError, SessionOptions
-from streaming_asr.core.recognizer import Audio, DecodeJob
+from streaming_asr.core.recognizer import Audio, DecodeFailed, DecodeJob
 from streaming_asr.core.scheduler import Limits, Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.core.turn import Pause, TurnDetector
@@ -143,13 +143,24 @@ class FakeSessions:
         """Finish the decodes that run now."""
         jobs, self.jobs = self.jobs, []
         for session, job in jobs:
-            self.scheduler.finished(job.id, 0.0)
-            if session.key not in self._listeners:
-                continue
+            self._finish(session, job)
+
+    def finish_one(self, number: int, *, fails: bool = False) -> None:
+        """Finish one of the decodes that run now, if there are any; numbers beyond the last begin again."""
+        if self.jobs:
+            self._finish(*self.jobs.pop(number % len(self.jobs)), fails=fails)
+
+    def _finish(self, session: Session, job: DecodeJob, *, fails: bool = False) -> None:
+        self.scheduler.finished(job.id, 0.0)
+        if session.key not in self._listeners:
+            return
+        if fails:
+            events = session.fail(job.id, DecodeFailed("a fault of the recognizer"), 0.0)
+        else:
             events = session.complete(job.id, read(job), 0.0)
-            if events:
-                self._listeners[session.key](events)
-            self._fill(session)
+        if events:
+            self._listeners[session.key](events)
+        self._fill(session)
 
 
 @dataclass
@@ -307,15 +318,19 @@ class Client:
                 self.messages.append(json.loads(action.message))
             elif isinstance(action, Close):
                 self.close = action
-            elif isinstance(action, AskVoice):
-                assert not self.queries, "a second query came before the answer to the first"
-                assert isinstance(action.query, FakeQuery)
-                self.queries.append(action.query)
-            elif isinstance(action, AskTurn):
-                self.asked.append(action)
             else:
-                assert isinstance(action, Yield)
-                self.yields += 1
+                self._do(action)
+
+    def _do(self, action: AskVoice | AskTurn | Yield) -> None:
+        if isinstance(action, Yield):
+            self.yields += 1
+            return
+        if isinstance(action, AskTurn):
+            self.asked.append(action)
+            return
+        assert not self.queries, "a second query came before the answer to the first"
+        assert isinstance(action.query, FakeQuery)
+        self.queries.append(action.query)
 
 
 def full_client() -> Client:

@@ -1,0 +1,75 @@
+"""Clients that leave in any way, at any moment, over every protocol: nothing of them stays on the server."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.common.leaving import WAYS, leave
+from streaming_asr.core.options import SessionOptions
+from streaming_asr.protocols.registry import PROTOCOLS
+from streaming_asr.server.app import Application
+from streaming_asr.server.live.connection import Connection
+from streaming_asr.server.options import ServerOptions
+from tests.support.conversing import voiced
+from tests.support.fake_recognizer import FakeRecognizer
+from tests.support.serving import serving
+from tests.support.wire import run
+
+CLIENTS = 300
+AT_ONCE = 20
+
+
+def _resources() -> tuple[int, int]:
+    """Tasks and descriptors of this process."""
+    folder = Path("/proc/self/fd")
+    return len(asyncio.all_tasks()), len(os.listdir(folder)) if folder.is_dir() else 0
+
+
+async def _settled(application: Application, before: tuple[int, int]) -> tuple[int, int]:
+    """What is used once the server has noticed that all are gone, or when it should have."""
+    for _ in range(400):
+        if not application.connections and all(now <= was for now, was in zip(_resources(), before, strict=True)):
+            break
+        await asyncio.sleep(0.05)
+    return _resources()
+
+
+def test_of_hundreds_of_clients_that_leave_in_any_way_nothing_stays(caplog: pytest.LogCaptureFixture) -> None:
+    options = ServerOptions(session=SessionOptions(vad="webrtc"), final_objective_s=600.0)
+    ways: Counter[str] = Counter()
+
+    async def scenario() -> None:
+        application = Application(FakeRecognizer(), options)
+        pcm = voiced(1.0)
+        async with serving(application) as port:
+            numbers = iter(range(CLIENTS))
+            before = _resources()
+
+            async def some() -> None:
+                for number in numbers:
+                    # Every way comes up, then any.
+                    way = list(WAYS)[number] if number < len(WAYS) else None
+                    ways[await leave("127.0.0.1", port, pcm, random.Random(number), way)] += 1
+
+            await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+            after = await _settled(application, before)
+            assert not application.connections
+            assert all(now <= was for now, was in zip(after, before, strict=True)), (before, after)
+            metrics = application.service.metrics.text().decode()
+            assert f"streaming_asr_event_loop_tasks {after[0]:.1f}" in metrics
+            open_sessions = application.service.metrics.sessions.collect()[0].samples
+            assert [sample.value for sample in open_sessions] == [0.0] * len(open_sessions)
+            assert len(open_sessions) == len(PROTOCOLS)
+
+    run(scenario())
+    assert ways.total() == CLIENTS
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
+    assert "Traceback" not in caplog.text
