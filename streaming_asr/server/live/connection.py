@@ -101,7 +101,7 @@ class Connection:
     async def _read(self) -> None:
         """Receive messages until the client is gone; those that the socket gives directly do not come through here."""
         if self._socket is not None:
-            self._socket.direct(self._receive, self._service.fair_loop)
+            self._socket.direct(self._receive, self._service.fair_loop, self._give_up)
         self._conversation.start(time.monotonic())
         self._act()
         self._set_timer()

@@ -611,8 +611,11 @@ class Conversation:
         try:
             self._sessions.remove(session)
         finally:
-            self._observer.received(unmetered_ms)
-            self._observer.closed()
+            # Whatever fails before, the session does not count as open any more.
+            try:
+                self._observer.received(unmetered_ms)
+            finally:
+                self._observer.closed()
 
     def _go(self, state: State) -> None:
         """Change the state.

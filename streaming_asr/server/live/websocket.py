@@ -92,6 +92,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     """As uvicorn's, until somebody calls `direct`."""
 
     _taker: Taker | None = None
+    _on_fault: Callable[[], None] | None = None
     _fair_loop: FairLoop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -106,9 +107,13 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self.app_state = {**self.app_state, _KEY: self}
         super().connection_made(transport)
 
-    def direct(self, taker: Taker, fair_loop: FairLoop) -> None:
-        """Have a function take the messages from now on. Those that came before, and the end, are still `receive`d."""
-        self._taker, self._fair_loop = taker, fair_loop
+    def direct(self, taker: Taker, fair_loop: FairLoop, on_fault: Callable[[], None] | None = None) -> None:
+        """Have a function take the messages from now on. Those that came before, and the end, are still `receive`d.
+
+        Args:
+            on_fault: is called when a turn fails, and has to close the connection; without it, that is cut off.
+        """
+        self._taker, self._fair_loop, self._on_fault = taker, fair_loop, on_fault
 
     def resume(self) -> None:
         """More messages may come."""
@@ -232,8 +237,13 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         try:
             self._take_unread()
         except Exception:
-            # As the event loop does where a protocol raises; nobody else ends this connection.
-            self.transport.abort()
+            if self._on_fault is None:
+                # As the event loop does where a protocol raises; nobody else ends this connection.
+                self.transport.abort()
+            else:
+                self._unread.clear()
+                self._on_fault()
+                self._read_on()
             raise
 
     def _take_unread(self) -> None:
