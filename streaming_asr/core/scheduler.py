@@ -19,7 +19,7 @@ from streaming_asr.core.session import Session
 RESERVED_FOR_FINALS = 0.25
 """Share of the slots that partials leave free, where there are four or more."""
 IDLE_SHARE = 0.5
-"""The recognizer is idle while less of its slots are taken than this, and nothing else is to be decoded."""
+"""The recognizer is idle for a session while the others take less of its slots than this, and want no more."""
 LATENCY_WINDOW_S = 30.0
 """How long a final's wait counts when a new session is to be accepted."""
 SPARE_REQUESTS = 64
@@ -215,7 +215,7 @@ class Scheduler:
                 continue
             if request.demand.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
                 return None
-            if request.when_idle and len(self._running) >= IDLE_SHARE * self._slots:
+            if request.when_idle and self._others_running(session) >= IDLE_SHARE * self._slots:
                 return None
             heapq.heappop(self._heap)
             del self._requests[session.key]
@@ -260,6 +260,9 @@ class Scheduler:
             self._final_waits.popleft()
         waits = sorted(wait for _, wait in self._final_waits)
         return waits[int(0.9 * len(waits))] if len(waits) >= MIN_FINALS_JUDGED else 0.0
+
+    def _others_running(self, session: Session) -> int:
+        return sum(running.session is not session for running in self._running.values())
 
     def _partials_running(self) -> int:
         return sum(running.kind is Kind.PARTIAL for running in self._running.values())

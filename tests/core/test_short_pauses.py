@@ -58,6 +58,14 @@ def test_while_the_recognizer_is_idle_it_begins_at_a_short_pause() -> None:
     assert _speculative(simulation, session) == [pytest.approx(1.1)]
 
 
+def test_a_session_s_own_partial_does_not_keep_it_waiting() -> None:
+    simulation = Simulation(latency=lambda job: 0.4)
+    session = simulation.add(make_session(SessionOptions(first_partial_ms=900)))
+    _live(simulation, {session: np.concatenate([speech(1.0), silence(0.3)])})
+    assert [job.kind for _, job in simulation.jobs] == [Kind.PARTIAL, Kind.SPECULATIVE]
+    assert _speculative(simulation, session) == [pytest.approx(1.1)]
+
+
 def test_under_load_it_waits_for_a_pause() -> None:
     simulation = Simulation(latency=lambda job: 0.25)
     session = simulation.add(make_session(SessionOptions(partials=False)))
