@@ -6,7 +6,9 @@ import asyncio
 import dataclasses
 import heapq
 import itertools
+import math
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import psutil
 
 from benchmarks.accuracy.sources import NoTranscript, OnProgress, SourceUnavailable, Transcript
-from streaming_asr.core.events import Event, Final, Partial
+from streaming_asr.core.events import Event, Final, Partial, SpeechEnded
 from streaming_asr.core.options import RECORDED_ENDPOINT_MS, Encoding, OptionError, SessionOptions
 from streaming_asr.core.recognizer import (
     SAMPLE_RATE,
@@ -29,6 +31,7 @@ from streaming_asr.core.recognizer import (
 )
 from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
+from streaming_asr.core.turn import TurnQuestion
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.turns.detectors import make_turn_detector
@@ -37,6 +40,8 @@ from streaming_asr.voice.detectors import make_detector
 CHUNK_S = 0.05
 TRAILING_S = 1.0
 """Silence after the audio, so that its last utterance ends by itself as it would in a stream that goes on."""
+_JUDGE_S = 0.05
+"""How long a turn detector is taken to think about a pause."""
 _SLOTS = 2
 """Decodes of one session that may run at once on the simulated clock: a final beside a partial of what follows it."""
 
@@ -75,6 +80,26 @@ class InProcess:
         return self._recognizer.capabilities.concurrency
 
     async def start(self) -> None:
+        self._check_options()
+        try:
+            await self._recognizer.start()
+        except RecognizerUnavailable as error:
+            raise SourceUnavailable(str(error)) from None
+        self._check_session()
+
+    def with_options(self, options: Mapping[str, Any]) -> InProcess:
+        """The same recognizer, started already, with other options for its sessions. It must be closed only once.
+
+        Raises:
+            SourceUnavailable: no session can have these options.
+        """
+        other = InProcess(self._recognizer, options, self._decode_s)
+        other._check_options()
+        other._check_session()
+        return other
+
+    def _check_options(self) -> None:
+        """Raise `SourceUnavailable` if no session can have the options."""
         known = {field.name for field in dataclasses.fields(SessionOptions)}
         if unknown := sorted(self._options.keys() - known):
             raise SourceUnavailable(
@@ -82,18 +107,18 @@ class InProcess:
             )
         try:
             self._session_options(None)
-            await self._recognizer.start()
-            Session(
-                "check",
-                self._session_options(None),
-                self._recognizer.capabilities,
-                make_detector,
-                make_turn_detector=make_turn_detector,
-            )
-        except (RecognizerUnavailable, OptionError) as error:
+        except OptionError as error:
             raise SourceUnavailable(str(error)) from None
         except TypeError as error:
             raise SourceUnavailable(f"an option's value is of the wrong kind: {error}") from None
+
+    def _check_session(self) -> None:
+        """Raise `SourceUnavailable` if the recognizer, started already, can't do what the options ask."""
+        options, can = self._session_options(None), self._recognizer.capabilities
+        try:
+            Session("check", options, can, make_detector, make_turn_detector=make_turn_detector)
+        except OptionError as error:
+            raise SourceUnavailable(str(error)) from None
 
     async def offline(self, audio: Audio, language: str | None) -> str:
         """Decoded in one piece where the model takes it whole, else cut at pauses as by `streaming-asr transcribe`."""
@@ -147,6 +172,8 @@ class _Simulation:
         self._now = 0.0
         self._running: list[tuple[float, int, DecodeJob, Hypothesis | DecodeFailed | None]] = []
         """(when it ends, number, job, outcome where it is known already); a heap."""
+        self._judging: deque[tuple[float, TurnQuestion]] = deque()
+        """(when it is answered, question about a pause), in order."""
         self._transcript = Transcript()
 
     async def run(self, audio: Audio, on_progress: OnProgress) -> Transcript:
@@ -161,15 +188,20 @@ class _Simulation:
                 await asyncio.sleep(0)
             await self._take(self._session.stop(self._now))
             while not self._session.done:
-                await self._finish_until(self._running[0][0])
+                await self._finish_until(self._next())
         finally:
             self._session.abandon()
             self._release()
         return self._transcript
 
     async def _finish_until(self, moment: float) -> None:
-        """End the decodes that are over by then."""
-        while self._running and self._running[0][0] <= moment:
+        """End the decodes that are over by then, and answer the questions about pauses."""
+        while (at := self._next()) <= moment:
+            if self._judging and self._judging[0][0] == at:
+                _, question = self._judging.popleft()
+                self._now = max(self._now, at)
+                await self._take(self._session.judged(question, question.answer(), self._now))
+                continue
             ends, _, job, outcome = heapq.heappop(self._running)
             self._now = max(self._now, ends)
             if outcome is None:
@@ -183,17 +215,25 @@ class _Simulation:
                 await self._take(self._session.fail(job.id, outcome, self._now))
         self._now = max(self._now, moment)
 
+    def _next(self) -> float:
+        """When the next decode ends or question is answered; infinite if there is none."""
+        return min(*(waiting[0][0] if waiting else math.inf for waiting in (self._running, self._judging)))
+
     async def _take(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, Partial):
                 text = event.stable + event.tentative
                 self._transcript.show_partial(event.utterance, text, speculative=event.speculative)
+            elif isinstance(event, SpeechEnded):
+                if event.reason.by_pause:
+                    self._transcript.show_pause_end(event.utterance, at_s=self._now)
             elif isinstance(event, Final):
                 self._transcript.show_final(event.utterance, event.text, end_s=event.end_ms / 1000, at_s=self._now)
         if superseded := set(self._session.take_superseded()):
             self._running = [entry for entry in self._running if entry[1] not in superseded]
             heapq.heapify(self._running)
         self._release()
+        self._judging.extend((self._now + _JUDGE_S, question) for question in self._session.take_questions())
         while len(self._running) < _SLOTS and (demand := self._session.demand()) is not None:
             if demand.when_idle and self._running:
                 return

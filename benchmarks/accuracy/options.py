@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from streaming_asr.recognizers.choose import factory_for
 
 API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
 DECODE_MS = 100
+T = TypeVar("T")
 _OF_THE_AUDIO = frozenset({"encoding", "sample_rate", "channels", "channel_mode"})
 _TEXTS = frozenset({"context", "language", "vad"})
 
@@ -77,7 +78,7 @@ def add_source(parser: argparse.ArgumentParser, *, decode_ms: int | None) -> Non
         "--option",
         action="append",
         default=[],
-        type=_assignment,
+        type=session_setting,
         dest="options",
         metavar="NAME=VALUE",
         help="of docs/protocol.md, such as endpoint_ms=800; may be repeated",
@@ -122,7 +123,7 @@ def _condition(options: argparse.Namespace) -> Condition | None:
     return Condition(options.gain_db, options.noise_db, beds)
 
 
-def evenly_spaced(items: list[Clip], count: int | None) -> list[Clip]:
+def evenly_spaced(items: list[T], count: int | None) -> list[T]:
     """The given number of them, at even distances; None for all."""
     if count is None or count >= len(items):
         return items
@@ -161,7 +162,12 @@ def _recognizer(options: argparse.Namespace) -> Recognizer:
     return factory.create(options)
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def session_setting(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` as an option of a session, of the type that it needs.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not of this form, or follows from the audio.
+    """
     name, value = assignment(text)
     if name in _OF_THE_AUDIO:
         raise argparse.ArgumentTypeError(f"{name} follows from the audio and can't be set")

@@ -35,6 +35,8 @@ class Utterance:
     """Where its speech ends in the audio."""
     lag_s: float = 0.0
     """From there to its final."""
+    paused_s: float | None = None
+    """When it was declared to be over because of a pause; None where something else ended it, or it is not known."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,9 @@ class Transcript:
     def show_final(self, number: int, text: str, *, end_s: float, at_s: float) -> None:
         utterance = self.utterances.setdefault(number, Utterance())
         utterance.final, utterance.end_s, utterance.lag_s = text, end_s, at_s - end_s
+
+    def show_pause_end(self, number: int, *, at_s: float) -> None:
+        self.utterances.setdefault(number, Utterance()).paused_s = at_s
 
     @property
     def finals(self) -> str:

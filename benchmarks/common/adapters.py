@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -16,6 +16,8 @@ class Reading:
     """The whole text that will not change any more."""
     partial: str = ""
     """What follows it for now."""
+    ends: int | None = field(default=None, compare=False)
+    """How often the server has said that the speaker is done; None in protocols that never say so."""
 
 
 class SessionRefused(Exception):

@@ -49,6 +49,8 @@ class SessionLog:
     """Number of the session in its run."""
     sent: list[Sent] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
+    turn_ends: list[float] = field(default_factory=list)
+    """When the server said that the speaker is done, or, in protocols that never say so, when text became final."""
     finalize_s: float | None = None
     """When the client asked for what is outstanding (finalize, commit, end of stream)."""
     ended_s: float | None = None

@@ -112,7 +112,9 @@ async def _read(session: LiveSession, take: Take, clock: Clock, zero: float) -> 
     shown = take.log.shown
     last = Reading("")
     async for reading in session.readings():
+        if (reading.ends or 0) > (last.ends or 0) or (reading.ends is None and reading.final != last.final):
+            take.log.turn_ends.append(clock.now() - zero)
         if reading != last:
             shown.append(Shown(clock.now() - zero, reading.final, reading.partial))
-            last = reading
+        last = reading
     take.log.ended_s = clock.now() - zero

@@ -11,7 +11,7 @@ import soxr
 from benchmarks.common.measures.emission import TimedWord
 from benchmarks.common.speech import Clip
 from benchmarks.common.word_times import Timed
-from streaming_asr.core.recognizer import SAMPLE_RATE
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +57,31 @@ def cut(
     Raises:
         NoSpeech: a file can't be read.
     """
-    size = max(1, rate * chunk_ms // 1000)
     found = []
     for clip in clips:
-        audio = clip.audio()
-        if rate != SAMPLE_RATE and len(audio):
-            audio = soxr.resample(audio, SAMPLE_RATE, rate)
-        pcm = (audio.clip(-1, 1) * 32767).astype("<i2")
-        if len(pcm):
-            silence = np.zeros(round(trailing_s * rate), "<i2")
-            speech = tuple(_chunks(pcm.tobytes(), size, rate, 0))
-            after = tuple(_chunks(silence.tobytes(), size, rate, len(pcm)))
-            found.append(Utterance(clip, speech, after, (words or {}).get(clip.id, clip.words)))
+        if len(audio := clip.audio()):
+            known = (words or {}).get(clip.id, clip.words)
+            found.append(utterance_of(clip, audio, rate=rate, chunk_ms=chunk_ms, trailing_s=trailing_s, words=known))
     return found
+
+
+def utterance_of(
+    clip: Clip, audio: Audio, *, rate: int, chunk_ms: int, trailing_s: float, words: tuple[TimedWord, ...] = ()
+) -> Utterance:
+    """Cut one recording; the arguments are as of `cut`.
+
+    Args:
+        clip: whose recording it is.
+        audio: 16 kHz, shape ``[n]``, not empty.
+    """
+    size = max(1, rate * chunk_ms // 1000)
+    if rate != SAMPLE_RATE:
+        audio = soxr.resample(audio, SAMPLE_RATE, rate)
+    pcm = (audio.clip(-1, 1) * 32767).astype("<i2")
+    silence = np.zeros(round(trailing_s * rate), "<i2")
+    speech = tuple(_chunks(pcm.tobytes(), size, rate, 0))
+    after = tuple(_chunks(silence.tobytes(), size, rate, len(pcm)))
+    return Utterance(clip, speech, after, words)
 
 
 def _chunks(pcm: bytes, size: int, rate: int, start: int) -> Iterable[Chunk]:

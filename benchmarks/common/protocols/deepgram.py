@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -26,6 +27,7 @@ class _Event(msgspec.Struct):
 
     type: str = ""
     is_final: bool = False
+    speech_final: bool = False
     channel: _Channel | list[int] = []
     """An object in results, the channel's number in other messages."""
     description: str = ""
@@ -40,6 +42,7 @@ class DeepgramTalk(Talk):
         super().__init__()
         self.opened = True
         self._final = ""
+        self._ends = 0
         self._finishing = False
 
     def finalize(self) -> Sequence[Message]:
@@ -57,10 +60,11 @@ class DeepgramTalk(Talk):
             raise SessionFailed(event.description or event.message or "an error without a description")
         elif event.type == "Results" and isinstance(event.channel, _Channel):
             text = event.channel.alternatives[0].transcript if event.channel.alternatives else ""
+            self._ends += event.speech_final
             if event.is_final:
                 self._final = whole((self._final, text)).final
-                return whole((self._final,))
-            return whole((self._final,), (text,))
+                return replace(whole((self._final,)), ends=self._ends)
+            return replace(whole((self._final,), (text,)), ends=self._ends)
         return None
 
     def closed(self, code: int, reason: str) -> None:

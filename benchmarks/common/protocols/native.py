@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks.common.adapters import Reading, SessionFailed, SessionRefused
 from benchmarks.common.protocols.talk import Message, Talk, whole
 from clients.errors import StreamError
-from clients.events import Done, Final, Partial, Ready, ServerError, decode_event
+from clients.events import Done, Final, Partial, Ready, ServerError, SpeechEnded, decode_event
+
+_NOT_BY_PAUSE = ("finalize", "length", "stop")
+"""Reasons of `speech_ended` that say nothing of the speaker."""
 
 
 class NativeTalk(Talk):
@@ -22,6 +26,7 @@ class NativeTalk(Talk):
         super().__init__()
         self._stable_only = stable_only
         self._final = ""
+        self._ends = 0
         self._partials: dict[int, str] = {}
         """Of each utterance that has no final yet."""
 
@@ -43,6 +48,9 @@ class NativeTalk(Talk):
             self._partials.pop(event.utterance, None)
             self._final = whole((self._final, event.text)).final
             return self._reading()
+        if isinstance(event, SpeechEnded) and event.reason not in _NOT_BY_PAUSE:
+            self._ends += 1
+            return self._reading()
         if isinstance(event, Ready):
             self.opened = True
         elif isinstance(event, Done):
@@ -53,4 +61,5 @@ class NativeTalk(Talk):
         return None
 
     def _reading(self) -> Reading:
-        return whole((self._final,), (self._partials[number] for number in sorted(self._partials)))
+        text = whole((self._final,), (self._partials[number] for number in sorted(self._partials)))
+        return replace(text, ends=self._ends)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -53,6 +54,7 @@ class OpenAiTalk(Talk):
         super().__init__()
         self._transcription = {"model": model} | ({"language": language} if language else {})
         self._items: dict[str, _Item] = {}
+        self._ends = 0
         self._finishing = False
         """The last commit is on its way."""
         self._answered = False
@@ -87,6 +89,9 @@ class OpenAiTalk(Talk):
         elif event.type in ("input_audio_buffer.speech_started", "input_audio_buffer.committed"):
             self._items.setdefault(event.item_id, _Item())
             self._answered |= self._finishing and event.type.endswith("committed")
+        elif event.type == "input_audio_buffer.speech_stopped":
+            self._ends += 1
+            reading = self._reading()
         elif event.type.startswith(_TRANSCRIPTION):
             reading = self._transcribed(event)
         self.ended = self._answered and all(item.completed for item in self._items.values())
@@ -103,9 +108,13 @@ class OpenAiTalk(Talk):
             raise SessionFailed(event.error.message if event.error else "an item could not be transcribed")
         else:
             return None
+        return self._reading()
+
+    def _reading(self) -> Reading:
         items = list(self._items.values())
         done = next((number for number, item in enumerate(items) if not item.completed), len(items))
-        return whole((item.text for item in items[:done]), (item.text for item in items[done:]))
+        text = whole((item.text for item in items[:done]), (item.text for item in items[done:]))
+        return replace(text, ends=self._ends)
 
     def _wrong(self, error: _Error) -> None:
         if error.code == _NOTHING_TO_COMMIT:

@@ -1,0 +1,1 @@
+"""How well ends of turns are decided: false cut-offs against delay, by the measure of LiveKit's eot-bench."""
