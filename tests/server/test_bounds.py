@@ -1,0 +1,145 @@
+"""The table of bounds in docs/operations.md against the code, and bounds that no other test reaches."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from streaming_asr.core import options, session
+from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.engine.media import decoders, limits, reader, repairs, timeline
+from streaming_asr.protocols.failures import FailureKind
+from streaming_asr.server import http_bounds, key_guesses, memory
+from streaming_asr.server.app import Application
+from streaming_asr.server.live import conversation, turn_questions, websocket
+from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, recordings
+from streaming_asr.server.options import ServerOptions
+from tests.support.docs_tables import DOCS
+from tests.support.fake_recognizer import FakeRecognizer
+
+TESTS = Path(__file__).parents[1]
+SCALES = {"MiB": 2**20, "GiB": 2**30, "KiB": 2**10, "h": 3600, "min": 60, "kHz": 1000}
+IN_CODE: dict[str, tuple[float, ...]] = {
+    "keywords of a session": (options.MAX_KEYWORDS, options.MAX_KEYWORD_CHARS),
+    "its context": (options.MAX_CONTEXT_CHARS,),
+    "pongs to a client that does not read": (1,),
+    "time to read the last messages and the close": (websocket.CLOSE_WAIT_S,),
+    "pauses that wait to be judged": (turn_questions.MOST_WAITING / turn_questions.THREADS,),
+    "recordings received or waiting": (recordings.MAX_WAITING,),
+    "size of a chat request": (chat.MAX_CHAT_BYTES,),
+    "bytes of all chat requests in memory": (recordings.MAX_CHATS_BYTES,),
+    "its lowest rate, after 10 s": (bodies.MIN_BYTES_PER_S,),
+    "client secrets that have not expired": (client_secrets.MAX_SECRETS,),
+    "size of a request for one": (client_secrets.MAX_BODY_BYTES,),
+    "bytes of their sessions' configurations": (client_secrets.MAX_SECRETS_BYTES,),
+    "URL and headers of a request or handshake": (websocket.MAX_HEAD_BYTES,),
+    "time for them": (http_bounds.HEAD_TIMEOUT_S,),
+    "time to read a response": (http_bounds.UNREAD_TIMEOUT_S,),
+    "the same, relative to the recording's size": (decoders.EXPANDED_S, 1, decoders.MIN_BITS_PER_S / 8),
+    "silence for one hole in a recording": (timeline.MAX_HOLE_S,),
+    "channels and sample rate of a recording": (reader.MAX_CHANNELS, reader.MIN_RATE, reader.MAX_RATE),
+    "repairs of a recording that are reported": (repairs.MAX_REPAIRS,),
+    "processor time of its decoder": (decoders.CPU_S, decoders.CPU_S_PER_MB),
+    "memory of its decoder": (limits.MEMORY_BYTES,),
+    "unused decoders, and how long they are kept": (1, decoders.SPARE_S),
+    "length of a URL; redirects of it": (chat.MAX_URL_CHARS, fetch.MAX_REDIRECTS),
+    "names looked up at once, for URLs": (fetch.MAX_LOOK_UPS,),
+    "bytes of one connection in one turn": (websocket.TURN_BYTES,),
+    "options changed, audio cleared": (conversation.CHANGES, conversation.CHANGES_PER_S),
+    "utterances ended by `finalize`": (session.FORCED_FINALS, session.FORCED_FINALS_S),
+    "wrong API keys from one address": (key_guesses.AT_ADDRESS, key_guesses.AT_ADDRESS_PER_S * 60),
+    "wrong API keys from all addresses": (key_guesses.IN_ALL, key_guesses.IN_ALL_PER_S),
+    "addresses whose wrong keys are counted": (key_guesses.MAX_ADDRESSES,),
+    "time for a handshake of TLS": (http_bounds.HEAD_TIMEOUT_S,),
+}
+"""The numbers of bounds that no option sets, in the order in which the table has them."""
+
+
+def _rows() -> list[list[str]]:
+    section = (DOCS / "operations.md").read_text(encoding="utf-8").partition("### Bounds")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def _numbers(cell: str) -> list[float]:
+    found = re.findall(r"\b(\d+(?:,\d{3})*)(?: (MiB|GiB|KiB|kHz|h|min)\b)?", cell)
+    return [float(number.replace(",", "")) * SCALES.get(unit, 1) for number, unit in found]
+
+
+@pytest.mark.parametrize("row", _rows(), ids=lambda row: row[0])
+def test_a_row_of_the_table_is_true(row: list[str]) -> None:
+    bound, option, default, beyond, test = row
+    if option:
+        value: Any = getattr(ServerOptions(), option.strip("`-").replace("-", "_"))
+        expected = [value] if value else []
+    else:
+        expected = list(IN_CODE[bound])
+    numbers = _numbers(default)
+    if bound.startswith("channels"):
+        numbers = [numbers[0], *(rate if rate > 1000 else rate * 1000 for rate in numbers[1:])]
+    assert numbers == pytest.approx(expected)
+    codes = re.findall(r"`(\w+)`", beyond)
+    assert all(code in {kind.code for kind in FailureKind} for code in codes)
+    assert list(TESTS.rglob(test.strip("`")))
+
+
+def test_the_table_has_every_option_that_limits_something() -> None:
+    named = {row[1].strip("`") for row in _rows()}
+    page = (DOCS / "operations.md").read_text(encoding="utf-8").partition("<!-- options: end -->")[0]
+    elsewhere = {"--final-objective-s", "--drain-timeout-s", "--allow-private-urls"}
+    assert set(re.findall(r"^\| `(--[\w-]+)`", page, re.MULTILINE)) - elsewhere <= named
+    assert set(IN_CODE) == {row[0] for row in _rows() if not row[1]}
+    assert memory.SHARE == 0.9
+
+
+def test_keywords_and_context_are_bounded() -> None:
+    for given in ({"keywords": ("a",) * 201}, {"keywords": ("a" * 101,)}, {"context": "a" * 4001}):
+        with pytest.raises(OptionError):
+            SessionOptions(**given)  # type: ignore[arg-type]
+
+
+def test_a_chat_or_its_url_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    application = Application(FakeRecognizer(), ServerOptions(session=SessionOptions(vad="webrtc")))
+    with TestClient(application.asgi, "http://localhost") as client:
+        assert client.portal is not None
+        client.portal.call(application.service.start)
+
+        def asked(url: str) -> int:
+            part = {"type": "audio_url", "audio_url": {"url": url}}
+            return client.post(
+                "/v1/chat/completions", json={"messages": [{"role": "user", "content": [part]}]}
+            ).status_code
+
+        assert asked("http://a.example/" + "a" * chat.MAX_URL_CHARS) == 400
+        monkeypatch.setattr(recordings, "MAX_CHAT_BYTES", 1000)
+        assert asked("data:audio/wav;base64," + "A" * 1000) == 413
+        client.portal.call(application.service.close)
+
+
+def test_redirects_are_followed_up_to_a_bound() -> None:
+    asked: list[str] = []
+
+    class Redirecting(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", f"/{len(asked)}")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Redirecting) as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{host.server_port}/"
+        with pytest.raises(fetch.FetchRefused, match="redirects"):
+            fetch.fetch(url, io.BytesIO(), allow_private=True, max_bytes=10, timeout_s=10)
+        host.shutdown()
+    assert len(asked) == fetch.MAX_REDIRECTS + 1
