@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import sys
 
 from threadpoolctl import threadpool_limits
 
@@ -23,3 +25,24 @@ def tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
+
+
+def allow_descriptors(wanted: int) -> int:
+    """Let this process open as many files and sockets as it wants, as far as the system lets it raise its own limit.
+
+    Returns:
+        How many it may open now.
+    """
+    if sys.platform == "win32":
+        # Sockets have no such limit there.
+        return wanted
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    # macOS has a lower limit than it reports.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

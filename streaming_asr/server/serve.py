@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
-from streaming_asr.engine.process import limit_blas_threads, tune_garbage_collection
+from streaming_asr.engine.process import allow_descriptors, limit_blas_threads, tune_garbage_collection
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
 from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, bounded_http
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 HARD_MESSAGE_FACTOR = 4
 """A message up to this many times the limit is answered by an error; for a longer one the socket is closed."""
+OTHER_DESCRIPTORS = 500
+"""Files and sockets beside those of sessions and HTTP connections: of recordings, their decoders, libraries."""
 LAST_CLOSE_S = 1
 """Time for sockets to close once sessions are done, seconds."""
 
@@ -66,6 +68,7 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         OptionError: an option can't be used here.
     """
     limit_blas_threads()
+    _allow_descriptors(options)
     tls = options.tls()
     bound = _bind(options.host, options.port, "--port or --host")
     application = Application(recognizer, options)
@@ -115,6 +118,18 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         logger.info("Stopped")
     if service.failed.is_set():
         raise RecognizerUnavailable("the recognizer died too often; the log says why")
+
+
+def _allow_descriptors(options: ServerOptions) -> None:
+    wanted = options.max_sessions + options.max_http_connections + OTHER_DESCRIPTORS
+    allowed = allow_descriptors(wanted)
+    if allowed < wanted:
+        logger.warning(
+            "%d open files are allowed, and clients may take %d; raise the limit (`ulimit -n`), or lower "
+            "--max-sessions or --max-http-connections: beyond it clients are not answered at all",
+            allowed,
+            wanted,
+        )
 
 
 async def _listen(bound: socket.socket, config: uvicorn.Config, state: ServerState) -> asyncio.Server:
