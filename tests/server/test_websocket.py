@@ -199,6 +199,20 @@ def test_text_that_is_not_utf_8_ends_the_connection_after_what_came_before_it() 
     conversing(script)
 
 
+def test_text_that_is_not_utf_8_just_before_a_close_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        close = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
+        socket.transport.write(_frame(Opcode.TEXT, b"\xff\xfe") + _frame(Opcode.TEXT, b"\xff") + close)
+        await asyncio.wait_for(listener.gone.wait(), 5)
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+
+    conversing(script)
+    assert "InvalidState" not in caplog.text
+    assert not caplog.records
+
+
+
 @pytest.mark.parametrize("directly", [True, False])
 def test_text_that_is_not_utf_8_is_one_line_in_the_log(directly: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")

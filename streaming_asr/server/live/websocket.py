@@ -230,7 +230,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Close the connection of a client whose text is not UTF-8, RFC 6455 section 8.1."""
         logger.info("A text message is not UTF-8; its connection is closed")
         self.frames = []
-        self.conn.send_close(1007, "text must be UTF-8")
+        # The client's own close may have come behind it, and is answered already.
+        with contextlib.suppress(InvalidState):
+            self.conn.send_close(1007, "text must be UTF-8")
         self.handle_parser_exception()
 
     def _take_turn(self) -> None:
