@@ -199,6 +199,19 @@ def test_text_that_is_not_utf_8_ends_the_connection_after_what_came_before_it() 
     conversing(script)
 
 
+def test_a_client_may_close_in_mid_message() -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        first = Frame(Opcode.TEXT, b"the first half", fin=False).serialize(mask=True)
+        socket.transport.write(first + Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True))
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 1000
+        await listener.gone.wait()
+        assert listener.messages == []
+
+    conversing(script)
+
+
 def test_text_that_is_not_utf_8_just_before_a_close_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
     async def script(listener: Listener, socket: ClientConnection) -> None:
         close = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
@@ -210,7 +223,6 @@ def test_text_that_is_not_utf_8_just_before_a_close_is_no_fault(caplog: pytest.L
     conversing(script)
     assert "InvalidState" not in caplog.text
     assert not caplog.records
-
 
 
 @pytest.mark.parametrize("directly", [True, False])

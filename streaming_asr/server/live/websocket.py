@@ -26,7 +26,7 @@ from starlette.websockets import WebSocket
 from uvicorn.server import ServerState
 from websockets import http11
 from websockets.exceptions import InvalidState
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from streaming_asr.server.live.fair_loop import FairLoop
@@ -88,12 +88,29 @@ _ATTRIBUTES: Mapping[str, type] = {
 """Attributes of a new connection -> their types."""
 
 
+class _Frames(ServerProtocol):
+    """As that of websockets, but a client may close in mid-message, as RFC 6455 section 5.4 allows."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            # Of the message under way: `cur_size` until websockets 14.
+            self.current_size = self.cur_size = None
+        super().recv_frame(frame)
+
+
 class DirectWebSocket(WebSocketsSansIOProtocol):
     """As uvicorn's, until somebody calls `direct`."""
 
     _taker: Taker | None = None
     _on_fault: Callable[[], None] | None = None
     _fair_loop: FairLoop
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        theirs = self.conn
+        self.conn = _Frames(
+            extensions=theirs.available_extensions, max_size=self.config.ws_max_size, logger=theirs.logger
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._unread: list[bytes] = []
