@@ -79,6 +79,10 @@ def origin_is_allowed(origin: str | None, host: str | None, allowed: Iterable[st
     return host is not None and netloc.lower() == host.lower()
 
 
+UNGUESSABLE_CHARS = 16
+"""A key of this length is not found by guessing, however many guesses are looked at, if it was made at random."""
+
+
 class Guard:
     """Makes the server's routes. Each of them checks the host, and, unless it is made with `open=True`, origin and key.
 
@@ -99,6 +103,7 @@ class Guard:
         hosts: HostNames | None = None,
     ) -> None:
         self._keys = keys
+        self._long_keys = [key for key in keys if len(key) >= UNGUESSABLE_CHARS]
         self._origins = origins
         self._issued = issued
         self._deny = deny
@@ -121,7 +126,8 @@ class Guard:
         if connection.scope["type"] == "websocket" and self._issued(key):
             return None
         address, now = connection.client.host if connection.client else "", time.monotonic()
-        if wait_s := self._guesses.wait_s(address, key, now):
+        wait_s = self._guesses.wait_s(address, key, now)
+        if wait_s and not (self._long_keys and key_is_valid(key, self._long_keys)):
             return Failure(FailureKind.TOO_MANY_GUESSES, f"Too many wrong API keys; try again in {wait_s:.0f} s.")
         if key_is_valid(key, self._keys):
             self._guesses.right(address, key)

@@ -1,8 +1,8 @@
 """How many wrong API keys are looked at: of one client, and of all together.
 
 A client that has sent too many wrong keys gets no answer to whether the next one is right, until it has waited. Clients
-are told apart by their addresses. Several may share one, so a key that was right at an address stays so: a client that
-guesses can't lock out those beside it.
+are told apart by their addresses. Several may share one, so a key that was right at an address stays so, and keys that
+are too long to be guessed are always looked at (`auth.py`): a client that guesses does not lock out those beside it.
 """
 
 from __future__ import annotations

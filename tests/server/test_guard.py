@@ -141,7 +141,8 @@ def test_pages_of_other_origins_are_refused_over_http_too(route: Route) -> None:
 
 
 def test_a_client_that_guesses_keys_is_not_answered_any_more_and_others_are() -> None:
-    asgi = Application(FakeRecognizer(), ServerOptions(api_keys=("real", "other"))).asgi
+    long = "0123456789abcdef"
+    asgi = Application(FakeRecognizer(), ServerOptions(api_keys=("real", "other", long))).asgi
     guesser, beside = (TestClient(asgi, client=("10.0.0.1", port)) for port in (1, 2))
     elsewhere = TestClient(asgi, client=("10.0.0.2", 1))
     assert beside.get("/v1/models", headers=KEY).status_code == 503
@@ -159,6 +160,9 @@ def test_a_client_that_guesses_keys_is_not_answered_any_more_and_others_are() ->
     assert denied.value.status_code == 429
     assert guesser.get("/v1/about", headers={"X-API-Key": "other"}).json()["key"] == "wanted"
     assert guesser.get("/v1/models").status_code == 401
-    # A key that was right at this address stays so, and another address has guesses of its own.
+    # A key that can't be guessed is always looked at, one that was right at an address stays so there, and another
+    # address has guesses of its own.
+    assert beside.get("/v1/models", headers={"X-API-Key": long}).status_code == 503
+    assert beside.get("/v1/models", headers={"X-API-Key": long[:-1]}).status_code == 429
     assert beside.get("/v1/models", headers=KEY).status_code == 503
     assert elsewhere.get("/v1/models", headers={"X-API-Key": "other"}).status_code == 503
