@@ -13,6 +13,19 @@ import msgspec
 from clients.errors import StreamError
 
 
+class Resumption(msgspec.Struct, frozen=True, kw_only=True):
+    """How a session can be continued on another connection, and what the server has received of it."""
+
+    token: str
+    keep_s: float = 0.0
+    """For which the server keeps the session."""
+    resumed: bool = False
+    """Whether the session is the one that was asked for."""
+    audio_bytes: int = 0
+    controls: int = 0
+    """Text messages, without that by which the session was resumed."""
+
+
 class Ready(msgspec.Struct, tag="ready", frozen=True, kw_only=True):
     """The session is open."""
 
@@ -22,19 +35,26 @@ class Ready(msgspec.Struct, tag="ready", frozen=True, kw_only=True):
     languages: tuple[str, ...] = ()
     options: dict[str, Any] = {}
     """All options in force."""
+    resume: Resumption | None = None
+    """None if the session ends with its connection."""
 
 
-class Configured(msgspec.Struct, tag="configured", frozen=True, kw_only=True):
+class Numbered(msgspec.Struct, frozen=True, kw_only=True):
+    seq: int = 0
+    """Number of the message in its session; 0 if that can't be resumed."""
+
+
+class Configured(Numbered, tag="configured", frozen=True, kw_only=True):
     options: dict[str, Any] = {}
 
 
-class SpeechStarted(msgspec.Struct, tag="speech_started", frozen=True, kw_only=True):
+class SpeechStarted(Numbered, tag="speech_started", frozen=True, kw_only=True):
     utterance: int
     channel: int = 0
     time_ms: int
 
 
-class Partial(msgspec.Struct, tag="partial", frozen=True, kw_only=True):
+class Partial(Numbered, tag="partial", frozen=True, kw_only=True):
     """The text of an utterance so far: `stable + tentative`."""
 
     utterance: int
@@ -51,13 +71,13 @@ class Partial(msgspec.Struct, tag="partial", frozen=True, kw_only=True):
     speculative: bool = False
 
 
-class SpeechResumed(msgspec.Struct, tag="speech_resumed", frozen=True, kw_only=True):
+class SpeechResumed(Numbered, tag="speech_resumed", frozen=True, kw_only=True):
     utterance: int
     channel: int = 0
     time_ms: int
 
 
-class EagerTurnEnd(msgspec.Struct, tag="eager_turn_end", frozen=True, kw_only=True):
+class EagerTurnEnd(Numbered, tag="eager_turn_end", frozen=True, kw_only=True):
     """The turn is probably over; if it is, `text` is its final. Else `TurnResumed` follows."""
 
     utterance: int
@@ -67,7 +87,7 @@ class EagerTurnEnd(msgspec.Struct, tag="eager_turn_end", frozen=True, kw_only=Tr
     probability: float
 
 
-class TurnResumed(msgspec.Struct, tag="turn_resumed", frozen=True, kw_only=True):
+class TurnResumed(Numbered, tag="turn_resumed", frozen=True, kw_only=True):
     """Speech went on after an `EagerTurnEnd`."""
 
     utterance: int
@@ -75,7 +95,7 @@ class TurnResumed(msgspec.Struct, tag="turn_resumed", frozen=True, kw_only=True)
     time_ms: int
 
 
-class SpeechEnded(msgspec.Struct, tag="speech_ended", frozen=True, kw_only=True):
+class SpeechEnded(Numbered, tag="speech_ended", frozen=True, kw_only=True):
     utterance: int
     channel: int = 0
     start_ms: int
@@ -92,7 +112,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     probability: float | None = None
 
 
-class Final(msgspec.Struct, tag="final", frozen=True, kw_only=True):
+class Final(Numbered, tag="final", frozen=True, kw_only=True):
     """The text of an utterance; each has exactly one final. Empty if nothing was said."""
 
     utterance: int
@@ -106,29 +126,29 @@ class Final(msgspec.Struct, tag="final", frozen=True, kw_only=True):
     words: tuple[Word, ...] | None = None
 
 
-class Finalized(msgspec.Struct, tag="finalized", frozen=True, kw_only=True):
+class Finalized(Numbered, tag="finalized", frozen=True, kw_only=True):
     channel: int = 0
     time_ms: int
 
 
-class Pong(msgspec.Struct, tag="pong", frozen=True, kw_only=True):
+class Pong(Numbered, tag="pong", frozen=True, kw_only=True):
     id: str | int | None = None
 
 
-class ServerWarning(msgspec.Struct, tag="warning", frozen=True, kw_only=True):
+class ServerWarning(Numbered, tag="warning", frozen=True, kw_only=True):
     code: str
     message: str
     channel: int | None = None
     utterance: int | None = None
 
 
-class ServerError(msgspec.Struct, tag="error", frozen=True, kw_only=True):
+class ServerError(Numbered, tag="error", frozen=True, kw_only=True):
     code: str
     message: str
     fatal: bool = False
 
 
-class Done(msgspec.Struct, tag="done", frozen=True, kw_only=True):
+class Done(Numbered, tag="done", frozen=True, kw_only=True):
     """Everything has its final; the stream ends here."""
 
     audio_ms: int
@@ -162,12 +182,14 @@ class Reconnecting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reconnected(msgspec.Struct, frozen=True, kw_only=True):
-    """A new session continues where the finals end."""
+    """The stream goes on: in the same session, or in a new one that continues where the finals end."""
 
     resent_ms: int
-    """Audio that is sent again, because it has no final yet."""
+    """Audio that is sent again: the server has not received it, or it has no final and the session is a new one."""
     lost_ms: int
     """Audio without a final that was discarded, because the outage was longer than what is kept."""
+    resumed: bool = False
+    """Whether the session is the same."""
 
 
 class AudioDropped(msgspec.Struct, frozen=True, kw_only=True):

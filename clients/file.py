@@ -23,7 +23,7 @@ from clients.options import (
     session_options,
 )
 from clients.pacing import at_real_time, in_thread
-from clients.reconnect import LastingStream, open_lasting_stream
+from clients.reconnect import LIVE_SILENCE_S, LastingStream, open_lasting_stream
 from clients.transcript_files import create_transcript
 
 _MEASURED_EVERY_S = 0.1
@@ -146,7 +146,8 @@ class _Run:
         saves = _saves(self._given, path)
         try:
             with contextlib.ExitStack() as files:
-                async with open_lasting_stream(options=options, **self._connection) as stream:
+                silence_s = LIVE_SILENCE_S if self._given.realtime else None
+                async with open_lasting_stream(options=options, silence_s=silence_s, **self._connection) as stream:
                     split = audio.channels == 2
                     transcripts = [files.enter_context(create_transcript(to, several_channels=split)) for to in saves]
                     following = asyncio.create_task(follow(stream, track, transcripts))

@@ -116,6 +116,11 @@ class AudioLedger:
         """Positions of finalizes without an answer."""
         self._requested = 0
         """How many of them were sent in this session."""
+        self._controls = 0
+        """Text messages sent in this session."""
+        self._request_numbers: deque[int] = deque()
+        """Of the finalizes that were sent, each one's number among the text messages."""
+        self._stop_number = 0
         self._finalized = [0] * tracks
         """`Finalized` events of each track that do not yet make an answer with those of the other tracks."""
         self._stopped = False
@@ -159,11 +164,12 @@ class AudioLedger:
         """No more audio comes."""
         self._stopped = True
 
-    def begin_session(self, options: Mapping[str, Any]) -> Reconnected:
+    def begin_session(self, options: Mapping[str, Any], controls: int = 0) -> Reconnected:
         """Continue in a new session, from the first audio that is not settled.
 
         Args:
             options: in force, as in `Ready`.
+            controls: text messages sent in it so far.
         """
         self._options = dict(options)
         self._apply_options()
@@ -175,6 +181,8 @@ class AudioLedger:
         self._anchors = deque([(0, start)], maxlen=_MAX_ANCHORS)
         self._next = start
         self._sent = self._pinged = self._requested = 0
+        self._controls = controls
+        self._request_numbers.clear()
         self._finalized = [0] * len(self._finalized)
         self._finals_before = self._last_final
         self._gap_start = None
@@ -183,6 +191,34 @@ class AudioLedger:
         self._provisional.clear()
         self._stop_sent = False
         return Reconnected(resent_ms=self._ms(resent), lost_ms=self._ms(start - resume))
+
+    def resume_session(self, audio_bytes: int, controls: int) -> Reconnected:
+        """Continue in the same session on another connection, from what the server has not received.
+
+        Args:
+            audio_bytes, controls: what it has received in this session: audio, and text messages.
+        """
+        before = self._next
+        received = min(audio_bytes // self._frame_bytes, self._sent)
+        while len(self._anchors) > 1 and self._anchors[-1][0] > received:
+            self._anchors.pop()
+        self._next = self._position_of_frame(received)
+        self._sent = received
+        self._pinged = min(self._pinged, received)
+        self._controls = controls
+        while self._request_numbers and self._request_numbers[-1] > controls:
+            self._request_numbers.pop()
+            self._requested -= 1
+        self._stop_sent = self._stop_sent and self._stop_number <= controls
+        resent = max(0, before - max(self._next, self._start))
+        if self._next < self._start:
+            self._skip_to(self._start)
+        return Reconnected(resent_ms=self._ms(resent), lost_ms=0, resumed=True)
+
+    def count_control(self) -> int:
+        """A text message that is not the ledger's is sent now; returns its number in this session, from 1."""
+        self._controls += 1
+        return self._controls
 
     def next_message(self) -> Message | None:
         """The next message to send; None if there is none for now."""
@@ -194,15 +230,18 @@ class AudioLedger:
             return self._piece(limit)
         if requesting:
             self._requested += 1
+            self._request_numbers.append(self.count_control())
             return Control.FINALIZE
         if self._stopped and not self._stop_sent:
             self._stop_sent = True
+            self._stop_number = self.count_control()
             return Control.STOP
         return None
 
     def ping(self) -> Ping:
         """A ping after the audio sent so far."""
         self._pinged = self._sent
+        self.count_control()
         return Ping(self._sent)
 
     def take_gap(self) -> AudioDropped | None:
@@ -261,6 +300,7 @@ class AudioLedger:
         if all(self._finalized):
             self._finalized = [count - 1 for count in self._finalized]
             self._finalizes.popleft()
+            self._request_numbers.popleft()
             self._requested -= 1
 
     def _observe_pong(self, pong: Pong) -> None:

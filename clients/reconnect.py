@@ -1,7 +1,7 @@
-"""A stream that continues in a new session when the server restarts or the connection breaks.
+"""A stream that continues when the connection breaks, in the same session, and when the server restarts, in a new one.
 
-Audio without a final is kept and sent again, so that no words are lost and none come twice; times and utterance numbers
-continue.
+Audio without a final is kept, and what the session lacks is sent again, so that no words are lost and none come twice;
+times and utterance numbers continue.
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ from clients.events import AudioDropped, Configured, Event, Ready, Reconnecting,
 from clients.inbox import Inbox
 from clients.ledger import AudioLedger, Control, Ping
 from clients.retry import Patience, backoff_s
-from clients.stream import DEFAULT_URL, TranscriptionStream, open_stream
+from clients.stream import DEFAULT_URL, Resume, TranscriptionStream, open_stream
 
 KEEP_ALIVE_S = 15.0
 """A session without audio gets a ping this often. The server closes an idle one after a minute, by default."""
+LIVE_SILENCE_S = 10.0
+"""A server that owes a live client an answer for this long is not there any more."""
+LATE_SILENCE_S = 60.0
+"""The same for a client that sends faster than audio is decoded."""
+WATCH_EVERY_S = 1.0
 UNSENT_S = 2.0
 """A sender that can wait may be this far ahead of the audio sent."""
 
@@ -37,6 +42,7 @@ class LastingStream:
         live: whether audio can't wait: the oldest that does not fit is discarded; otherwise `send` waits.
         keep_s: most audio without a final to keep.
         give_up_after_s: longest outage: time without a session, until there is progress again.
+        silence_s: a connection is broken if the server owes an answer and has sent nothing for this long.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class LastingStream:
         live: bool,
         keep_s: float,
         give_up_after_s: float,
+        silence_s: float,
     ) -> None:
         self.ready: Ready | None = None
         """As last sent by the server; None before the first session."""
@@ -53,14 +60,17 @@ class LastingStream:
         self._options = dict(options)
         self._live = live
         self._patience = Patience(give_up_after_s)
+        self._silence_s = silence_s
+        self._resume = Resume()
+        """What to ask the server for when connecting."""
         split = options.get("channel_mode") == "split"
         rate, channels = options.get("sample_rate", 16_000), options.get("channels", 1)
         self._ledger = AudioLedger(rate, channels, split=split, keep_s=keep_s)
         self._second = rate * channels * 2
         self._inbox: Inbox[Event] = Inbox()
         self._session: TranscriptionStream | None = None
-        self._in_flight: deque[dict[str, Any]] = deque()
-        """Changes sent in this session that have no answer."""
+        self._in_flight: deque[tuple[int, dict[str, Any]]] = deque()
+        """Changes sent in this session that have no answer, each with its number among the text messages."""
         self._changes: dict[str, Any] = {}
         """Changes to send when the next session opens, merged: an outage may be long."""
         self._work = asyncio.Event()
@@ -188,19 +198,30 @@ class LastingStream:
     async def _one_session(self) -> StreamError | None:
         """Run a session from its opening to its end; returns the error that ended it, None if the stream is done."""
         try:
-            async with open_stream(options=self._options, **self._connection) as session:
+            async with open_stream(options=self._options, resume=self._resume, **self._connection) as session:
                 try:
                     await self._begin(session)
                     await self._converse(session)
                 finally:
-                    self._end_session()
+                    self._session = None
+                    self._resume = Resume(self._resume.token, session.seq)
         except StreamError as error:
+            if isinstance(error, ServerRefused):
+                # The session is over.
+                self._resume = Resume()
             return error
         return None
 
     async def _begin(self, session: TranscriptionStream) -> None:
         self._patience.opened(asyncio.get_running_loop().time())
-        reconnected = self._ledger.begin_session(session.ready.options)
+        offered = session.ready.resume
+        if offered is not None and offered.resumed:
+            reconnected = self._ledger.resume_session(offered.audio_bytes, offered.controls)
+            self._take_back_changes(offered.controls)
+        else:
+            reconnected = self._ledger.begin_session(session.ready.options, session.controls)
+            self._take_back_changes(0)
+        self._resume = Resume(offered.token, session.seq) if offered is not None else Resume()
         await self._inbox.put(session.ready if self.ready is None else reconnected)
         if self.ready is None and reconnected.lost_ms:
             await self._inbox.put(AudioDropped(start_ms=0, end_ms=reconnected.lost_ms))
@@ -212,23 +233,39 @@ class LastingStream:
             changes, self._changes = self._changes, {}
             await self._send_changes(session, changes)
 
+    def _take_back_changes(self, received: int) -> None:
+        """Send again the changes of which the server has not received the message.
+
+        Args:
+            received: text messages that it has received in this session.
+        """
+        lost: dict[str, Any] = {}
+        while self._in_flight and self._in_flight[-1][0] > received:
+            _, options = self._in_flight.pop()
+            lost = {**options, **lost}
+        self._changes = {**lost, **self._changes}
+
     async def _converse(self, session: TranscriptionStream) -> None:
         sender = asyncio.create_task(self._send_all(session), name="send what the ledger has")
+        watch = asyncio.create_task(self._watch(session), name="watch for silence")
         try:
             async for event in session:
                 await self._observe(event)
         finally:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            for task in (sender, watch):
+                task.cancel()
+            await asyncio.gather(sender, watch, return_exceptions=True)
 
-    def _end_session(self) -> None:
-        self._session = None
-        for options in self._in_flight:
-            self._changes.update(options)
-        self._in_flight.clear()
+    async def _watch(self, session: TranscriptionStream) -> None:
+        """Break a connection on which nothing comes any more, which TCP may take an hour to notice."""
+        while True:
+            await asyncio.sleep(min(WATCH_EVERY_S, self._silence_s / 4))
+            if session.silent_s >= self._silence_s:
+                session.abort()
+                return
 
     async def _send_changes(self, session: TranscriptionStream, options: dict[str, Any]) -> None:
-        self._in_flight.append(options)
+        self._in_flight.append((self._ledger.count_control(), options))
         await session.configure(**options)
 
     async def _observe(self, event: ServerEvent) -> None:
@@ -284,12 +321,15 @@ async def open_lasting_stream(
     live: bool = False,
     keep_s: float = 120.0,
     give_up_after_s: float = 300.0,
+    silence_s: float | None = None,
 ) -> AsyncIterator[LastingStream]:
-    """Connect, and continue in new sessions when a connection breaks.
+    """Connect, and continue when a connection breaks.
 
     Args:
         url, options, api_key, tls: as of `open_stream`; the encoding is 16-bit.
         live, keep_s, give_up_after_s: as of `LastingStream`; audio from a microphone is live.
+        silence_s: as of `LastingStream`; None: 10 s for live audio. A server that decodes a file that was sent faster
+            than it can be decoded may be silent for longer; then 60 s.
 
     Raises:
         StreamError: the first session failed, and not because the server is still loading.
@@ -297,14 +337,12 @@ async def open_lasting_stream(
     """
     if (options or {}).get("encoding", "s16le") != "s16le":
         raise ValueError("open_lasting_stream takes 16-bit audio; leave `encoding` at s16le")
-    connection = {
-        "url": url,
-        "api_key": api_key,
-        "tls": tls,
-        # The server never throttles a live sender for long, so silence means that the connection is dead.
-        "ping_timeout_s": 20.0 if live else None,
-    }
-    stream = LastingStream(connection, options or {}, live=live, keep_s=keep_s, give_up_after_s=give_up_after_s)
+    connection = {"url": url, "api_key": api_key, "tls": tls}
+    if silence_s is None:
+        silence_s = LIVE_SILENCE_S if live else LATE_SILENCE_S
+    stream = LastingStream(
+        connection, options or {}, live=live, keep_s=keep_s, give_up_after_s=give_up_after_s, silence_s=silence_s
+    )
     try:
         await stream.opened()
         yield stream

@@ -15,6 +15,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -40,6 +41,19 @@ _WORDY = ("keywords", "context")
 _T = TypeVar("_T", bound=ServerEvent)
 
 
+@dataclass(frozen=True)
+class Resume:
+    """Asks for a session that can be continued on another connection, or for the continuation of one.
+
+    If that session is gone, a new one is opened: `Ready.resume` says which it is, and what the server has received.
+    """
+
+    token: str = ""
+    """Of the session to continue, from its `Ready.resume`; empty: a new one."""
+    seq: int = 0
+    """Of the last event received in that session."""
+
+
 class TranscriptionStream:
     """An open session. Iterate over it for its events; they are received even while nothing iterates.
 
@@ -47,14 +61,20 @@ class TranscriptionStream:
     `ConnectionBroken` when the connection ends without one.
     """
 
-    def __init__(self, socket: ClientConnection, ready: Ready) -> None:
+    def __init__(self, socket: ClientConnection, ready: Ready, controls: int = 0, seq: int = 0) -> None:
         self.ready = ready
         """The server's description of itself, and the options in force."""
+        self.controls = controls
+        """Text messages that were sent on this connection before the stream was open, without `resume`."""
+        self.seq = seq
+        """Of the last event received, to resume the session."""
         self._socket = socket
         self._inbox: Inbox[ServerEvent] = Inbox()
         self._stopped = False
         self._ended: Exception | None = None
         """The error for further sends."""
+        self._unanswered_since: float | None = None
+        """When an answer was requested, if nothing has come since; of the event loop's clock."""
         self._reader = asyncio.create_task(self._read(), name="read events")
 
     async def send(self, audio: bytes | memoryview) -> None:
@@ -78,13 +98,25 @@ class TranscriptionStream:
 
     async def ping(self, id: str | int | None = None) -> None:
         """Request a `Pong`, which follows once everything sent before is processed."""
+        self._expect_answer()
         await self._control("ping", id=id)
 
     async def stop(self) -> None:
         """End the audio. What is pending is transcribed; the last event is `Done`."""
         if not self._stopped:
+            self._expect_answer()
             await self._control("stop")
             self._stopped = True
+
+    @property
+    def silent_s(self) -> float:
+        """How long the server has owed an answer, to a ping or the stop, and sent nothing at all."""
+        since = self._unanswered_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
+    def abort(self) -> None:
+        """Break the connection, without the close that ends the session: it can be resumed."""
+        self._socket.transport.abort()
 
     def __aiter__(self) -> AsyncIterator[ServerEvent]:
         return self
@@ -101,6 +133,10 @@ class TranscriptionStream:
         await asyncio.gather(self._reader, return_exceptions=True)
         await self._inbox.close()
         await self._socket.close()
+
+    def _expect_answer(self) -> None:
+        if self._unanswered_since is None:
+            self._unanswered_since = asyncio.get_running_loop().time()
 
     async def _control(self, kind: str, **fields: Any) -> None:
         await self._send(json.dumps({"type": kind, **fields}))
@@ -121,6 +157,9 @@ class TranscriptionStream:
             done = False
             while not done:
                 event = await _receive(self._socket)
+                self._unanswered_since = None
+                if not isinstance(event, Ready):
+                    self.seq = max(self.seq, event.seq)
                 done = isinstance(event, Done)
                 await self._inbox.put(event)
         except Exception as caught:
@@ -137,6 +176,7 @@ async def open_stream(
     api_key: str | None = None,
     tls: ssl.SSLContext | None = None,
     ping_timeout_s: float | None = None,
+    resume: Resume | None = None,
 ) -> AsyncIterator[TranscriptionStream]:
     """Connect and open a session.
 
@@ -146,6 +186,7 @@ async def open_stream(
         tls: for `wss`, if other certificates than the system's are trusted.
         ping_timeout_s: if a WebSocket ping has no answer for this long, the connection counts as broken. A server that
             throttles a sender does not answer, so use it only for audio sent at the pace of speech.
+        resume: None: the session ends with the connection.
 
     Raises:
         ServerUnreachable: no server of this protocol answers there.
@@ -154,6 +195,8 @@ async def open_stream(
     """
     given = dict(options or {})
     wordy = {name: given.pop(name) for name in _WORDY if given.get(name)}
+    if resume is not None:
+        given["resume"] = "claim" if resume.token else "offer"
     address = stream_address(url, given)
     shown = url.partition("?")[0]
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
@@ -173,9 +216,14 @@ async def open_stream(
     except (OSError, asyncio.TimeoutError, InvalidHandshake, InvalidURI, EOFError) as error:
         raise _unreachable(shown, error) from None
     async with socket:
+        controls = 0
         try:
+            if resume is not None and resume.token:
+                await socket.send(json.dumps({"type": "resume", "token": resume.token, "seq": resume.seq}))
             ready = await _expect(socket, Ready)
-            if wordy:
+            resumed = ready.resume is not None and ready.resume.resumed
+            if wordy and not resumed:
+                controls += 1
                 await socket.send(json.dumps({"type": "configure", **wordy}))
                 ready = msgspec.structs.replace(
                     ready, options={**ready.options, **(await _expect(socket, Configured)).options}
@@ -184,7 +232,8 @@ async def open_stream(
             raise ServerUnreachable(f"{shown} accepted the connection but opened no session.") from None
         except ConnectionClosed as closed:
             raise _broken(closed) from None
-        stream = TranscriptionStream(socket, ready)
+        seq = resume.seq if resume is not None and resumed else 0
+        stream = TranscriptionStream(socket, ready, controls, seq)
         try:
             yield stream
         finally:

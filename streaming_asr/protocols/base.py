@@ -31,6 +31,10 @@ class Handshake:
     """The session that the client's short-lived key was issued for."""
     models: ModelNames = field(default_factory=ModelNames)
     """Names that it may use for the model."""
+    resume_token: str = ""
+    """For a session of this connection that outlives it; only its client is sent it."""
+    resume_s: float = 0.0
+    """Time for which such a session is kept; 0: none is."""
 
 
 class BadRequest(ValueError):
@@ -117,6 +121,25 @@ class Lifetime:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumable:
+    """From now on the session outlives its connection, for a client that presents this token."""
+
+    token: str
+    replay: Replay
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Continue the session that this token was given for, in place of this connection's own; its `Replay` answers."""
+
+    token: str
+    seen: int
+    """Number of the last message that the client received."""
+    otherwise: tuple[Command, ...]
+    """Carried out if there is no such session."""
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """Send one WebSocket message."""
 
@@ -134,7 +157,20 @@ class Close:
     reason: str = ""
 
 
-Command = Open | Audio | Configure | Finalize | Clear | ReportRepair | Stop | Lifetime | Send | Close
+Command = (
+    Open | Audio | Configure | Finalize | Clear | ReportRepair | Stop | Lifetime | Resumable | Claim | Send | Close
+)
+
+
+class Replay(Protocol):
+    """What a client missed of a session that outlives its connections."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the messages that are kept."""
+
+    def resumed(self, seen: int) -> list[Send | Close] | None:
+        """A client is connected again: the messages that follow the one of this number. None: some are gone."""
 
 
 class Translator(Protocol):

@@ -79,7 +79,7 @@ class FailureKind(enum.Enum):
     TOO_MANY_CLIENT_SECRETS = _Entry(meaning="the most client secrets allowed are alive", transient=True, status=429)
 
     # The client may not do this.
-    UNAUTHORIZED = _Entry(meaning="the API key of a WebSocket is missing or wrong", status=401)
+    UNAUTHORIZED = _Entry(meaning="the API key of a WebSocket is missing or wrong", close=CloseCode.POLICY, status=401)
     INVALID_API_KEY = _Entry(meaning="the API key of an HTTP request is missing or wrong", status=401)
     TOO_MANY_GUESSES = _Entry(
         meaning="too many wrong API keys came from the client's address", transient=True, status=429

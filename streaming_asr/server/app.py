@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from functools import partial
 from typing import Any
@@ -22,7 +23,9 @@ from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.auth import Endpoint, Guard, choose_subprotocol, key_of
 from streaming_asr.server.hosts import HostNames
-from streaming_asr.server.live.connection import SHUTDOWN, Connection
+from streaming_asr.server.live.connection import SHUTDOWN, Connection, conversation_limits
+from streaming_asr.server.live.live_conversation import LiveConversation
+from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, issue_client_secret
 from streaming_asr.server.openai_http.recordings import Recordings
 from streaming_asr.server.options import ServerOptions
@@ -38,6 +41,8 @@ class Application:
         self.recordings = Recordings(self.service)
         self.client_secrets = ClientSecrets()
         self.connections: set[Connection] = set()
+        self._conversations: set[LiveConversation] = set()
+        """Those of all connections, and those that are parked."""
         self._none_open = asyncio.Event()
         self._none_open.set()
         # With a key, a page that reaches the server under a name of its own still lacks the key.
@@ -64,12 +69,12 @@ class Application:
 
     def end_all(self, failure: Failure = SHUTDOWN) -> None:
         """End every session, once it has transcribed what it received."""
-        for connection in list(self.connections):
-            connection.end(failure)
+        for live in list(self._conversations):
+            live.end(failure)
 
     def _warn_all(self, warning: SessionWarning) -> None:
-        for connection in list(self.connections):
-            connection.warn(warning)
+        for live in list(self._conversations):
+            live.warn(warning)
 
     async def all_closed(self) -> None:
         """Return once no connection is open and no recording is being transcribed."""
@@ -85,9 +90,9 @@ class Application:
         return JSONResponse({"status": self.service.status}, status_code=503)
 
     async def _metrics(self, request: Request) -> Response:
-        for connection in self.connections:
-            connection.meter()
-        held = sum(connection.held_s for connection in self.connections)
+        for live in self._conversations:
+            live.conversation.meter()
+        held = sum(live.conversation.held_s for live in self._conversations)
         self.service.metrics.held.set(held)
         return Response(self.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
@@ -98,6 +103,7 @@ class Application:
     def _endpoint(self, path: str, protocol: WireProtocol) -> Endpoint:
         async def endpoint(websocket: WebSocket) -> None:
             subprotocols = tuple(websocket.scope["subprotocols"])
+            options = self.service.options
             handshake = Handshake(
                 path=path,
                 query=tuple(websocket.query_params.multi_items()),
@@ -106,15 +112,30 @@ class Application:
                 time=time.time(),
                 session=self.client_secrets.session_of(key_of(websocket), time.monotonic()) or {},
                 models=self.service.models,
+                resume_token=secrets.token_urlsafe(24),
+                resume_s=options.resume_s if options.max_parked_mib else 0.0,
             )
             try:
-                translator = protocol.translator(handshake, self.service.options.session)
+                translator = protocol.translator(handshake, options.session)
             except BadRequest as error:
                 refusal = Failure(FailureKind.BAD_OPTION, str(error))
                 await websocket.send_denial_response(self._denied(refusal, protocol))
                 return
             await websocket.accept(subprotocol=choose_subprotocol(subprotocols))
-            connection = Connection(websocket, translator, self.service, path)
+            live = LiveConversation(
+                translator,
+                self.service,
+                conversation_limits(options),
+                ConversationMetrics(self.service.metrics, path),
+                self.service.voice,
+                self.service.turns,
+                self.service.parking,
+                key_of(websocket) or "",
+                handshake.resume_s,
+                self._conversations.discard,
+            )
+            self._conversations.add(live)
+            connection = Connection(websocket, live, self.service)
             self.connections.add(connection)
             self._none_open.clear()
             try:

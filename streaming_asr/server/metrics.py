@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from streaming_asr.core.events import Event, Final, Partial, SessionWarning, SpeechEnded, SpeechStarted
 from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Kind
+from streaming_asr.server.live.parking import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +92,27 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.resumptions = Counter(
+            "streaming_asr_resumptions",
+            "What became of sessions that lost their connection, and of claims to them.",
+            ["outcome"],
+            registry=registry,
+        )
         self.refusals = Counter("streaming_asr_refusals", "Connections refused.", ["code"], registry=registry)
         self.errors = Counter("streaming_asr_errors", "Errors sent to clients.", ["code"], registry=registry)
+
+    def resumption(self, outcome: Outcome) -> None:
+        """A session without a connection, or a claim to one, had this outcome."""
+        self.resumptions.labels(outcome.value).inc()
+
+    def watch_parked(self, count: Callable[[], int]) -> None:
+        """Export the number of sessions without a connection, which is read when the metrics are."""
+        parked = Gauge(
+            "streaming_asr_parked_sessions",
+            "Sessions that have lost their connection and wait for their client.",
+            registry=self.registry,
+        )
+        parked.set_function(count)
 
     def began(self, kind: Kind, waited_s: float) -> None:
         """A decode has got its slot."""

@@ -93,6 +93,18 @@ class ServerOptions:
     )
     max_session_s: float = option(4 * 3600.0, "audio in one session", group=LIMITS, range=(1, 7 * 86_400))
     idle_timeout_s: float = option(60.0, "time without any message from the client", group=LIMITS, range=(1, 86_400))
+    resume_s: float = option(
+        60.0,
+        "time for which a session waits for a client whose connection is lost; 0: it does not",
+        group=LIMITS,
+        range=(0, 3_600),
+    )
+    max_parked_mib: int = option(
+        256,
+        "memory of sessions that wait, in MiB, beyond which the oldest are dropped; 0: none waits",
+        group=LIMITS,
+        range=(0, 2**20),
+    )
     max_unread_events: int = option(
         1000, "messages that a client may leave unread", group=LIMITS, range=(10, 1_000_000)
     )

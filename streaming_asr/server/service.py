@@ -19,9 +19,11 @@ from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.server.live.fair_loop import FairLoop
+from streaming_asr.server.live.live_conversation import LiveConversation
+from streaming_asr.server.live.parking import Parking
 from streaming_asr.server.live.turn_questions import TurnPool
 from streaming_asr.server.live.voice_batches import VoiceBatcher
-from streaming_asr.server.memory import MemoryBound, default_limit
+from streaming_asr.server.memory import MemoryBound, default_limit, trim
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.session_port import Refused
@@ -55,6 +57,8 @@ class Service:
         self.turns = TurnPool(self._overloaded, self.metrics.turn_asked)
         self.decoders = Decoders(options.max_recording_s)
         self.fair_loop = FairLoop(self.metrics.turn_wait.observe)
+        self.parking: Parking[LiveConversation] = Parking(options.max_parked_mib << 20, self.metrics.resumption)
+        self.metrics.watch_parked(lambda: len(self.parking.parked))
         self._memory = MemoryBound(options.max_memory_mib << 20 or default_limit())
         self._health = Health.READY
         self._draining = False
@@ -107,6 +111,7 @@ class Service:
         """Refuse new sessions from now on; those that are open go on."""
         self._draining = True
         self.metrics.ready.set(0)
+        self.parking.drop_all()
 
     def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool = False) -> Session:
         """Open a session.
@@ -122,6 +127,7 @@ class Service:
             raise Refused(Failure(FailureKind.RESTARTING, "The server is shutting down; connect again shortly."))
         if self._runner is None or self._health is not Health.READY:
             raise Refused(Failure(FailureKind.NOT_READY, f"The recognizer is {self.status}; try again shortly."))
+        self._make_room(self._runner.scheduler)
         # With none open there is nothing to wait for.
         if self._runner.scheduler.sessions and (excess := self._memory.excess(time.monotonic())):
             raise Refused(Failure(FailureKind.BUSY, f"The server is busy: {excess}."))
@@ -141,6 +147,14 @@ class Service:
         except Busy as error:
             raise Refused(Failure(FailureKind.BUSY, f"The server is busy: {error}.")) from None
         return session
+
+    def _make_room(self, scheduler: Scheduler) -> None:
+        """Drop sessions whose clients are away, if one that is there needs their place."""
+        while scheduler.sessions >= self.options.max_sessions and self.parking.drop_first():
+            pass
+        if self.parking.parked and self._memory.excess(time.monotonic()):
+            self.parking.drop_all()
+            trim()
 
     def update(self, session: Session) -> None:
         """Call after a session received audio, a command or a result."""

@@ -326,7 +326,7 @@ def test_options_changed_in_mid_stream_hold_in_the_next_session() -> None:
             await stream.configure(language="de")
             await stream.stop()
             await all_of(stream)
-            assert server.connections[1].query == {"endpoint_ms": "900"}
+            assert server.connections[1].query == {"endpoint_ms": "900", "resume": "offer"}
             assert server.connections[1].received == [{"type": "configure", "language": "de"}, {"type": "stop"}]
 
     run(client())

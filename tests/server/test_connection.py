@@ -13,7 +13,9 @@ from starlette.websockets import WebSocketState
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Handshake
 from streaming_asr.protocols.native import NativeTranslator
-from streaming_asr.server.live.connection import Connection
+from streaming_asr.server.live.connection import Connection, conversation_limits
+from streaming_asr.server.live.live_conversation import LiveConversation
+from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
 from streaming_asr.voice import silero
@@ -62,7 +64,16 @@ def _connected(script: Callable[[FakeWebSocket, Service], Awaitable[None]], **op
         await service.start()
         socket = FakeWebSocket()
         translator = NativeTranslator(Handshake("/v1/stream"), SessionOptions(vad="silero"))
-        connection = Connection(socket, translator, service, "/v1/stream")  # type: ignore[arg-type]
+        live = LiveConversation(
+            translator,
+            service,
+            conversation_limits(service.options),
+            ConversationMetrics(service.metrics, "/v1/stream"),
+            service.voice,
+            service.turns,
+            service.parking,
+        )
+        connection = Connection(socket, live, service)  # type: ignore[arg-type]
         running = asyncio.create_task(connection.run())
         await script(socket, service)
         await running

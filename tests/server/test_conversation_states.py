@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_asr.core.events import SessionWarning
-from streaming_asr.protocols.failures import CloseCode
-from streaming_asr.server.live.conversation import TRANSITIONS, State
+from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from streaming_asr.server.live.conversation import LINKS, TRANSITIONS, Link, State
 from tests.support.conversing import TIGHT, Client, break_at, command, full_client, quiet, voiced
+
+NOT_YOURS = Failure(FailureKind.UNAUTHORIZED, "Of another key.")
 
 
 def _asking() -> Client:
@@ -32,6 +34,22 @@ def _ending() -> Client:
     client.send(voiced(0.4))
     client.end()
     return client
+
+
+def _claiming() -> Client:
+    client = Client(resume="claim").started()
+    client.send(command("resume", token="of another session", seq=0))
+    return client
+
+
+def _parked() -> Client:
+    client = Client(resume="offer").started()
+    client.lose_connection()
+    return client
+
+
+def _claimed(client: Client) -> None:
+    assert client.come_back()
 
 
 def _spoken() -> Client:
@@ -67,7 +85,20 @@ STEPS: dict[tuple[State, State], tuple[Callable[[], Client], Callable[[Client], 
     (State.YIELDING, State.OPEN): (_yielding, Client.resume),
     (State.YIELDING, State.ENDING): (_yielding, Client.end),
     (State.YIELDING, State.CLOSED): (_yielding, Client.overflow),
+    (State.OPEN, State.CLAIMING): (
+        lambda: Client(resume="claim").started(),
+        lambda c: c.send(command("resume", token="", seq=0)),
+    ),
+    (State.CLAIMING, State.OPEN): (_claiming, lambda c: c.conversation.claim_failed(c.now)),
+    (State.CLAIMING, State.CLOSED): (_claiming, lambda c: c.conversation.claim_refused(NOT_YOURS)),
     (State.ENDING, State.CLOSED): (_ending, Client.finish),
+}
+
+LINK_STEPS: dict[tuple[Link, Link], tuple[Callable[[], Client], Callable[[Client], None]]] = {
+    (Link.CONNECTED, Link.PARKED): (lambda: Client(resume="offer").started(), Client.lose_connection),
+    (Link.CONNECTED, Link.GONE): (lambda: Client().started(), Client.lose_connection),
+    (Link.PARKED, Link.CONNECTED): (_parked, _claimed),
+    (Link.PARKED, Link.GONE): (_parked, lambda c: c.conversation.lost()),
 }
 
 
@@ -82,6 +113,19 @@ def test_each_state_is_left_as_in_the_table(step: tuple[State, State]) -> None:
 
 def test_the_steps_are_those_of_the_table() -> None:
     assert set(STEPS) == {(before, after) for before, afters in TRANSITIONS.items() for after in afters}
+
+
+@pytest.mark.parametrize("step", LINK_STEPS, ids=lambda step: " to ".join(link.name for link in step))
+def test_each_link_is_left_as_in_the_table(step: tuple[Link, Link]) -> None:
+    make, act = LINK_STEPS[step]
+    client = make()
+    assert client.conversation.link is step[0]
+    act(client)
+    assert client.conversation.link is step[1]
+
+
+def test_the_steps_of_links_are_those_of_the_table() -> None:
+    assert set(LINK_STEPS) == {(before, after) for before, afters in LINKS.items() for after in afters}
 
 
 def test_a_transition_that_the_table_lacks_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +157,7 @@ MESSAGES = st.one_of(
 EVENTS = st.one_of(
     st.lists(MESSAGES, max_size=40).map(lambda messages: ("send", messages)),
     st.floats(0.0, 12.0).map(lambda seconds: ("wait", seconds)),
-    st.sampled_from([("answer", None), ("resume", None), ("decode", None), ("warn", None)]),
+    st.sampled_from([(step, None) for step in ("answer", "resume", "decode", "warn", "lose", "come back")]),
 )
 LAST = st.sampled_from(
     ["end", "overflow", "lost", "network", "translator", "session", "events", "sessions", "broke", "stop", None]
@@ -128,8 +172,8 @@ def _message(drawn: str | bytes | tuple[str, float]) -> str | bytes:
 
 def _take(client: Client, step: str, detail: Any) -> None:
     if step == "send":
-        # A socket that is not read gives nothing.
-        if client.conversation.reading:
+        # A socket that is not read gives nothing, and neither does one that is lost.
+        if client.connected and client.conversation.reading:
             client.send(*(_message(message) for message in detail))
     elif step == "wait":
         client.wait(detail)
@@ -139,6 +183,10 @@ def _take(client: Client, step: str, detail: Any) -> None:
         client.resume()
     elif step == "decode":
         client.decode()
+    elif step == "lose" and client.connected and client.close is None:
+        client.lose_connection()
+    elif step == "come back" and not client.connected:
+        client.come_back()
     elif step == "warn":
         client.conversation.warn(SessionWarning("recognizer_recovering", "Text will be late."), client.now)
         client.send()
@@ -156,7 +204,7 @@ def _end(client: Client, way: str | None) -> None:
     elif way == "broke":
         client._session_broke(KeyError("a fault"))
     elif way == "stop":
-        if client.conversation.reading:
+        if client.connected and client.conversation.reading:
             client.send(command("stop"))
     elif way is not None and client.sessions.open_sessions and client.state is not State.CLOSED:
         break_at(client, way)
@@ -164,7 +212,13 @@ def _end(client: Client, way: str | None) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    query=st.fixed_dictionaries({"vad": st.sampled_from(["silero", "webrtc"]), "max_utterance_s": st.just("5")}),
+    query=st.fixed_dictionaries(
+        {
+            "vad": st.sampled_from(["silero", "webrtc"]),
+            "max_utterance_s": st.just("5"),
+            "resume": st.just("offer"),
+        }
+    ),
     before=st.lists(EVENTS, max_size=15),
     way=LAST,
     after=st.lists(EVENTS, max_size=8),
@@ -182,6 +236,10 @@ def test_in_any_order_of_events_a_conversation_ends_once_and_leaves_nothing_behi
     for step, detail in after:
         _take(client, step, detail)
     client.finish()
+    if way == "lost":
+        assert not client.conversation.resumable
+    elif not client.connected:
+        assert client.come_back()
     if client.conversation.reading and client.state is State.OPEN:
         client.send(command("stop"))
         client.finish()
@@ -195,6 +253,8 @@ def test_in_any_order_of_events_a_conversation_ends_once_and_leaves_nothing_behi
         last = client.messages[-1]
         assert (last["type"] == "done") == (client.close.code == CloseCode.NORMAL)
         assert client.kinds.count("done") + sum(error["fatal"] for error in client.of("error")) == 1
+        numbers = [message["seq"] for message in client.messages if message["type"] != "ready"]
+        assert numbers == sorted(set(numbers)), "a message came twice, or behind a later one"
     if way is None and client.errors.count("internal") == 0:
         ended = [event["utterance"] for event in client.of("speech_ended")]
         assert [event["utterance"] for event in client.of("final")] == ended

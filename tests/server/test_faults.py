@@ -55,7 +55,7 @@ class Victim(NamedTuple):
 
     @property
     def conversation(self) -> Any:
-        return self.connection._conversation
+        return self.connection._live.conversation
 
     @property
     def session(self) -> Any:
@@ -155,16 +155,16 @@ def _in_recognizer(name: str) -> Callable[[Victim], None]:
 
 
 SEAMS = {
-    "the session's receiving": Seam(_in("_conversation", "_session", "receiving")),
-    "the session's finalize": Seam(_in("_conversation", "_session", "finalize")),
-    "the session's result": Seam(_in("_conversation", "_session", "complete")),
-    "the session's demand": Seam(_in("_conversation", "_session", "demand")),
-    "making a job": Seam(_in("_conversation", "_session", "_channels", "[0]", "take_job")),
-    "giving up the session": Seam(_in("_conversation", "_session", "abandon"), goes_on=True),
+    "the session's receiving": Seam(_in("_live", "conversation", "_session", "receiving")),
+    "the session's finalize": Seam(_in("_live", "conversation", "_session", "finalize")),
+    "the session's result": Seam(_in("_live", "conversation", "_session", "complete")),
+    "the session's demand": Seam(_in("_live", "conversation", "_session", "demand")),
+    "making a job": Seam(_in("_live", "conversation", "_session", "_channels", "[0]", "take_job")),
+    "giving up the session": Seam(_in("_live", "conversation", "_session", "abandon"), goes_on=True),
     "the voice detector": Seam(_in_detector),
     "the network of the voice detector": Seam(_in_network),
     "a turn of the fair loop": Seam(_once_in("_socket", "_take_unread")),
-    "taking messages": Seam(_in("_conversation", "receive")),
+    "taking messages": Seam(_in("_live", "conversation", "receive")),
     "a decode": Seam(_in_recognizer("decode"), goes_on=True),
     "the recognizer's release": Seam(_in_recognizer("release")),
     "the outbox, in": Seam(lambda victim: (_busy(victim), _once_in("_outbox", "put")(victim))[1]),
@@ -172,8 +172,8 @@ SEAMS = {
         lambda victim: (_busy(victim), _once_in("_websocket", "send_text", fault=_async_fault)(victim))[1]
     ),
     "sending": Seam(_once_in("_socket", "send_now")),
-    "metrics of a session's events": Seam(_in("_conversation", "_observer", "on_events")),
-    "metrics of a session's audio": Seam(_in("_conversation", "_observer", "received")),
+    "metrics of a session's events": Seam(_in("_live", "conversation", "_observer", "on_events")),
+    "metrics of a session's audio": Seam(_in("_live", "conversation", "_observer", "received")),
     "metrics of a decode that begins": Seam(_in_metrics("began"), goes_on=True),
     "metrics of a decode that ends": Seam(_in_metrics("decoded"), goes_on=True),
 }
@@ -278,7 +278,7 @@ async def _disturbed(
             if rest and path != "/v1/stream":
                 await socket_.send(first)
                 first, rest = rest[0], rest[1:]
-            while not any(connection._conversation._session for connection in application.connections):  # noqa: ASYNC110
+            while not any(connection._live.conversation._session for connection in application.connections):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             (connection,) = application.connections
             victim = Victim(application, connection)
@@ -351,4 +351,4 @@ def test_a_fault_costs_one_session_at_most(
 def test_a_fault_of_a_translator_costs_one_session(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, undisturbed: list[list[str]], path: str, way: str
 ) -> None:
-    _check(monkeypatch, caplog, undisturbed, path, Seam(_in("_conversation", "_translator", way)))
+    _check(monkeypatch, caplog, undisturbed, path, Seam(_in("_live", "conversation", "_translator", way)))

@@ -68,7 +68,7 @@ class WithOtherConstructor(WebSocketsSansIOProtocol):
         (WithOtherAttribute, "frames of type list"),
         (WithOtherParameters, "send_receive_event_to_app()"),
         (WithOtherConstructor, "app_state"),
-        (asyncio.Protocol, "handle_parser_exception()"),
+        (asyncio.Protocol, "handle_close(event)"),
     ],
 )
 def test_a_missing_member_is_named(protocol: type[asyncio.Protocol], missing: str) -> None:

@@ -19,7 +19,7 @@ from streaming_asr.core.scheduler import Limits, Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.core.turn import Pause, TurnDetector
 from streaming_asr.core.voice import Detection, VoiceDetector
-from streaming_asr.protocols.base import Close, Handshake, Send, Translator
+from streaming_asr.protocols.base import Claim, Close, Handshake, Resumable, Send, Translator
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.server.live.conversation import (
@@ -41,6 +41,7 @@ LIMITS = ConversationLimits(
     max_unread_bytes=1_000_000,
     idle_timeout_s=30.0,
 )
+TOKEN = "unguessable"
 TIGHT = dataclasses.replace(LIMITS, max_message_bytes=64_000, max_session_s=8.0, idle_timeout_s=10.0)
 
 
@@ -212,8 +213,16 @@ class Client:
         """Pauses that have not been judged."""
         self.yields = 0
         """That wait for `resume`."""
+        self.claims: list[Claim] = []
+        self.connected = True
+        """Without a connection, what is sent is lost."""
         self.translator = translator or NativeTranslator(
-            Handshake("/v1/stream", query=tuple({"vad": "webrtc", "sample_rate": "16000", **query}.items())),
+            Handshake(
+                "/v1/stream",
+                query=tuple({"vad": "webrtc", "sample_rate": "16000", **query}.items()),
+                resume_token=TOKEN,
+                resume_s=60.0,
+            ),
             SessionOptions(),
         )
         self.conversation = Conversation(
@@ -262,6 +271,31 @@ class Client:
 
     def decode(self) -> None:
         self.sessions.decode()
+
+    def lose_connection(self) -> None:
+        """The server is left without a connection, and keeps the conversation if it may be resumed."""
+        self.connected = False
+        if self.conversation.resumable:
+            self.conversation.park()
+        else:
+            self.conversation.lost()
+        self._act()
+
+    def come_back(self, seen: int | None = None) -> bool:
+        """On another connection, by the conversation's token.
+
+        Args:
+            seen: number of the last message received; None: of the last one that there is.
+        """
+        if not self.conversation.claimed(self.seen if seen is None else seen, self.now):
+            return False
+        self.connected = True
+        self._act()
+        return True
+
+    @property
+    def seen(self) -> int:
+        return max((message.get("seq", 0) for message in self.messages), default=0)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, ticking when the conversation asks for it."""
@@ -313,11 +347,17 @@ class Client:
 
     def _act(self) -> None:
         for action in self.conversation.take_actions():
-            assert self.close is None, f"{action} came after the close"
+            assert self.close is None or not self.connected, f"{action} came after the close"
             if isinstance(action, Send):
-                self.messages.append(json.loads(action.message))
+                if self.connected:
+                    self.messages.append(json.loads(action.message))
             elif isinstance(action, Close):
-                self.close = action
+                if self.connected:
+                    self.close = action
+            elif isinstance(action, Resumable):
+                assert action.token == TOKEN
+            elif isinstance(action, Claim):
+                self.claims.append(action)
             else:
                 self._do(action)
 

@@ -1,29 +1,30 @@
-"""One WebSocket: reads messages into a conversation, does what that asks for, writes what it sends."""
+"""One WebSocket: reads messages into a conversation, and writes what that sends."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import logging
-import time
 from collections.abc import Sequence
-from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from streaming_asr.core.events import Event, SessionWarning
-from streaming_asr.protocols.base import Close, Send, Translator
-from streaming_asr.protocols.failures import Failure, FailureKind
-from streaming_asr.server.live.conversation import Action, AskTurn, AskVoice, Conversation, ConversationLimits
-from streaming_asr.server.live.outbox import Outbox, SlowReader
+from streaming_asr.protocols.base import Close, Send
+from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from streaming_asr.server.live.conversation import ConversationLimits
+from streaming_asr.server.live.live_conversation import LiveConversation
+from streaming_asr.server.live.outbox import Outbox
 from streaming_asr.server.live.websocket import CLOSE_WAIT_S, direct_socket
-from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
 
 logger = logging.getLogger(__name__)
 
 SHUTDOWN = Failure(FailureKind.RESTARTING, "The server is shutting down; connect again shortly.")
+NO_STATUS = 1005
+"""Of a close without a code, RFC 6455 section 7.4.1."""
+MEANT = (CloseCode.NORMAL, CloseCode.GOING_AWAY)
+"""Close codes of a client that does not come back; also no code, where that is not reported of lost connections."""
 
 
 class Connection:
@@ -31,24 +32,16 @@ class Connection:
 
     Args:
         websocket: accepted.
-        protocol: name of the protocol, for metrics.
+        live: has the conversation that begins here; the client may claim another.
     """
 
-    def __init__(self, websocket: WebSocket, translator: Translator, service: Service, protocol: str) -> None:
+    def __init__(self, websocket: WebSocket, live: LiveConversation, service: Service) -> None:
         self._websocket = websocket
+        self._live: LiveConversation | None = live
+        """None once another connection has the conversation."""
         self._service = service
-        self._conversation = Conversation(
-            translator,
-            service,
-            _limits(service.options),
-            ConversationMetrics(service.metrics, protocol),
-            self._decoded,
-            self._session_broke,
-        )
         self._outbox = Outbox(service.options.max_unread_events, service.options.max_unread_bytes)
-        self._loop = asyncio.get_running_loop()
         self._socket = direct_socket(websocket)
-        self._timer: asyncio.TimerHandle | None = None
         self._may_read = asyncio.Event()
         """Cleared while the conversation can't take more messages."""
         self._may_read.set()
@@ -56,15 +49,12 @@ class Connection:
         """Set once the last message is in the outbox."""
         self._writing = False
         """Whether a message from the outbox is on its way."""
+        self._close_code: int | None = None
+        """As the ASGI server reports it."""
 
     @property
-    def held_s(self) -> float:
-        """Seconds of audio the session keeps for decoding."""
-        return self._conversation.held_s
-
-    def meter(self) -> None:
-        """Report to the metrics all audio received so far."""
-        self._conversation.meter()
+    def live(self) -> LiveConversation | None:
+        return self._live
 
     async def run(self) -> None:
         """Serve the client; returns when the socket is closed. Everything held is released, however it ends."""
@@ -76,140 +66,36 @@ class Connection:
             await asyncio.wait((reader, closing), return_when=asyncio.FIRST_COMPLETED)
             # The client reads what is left and answers the close, or is cut off.
             await asyncio.wait((reader,), timeout=CLOSE_WAIT_S)
+            await self._answer_to_close()
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
             if self._socket is not None and not reader.done():
                 self._socket.cut_off()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._conversation.lost()
+            live, self._live = self._live, None
+            if live is not None:
+                live.leave(for_good=self._client_left())
             # The connection is part of reference cycles, so that its messages would live until these are collected.
             self._outbox.clear()
 
-    def end(self, failure: Failure) -> None:
-        """End the session for a reason of the server's: what was received is transcribed, then the failure is sent."""
-        self._conversation.end(failure, time.monotonic())
-        self._act()
+    async def _answer_to_close(self) -> None:
+        """Wait until the client has received the end of a session that it could resume, or is gone."""
+        if self._socket is not None and self._live is not None and self._live.resumable:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._socket.ended.wait(), CLOSE_WAIT_S)
 
-    def warn(self, warning: SessionWarning) -> None:
-        """Send the client a warning; the session goes on."""
-        self._conversation.warn(warning, time.monotonic())
-        self._act()
+    def _client_left(self) -> bool:
+        """Whether the client has received everything, or closed and does not come back."""
+        if self._socket is None:
+            return self._close_code in MEANT
+        if self._socket.client_close is None:
+            return False
+        return self._closing.is_set() or self._socket.client_close in (*MEANT, NO_STATUS)
 
-    async def _read(self) -> None:
-        """Receive messages until the client is gone; those that the socket gives directly do not come through here."""
-        if self._socket is not None:
-            self._socket.direct(self._receive, self._service.fair_loop, self._give_up)
-        self._conversation.start(time.monotonic())
-        self._act()
-        self._set_timer()
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            text: str | None = message.get("text")
-            if not self._receive([text if text is not None else message["bytes"]]):
-                await self._may_read.wait()
-            await asyncio.sleep(0)
+    # As the seat of a live conversation
 
-    def _receive(self, messages: Sequence[str | bytes]) -> bool:
-        """Give messages to the conversation; returns whether more may come now."""
-        self._conversation.receive(messages, time.monotonic())
-        self._act()
-        if self._conversation.reading:
-            return True
-        self._may_read.clear()
-        return False
-
-    def _voice_answered(self, answer: Any) -> None:
-        self._conversation.voice_answered(answer, time.monotonic())
-        self._act()
-
-    def _voice_failed(self) -> None:
-        self._conversation.voice_failed()
-        self._act()
-
-    def _turn_judged(self, asked: AskTurn, probability: float) -> None:
-        self._conversation.turn_judged(asked, probability, time.monotonic())
-        self._act()
-
-    def _resume(self) -> None:
-        self._conversation.resume(time.monotonic())
-        self._act()
-
-    def _decoded(self, events: Sequence[Event]) -> None:
-        self._conversation.decoded(events, time.monotonic())
-        self._act()
-
-    def _session_broke(self, error: Exception) -> None:
-        self._conversation.session_broke()
-        self._act()
-
-    def _tick(self) -> None:
-        self._conversation.tick(time.monotonic())
-        self._act()
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        now = time.monotonic()
-        deadline = self._conversation.next_deadline(now)
-        self._timer = self._loop.call_later(max(0.0, deadline - now), self._tick) if deadline is not None else None
-
-    def _act(self) -> None:
-        """Do what the conversation asks for. Call it after each input. A fault ends this connection alone."""
-        try:
-            self._act_once()
-        except Exception:
-            logger.exception("A connection failed")
-            self._give_up()
-
-    def _give_up(self) -> None:
-        """Send why the session can't go on, if that can be sent, and close."""
-        self._outbox.clear()
-        self._conversation.broken("its messages can't be sent")
-        try:
-            self._carry_out(self._conversation.take_actions())
-        except Exception:
-            logger.exception("A connection could not be closed in order")
-        self._closing.set()
-
-    def _act_once(self) -> None:
-        actions = self._conversation.take_actions()
-        try:
-            self._carry_out(actions)
-        except SlowReader:
-            self._outbox.clear()
-            self._conversation.too_much_unread()
-            # It may have been about to close for another reason.
-            self._carry_out([action for action in actions if isinstance(action, Close)])
-            self._carry_out(self._conversation.take_actions())
-        if not self._may_read.is_set() and self._conversation.reading:
-            self._may_read.set()
-            if self._socket is not None:
-                self._socket.resume()
-
-    def _carry_out(self, actions: Sequence[Action]) -> None:
-        """Carry out actions, in order.
-
-        Raises:
-            SlowReader: too much is unread.
-        """
-        for action in actions:
-            if isinstance(action, Send):
-                self._send(action)
-            elif isinstance(action, AskVoice):
-                self._service.voice.ask(action.query, self._voice_answered, self._voice_failed)
-            elif isinstance(action, AskTurn):
-                self._service.turns.ask(action.question, functools.partial(self._turn_judged, action))
-            elif isinstance(action, Close):
-                self._outbox.put(action)
-                self._closing.set()
-            else:
-                self._loop.call_soon(self._resume)
-
-    def _send(self, message: Send) -> None:
+    def send(self, message: Send) -> None:
         """At once if that can be, or when what is before it has gone.
 
         Raises:
@@ -218,6 +104,61 @@ class Connection:
         ahead = self._writing or len(self._outbox)
         if ahead or self._socket is None or not self._socket.send_now(message.message):
             self._outbox.put(message)
+
+    def close(self, close: Close) -> None:
+        self._outbox.put(close)
+        self._closing.set()
+
+    def hang_up(self) -> None:
+        self._closing.set()
+
+    def drop_unsent(self) -> None:
+        self._outbox.clear()
+
+    def read_on(self) -> None:
+        if not self._may_read.is_set():
+            self._may_read.set()
+            if self._socket is not None:
+                self._socket.resume()
+
+    def move(self, live: LiveConversation) -> None:
+        self._live = live
+
+    def cut_off(self) -> None:
+        self._live = None
+        self._outbox.clear()
+        self._closing.set()
+        if self._socket is not None:
+            self._socket.cut_off()
+
+    async def _read(self) -> None:
+        """Receive messages until the client is gone; those that the socket gives directly do not come through here."""
+        if self._socket is not None:
+            self._socket.direct(self._receive, self._service.fair_loop, self._give_up)
+        if self._live is not None:
+            self._live.start(self)
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                self._close_code = message.get("code")
+                return
+            text: str | None = message.get("text")
+            if not self._receive([text if text is not None else message["bytes"]]):
+                await self._may_read.wait()
+            await asyncio.sleep(0)
+
+    def _receive(self, messages: Sequence[str | bytes]) -> bool:
+        """Give messages to the conversation; returns whether more may come now."""
+        # What comes after the end, or after another connection took over, is not for the conversation.
+        if self._live is None or self._live.receive(messages):
+            return True
+        self._may_read.clear()
+        return False
+
+    def _give_up(self) -> None:
+        """A fault of the server: the session can't go on."""
+        if self._live is not None:
+            self._live.give_up()
 
     async def _write(self) -> None:
         try:
@@ -246,7 +187,8 @@ class Connection:
                 return
 
 
-def _limits(options: ServerOptions) -> ConversationLimits:
+def conversation_limits(options: ServerOptions) -> ConversationLimits:
+    """What one client may do, as the server's options say."""
     return ConversationLimits(
         max_message_bytes=options.max_message_bytes,
         max_session_s=options.max_session_s,

@@ -4,6 +4,9 @@ A conversation has its translator turn messages into commands, and carries these
 something must be waited for, messages are kept and `reading` is False. Each input is a method that takes the time (of
 any clock that never goes back, seconds) and raises nothing: an exception in anything it calls ends this conversation
 alone. After each input, `take_actions` returns what the caller has to do.
+
+A conversation can outlive its connection, if its translator says so: `park` and `claimed`. Beside its state, which says
+what it waits for, it has a link to its client.
 """
 
 from __future__ import annotations
@@ -17,12 +20,14 @@ from typing import Any, Protocol
 
 from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.options import OptionError
+from streaming_asr.core.recognizer import SAMPLE_RATE
 from streaming_asr.core.session import Session, SessionStopped
 from streaming_asr.core.turn import TurnQuestion
 from streaming_asr.core.voice import Detection, Query
 from streaming_asr.core.wav_header import UnexpectedFormat
 from streaming_asr.protocols.base import (
     Audio,
+    Claim,
     Clear,
     Close,
     Command,
@@ -31,7 +36,9 @@ from streaming_asr.protocols.base import (
     Lifetime,
     Open,
     Opened,
+    Replay,
     ReportRepair,
+    Resumable,
     Send,
     Stop,
     Translator,
@@ -51,6 +58,8 @@ CHANGES = 100
 CHANGES_PER_S = 20
 """`Configure` and `Clear` of one session, and how many more for each second of its audio: each costs the server more
 than the client."""
+SAMPLE_BYTES = 4
+"""Of audio kept for decoding."""
 HELD_MARGIN_S = 15.0
 """Room above the longest utterance; with less, the bound on held audio could block for ever."""
 
@@ -66,6 +75,8 @@ class State(enum.Enum):
     """A final, which frees some of the audio held."""
     YIELDING = enum.auto()
     """`resume`, after other clients have had their turn."""
+    CLAIMING = enum.auto()
+    """`claim_failed`, or the end: the session that the client names may go on in its own conversation."""
     ENDING = enum.auto()
     """The last finals: the server ends the session. Messages are dropped."""
     CLOSED = enum.auto()
@@ -73,14 +84,35 @@ class State(enum.Enum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.OPEN: frozenset({State.WAITING_FOR_VOICE, State.FULL, State.YIELDING, State.ENDING, State.CLOSED}),
+    State.OPEN: frozenset(
+        {State.WAITING_FOR_VOICE, State.FULL, State.YIELDING, State.CLAIMING, State.ENDING, State.CLOSED}
+    ),
     State.WAITING_FOR_VOICE: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
     State.FULL: frozenset({State.YIELDING, State.ENDING, State.CLOSED}),
     State.YIELDING: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
+    State.CLAIMING: frozenset({State.OPEN, State.CLOSED}),
     State.ENDING: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }
 """The states that may follow each."""
+
+
+class Link(enum.Enum):
+    """Whether there is a client to send to. In each of these a conversation may have any state."""
+
+    CONNECTED = enum.auto()
+    PARKED = enum.auto()
+    """The connection is lost, and the session goes on with what it received; its client may come back."""
+    GONE = enum.auto()
+    """Nobody will be sent anything more."""
+
+
+LINKS: dict[Link, frozenset[Link]] = {
+    Link.CONNECTED: frozenset({Link.PARKED, Link.GONE}),
+    Link.PARKED: frozenset({Link.CONNECTED, Link.GONE}),
+    Link.GONE: frozenset(),
+}
+"""The links that may follow each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +136,8 @@ class Yield:
     """Let other clients have their turn, then call `Conversation.resume`."""
 
 
-Action = Send | Close | AskVoice | AskTurn | Yield
-"""What a conversation has its caller do. Neither their results nor `resume` may be reported at once."""
+Action = Send | Close | AskVoice | AskTurn | Yield | Resumable | Claim
+"""What a conversation has its caller do. Neither results of questions nor `resume` may be reported at once."""
 _YIELD = Yield()
 
 
@@ -172,6 +204,11 @@ class Conversation:
         self._listener = listener
         self._broke = broke
         self._state = State.OPEN
+        self._link = Link.CONNECTED
+        self._replay: Replay | None = None
+        """What the client missed, if the session outlives its connection."""
+        self._otherwise: tuple[Command, ...] = ()
+        """What to do if the session that the client claims is gone."""
         self._actions: list[Action] = []
         """Bounded as each input is: by the answers to `MESSAGES_AT_ONCE` messages."""
         self._inbox: deque[str | bytes] = deque()
@@ -200,6 +237,22 @@ class Conversation:
         return self._state
 
     @property
+    def link(self) -> Link:
+        return self._link
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it outlives its connection."""
+        return self._replay is not None and self._link is not Link.GONE
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it keeps: audio for decoding, audio that waits, and messages."""
+        waiting = sum(len(command.data) for command in self._todo if isinstance(command, Audio))
+        kept = self._replay.size if self._replay is not None else 0
+        return round(self.held_s * SAMPLE_RATE) * SAMPLE_BYTES + waiting + kept
+
+    @property
     def reading(self) -> bool:
         """Whether more messages may be received now."""
         return not self._inbox
@@ -221,7 +274,7 @@ class Conversation:
         if self._state is State.ENDING or self._state is State.CLOSED:
             return None
         later = now + self._idle_timeout_s
-        if not self._may_end:
+        if not self._may_end or self._link is Link.PARKED:
             return later
         idle = self._idle_since + self._idle_timeout_s if self._state is State.OPEN else later
         return idle if self._expiry is None else min(idle, self._expiry[0])
@@ -230,7 +283,7 @@ class Conversation:
 
     def start(self, now: float) -> None:
         """The client has connected."""
-        if self._state is State.OPEN:
+        if self._state is State.OPEN and self._link is Link.CONNECTED:
             self._guarded(self._start, now)
 
     def receive(self, messages: Iterable[str | bytes], now: float) -> None:
@@ -284,6 +337,8 @@ class Conversation:
 
     def tick(self, now: float) -> None:
         """Time has passed: end what has lasted too long, or whose client has sent nothing for too long."""
+        if self._link is Link.PARKED:
+            return
         if self._expiry is not None and now >= self._expiry[0]:
             self.end(self._expiry[1], now)
         elif self._state is State.OPEN and now >= self._idle_since + self._idle_timeout_s:
@@ -303,8 +358,50 @@ class Conversation:
         message = f"More than {most} messages or {most_bytes} bytes are unread; read events while you send."
         self._abort(Failure(FailureKind.SLOW_READER, message))
 
+    def park(self) -> None:
+        """The connection is lost, and the client may come back: go on with what was received, of which messages that
+        have not been acted on are no part. Call it only if `resumable`.
+        """
+        self._inbox.clear()
+        self._go_link(Link.PARKED)
+
+    def claimed(self, seen: int, now: float) -> bool:
+        """The client of a parked conversation is back on another connection; its messages come next.
+
+        Args:
+            seen: number of the last message that it received.
+
+        Returns:
+            Whether the session goes on; if not, the client has missed what is not kept, and nothing has changed.
+        """
+        try:
+            missed = self._replay.resumed(seen) if self._replay is not None else None
+        except Exception:
+            logger.exception("A translator failed to resume a session")
+            missed = None
+        if missed is None:
+            return False
+        self._go_link(Link.CONNECTED)
+        self._idle_since = now
+        self._actions.extend(missed)
+        return True
+
+    def claim_failed(self, now: float) -> None:
+        """The session that the client claimed, by the last `Claim`, is gone: it gets a new one."""
+        if self._state is State.CLAIMING:
+            self._go(State.OPEN)
+            self._todo.extendleft(reversed(self._otherwise))
+            self._guarded(self._act, now)
+
+    def claim_refused(self, failure: Failure) -> None:
+        """The client may not have the session that it claimed: end at once."""
+        if self._state is State.CLAIMING:
+            self._abort(failure)
+
     def lost(self) -> None:
         """The client is gone."""
+        if self._link is not Link.GONE:
+            self._go_link(Link.GONE)
         self._guarded(self._close)
         self._actions.clear()
 
@@ -365,6 +462,13 @@ class Conversation:
             self._emit((command,))
         elif isinstance(command, Lifetime):
             self._limit_time(command, now)
+        elif isinstance(command, Resumable):
+            self._replay = command.replay
+            self._actions.append(command)
+        elif isinstance(command, Claim):
+            self._otherwise = command.otherwise
+            self._go(State.CLAIMING)
+            self._actions.append(command)
         elif isinstance(command, Open):
             self._todo.extendleft(reversed(self._open(command)))
         elif session is not None:
@@ -554,10 +658,11 @@ class Conversation:
         self._inbox.clear()
         # The client is still sent the answers that wait behind audio or a command.
         self._todo = deque(command for command in self._todo if isinstance(command, Send | Close))
-        self._go(State.ENDING)
         if self._session is None:
             self._finish(failure)
-        elif self._detection is None:
+            return
+        self._go(State.ENDING)
+        if self._detection is None:
             self._stop(self._session, now)
 
     def _stop(self, session: Session, now: float) -> None:
@@ -626,6 +731,11 @@ class Conversation:
         if state not in TRANSITIONS[self._state]:
             raise RuntimeError(f"{self._state.name} can't be followed by {state.name}")
         self._state = state
+
+    def _go_link(self, link: Link) -> None:
+        if link not in LINKS[self._link]:
+            raise RuntimeError(f"{self._link.name} can't be followed by {link.name}")
+        self._link = link
 
 
 def _closing(failure: Failure) -> Close:

@@ -63,6 +63,7 @@ _METHODS: Mapping[str, Sequence[str]] = {
     "connection_made": ("transport",),
     "connection_lost": ("exc",),
     "data_received": ("data",),
+    "handle_close": ("event",),
     "handle_parser_exception": (),
     "handle_ping": (),
     "on_task_complete": ("task",),
@@ -120,9 +121,17 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._pong = b""
         """The pong to the last ping, which waits until the client reads."""
         self._cut_off: asyncio.TimerHandle | None = None
+        self.ended = asyncio.Event()
+        """Set once the client has closed, or answered a close, or is gone."""
         # uvicorn copies this to the scope's `state`, where `direct_socket` finds it.
         self.app_state = {**self.app_state, _KEY: self}
         super().connection_made(transport)
+
+    @property
+    def client_close(self) -> int | None:
+        """The code with which the client closed, or answered a close; None if it did not."""
+        received = self.conn.close_rcvd
+        return None if received is None else int(received.code)
 
     def direct(self, taker: Taker, fair_loop: FairLoop, on_fault: Callable[[], None] | None = None) -> None:
         """Have a function take the messages from now on. Those that came before, and the end, are still `receive`d.
@@ -197,6 +206,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if not self.disconnected:
             self._cut_off = self.loop.call_later(CLOSE_WAIT_S, self.cut_off)
 
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self.ended.set()
+
     def handle_ping(self) -> None:
         """Answer pings; while the client does not read, only the last of them, as RFC 6455 section 5.5.3 allows."""
         output = self.conn.data_to_send()
@@ -216,6 +229,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._cut_off is not None:
             self._cut_off.cancel()
+        self.ended.set()
         try:
             while self._taker is not None and self._unread:
                 self._take_turn()
