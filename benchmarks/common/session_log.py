@@ -52,7 +52,7 @@ class SessionLog:
     turn_ends: list[float] = field(default_factory=list)
     """When the server said that the speaker is done, or, in protocols that never say so, when text became final."""
     finalize_s: float | None = None
-    """When the client asked for what is outstanding (finalize, commit, end of stream)."""
+    """When the client last asked for what is outstanding (finalize, commit, end of stream)."""
     ended_s: float | None = None
     """When the server had nothing more to say."""
     outcome: Outcome = Outcome.DONE

@@ -44,10 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     heed_sigterm()
     try:
         adapter = make_adapter(options.protocol, given.target(options))
+        if options.finalize == "pipecat" and not adapter.can_finalize:
+            parser.error(
+                f"--finalize pipecat: a session of the protocol {options.protocol} ends with its first finalize"
+            )
         chosen = _chosen(options)
         words = {} if options.no_word_times else timed_words(chosen, None if options.quiet else Console(stderr=True))
         utterances = cut(
-            chosen, rate=adapter.sample_rate, chunk_ms=options.chunk_ms, trailing_s=options.trailing, words=words
+            chosen,
+            rate=adapter.sample_rate,
+            chunk_ms=options.chunk_ms,
+            trailing_s=options.trailing,
+            words=words,
+            with_stops=options.finalize == "pipecat",
         )
         if not utterances:
             raise NoSpeech(f"no clip of the set {options.set!r} is left to speak")

@@ -14,9 +14,11 @@ from benchmarks.common.measures.stability import Stability, pooled, stability
 from benchmarks.common.normalization import plain_words, units
 from benchmarks.common.session_log import Outcome
 from benchmarks.common.stats import percentiles
+from benchmarks.load.pipecat_stops import STOP_S
 from benchmarks.load.speaking import Take
 from benchmarks.load.utterances import Utterance
 
+BY_PIPECAT = "time to final, Pipecat's rule"
 WORD_SHOWN = "word shown after it was said"
 _QUIET = 0.02
 """Of the loudest sample: a clip's speech is from the first to the last sample above."""
@@ -40,7 +42,7 @@ class Figure:
 def figures(takes: Iterable[Take]) -> list[Figure]:
     """Of the sessions that are done. Those that got no text have no latency, but word errors."""
     done = [take for take in takes if take.log.outcome is Outcome.DONE and take.log.shown]
-    first, final, finalized = [], [], []
+    first, final, finalized, by_pipecat = [], [], [], []
     for take in done:
         onset, end = speech_span(take.utterance)
         first.append(take.log.shown[0].at_s - onset)
@@ -48,9 +50,13 @@ def figures(takes: Iterable[Take]) -> list[Figure]:
             final.append(last - end)
             if take.log.finalize_s is not None:
                 finalized.append(last - take.log.finalize_s)
+                if take.utterance.stops_s and finalized[-1] > -STOP_S:
+                    by_pipecat.append(finalized[-1] + STOP_S)
     found = [Figure("first text", tuple(first)), Figure("time to final", tuple(final))]
     if finalized:
         found.append(Figure("final after finalize", tuple(finalized)))
+    if by_pipecat:
+        found.append(Figure(BY_PIPECAT, tuple(by_pipecat)))
     return [*found, *_of_words(done)]
 
 

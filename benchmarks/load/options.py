@@ -53,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
         "--trailing", type=seconds, default=1.0, metavar="S", help="silence after each clip (default: %(default)s)"
     )
     speech.add_argument(
-        "--finalize", action="store_true", help="ask for the final at the end of each clip, and measure from there"
+        "--finalize",
+        nargs="?",
+        const="end",
+        choices=("end", "pipecat"),
+        help="ask for the final at the end of each clip, or as Pipecat does, 0.2 s after Silero's ends of speech, and"
+        " measure from there (alone: end)",
     )
 
     speech.add_argument(
@@ -97,7 +102,7 @@ def target(options: argparse.Namespace) -> Target:
 
 
 def plan(options: argparse.Namespace, streams: int) -> Plan:
-    manner = Manner(options.finalize, not options.detect, options.patience)
+    manner = Manner(options.finalize is not None, not options.detect, options.patience)
     duration_s = SEARCH_DURATION_S if options.search and options.duration is None else options.duration
     return Plan(streams, duration_s, options.ramp, options.seed, manner)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 
 from benchmarks.common.adapters import Adapter, LiveSession, Reading, SessionFailed, SessionRefused
@@ -19,7 +20,7 @@ class Manner:
     """How sessions are held."""
 
     finalize: bool = False
-    """Ask for the final at the end of the clip, and measure from there."""
+    """Ask for the final at the end of the clip, or at each of its stops if it has any, and measure from there."""
     send_language: bool = True
     patience_s: float = 30.0
     """How long a session may go on after its audio has ended."""
@@ -93,13 +94,14 @@ async def _converse(session: LiveSession, take: Take, manner: Manner, clock: Clo
 
 
 async def _send(session: LiveSession, take: Take, manner: Manner, clock: Clock, zero: float) -> None:
-    for chunks in (take.utterance.speech, take.utterance.silence):
-        for chunk in chunks:
-            await clock.until(zero + chunk.end_s)
-            began = clock.now() - zero
-            await session.send(chunk.pcm)
-            take.departures.add(chunk.end_s, began, clock.now() - zero)
-        if manner.finalize and take.log.finalize_s is None:
+    stops = deque(take.utterance.stops_s or (take.utterance.speech_s,))
+    for chunk in (*take.utterance.speech, *take.utterance.silence):
+        await clock.until(zero + chunk.end_s)
+        began = clock.now() - zero
+        await session.send(chunk.pcm)
+        take.departures.add(chunk.end_s, began, clock.now() - zero)
+        if manner.finalize and stops and chunk.end_s >= stops[0]:
+            stops.popleft()
             take.log.finalize_s = clock.now() - zero
             await session.finalize()
     if not take.utterance.silence and take.log.finalize_s is None:

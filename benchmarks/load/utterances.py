@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import soxr
@@ -11,6 +11,7 @@ import soxr
 from benchmarks.common.measures.emission import TimedWord
 from benchmarks.common.speech import Clip
 from benchmarks.common.word_times import Timed
+from benchmarks.load.pipecat_stops import stops
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
 
@@ -33,6 +34,8 @@ class Utterance:
     """What follows it, so that a server that waits for silence ends the last utterance."""
     words: tuple[TimedWord, ...] = ()
     """When each is spoken, where that is known."""
+    stops_s: tuple[float, ...] = ()
+    """Where the client finalizes because its own voice detection found an end of speech; empty if it has none."""
 
     @property
     def speech_s(self) -> float:
@@ -44,7 +47,13 @@ class Utterance:
 
 
 def cut(
-    clips: Iterable[Clip], *, rate: int, chunk_ms: int, trailing_s: float, words: Timed | None = None
+    clips: Iterable[Clip],
+    *,
+    rate: int,
+    chunk_ms: int,
+    trailing_s: float,
+    words: Timed | None = None,
+    with_stops: bool = False,
 ) -> list[Utterance]:
     """Read and cut clips; those without a single sample are left out.
 
@@ -53,6 +62,7 @@ def cut(
         chunk_ms: of every chunk but the last of the speech and the last of the silence.
         trailing_s: of digital silence.
         words: of clips, by id; else what the clips themselves know.
+        with_stops: find out where Pipecat's voice detection finalizes.
 
     Raises:
         NoSpeech: a file can't be read.
@@ -61,7 +71,11 @@ def cut(
     for clip in clips:
         if len(audio := clip.audio()):
             known = (words or {}).get(clip.id, clip.words)
-            found.append(utterance_of(clip, audio, rate=rate, chunk_ms=chunk_ms, trailing_s=trailing_s, words=known))
+            utterance = utterance_of(clip, audio, rate=rate, chunk_ms=chunk_ms, trailing_s=trailing_s, words=known)
+            if with_stops:
+                silence = np.zeros(round(trailing_s * SAMPLE_RATE), np.float32)
+                utterance = replace(utterance, stops_s=stops(np.concatenate([audio, silence])))
+            found.append(utterance)
     return found
 
 

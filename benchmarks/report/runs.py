@@ -10,6 +10,7 @@ from typing import Any
 MANY_ERRORS = 0.2
 """Of the words."""
 FIRST_TEXT, FINAL, WORD = "first text", "time to final", "word shown after it was said"
+BY_PIPECAT = "time to final, Pipecat's rule"
 
 
 class BadRun(Exception):

@@ -19,6 +19,7 @@ from benchmarks.common.speech import Clip
 from benchmarks.load import accelerator
 from benchmarks.load.accelerator import AcceleratorWatch
 from benchmarks.load.crowd import Crowd, Plan, Run
+from benchmarks.load.figures import figures
 from benchmarks.load.options import configuration, parser
 from benchmarks.load.pacing import LAG_P99_S, LAG_WORST_S, Departures, WallClock, invalid_because, lags
 from benchmarks.load.packets import write_packets
@@ -81,6 +82,7 @@ class FakeAdapter:
         self.name, self.sample_rate = "fake", 16_000
         self._slow_s, self._room = slow_s, room
         self.open = self.most = 0
+        self.make_session = FakeSession
 
     @asynccontextmanager
     async def session(self, language: str) -> AsyncIterator[LiveSession]:
@@ -89,7 +91,7 @@ class FakeAdapter:
         self.open += 1
         self.most = max(self.most, self.open)
         try:
-            yield FakeSession(self._slow_s)
+            yield self.make_session(self._slow_s)
         finally:
             self.open -= 1
 
@@ -244,6 +246,45 @@ def test_finalize_is_asked_for_at_the_end_of_the_clip(tmp_path: Path) -> None:
     assert "final" in [shown.final for shown in log.shown]
     without = _crowd(utterances, Plan(1))
     assert without.takes[0].log.finalize_s is None
+
+
+def test_pipecat_s_rule_finalizes_at_its_stops_and_counts_from_0_2_s_before_the_last(
+    tmp_path: Path, librivox: Path
+) -> None:
+    samples, _ = soundfile.read(next(librivox.glob("*0880.wav")), dtype="float32")
+    said = np.concatenate([samples[:17_000], np.zeros(8_000), samples[:17_000]])
+    soundfile.write(tmp_path / "said.wav", said, 16_000)
+    clip = Clip("said", tmp_path / "said.wav", "en", "")
+    (utterance,) = cut([clip], rate=16_000, chunk_ms=20, trailing_s=0.5, with_stops=True)
+    first, second = utterance.stops_s
+    assert second - first == pytest.approx(25_000 / 16_000, abs=0.07), "the same words twice"
+    assert utterance.speech_s < second < utterance.duration_s
+
+    class FakeFinalizing(FakeSession):
+        """Its finals come 0.1 s after they were asked for."""
+
+        asked = 0
+
+        async def send(self, pcm: bytes) -> None:
+            pass
+
+        async def finalize(self) -> None:
+            self.asked += 1
+            text = f"final {self.asked}"
+            asyncio.get_running_loop().call_later(0.1, self._readings.put_nowait, Reading(text))
+
+        async def finish(self) -> None:
+            await asyncio.sleep(0.2)
+            await super().finish()
+
+    adapter = FakeAdapter()
+    adapter.make_session = FakeFinalizing
+    done = _crowd([utterance], Plan(1, manner=Manner(finalize=True)), adapter)
+    (take,) = done.takes
+    assert [shown.final for shown in take.log.shown if shown.final] == ["final 1", "final 2"]
+    found = {figure.name: figure.values for figure in figures(done.takes)}
+    assert found["time to final, Pipecat's rule"] == (pytest.approx(0.3, abs=0.08),)
+    assert take.log.finalize_s == pytest.approx(second, abs=0.05)
 
 
 def test_clips_without_a_final_are_beyond_any_objective(tmp_path: Path) -> None:

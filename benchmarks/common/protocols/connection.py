@@ -35,6 +35,11 @@ class WebSocketAdapter:
     query_of: Callable[[str], Mapping[str, str]] = lambda language: {}
     """What a session's address says, by language."""
 
+    @property
+    def can_finalize(self) -> bool:
+        """Whether a session goes on after `finalize`."""
+        return self.make_talk("").can_finalize
+
     def session(self, language: str) -> AbstractAsyncContextManager[LiveSession]:
         return self._session(language)
 
