@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import time
@@ -82,6 +83,11 @@ def origin_is_allowed(origin: str | None, host: str | None, allowed: Iterable[st
 UNGUESSABLE_CHARS = 16
 """A key of this length is not found by guessing, however many guesses are looked at, if it was made at random."""
 
+GUESS_DELAY_S = 1.0
+"""By which the answer to a key that is not looked at is delayed."""
+MAX_DELAYED = 1000
+"""Such answers at once; more are not delayed."""
+
 
 class Guard:
     """Makes the server's routes. Each of them checks the host, and, unless it is made with `open=True`, origin and key.
@@ -109,11 +115,23 @@ class Guard:
         self._deny = deny
         self._hosts = hosts
         self._guesses = KeyGuesses()
+        self._delayed = 0
 
-    def refusal(self, connection: HTTPConnection) -> Failure | None:
-        """The reason to refuse a request or a handshake; None to accept it."""
-        if refusal := self._wrong_host(connection):
-            return refusal
+    async def refusal(self, connection: HTTPConnection) -> Failure | None:
+        """The reason to refuse a request or a handshake; None to accept it. Clients that go on guessing keys wait for
+        it: else they would take as much of the server's time as they can.
+        """
+        refusal = self._wrong_host(connection) or self._not_admitted(connection)
+        if refusal is not None and refusal.kind is FailureKind.TOO_MANY_GUESSES and self._delayed < MAX_DELAYED:
+            self._delayed += 1
+            try:
+                await asyncio.sleep(GUESS_DELAY_S)
+            finally:
+                self._delayed -= 1
+        return refusal
+
+    def _not_admitted(self, connection: HTTPConnection) -> Failure | None:
+        """The reason not to admit the client, by its origin and its key."""
         origin, host = connection.headers.get("origin"), connection.headers.get("host")
         if not origin_is_allowed(origin, host, self._origins):
             return Failure(FailureKind.FORBIDDEN_ORIGIN, f"Pages of {origin} may not connect here.")
@@ -160,7 +178,7 @@ class Guard:
         """
 
         async def guarded(request: Request) -> Response:
-            if refusal := self._wrong_host(request) if open else self.refusal(request):
+            if refusal := self._wrong_host(request) if open else await self.refusal(request):
                 return (deny or self._deny)(refusal)
             return await handler(request)
 
@@ -177,7 +195,7 @@ class Guard:
         async def guarded(websocket: WebSocket) -> None:
             respond = deny or self._deny
             try:
-                if refusal := self.refusal(websocket):
+                if refusal := await self.refusal(websocket):
                     await websocket.send_denial_response(respond(refusal))
                 else:
                     await endpoint(websocket)

@@ -59,7 +59,7 @@ def page_routes(service: Service, guard: Guard) -> list[BaseRoute]:
     async def about(request: Request) -> Response:
         """Browsers hide from a page why a handshake failed, so here it may ask whether its key is right."""
         about: dict[str, object] = {"status": service.status, "version": __version__}
-        if guard.refusal(request) is not None:
+        if await guard.refusal(request) is not None:
             about["key"] = "wanted"
         else:
             about["key"] = "fits" if service.options.api_keys else "unneeded"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.registry import PROTOCOLS
+from streaming_asr.server import auth
 from streaming_asr.server.app import Application
 from streaming_asr.server.key_guesses import AT_ADDRESS
 from streaming_asr.server.options import ServerOptions
@@ -140,7 +142,13 @@ def test_pages_of_other_origins_are_refused_over_http_too(route: Route) -> None:
         assert client.request(method, route.path, headers={"Origin": "https://app.example"}).status_code != 403
 
 
-def test_a_client_that_guesses_keys_is_not_answered_any_more_and_others_are() -> None:
+def test_a_client_that_guesses_keys_is_not_answered_any_more_and_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        delays.append(seconds)
+
+    monkeypatch.setattr(auth, "asyncio", SimpleNamespace(sleep=sleep))
     long = "0123456789abcdef"
     asgi = Application(FakeRecognizer(), ServerOptions(api_keys=("real", "other", long))).asgi
     guesser, beside = (TestClient(asgi, client=("10.0.0.1", port)) for port in (1, 2))
@@ -150,8 +158,10 @@ def test_a_client_that_guesses_keys_is_not_answered_any_more_and_others_are() ->
         paths = ("/v1/models", "/metrics", "/v1/about")
         answer = guesser.get(paths[number % 3], headers={"X-API-Key": f"guess {number}"})
         assert answer.status_code == 401 or answer.json()["key"] == "wanted"
+    assert delays == []
     refused = guesser.get("/v1/models", headers={"X-API-Key": "other"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_guesses")
+    assert delays == [auth.GUESS_DELAY_S]
     with (
         pytest.raises(WebSocketDenialResponse) as denied,
         guesser.websocket_connect("/v1/stream", headers={"X-API-Key": "other"}),
