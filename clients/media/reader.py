@@ -94,22 +94,26 @@ class MediaReader:
 
     Args:
         file: at its beginning. If it can't seek, it needs `peek`.
-        live: it is still being written: as few bytes as possible are read before the first audio is returned.
 
     Raises:
         UnreadableMedia: it is not a recording in a format that is read, or has no audio track that can be decoded.
     """
 
-    def __init__(self, file: IO[bytes], *, live: bool = False) -> None:
+    _demuxer: str | None = None
+    """FFmpeg's name of the format; None: FFmpeg finds out."""
+    _options: dict[str, str] = {}  # noqa: RUF012 - it is replaced, not changed
+    """FFmpeg's, for opening."""
+    _block_s = BLOCK_S
+
+    def __init__(self, file: IO[bytes]) -> None:
         av.logging.set_level(None)
-        self._live = live
         head = _head(file)
         if not head:
             raise UnreadableMedia("it is empty")
         if head.startswith(b"RIFX"):
             # FFmpeg reads its samples in the wrong byte order: noise.
             raise UnreadableMedia("it is a big-endian WAV (RIFX), which is not read")
-        self._parts = parts_of(file)
+        self._parts = self._split(file)
         try:
             self._open(next(self._parts))
         except UnknownFormat:
@@ -127,7 +131,7 @@ class MediaReader:
         """Hz, of the first audio; 0 if the container does not say."""
         self.channels: int = self._stream.codec_context.channels or 1
         """Of the first audio."""
-        self._timeline = Timeline(self._zero_s(), _EXACT_S if self._format == "flac" else TOLERANCE_S)
+        self._timeline = self._new_timeline()
         self._repairs = Repairs()
         self._out: list[Block] = []
         self._pending: list[Frames] = []
@@ -167,14 +171,25 @@ class MediaReader:
         if not self._began:
             raise UnreadableMedia(f"its audio can't be decoded ({self._failure})" if self._failure else "it is empty")
 
+    def _split(self, file: IO[bytes]) -> Iterator[Readable]:
+        return parts_of(file)
+
+    def _new_timeline(self) -> Timeline:
+        return Timeline(self._zero_s(), _EXACT_S if self._format == "flac" else TOLERANCE_S)
+
     def _open(self, part: Readable) -> None:
         self._overruns = getattr(part, "overruns", False)
         # Nothing else may be opened, whatever a file names: no protocol is allowed.
-        options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
-        if self._live:
-            options |= {"probesize": "32768", "analyzeduration": "0"}
+        options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none", **self._options}
         try:
-            self._container = av.open(part, mode="r", options=options, metadata_errors="replace", buffer_size=2**16)
+            self._container = av.open(
+                part,
+                mode="r",
+                format=self._demuxer,
+                options=options,
+                metadata_errors="replace",
+                buffer_size=2**16,
+            )
         except (av.FFmpegError, ValueError):
             raise UnknownFormat() from None
         try:
@@ -278,7 +293,7 @@ class MediaReader:
         self._began = True
         self._pending.append(samples)
         self._pending_s += len(samples) / rate
-        if self._pending_s >= BLOCK_S or self._live:
+        if self._pending_s >= self._block_s:
             self._flush()
 
     def _usable(self, samples: Frames) -> Frames:

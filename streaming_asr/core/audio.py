@@ -60,16 +60,16 @@ class AudioDecoder:
     """
 
     def __init__(self, options: SessionOptions) -> None:
-        self._encoding = options.encoding
+        self._encoding = Encoding.S16LE if options.encoding is Encoding.AUTO else options.encoding
         self._channels = options.channels
         self._rate = options.sample_rate
         self.tracks = options.channels if options.channel_mode is ChannelMode.SPLIT else 1
-        self.bytes_per_frame = _BYTES_PER_SAMPLE[options.encoding] * options.channels
+        self.bytes_per_frame = _BYTES_PER_SAMPLE[self._encoding] * options.channels
         """Bytes of one sample of every channel."""
         self.bytes_per_second = self.bytes_per_frame * options.sample_rate
         self.flaws = Flaws()
-        self._headers = WavHeaderFilter(options.encoding, options.sample_rate, options.channels)
-        own_format = describe_format(options.encoding.value, options.sample_rate, options.channels)
+        self._headers = WavHeaderFilter(self._encoding, options.sample_rate, options.channels)
+        own_format = describe_format(self._encoding.value, options.sample_rate, options.channels)
         self._containers = ContainerCheck(own_format)
         self._carry = b""
         self._mixer = Mixer(options.channels, options.sample_rate)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from streaming_asr.core.wav_header import UnexpectedFormat
 
 HEAD_BYTES = 4096
-"""Of a stream, in which a file must be recognized: room for three frames of MP3."""
+"""Of a stream, in which a file must be recognized: room for three frames of MP3, or two of AC-3."""
 
 _MAGIC = (
     (b"OggS\0", "an Ogg"),
@@ -29,19 +29,33 @@ _MAGIC = (
     (b"nut/multimedia container", "a NUT"),
     (b".RMF\0\0", "a RealMedia"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a WMA or ASF"),
+    (b"\x7f\xfe\x80\x01", "a DTS"),
+    (b"MAC \x8c\x0f\0\0", "a Monkey's Audio"),
+    (b"MAC \x96\x0f\0\0", "a Monkey's Audio"),
+    (b"MPCK", "a Musepack"),
+    (b"tBaK", "a TAK"),
+    (b"ADIF", "an AAC"),
+    (b"NIST_1A\n", "a NIST SPHERE"),
 )
 _MP4_BOXES = (b"ftyp", b"styp", b"sidx", b"moov", b"moof", b"mdat", b"wide", b"free", b"skip")
 _PACKETS = ((188, 0), (192, 4))
 """Size of a packet of MPEG-TS, and where its sync byte is: in a stream, and on a Blu-ray disc."""
 _SYNC = 0x47
 _FRAMES = 3
-"""Frames of MP3 or AAC that must follow each other: their sync word of 11 or 12 bits is in raw audio, too."""
-_MP3_RATES = (44_100, 48_000, 32_000)
-_MP3_KBITS = (
-    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-)
-"""Of layer III, by index: of MPEG-1, and of MPEG-2 and 2.5 (ISO/IEC 11172-3 and 13818-3, section 2.4.2.3)."""
+"""Frames of MPEG audio that must follow each other: their sync word of 11 or 12 bits is in raw audio, too."""
+_AC3_FRAMES = 2
+"""Of AC-3, whose sync word has 16 bits and whose frames are longer."""
+_MPEG_RATES = (44_100, 48_000, 32_000)
+_MPEG_KBITS = {
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+"""By index, of MPEG-1 or not, and of layer II and III (ISO/IEC 11172-3 and 13818-3, section 2.4.2.3)."""
+_AC3_RATES = (48_000, 44_100, 32_000)
+_AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+"""By half the index (ATSC A/52, table 5.18)."""
 
 
 def container_of(head: bytes) -> str | None:
@@ -65,11 +79,23 @@ def container_of(head: bytes) -> str | None:
             return "an MPEG-TS"
     if head[:4] == b"\0\0\1\xba" and len(head) > 4 and (head[4] & 0xC4 == 0x44 or head[4] & 0xF0 == 0x20):
         return "an MPEG-PS"
-    if _follow_each_other(head, _adts_size):
-        return "an AAC"
-    if _follow_each_other(head, _mp3_size):
-        return "an MP3"
-    return None
+    return next((name for size_of, same, count, name in _STREAMS if _follow(head, size_of, same, count) == count), None)
+
+
+def is_file(head: bytes) -> bool:
+    """Whether a stream that begins like this is a file, WAV included."""
+    return container_of(head) is not None or (head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE")
+
+
+def may_be_file(head: bytes) -> bool:
+    """Whether more of a stream that begins like this may show that it is a file."""
+    if len(head) >= HEAD_BYTES or is_file(head):
+        return False
+    if len(head) < 12 or any(magic.startswith(head) for magic, _ in _MAGIC):
+        return True
+    if any(len(head) > at and head[at] == _SYNC and len(head) <= 3 * size + at for size, at in _PACKETS):
+        return True
+    return any(_follow(head, size_of, same, count, cut=True) for size_of, same, count, _ in _STREAMS)
 
 
 class ContainerCheck:
@@ -100,34 +126,86 @@ class ContainerCheck:
             )
 
 
-def _follow_each_other(head: bytes, size_of: Callable[[bytes], int]) -> bool:
-    """Whether frames follow each other, of the same kind, from the first byte on."""
+def _follow(
+    head: bytes, size_of: Callable[[bytes], int], same: tuple[int, ...], count: int, *, cut: bool = False
+) -> int:
+    """How many frames follow each other from the first byte on, up to a number; none if fewer than this do.
+
+    Args:
+        size_of: the size of a frame with a header, bytes; 0 if it is not one.
+        same: masks of the first bytes, in which the headers agree.
+        cut: whether a frame that begins behind the head's end counts as one.
+    """
     at = 0
-    for _ in range(_FRAMES):
-        header = head[at : at + 6]
-        size = size_of(header)
-        if size == 0 or header[1] != head[1] or (header[2] ^ head[2]) & 0x0C:
-            return False
+    for _ in range(count):
+        header = head[at : at + _HEADER_BYTES]
+        if cut and len(header) < _HEADER_BYTES:
+            return count
+        size = size_of(header) if len(header) == _HEADER_BYTES else 0
+        if size == 0 or any((one ^ other) & mask for one, other, mask in zip(header, head, same, strict=False)):
+            return 0
         at += size
-    return True
+    return count
 
 
 def _adts_size(header: bytes) -> int:
-    """Bytes of a frame of AAC with its header (ISO/IEC 13818-7, section 6.2); 0 if it is none."""
-    if len(header) < 6 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or (header[2] >> 2 & 0x0F) > 12:
+    """Of AAC (ISO/IEC 13818-7, section 6.2)."""
+    if header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or (header[2] >> 2 & 0x0F) > 12:
         return 0
     size = (header[3] & 0x03) << 11 | header[4] << 3 | header[5] >> 5
     return size if size > 7 else 0
 
 
 def _mp3_size(header: bytes) -> int:
-    """Bytes of a frame of MP3 with its header; 0 if it is none."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+    return _mpeg_size(header, 3)
+
+
+def _mp2_size(header: bytes) -> int:
+    return _mpeg_size(header, 2)
+
+
+def _mpeg_size(header: bytes, of_layer: int) -> int:
+    """Of a layer of MPEG audio."""
+    if header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return 0
-    version, bit_rate, sample_rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
-    if version == 1 or not 0 < bit_rate < 15 or sample_rate == 3:
+    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+    bit_rate, sample_rate = header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or layer != of_layer or not 0 < bit_rate < 15 or sample_rate == 3:
         return 0
     first = version == 3
-    rate = _MP3_RATES[sample_rate] // {3: 1, 2: 2, 0: 4}[version]
-    bits = _MP3_KBITS[0 if first else 1][bit_rate] * 1000
-    return (144 if first else 72) * bits // rate + (header[2] >> 1 & 1)
+    rate = _MPEG_RATES[sample_rate] // {3: 1, 2: 2, 0: 4}[version]
+    bits = _MPEG_KBITS[first, layer][bit_rate] * 1000
+    return (144 if first or layer == 2 else 72) * bits // rate + (header[2] >> 1 & 1)
+
+
+def _loas_size(header: bytes) -> int:
+    """Of AAC as LOAS (ISO/IEC 14496-3, section 1.7.2)."""
+    if header[0] != 0x56 or header[1] & 0xE0 != 0xE0:
+        return 0
+    return ((header[1] & 0x1F) << 8 | header[2]) + 3
+
+
+def _ac3_size(header: bytes) -> int:
+    """Of AC-3 and E-AC-3 (ATSC A/52, sections 5.3 and E.1.3)."""
+    if header[:2] != b"\x0b\x77":
+        return 0
+    version = header[5] >> 3
+    if 10 < version <= 16:
+        return (((header[2] & 0x07) << 8 | header[3]) + 1) * 2
+    rate, index = header[4] >> 6, header[4] & 0x3F
+    if version > 10 or rate == 3 or index >= 2 * len(_AC3_KBITS):
+        return 0
+    words = _AC3_KBITS[index // 2] * 1000 * 1536 // (16 * _AC3_RATES[rate])
+    return 2 * (words + (index % 2 if rate == 1 else 0))
+
+
+_HEADER_BYTES = 6
+_STREAMS: tuple[tuple[Callable[[bytes], int], tuple[int, ...], int, str], ...] = (
+    (_adts_size, (0xFF, 0xFF, 0x0C), _FRAMES, "an AAC"),
+    (_mp3_size, (0xFF, 0xFF, 0x0C), _FRAMES, "an MP3"),
+    (_mp2_size, (0xFF, 0xFF, 0x0C), _FRAMES, "an MP2"),
+    (_loas_size, (0xFF, 0xE0), _FRAMES, "an AAC"),
+    (_ac3_size, (0xFF, 0xFF, 0, 0, 0xC0), _AC3_FRAMES, "an AC-3"),
+)
+"""Streams of frames without a header of the whole: the size of a frame, what its headers agree in, how many have to
+follow each other, and the name."""

@@ -90,6 +90,8 @@ class Encoding(str, enum.Enum):
     F32LE = "f32le"
     MULAW = "mulaw"
     ALAW = "alaw"
+    AUTO = "auto"
+    """A file, such as WebM, which is decoded while it arrives; audio that is not one is `S16LE`."""
 
 
 class ChannelMode(str, enum.Enum):
@@ -122,7 +124,7 @@ class SessionOptions:
 
     encoding: Encoding = option(
         Encoding.S16LE,
-        "format of the samples; `f32le` is scaled to -1..1",
+        "of the audio; `auto`: a file, else `s16le`",
         group=AUDIO,
         choices=tuple(encoding.value for encoding in Encoding),
         changeable=True,

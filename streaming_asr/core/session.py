@@ -160,9 +160,7 @@ class Session:
         sessions at once. Until they are answered, results of decodes may be given to the session, and nothing else.
         """
         self._check_open()
-        if not self._pace or now - self._pace[-1][0] >= _PACE_STEP_S:
-            self._pace.append((now, self._samples))
-            self._forget_pace(now)
+        self._note_pace(now)
         events = yield from self._pushing(self._decoder.decode(data), now)
         return events + self._flaw_warnings()
 
@@ -178,6 +176,16 @@ class Session:
             probability: that the speaker is done, 0..1.
         """
         return self._channels[question.channel].judged(question, probability, now)
+
+    def receiving_decoded(self, frames: NDArray[np.float32], now: float) -> Detection[list[Event]]:
+        """As `receiving`, of audio that has been decoded.
+
+        Args:
+            frames: 16 kHz, shape ``[n, tracks]``.
+        """
+        self._check_open()
+        self._note_pace(now)
+        return (yield from self._pushing(np.ascontiguousarray(frames.T), now))
 
     def finalize(self, now: float) -> list[Event]:
         """End the open utterances now. `Finalized` follows, for each channel, once their finals have been returned.
@@ -277,6 +285,11 @@ class Session:
         self._stopped = self._done = True
         for channel in self._channels:
             channel.abandon()
+
+    def _note_pace(self, now: float) -> None:
+        if not self._pace or now - self._pace[-1][0] >= _PACE_STEP_S:
+            self._pace.append((now, self._samples))
+            self._forget_pace(now)
 
     def _forget_pace(self, now: float) -> None:
         while len(self._pace) > 1 and self._pace[1][0] <= now - LIVE_WINDOW_S:

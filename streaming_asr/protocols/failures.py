@@ -96,7 +96,7 @@ class FailureKind(enum.Enum):
         meaning="no model of this name; ends a session only as it opens", close=CloseCode.POLICY, status=404
     )
     BAD_AUDIO = _Entry(
-        meaning="the audio is a file where it must be raw, or has a WAV header of another format",
+        meaning="a file where audio must be raw, one that can't be decoded, or a WAV header of another format",
         close=CloseCode.POLICY,
     )
     UNSUPPORTED = _Entry(meaning="the served model can't do this")

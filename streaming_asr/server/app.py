@@ -130,6 +130,7 @@ class Application:
                 self.service.voice,
                 self.service.turns,
                 self.service.parking,
+                self.service.files,
                 key_of(websocket) or "",
                 handshake.resume_s,
                 self._conversations.discard,

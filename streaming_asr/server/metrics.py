@@ -98,6 +98,13 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.decoders = Gauge("streaming_asr_decoders", "Decoders of files that sessions send.", registry=registry)
+        self.decoders_lost = Counter(
+            "streaming_asr_decoders_lost",
+            "Decoders that crashed, or were ended for what they took, by what they decoded: recording, session.",
+            ["of"],
+            registry=registry,
+        )
         self.refusals = Counter("streaming_asr_refusals", "Connections refused.", ["code"], registry=registry)
         self.errors = Counter("streaming_asr_errors", "Errors sent to clients.", ["code"], registry=registry)
 

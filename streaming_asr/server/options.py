@@ -81,6 +81,12 @@ class ServerOptions:
     private_key: Path | None = option(None, "private key of the certificate", group=SERVER, metavar="PEM")
 
     max_sessions: int = option(256, "sessions at once; more are refused as `busy`", group=LIMITS, range=(1, 100_000))
+    max_file_sessions: int = option(
+        32,
+        "sessions at once that send files; more are refused as `busy`",
+        group=LIMITS,
+        range=(0, 10_000),
+    )
     max_http_connections: int = option(
         500, "HTTP connections at once, besides WebSockets; more are refused", group=LIMITS, range=(10, 1_000_000)
     )

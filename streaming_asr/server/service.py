@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from streaming_asr.core.events import SessionWarning
-from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.core.options import Encoding, OptionError, SessionOptions
 from streaming_asr.core.recognizer import Health, Recognizer, Supervised
 from streaming_asr.core.scheduler import Busy, Limits, Scheduler
 from streaming_asr.core.session import Session
@@ -19,6 +19,7 @@ from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.server.live.fair_loop import FairLoop
+from streaming_asr.server.live.file_sessions import FileSessions
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.live.parking import Parking
 from streaming_asr.server.live.turn_questions import TurnPool
@@ -56,6 +57,7 @@ class Service:
         self.voice = VoiceBatcher()
         self.turns = TurnPool(self._overloaded, self.metrics.turn_asked)
         self.decoders = Decoders(options.max_recording_s)
+        self.files = FileSessions(self.decoders, self.metrics, options.max_file_sessions, options.max_session_s)
         self.fair_loop = FairLoop(self.metrics.turn_wait.observe)
         self.parking: Parking[LiveConversation] = Parking(options.max_parked_mib << 20, self.metrics.resumption)
         self.metrics.watch_parked(lambda: len(self.parking.parked))
@@ -146,6 +148,9 @@ class Service:
             raise Refused(Failure(FailureKind.BAD_OPTION, str(error))) from None
         except Busy as error:
             raise Refused(Failure(FailureKind.BUSY, f"The server is busy: {error}.")) from None
+        if options.encoding is Encoding.AUTO and not recorded:
+            # If it sends a file, that comes sooner than a child starts.
+            self.decoders.prepare()
         return session
 
     def _make_room(self, scheduler: Scheduler) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies
 
-from streaming_asr.core.containers import HEAD_BYTES, container_of
+from streaming_asr.core.containers import HEAD_BYTES, container_of, may_be_file
 from streaming_asr.core.options import Encoding, SessionOptions
 from streaming_asr.core.session import Session
 from streaming_asr.core.wav_header import UnexpectedFormat
@@ -34,6 +34,12 @@ FILES = {
     ("tta", "tta", 16_000): "a TTA",
     ("nut", "pcm_s16le", 16_000): "a NUT",
     ("mpeg", "mp2", 48_000): "an MPEG-PS",
+    ("mp2", "mp2", 16_000): "an MP2",
+    ("mp2", "mp2", 44_100): "an MP2",
+    ("latm", "aac", 44_100): "an AAC",
+    ("ac3", "ac3", 44_100): "an AC-3",
+    ("ac3", "ac3", 48_000): "an AC-3",
+    ("eac3", "eac3", 48_000): "an AC-3",
 }
 
 
@@ -58,6 +64,23 @@ def test_a_file_ends_the_session_with_an_error_that_names_both(
     )
 
 
+@pytest.mark.parametrize(("container", "codec", "rate"), FILES)
+def test_the_beginning_of_a_file_may_be_one_until_it_is_recognized(container: str, codec: str, rate: int) -> None:
+    options = {"write_xing": "0", "id3v2_version": "0"} if container == "mp3" else {}
+    file = encoded(container, codec, clip("a"), rate=rate, **options)
+    size = 1
+    while container_of(file[:size]) is None:
+        assert may_be_file(file[:size])
+        size += 1
+    assert not may_be_file(file[:size])
+
+
+def test_speech_is_soon_known_to_be_none() -> None:
+    raw = np.rint(clip("a") * 32767).astype("<i2").tobytes()
+    assert not may_be_file(raw[:12])
+    assert not may_be_file(bytes(12))
+
+
 def test_fragments_of_mp4_and_mp3_with_a_tag_are_recognized() -> None:
     fragmented = encoded("mp4", "aac", clip("a"), movflags="frag_keyframe+empty_moov")
     assert container_of(fragmented[:1024]) == "an MP4"
@@ -72,6 +95,8 @@ def test_fragments_of_mp4_and_mp3_with_a_tag_are_recognized() -> None:
         (b"\0\0\0\x2csidx" + bytes(60), "an MP4"),
         (b"RIFX\0\0\1\0WAVEfmt " + bytes(60), "a big-endian WAV"),
         (b"".join(bytes([0, 0, 0, count]) + b"\x47" + bytes(187) for count in range(8)), "an MPEG-TS"),
+        (b"\x7f\xfe\x80\x01" + bytes(60), "a DTS"),
+        (b"NIST_1A\n   1024\n" + bytes(60), "a NIST SPHERE"),
         (b".RMF\0\0\0\x12" + bytes(60), "a RealMedia"),
     ],
 )

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from streaming_asr.core import options, session
 from streaming_asr.core.options import OptionError, SessionOptions
-from streaming_asr.engine.media import decoders, limits, reader, repairs, timeline
+from streaming_asr.engine.media import decoders, limits, live, live_child, live_reader, reader, repairs, timeline
 from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.server import http_bounds, key_guesses, memory
 from streaming_asr.server.app import Application
@@ -42,6 +42,11 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "URL and headers of a request or handshake": (websocket.MAX_HEAD_BYTES,),
     "time for them": (http_bounds.HEAD_TIMEOUT_S,),
     "time to read a response": (http_bounds.UNREAD_TIMEOUT_S,),
+    "bytes of a session's file that wait for its decoder": (live.UNSENT_BYTES,),
+    "audio of that file, relative to its size": (live_child.EXPANDED_S, 1, live_child.MIN_BITS_PER_S / 8),
+    "silence for one hole in it": (live_reader.MAX_HOLE_S,),
+    "processor time of that file's decoder": (live_child.CPU_S, 1, 1 / live_child.CPU_PER_S),
+    "time in which that decoder answers": (live.WAITS_S,),
     "the same, relative to the recording's size": (decoders.EXPANDED_S, 1, decoders.MIN_BITS_PER_S / 8),
     "silence for one hole in a recording": (timeline.MAX_HOLE_S,),
     "channels and sample rate of a recording": (reader.MAX_CHANNELS, reader.MIN_RATE, reader.MAX_RATE),

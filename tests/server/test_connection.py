@@ -72,6 +72,7 @@ def _connected(script: Callable[[FakeWebSocket, Service], Awaitable[None]], **op
             service.voice,
             service.turns,
             service.parking,
+            service.files,
         )
         connection = Connection(socket, live, service)  # type: ignore[arg-type]
         running = asyncio.create_task(connection.run())

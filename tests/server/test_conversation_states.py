@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.server.live.conversation import LINKS, TRANSITIONS, Link, State
-from tests.support.conversing import TIGHT, Client, break_at, command, full_client, quiet, voiced
+from tests.support.conversing import FILE, TIGHT, Client, break_at, command, full_client, quiet, voiced
 
 NOT_YOURS = Failure(FailureKind.UNAUTHORIZED, "Of another key.")
 
@@ -58,6 +58,19 @@ def _spoken() -> Client:
     return client
 
 
+def _file(*messages: str | bytes) -> Client:
+    client = Client(encoding="auto").started()
+    client.send(FILE + voiced(0.4), *messages)
+    return client
+
+
+def _decoded(message: str) -> Client:
+    """The decoder has returned the audio before a message, but not the mark."""
+    client = _file(message)
+    client.step_decoder()
+    return client
+
+
 def _nearly_full() -> Client:
     client = Client(max_utterance_s="5").started()
     while client.conversation.held_s <= 20:
@@ -76,6 +89,10 @@ STEPS: dict[tuple[State, State], tuple[Callable[[], Client], Callable[[Client], 
     (State.OPEN, State.YIELDING): (lambda: Client().started(), lambda c: c.send(voiced(0.6))),
     (State.OPEN, State.ENDING): (_spoken, Client.end),
     (State.OPEN, State.CLOSED): (lambda: Client().started(), lambda c: c.send(command("stop"))),
+    (State.OPEN, State.WAITING_FOR_DECODER): (_file, lambda c: c.send(command("finalize"))),
+    (State.WAITING_FOR_DECODER, State.OPEN): (lambda: _decoded(command("finalize")), Client.step_decoder),
+    (State.WAITING_FOR_DECODER, State.ENDING): (lambda: _decoded(command("finalize")), Client.end),
+    (State.WAITING_FOR_DECODER, State.CLOSED): (lambda: _file(command("finalize")), Client.overflow),
     (State.WAITING_FOR_VOICE, State.OPEN): (_asking, Client.answer),
     (State.WAITING_FOR_VOICE, State.ENDING): (_asking, Client.end),
     (State.WAITING_FOR_VOICE, State.CLOSED): (_asking, Client.overflow),
@@ -149,6 +166,8 @@ MESSAGES = st.one_of(
             command("configure", channels=2),
             command("configure", sample_rate=8000),
             ("quiet", 2.1),
+            ("file", 0.4),
+            command("configure", encoding="auto"),
         ]
     ),
     st.binary(max_size=5),
@@ -157,14 +176,31 @@ MESSAGES = st.one_of(
 EVENTS = st.one_of(
     st.lists(MESSAGES, max_size=40).map(lambda messages: ("send", messages)),
     st.floats(0.0, 12.0).map(lambda seconds: ("wait", seconds)),
-    st.sampled_from([(step, None) for step in ("answer", "resume", "decode", "warn", "lose", "come back")]),
+    st.sampled_from(
+        [(step, None) for step in ("answer", "resume", "decode", "warn", "lose", "come back", "decoder", "full")]
+    ),
 )
 LAST = st.sampled_from(
-    ["end", "overflow", "lost", "network", "translator", "session", "events", "sessions", "broke", "stop", None]
+    [
+        "end",
+        "overflow",
+        "lost",
+        "decoder",
+        "network",
+        "translator",
+        "session",
+        "events",
+        "sessions",
+        "broke",
+        "stop",
+        None,
+    ]
 )
 
 
 def _message(drawn: str | bytes | tuple[str, float]) -> str | bytes:
+    if isinstance(drawn, tuple) and drawn[0] == "file":
+        return FILE + voiced(drawn[1])
     if isinstance(drawn, tuple):
         return voiced(drawn[1]) if drawn[0] == "voiced" else quiet(drawn[1])
     return drawn
@@ -181,6 +217,10 @@ def _take(client: Client, step: str, detail: Any) -> None:
         client.answer()
     elif step == "resume" and client.yields:
         client.resume()
+    elif step == "decoder":
+        client.step_decoder()
+    elif step == "full":
+        client.fill_decoder(client.state is not State.WAITING_FOR_DECODER)
     elif step == "decode":
         client.decode()
     elif step == "lose" and client.connected and client.close is None:
@@ -201,6 +241,8 @@ def _end(client: Client, way: str | None) -> None:
         client.conversation.lost()
     elif way == "network":
         client.sessions.network.fails = True
+    elif way == "decoder":
+        client.fail_decoder()
     elif way == "broke":
         client._session_broke(KeyError("a fault"))
     elif way == "stop":
@@ -217,6 +259,7 @@ def _end(client: Client, way: str | None) -> None:
             "vad": st.sampled_from(["silero", "webrtc"]),
             "max_utterance_s": st.just("5"),
             "resume": st.just("offer"),
+            "encoding": st.sampled_from(["s16le", "auto"]),
         }
     ),
     before=st.lists(EVENTS, max_size=15),
@@ -230,11 +273,13 @@ def test_in_any_order_of_events_a_conversation_ends_once_and_leaves_nothing_behi
     client = Client(TIGHT, **query).started()
     for step, detail in before:
         _take(client, step, detail)
-        waits = client.state in (State.WAITING_FOR_VOICE, State.FULL, State.YIELDING)
+        waits = client.state in (State.WAITING_FOR_DECODER, State.WAITING_FOR_VOICE, State.FULL, State.YIELDING)
         assert client.conversation.reading or waits, "messages are kept, and nothing is waited for"
     _end(client, way)
+    client.fill_decoder(False)
     for step, detail in after:
         _take(client, step, detail)
+    client.fill_decoder(False)
     client.finish()
     if way == "lost":
         assert not client.conversation.resumable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +27,13 @@ from streaming_asr.server.live.conversation import (
     AskVoice,
     Conversation,
     ConversationLimits,
+    DecoderAction,
+    EndDecoder,
+    FeedDecoder,
+    MarkDecoder,
+    StartDecoder,
     State,
+    StopDecoder,
     Yield,
 )
 from streaming_asr.server.session_port import Refused
@@ -43,6 +49,53 @@ LIMITS = ConversationLimits(
 )
 TOKEN = "unguessable"
 TIGHT = dataclasses.replace(LIMITS, max_message_bytes=64_000, max_session_s=8.0, idle_timeout_s=10.0)
+
+
+FILE = b"\x1aE\xdf\xa3"
+"""How a file begins that the fake decoder reads: as raw audio behind this."""
+
+
+class FakeDecoder:
+    """The decoder of a file, which does one thing asked for with each `step`."""
+
+    def __init__(self) -> None:
+        self.todo: deque[DecoderAction] = deque()
+        self.starts = 0
+        self.runs = False
+        self._data = b""
+
+    def ask(self, action: DecoderAction) -> None:
+        if isinstance(action, StartDecoder):
+            assert not self.runs, "a second decoder was started beside the first"
+            assert action.channels == 1
+            self.starts += 1
+            self.runs, self._data = True, b""
+        elif isinstance(action, StopDecoder):
+            assert self.runs, "there is no decoder to stop"
+            self.stop()
+        else:
+            assert self.runs, "there is no decoder"
+            self.todo.append(action)
+
+    def stop(self) -> None:
+        self.runs = False
+        self.todo.clear()
+
+    def step(self, conversation: Conversation, now: float) -> None:
+        action = self.todo.popleft()
+        if isinstance(action, MarkDecoder):
+            conversation.decoder_marked(now)
+        elif isinstance(action, EndDecoder):
+            self.runs = False
+            conversation.decoder_ended(now)
+        else:
+            assert isinstance(action, FeedDecoder)
+            self._data += action.data
+            if (whole := self._data.removeprefix(FILE)) and not FILE.startswith(self._data):
+                size = len(whole) - len(whole) % 2
+                self._data = FILE + whole[size:]
+                samples = np.frombuffer(whole[:size], "<i2").astype(np.float32) / 32768
+                conversation.audio_decoded(samples[:, None], now)
 
 
 class FakeNetwork:
@@ -211,6 +264,7 @@ class Client:
         """That wait for their answers."""
         self.asked: list[AskTurn] = []
         """Pauses that have not been judged."""
+        self.decoder = FakeDecoder()
         self.yields = 0
         """That wait for `resume`."""
         self.claims: list[Claim] = []
@@ -261,6 +315,21 @@ class Client:
     def judge(self, probability: float) -> None:
         """Answer the oldest question about a pause."""
         self.conversation.turn_judged(self.asked.pop(0), probability, self.now)
+        self._act()
+
+    def step_decoder(self) -> None:
+        """Have the decoder of the file do the next thing asked for, if its output is read."""
+        if self.decoder.todo and self.conversation.takes_decoded:
+            self.decoder.step(self.conversation, self.now)
+            self._act()
+
+    def fail_decoder(self) -> None:
+        self.decoder.stop()
+        self.conversation.decoder_failed(Failure(FailureKind.BAD_AUDIO, "It is damaged."), self.now)
+        self._act()
+
+    def fill_decoder(self, full: bool) -> None:
+        self.conversation.decoder_full(full, self.now)
         self._act()
 
     def resume(self) -> None:
@@ -318,12 +387,13 @@ class Client:
 
     def finish(self) -> None:
         """Let all happen that can, until the conversation waits for the client or is over."""
-        while self.queries or self.yields or self.sessions.jobs:
+        while self.queries or self.yields or self.sessions.jobs or self.decoder.todo:
             if self.queries:
                 self.answer()
             if self.yields:
                 self.resume()
             self.decode()
+            self.step_decoder()
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["type"] == kind]
@@ -352,6 +422,7 @@ class Client:
                 if self.connected:
                     self.messages.append(json.loads(action.message))
             elif isinstance(action, Close):
+                self.decoder.stop()
                 if self.connected:
                     self.close = action
             elif isinstance(action, Resumable):
@@ -361,16 +432,17 @@ class Client:
             else:
                 self._do(action)
 
-    def _do(self, action: AskVoice | AskTurn | Yield) -> None:
+    def _do(self, action: AskVoice | AskTurn | Yield | DecoderAction) -> None:
         if isinstance(action, Yield):
             self.yields += 1
-            return
-        if isinstance(action, AskTurn):
+        elif isinstance(action, AskTurn):
             self.asked.append(action)
-            return
-        assert not self.queries, "a second query came before the answer to the first"
-        assert isinstance(action.query, FakeQuery)
-        self.queries.append(action.query)
+        elif isinstance(action, AskVoice):
+            assert not self.queries, "a second query came before the answer to the first"
+            assert isinstance(action.query, FakeQuery)
+            self.queries.append(action.query)
+        else:
+            self.decoder.ask(action)
 
 
 def full_client() -> Client:

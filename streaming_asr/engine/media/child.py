@@ -1,7 +1,8 @@
 """The child process: decodes one recording and ends. Run as ``python -m streaming_asr.engine.media.child``.
 
 Standard input is a socket over which the recording comes as a descriptor, with the job as JSON. So the child can be
-started before there is a recording. Given a job as its argument, standard input is the recording itself.
+started before there is a recording. Given a job as its argument, standard input is the recording itself. The descriptor
+of a recording that is still being made is a pipe of `messages`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,11 @@ from streaming_asr.core.recognizer import SAMPLE_RATE
 from streaming_asr.engine.media import messages
 from streaming_asr.engine.media.audio import open_media, read_audio
 from streaming_asr.engine.media.limits import end_with_parent, leave_signals_to_parent, limit_process
+from streaming_asr.engine.media.live_child import LiveDecoding, TooLong
 from streaming_asr.engine.media.reader import UnreadableMedia
 from streaming_asr.engine.media.repairs import Repair
 
 _JOB_BYTES = 4096
-
-
-class _TooLong(Exception):
-    """The recording is longer than is allowed."""
 
 
 def main() -> None:
@@ -39,11 +37,15 @@ def main() -> None:
         if handed_over is None:
             return
         job, source = handed_over
-    limit_process(job["cpu_s"])
+    live = "channels" in job
+    limit_process(job["cpu_s"], live=live)
     try:
-        _decode(source, job)
+        if live:
+            LiveDecoding(source, job["channels"], _write).run()
+        else:
+            _decode(source, job)
         _write(messages.packed(messages.END))
-    except _TooLong as error:
+    except TooLong as error:
         _write(messages.packed_json(messages.ERROR, code=messages.TOO_LONG, message=str(error)))
     except UnreadableMedia as error:
         _write(messages.packed_json(messages.ERROR, code=messages.UNREADABLE, message=str(error)))
@@ -65,7 +67,7 @@ def _handed_over() -> tuple[dict[str, Any], int] | None:
 def _decode(source: int, job: dict[str, Any]) -> None:
     reader = open_media(source)
     if reader.stated_s is not None and reader.stated_s > job["max_s"]:
-        raise _TooLong(_too_long(job))
+        raise TooLong(_too_long(job))
     _write(messages.packed_json(messages.INFO, duration_s=reader.duration_s))
     left = round(job["max_s"] * SAMPLE_RATE)
     for item in read_audio(reader):
@@ -74,7 +76,7 @@ def _decode(source: int, job: dict[str, Any]) -> None:
             continue
         left -= len(item)
         if left < 0:
-            raise _TooLong(_too_long(job))
+            raise TooLong(_too_long(job))
         _write(messages.packed(messages.AUDIO, item.astype(np.float32, copy=False).tobytes()))
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.recognizer import Audio
 from streaming_asr.engine.media import messages
+
+logger = logging.getLogger(__name__)
 
 CPU_S, CPU_S_PER_MB = 60, 10
 """Processor time that a child may use, seconds: for any recording, and for each megabyte of it."""
@@ -46,10 +50,14 @@ class MediaTooLong(MediaRefused):
     """The recording has more audio than is allowed."""
 
 
+class DecoderLost(MediaRefused):
+    """The decoder crashed, or was ended for what it took."""
+
+
 class Recording:
     """A recording being decoded by a child."""
 
-    def __init__(self, child: _Child, waits_s: float) -> None:
+    def __init__(self, child: Child, waits_s: float) -> None:
         self._child = child
         self._left_s = waits_s
         self._timed_out = False
@@ -93,12 +101,9 @@ class Recording:
         began = loop.time()
         watch = loop.call_later(self._left_s, self._end_late)
         try:
-            kind, size = messages.HEADER.unpack(await self._child.output.readexactly(messages.HEADER.size))
-            if size > messages.MAX_BYTES:
-                raise MediaRefused("its decoder failed")
-            return kind, await self._child.output.readexactly(size)
+            return await self._child.read()
         except asyncio.IncompleteReadError:
-            raise MediaRefused(await self._why_ended()) from None
+            raise DecoderLost(await self._why_ended()) from None
         finally:
             watch.cancel()
             self._left_s = max(0.0, self._left_s - (loop.time() - began))
@@ -108,10 +113,7 @@ class Recording:
         self._child.kill()
 
     async def _why_ended(self) -> str:
-        status = await self._child.end(_ENDS_WITHIN_S)
-        if self._timed_out or (os.name == "posix" and -status in (signal.SIGXCPU, signal.SIGKILL)):
-            return "decoding it takes too long"
-        return "its decoder failed"
+        return await self._child.why_ended(self._timed_out)
 
 
 class Decoders:
@@ -123,7 +125,7 @@ class Decoders:
 
     def __init__(self, max_recording_s: float) -> None:
         self._max_recording_s = max_recording_s
-        self._spare: asyncio.Task[_Child] | None = None
+        self._spare: asyncio.Task[Child] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._next: asyncio.TimerHandle | None = None
         """The start of the next spare child."""
@@ -162,18 +164,23 @@ class Decoders:
             "expands": expanded_s < self._max_recording_s,
         }
         try:
-            child = await self._started(descriptor, json.dumps(job))
+            child = await self.started(descriptor, json.dumps(job))
         except OSError as error:
-            raise MediaRefused(f"no decoder can be started ({error.strerror})") from None
+            raise cannot_start(error) from None
         recording = Recording(child, waits_s or 60 + 4 * cpu_s)
         try:
             yield recording
         finally:
-            closing = asyncio.create_task(recording.close(), name="end a decoder")
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            closing = self.closing(recording.close())
             if not recording.complete:
                 await asyncio.shield(closing)
+
+    def closing(self, close: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Have a child closed in a task, which `close` waits for."""
+        task = asyncio.create_task(close, name="end a decoder")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
 
     async def close(self) -> None:
         """End the spare child, and wait for those that have done their work."""
@@ -186,11 +193,15 @@ class Decoders:
         if spare is not None:
             spare.cancel()
             (child,) = await asyncio.gather(spare, return_exceptions=True)
-            if isinstance(child, _Child):
+            if isinstance(child, Child):
                 await child.end()
 
-    async def _started(self, descriptor: int, job: str) -> _Child:
-        """A child that decodes the recording."""
+    async def started(self, descriptor: int, job: str) -> Child:
+        """A child that decodes what a descriptor gives.
+
+        Raises:
+            OSError: it can't be started.
+        """
         if not _CAN_HAND_OVER:
             return await _start_child(descriptor, job)
         spare = self._taken()
@@ -206,7 +217,7 @@ class Decoders:
         child.hand_over(descriptor, job)
         return child
 
-    def _taken(self) -> asyncio.Task[_Child] | None:
+    def _taken(self) -> asyncio.Task[Child] | None:
         spare, self._spare = self._spare, None
         if self._expiry is not None:
             self._expiry.cancel()
@@ -222,7 +233,12 @@ class Decoders:
         self._expiring = asyncio.create_task(self._end_spare(), name="end a decoder that was not needed")
 
 
-class _Child:
+def cannot_start(error: OSError) -> MediaRefused:
+    """Why nothing is decoded."""
+    return MediaRefused(f"no decoder can be started ({error.strerror})")
+
+
+class Child:
     """A child that has its recording, or waits for it.
 
     Args:
@@ -261,6 +277,29 @@ class _Child:
         """End it, if it has not ended."""
         self._process.kill()
 
+    async def read(self) -> tuple[bytes, bytes]:
+        """Kind and body of its next message.
+
+        Raises:
+            asyncio.IncompleteReadError: it has ended, or writes something else.
+        """
+        kind, size = messages.HEADER.unpack(await self.output.readexactly(messages.HEADER.size))
+        if size > messages.MAX_BYTES:
+            raise asyncio.IncompleteReadError(b"", size)
+        return kind, await self.output.readexactly(size)
+
+    async def why_ended(self, timed_out: bool) -> str:
+        """Why it ended before its work was done.
+
+        Args:
+            timed_out: whether it was killed because it took too long.
+        """
+        status = await self.end(_ENDS_WITHIN_S)
+        logger.warning("Decoder %d ended before its work was done (status %d)", self.pid, status)
+        if timed_out or (os.name == "posix" and -status in (signal.SIGXCPU, signal.SIGKILL)):
+            return "decoding it takes too long"
+        return "its decoder failed"
+
     async def end(self, wait_s: float = 0.0) -> int:
         """End it, if it does not end by itself within a time, seconds; returns its status."""
         if self._connection is not None:
@@ -273,7 +312,7 @@ class _Child:
         return await asyncio.to_thread(self._process.wait)
 
 
-async def _start_child(recording: int | None = None, *job: str) -> _Child:
+async def _start_child(recording: int | None = None, *job: str) -> Child:
     """Start a child.
 
     Args:
@@ -313,7 +352,7 @@ async def _start_child(recording: int | None = None, *job: str) -> _Child:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(output), file
         )
-        return _Child(process, output, transport, connection)
+        return Child(process, output, transport, connection)
 
 
 @contextlib.contextmanager

@@ -18,18 +18,20 @@ NICENESS = 5
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
-def limit_process(cpu_s: int) -> None:
+def limit_process(cpu_s: int, *, live: bool = False) -> None:
     """Limit this process. Called before a recording is opened.
 
     Args:
         cpu_s: processor time, seconds.
+        live: whether it belongs to a live session; `allow_cpu` then sets how much of the time it may use so far.
     """
     if sys.platform == "win32":
         return
     import resource
 
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    if not live:
+        with contextlib.suppress(OSError):
+            os.nice(NICENESS)
     limits = {
         resource.RLIMIT_CPU: cpu_s,
         resource.RLIMIT_NOFILE: MAX_FILES,
@@ -44,6 +46,17 @@ def limit_process(cpu_s: int) -> None:
         # macOS has some of these only by name.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(name, (value, value))
+
+
+def allow_cpu(cpu_s: int) -> None:
+    """Set how much processor time this process may use so far, seconds, within what `limit_process` set."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s if hard < 0 else min(cpu_s, hard), hard))
 
 
 def leave_signals_to_parent() -> None:

@@ -29,13 +29,15 @@ class Timeline:
     Args:
         zero_s: timestamp of the recording's beginning, seconds; None if it begins with its first audio.
         tolerance_s: by which timestamps may differ from the number of samples.
+        max_hole_s: length of the longest hole that is filled.
     """
 
-    def __init__(self, zero_s: float | None, tolerance_s: float = TOLERANCE_S) -> None:
+    def __init__(self, zero_s: float | None, tolerance_s: float = TOLERANCE_S, max_hole_s: float = MAX_HOLE_S) -> None:
         self.position_s = 0.0
         """Length of the audio so far, with the silence inserted."""
         self._zero_s = zero_s
         self._tolerance_s = tolerance_s
+        self._max_hole_s = max_hole_s
         self._first_s: float | None = None
         """Timestamp of the first audio since the timeline last started."""
         self._dropping = False
@@ -73,7 +75,7 @@ class Timeline:
         if self._dropping or (-MAX_OVERLAP_S <= ahead_s < -self._tolerance_s and at_s > self._first_s + _RESTART_S):
             self._dropping = -ahead_s > length_s
             return Placement(drop_s=min(-ahead_s, length_s))
-        if self._tolerance_s < ahead_s <= MAX_HOLE_S:
+        if self._tolerance_s < ahead_s <= self._max_hole_s:
             return Placement(silence_s=ahead_s)
         if abs(ahead_s) > self._tolerance_s:
             self._zero_s, self._first_s = at_s - self.position_s, at_s

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 
 import msgspec
 
+from streaming_asr.core.containers import HEAD_BYTES, is_file
 from streaming_asr.core.events import (
     Done,
     EagerTurnEnd,
@@ -49,7 +50,7 @@ from streaming_asr.text.timed_words import TimedWord
 LEAST_ENDPOINT_MS = 300
 """Clients that detect the ends of turns themselves set as little as 10 ms, which would cut words to pieces."""
 
-_SAMPLE_BYTES = {Encoding.S16LE: 2, Encoding.F32LE: 4, Encoding.MULAW: 1, Encoding.ALAW: 1}
+_SAMPLE_BYTES = {Encoding.S16LE: 2, Encoding.F32LE: 4, Encoding.MULAW: 1, Encoding.ALAW: 1, Encoding.AUTO: 2}
 
 
 class DeepgramTranslator:
@@ -76,6 +77,7 @@ class DeepgramTranslator:
         self._bytes_per_ms = (
             _SAMPLE_BYTES[self._options.encoding] * self._options.channels * self._options.sample_rate / 1000
         )
+        """0 of a file, whose bytes do not say how long it is."""
         self._created = handshake.time
         self._origin = wire.Origin("", wire.ModelInfo("", ""), "")
         self._order = UtteranceOrder()
@@ -86,6 +88,8 @@ class DeepgramTranslator:
         self._last_words: dict[int, int] = {}
         """Where the last word ended, ms, of channels whose `UtteranceEnd` has not been sent."""
         self._received = 0
+        self._position_ms = 0
+        """Of the latest event."""
         self._digest = hashlib.sha256()
         self._configuring: wire.SetOptions | None = None
         self._stopped = False
@@ -142,6 +146,8 @@ class DeepgramTranslator:
     def _take_audio(self, audio: bytes) -> list[Command]:
         if not audio:
             return self._stop()
+        if not self._received and self._options.encoding is Encoding.AUTO and is_file(audio[:HEAD_BYTES]):
+            self._bytes_per_ms = 0
         self._received += len(audio)
         self._digest.update(audio)
         return [Audio(audio)]
@@ -160,13 +166,14 @@ class DeepgramTranslator:
         return [_send(wire.ConfigureSuccess(self._origin.request_id, keyterms))]
 
     def on_events(self, events: Sequence[Event]) -> list[Command]:
+        self._position_ms = max([self._position_ms, *map(_position_ms, events)])
         commands = [command for event in self._order.in_order(events) for command in self._messages_for(event)]
         return commands + self._silences()
 
     def _silences(self) -> list[Command]:
         """`UtteranceEnd` of the channels that have been silent for long enough, by the audio received."""
+        received_ms = int(self._received / self._bytes_per_ms) if self._bytes_per_ms else self._position_ms
         silent = [channel for channel in self._last_words if not self._order.speaking(channel)]
-        received_ms = int(self._received / self._bytes_per_ms)
         return [command for channel in silent for command in self._utterance_end(channel, received_ms)]
 
     def _messages_for(self, event: Event) -> list[Command]:
@@ -295,6 +302,21 @@ class DeepgramTranslator:
 
     def _index(self, channel: int) -> tuple[int, int]:
         return channel, self._channels
+
+
+def _position_ms(event: Event) -> int:
+    """How much audio had been received, at least, when there was this event."""
+    match event:
+        case Done(audio_ms):
+            return audio_ms
+        case Finalized(_, time_ms):
+            return time_ms
+        case SpeechStarted(_, _, start_ms):
+            return start_ms
+        case Partial() | Final():
+            return event.end_ms
+        case _:
+            return 0
 
 
 def _send(message: wire.ServerMessage, replaces: int | None = None) -> Send:

@@ -21,6 +21,8 @@ _ENCODINGS = {
     "linear32": Encoding.F32LE,
     "mulaw": Encoding.MULAW,
     "alaw": Encoding.ALAW,
+    "flac": Encoding.AUTO,
+    "ogg-opus": Encoding.AUTO,
 }
 N = TypeVar("N", int, float)
 
@@ -112,17 +114,17 @@ class Query:
             raise BadRequest(f"model: {models.unknown(name)}")
 
     def audio(self) -> dict[str, Any]:
-        """Options for `encoding` and `sample_rate`.
+        """Options for `encoding` and `sample_rate`. Without an encoding the audio is a file, or else linear16.
 
         Raises:
             BadRequest: they are not valid.
         """
-        encoding = self.text("encoding") or "linear16"
-        if encoding not in _ENCODINGS:
+        encoding = self.text("encoding")
+        if encoding is not None and encoding not in _ENCODINGS:
             raise BadRequest(f"encoding: {encoding!r} is not supported; use one of {', '.join(_ENCODINGS)}")
         usual = 8_000 if encoding in ("mulaw", "alaw") else 16_000
         rate = self.whole("sample_rate", MIN_RATE, MAX_RATE)
-        return {"encoding": _ENCODINGS[encoding], "sample_rate": rate or usual}
+        return {"encoding": _ENCODINGS[encoding] if encoding else Encoding.AUTO, "sample_rate": rate or usual}
 
     def key_terms(self) -> tuple[str, ...]:
         """`keyterm` and `keywords`, whose weights (`word:2`) have no meaning here."""

@@ -18,8 +18,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streaming_asr.core.events import Done, Event, Final, SessionWarning
-from streaming_asr.core.options import OptionError
+from streaming_asr.core.options import Encoding, OptionError
 from streaming_asr.core.recognizer import SAMPLE_RATE
 from streaming_asr.core.session import Session, SessionStopped
 from streaming_asr.core.turn import TurnQuestion
@@ -44,6 +47,7 @@ from streaming_asr.protocols.base import (
     Translator,
 )
 from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
+from streaming_asr.server.live.intake import Content, Decoded, Intake
 from streaming_asr.server.session_port import Refused, Sessions
 
 logger = logging.getLogger(__name__)
@@ -69,6 +73,8 @@ class State(enum.Enum):
 
     OPEN = enum.auto()
     """The next message."""
+    WAITING_FOR_DECODER = enum.auto()
+    """The audio of a file that the client sends; see `Intake.blocked`."""
     WAITING_FOR_VOICE = enum.auto()
     """The answer to a query of the voice detector."""
     FULL = enum.auto()
@@ -85,8 +91,17 @@ class State(enum.Enum):
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.OPEN: frozenset(
-        {State.WAITING_FOR_VOICE, State.FULL, State.YIELDING, State.CLAIMING, State.ENDING, State.CLOSED}
+        {
+            State.WAITING_FOR_DECODER,
+            State.WAITING_FOR_VOICE,
+            State.FULL,
+            State.YIELDING,
+            State.CLAIMING,
+            State.ENDING,
+            State.CLOSED,
+        }
     ),
+    State.WAITING_FOR_DECODER: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
     State.WAITING_FOR_VOICE: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
     State.FULL: frozenset({State.YIELDING, State.ENDING, State.CLOSED}),
     State.YIELDING: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
@@ -136,8 +151,41 @@ class Yield:
     """Let other clients have their turn, then call `Conversation.resume`."""
 
 
-Action = Send | Close | AskVoice | AskTurn | Yield | Resumable | Claim
-"""What a conversation has its caller do. Neither results of questions nor `resume` may be reported at once."""
+@dataclass(frozen=True, slots=True)
+class StartDecoder:
+    """Decode a file from now on, until `StopDecoder`, a call of `Conversation.decoder_ended` or `.decoder_failed`, or
+    the close. What is decoded goes to `Conversation.audio_decoded`, while `takes_decoded`."""
+
+    channels: int
+    """Of the decoded audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedDecoder:
+    """The next bytes of the file. `Conversation.decoder_full` says when there are too many."""
+
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class MarkDecoder:
+    """Once all audio of the bytes so far has been decoded, call `Conversation.decoder_marked`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndDecoder:
+    """The file is complete. Once all its audio has been decoded, call `Conversation.decoder_ended`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopDecoder:
+    """Nothing more of the file is wanted."""
+
+
+DecoderAction = StartDecoder | FeedDecoder | MarkDecoder | EndDecoder | StopDecoder
+Action = Send | Close | AskVoice | AskTurn | Yield | Resumable | Claim | DecoderAction
+"""What a conversation has its caller do. Neither results of questions or of a decoder nor `resume` may be reported at
+once."""
 _YIELD = Yield()
 
 
@@ -218,6 +266,10 @@ class Conversation:
         self._session: Session | None = None
         self._key = "(not open)"
         """Of the last session, for the log."""
+        self._intake = Intake(Encoding.S16LE)
+        """Of the session."""
+        self._decoding = False
+        """Whether there is a decoder."""
         self._detection: Detection[list[Event]] | None = None
         """The session's receiving of audio, which waits for an answer."""
         self._ending: Failure | None = None
@@ -249,6 +301,7 @@ class Conversation:
     def size(self) -> int:
         """About how many bytes it keeps: audio for decoding, audio that waits, and messages."""
         waiting = sum(len(command.data) for command in self._todo if isinstance(command, Audio))
+        waiting += sum(audio.frames.nbytes for audio in self._intake.decoded)
         kept = self._replay.size if self._replay is not None else 0
         return round(self.held_s * SAMPLE_RATE) * SAMPLE_BYTES + waiting + kept
 
@@ -256,6 +309,16 @@ class Conversation:
     def reading(self) -> bool:
         """Whether more messages may be received now."""
         return not self._inbox
+
+    @property
+    def takes_decoded(self) -> bool:
+        """Whether more audio of a decoder may be reported now."""
+        return not self._intake.decoded
+
+    @property
+    def key(self) -> str:
+        """Of the last session, for the log."""
+        return self._key
 
     @property
     def held_s(self) -> float:
@@ -313,6 +376,52 @@ class Conversation:
         """The turn detector has judged a pause: how likely it is that the speaker is done, 0..1."""
         if self._session is asked.session:
             self._guarded(self._judged, asked, probability, now)
+
+    def audio_decoded(self, frames: NDArray[np.float32], now: float) -> None:
+        """The decoder returned audio, shape ``[n, channels]``. Call it only while `takes_decoded`."""
+        if self._decoding:
+            self._intake.decoded.append(Decoded(frames))
+            self._decoder_answered(now)
+
+    def decoder_warned(self, warning: SessionWarning, now: float) -> None:
+        """The decoder repaired something in the file; reported once for each kind."""
+        if self._decoding and self._session is not None:
+            self._guarded(self._report, self._session, warning, now)
+
+    def decoder_full(self, full: bool, now: float) -> None:
+        """Too many bytes wait for the decoder, or no longer."""
+        self._intake.full = full and self._decoding
+        if not full:
+            self._decoder_answered(now)
+
+    def decoder_marked(self, now: float) -> None:
+        """All audio has been reported that was received before the last `MarkDecoder`."""
+        if self._decoding:
+            self._intake.waiting, self._intake.marked = False, True
+            self._decoder_answered(now)
+
+    def decoder_ended(self, now: float) -> None:
+        """All audio of the file has been reported."""
+        if self._decoding:
+            self._decoding = self._intake.full = False
+            self._intake.content = Content.UNKNOWN
+            self._intake.waiting, self._intake.marked = False, True
+            self._decoder_answered(now)
+
+    def decoder_failed(self, failure: Failure, now: float) -> None:
+        """The file can't be decoded, or not to its end: what was decoded is transcribed, then the failure is sent."""
+        if self._decoding:
+            self._decoding = False
+            self.end(failure, now)
+
+    def _decoder_answered(self, now: float) -> None:
+        if self._state is State.WAITING_FOR_DECODER:
+            self._go(State.OPEN)
+        if self._state is State.OPEN:
+            self._guarded(self._act, now)
+
+    def _report(self, session: Session, warning: SessionWarning, now: float) -> None:
+        self._on_events(session.report_repair(warning.code, warning.message), now)
 
     def resume(self, now: float) -> None:
         """Other clients have had their turn, as `Yield` asked."""
@@ -422,7 +531,11 @@ class Conversation:
         """Do what the client asked for, until something must be waited for."""
         acted_on = 0
         while self._state is State.OPEN:
-            if self._todo:
+            if self._intake.decoded and self._session is not None:
+                self._feed(self._session, self._intake.decoded.popleft(), now)
+            elif self._intake.blocked:
+                self._go(State.WAITING_FOR_DECODER)
+            elif self._todo:
                 self._carry_out(self._todo.popleft(), now)
             elif not self._inbox:
                 break
@@ -457,7 +570,7 @@ class Conversation:
         session = self._session
         if isinstance(command, Audio):
             if session is not None:
-                self._feed(session, command.data, now)
+                self._take(session, command, now)
         elif isinstance(command, Send | Close):
             self._emit((command,))
         elif isinstance(command, Lifetime):
@@ -471,8 +584,28 @@ class Conversation:
             self._actions.append(command)
         elif isinstance(command, Open):
             self._todo.extendleft(reversed(self._open(command)))
-        elif session is not None:
+        elif session is not None and self._in_order(command):
             self._control(session, command, now)
+
+    def _in_order(self, command: Command) -> bool:
+        """Whether all audio before a command has reached the session; if not, the command waits for it."""
+        if isinstance(command, ReportRepair):
+            return True
+        if head := self._intake.settle():
+            self._todo.extendleft((command, Audio(head)))
+            return False
+        if not self._decoding:
+            return True
+        anew = isinstance(command, Configure) and not command.changes.keys().isdisjoint({"encoding", "sample_rate"})
+        if isinstance(command, Stop) or anew:
+            self._actions.append(EndDecoder())
+        elif not self._intake.marked:
+            self._actions.append(MarkDecoder())
+        else:
+            return True
+        self._intake.waiting = True
+        self._todo.appendleft(command)
+        return False
 
     def _limit_time(self, command: Lifetime, now: float) -> None:
         self._idle_timeout_s = max(self._idle_timeout_s, command.idle_s)
@@ -489,6 +622,7 @@ class Conversation:
         self._session = session
         self._key = session.key
         self._changes = 0
+        self._intake = Intake(session.options.encoding)
         self._observer.opened(session.key)
         return self._translator.opened(Opened(session.key, session.options, session.capabilities))
 
@@ -501,7 +635,7 @@ class Conversation:
                 return
         try:
             if isinstance(command, Configure):
-                self._on_events(session.configure(now, **command.changes), now)
+                self._configure(session, command, now)
                 self._todo.extendleft(reversed(self._translator.configured(session.options)))
             elif isinstance(command, Finalize):
                 self._on_events(session.finalize(now), now)
@@ -518,6 +652,13 @@ class Conversation:
         if self._session is session:
             self._sessions.update(session)
 
+    def _configure(self, session: Session, command: Configure, now: float) -> None:
+        before = session.options
+        self._on_events(session.configure(now, **command.changes), now)
+        after = session.options
+        if (before.encoding, before.sample_rate) != (after.encoding, after.sample_rate):
+            self._intake = Intake(after.encoding)
+
     def _refuse_more(self, error: SessionStopped) -> None:
         self._emit(self._failed(Failure(FailureKind.STOPPED, f"{error}.")))
 
@@ -527,24 +668,45 @@ class Conversation:
 
     # Audio
 
-    def _feed(self, session: Session, data: bytes | memoryview, now: float) -> None:
+    def _take(self, session: Session, audio: Audio, now: float) -> None:
+        """Take audio as the client sent it."""
+        data = audio.data
+        if self._intake.content is Content.UNKNOWN:
+            data = self._intake.recognize(data)
+        if self._intake.content is Content.RAW:
+            self._feed(session, Audio(data), now)
+        elif self._intake.content is Content.FILE and not session.stopped:
+            if not self._decoding:
+                self._decoding = True
+                self._actions.append(StartDecoder(session.tracks))
+            self._intake.marked = False
+            self._actions.append(FeedDecoder(data))
+
+    def _feed(self, session: Session, audio: Audio | Decoded, now: float) -> None:
         """Feed audio, no faster than decoding frees the audio held."""
         if session.done:
             return
         if session.held_s > self._held_bound(session):
-            self._todo.appendleft(Audio(data))
+            self._put_back(audio)
             self._go(State.FULL)
             return
-        size = int(session.bytes_per_second * SLICE_S)
-        long = len(data) > size
-        if long:
-            data = memoryview(data)
-            self._todo.appendleft(Audio(data[size:]))
-            data = data[:size]
-        self._detection = session.receiving(data, now)
+        first, rest = _sliced(audio, session)
+        if rest is not None:
+            self._put_back(rest)
+        if isinstance(first, Decoded):
+            self._detection = session.receiving_decoded(first.frames, now)
+        else:
+            self._detection = session.receiving(first.data, now)
         self._detect(session, None, now)
-        if long and self._state is State.OPEN:
+        if rest is not None and self._state is State.OPEN:
             self._give_turn()
+
+    def _put_back(self, audio: Audio | Decoded) -> None:
+        """Have audio be the next that is fed."""
+        if isinstance(audio, Decoded):
+            self._intake.decoded.appendleft(audio)
+        else:
+            self._todo.appendleft(audio)
 
     def _detect(self, session: Session, answer: Any, now: float) -> None:
         """Run the session's receiving up to its next query, or to its end.
@@ -656,6 +818,7 @@ class Conversation:
             return
         self._ending = failure
         self._inbox.clear()
+        self._stop_decoder()
         # The client is still sent the answers that wait behind audio or a command.
         self._todo = deque(command for command in self._todo if isinstance(command, Send | Close))
         if self._session is None:
@@ -705,12 +868,20 @@ class Conversation:
         self._go(State.CLOSED)
         self._inbox.clear()
         self._todo.clear()
+        self._decoding = False
         self._drop_session()
+
+    def _stop_decoder(self) -> None:
+        self._intake = Intake(Encoding.S16LE)
+        if self._decoding:
+            self._decoding = False
+            self._actions.append(StopDecoder())
 
     def _drop_session(self) -> None:
         if self._session is None:
             return
         session, self._session = self._session, None
+        self._stop_decoder()
         unmetered_ms, self._metered_ms = session.audio_ms - self._metered_ms, 0
         self._detection = None
         try:
@@ -740,3 +911,16 @@ class Conversation:
 
 def _closing(failure: Failure) -> Close:
     return Close(failure.close or CloseCode.INTERNAL, failure.code)
+
+
+def _sliced(audio: Audio | Decoded, session: Session) -> tuple[Audio | Decoded, Audio | Decoded | None]:
+    """The first `SLICE_S` of audio, and the rest, if it is longer."""
+    if isinstance(audio, Decoded):
+        size = round(SLICE_S * SAMPLE_RATE)
+        rest = Decoded(audio.frames[size:]) if len(audio.frames) > size else None
+        return Decoded(audio.frames[:size]), rest
+    size = int(session.bytes_per_second * SLICE_S)
+    if len(audio.data) <= size:
+        return audio, None
+    data = memoryview(audio.data)
+    return Audio(data[:size]), Audio(data[size:])

@@ -20,7 +20,10 @@ from streaming_asr.server.live.conversation import (
     ConversationLimits,
     Link,
     Observer,
+    Yield,
 )
+from streaming_asr.server.live.file_decoder import FileDecoder
+from streaming_asr.server.live.file_sessions import FileSessions
 from streaming_asr.server.live.outbox import SlowReader
 from streaming_asr.server.live.parking import Outcome, Parking, WrongOwner
 from streaming_asr.server.live.turn_questions import TurnPool
@@ -79,11 +82,13 @@ class LiveConversation:
         voice: VoiceBatcher,
         turns: TurnPool,
         parking: Parking[LiveConversation],
+        files: FileSessions,
         owner: str = "",
         resume_s: float = 0.0,
         over: Callable[[LiveConversation], None] = lambda live: None,
     ) -> None:
         self.conversation = Conversation(translator, sessions, limits, observer, self._decoded, self._session_broke)
+        self._decoder = FileDecoder(files, self.conversation, self._act, time.monotonic)
         self._voice = voice
         self._turns = turns
         self._parking = parking
@@ -155,6 +160,7 @@ class LiveConversation:
         if self._token is not None:
             self._parking.forget(self._token)
         self.conversation.lost()
+        self._decoder.stop()
         self._over(self)
 
     def _expire(self) -> None:
@@ -277,6 +283,7 @@ class LiveConversation:
             # It may have been about to close for another reason.
             self._carry_out([action for action in actions if isinstance(action, Close)])
             self._carry_out(self.conversation.take_actions())
+        self._decoder.resume()
         if self._seat is not None and self.conversation.reading:
             self._seat.read_on()
 
@@ -295,6 +302,7 @@ class LiveConversation:
             elif isinstance(action, AskTurn):
                 self._turns.ask(action.question, functools.partial(self._turn_judged, action))
             elif isinstance(action, Close):
+                self._decoder.stop()
                 if self._seat is not None:
                     self._seat.close(action)
             elif isinstance(action, Resumable):
@@ -302,5 +310,7 @@ class LiveConversation:
                 self._parking.offer(action.token, self._owner, self)
             elif isinstance(action, Claim):
                 self._claim(action)
-            else:
+            elif isinstance(action, Yield):
                 self._loop.call_soon(self._resume)
+            else:
+                self._decoder.carry_out(action)
