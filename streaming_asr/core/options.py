@@ -219,7 +219,7 @@ class SessionOptions:
     )
     endpointing: str = option(
         "silence",
-        "what ends utterances: `silence` alone, or with it a turn detector",
+        "what ends utterances: `silence` alone, or turn detection too",
         group=UTTERANCES,
         changeable=True,
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.turn import TurnDetector, TurnDetectorFactory, silence_alone
+from streaming_asr.turns.smart_turn import SmartTurn
 
 TURN_DETECTORS: dict[str, TurnDetectorFactory] = {
     "silence": silence_alone,
+    "turn": SmartTurn,
 }
 """The names are the values of the option `endpointing`; they are only here."""
 

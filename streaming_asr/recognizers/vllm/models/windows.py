@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_asr.core.mel import HOP, Features, floor_of, normalize
 from streaming_asr.core.recognizer import Audio
-from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S, HOP, Features, LogMel, floor_of, normalize
+from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S, LogMel
 
 LEAST_TAIL = FRAMES_PER_S
 """Frames that must follow a window before it is frozen. An item under a second alone is not convolved as it would
