@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from streaming_asr.core import options, session
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.engine.media import decoders, limits, live, live_child, live_reader, reader, repairs, timeline
+from streaming_asr.protocols import sent_messages
 from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.server import http_bounds, key_guesses, memory
 from streaming_asr.server.app import Application
@@ -31,6 +32,7 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "its context": (options.MAX_CONTEXT_CHARS,),
     "pongs to a client that does not read": (1,),
     "time to read the last messages and the close": (websocket.CLOSE_WAIT_S,),
+    "messages kept for a client that may resume": (sent_messages.MAX_BYTES,),
     "pauses that wait to be judged": (turn_questions.MOST_WAITING / turn_questions.THREADS,),
     "recordings received or waiting": (recordings.MAX_WAITING,),
     "size of a chat request": (chat.MAX_CHAT_BYTES,),
@@ -82,7 +84,8 @@ def _numbers(cell: str) -> list[float]:
 def test_a_row_of_the_table_is_true(row: list[str]) -> None:
     bound, option, default, beyond, test = row
     if option:
-        value: Any = getattr(ServerOptions(), option.strip("`-").replace("-", "_"))
+        name = option.strip("`-").replace("-", "_")
+        value: Any = getattr(ServerOptions(), name) * (2**20 if name.endswith("_mib") else 1)
         expected = [value] if value else []
     else:
         expected = list(IN_CODE[bound])
