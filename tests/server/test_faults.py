@@ -25,10 +25,12 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server import serve, service
 from streaming_asr.server.app import Application
+from streaming_asr.server.live import file_decoder
 from streaming_asr.server.live.connection import Connection
 from streaming_asr.server.options import ServerOptions
 from tests.support.fake_recognizer import FakeRecognizer
 from tests.support.fakes import AskingDetector, silence, speech
+from tests.support.media_files import clip, encoded
 from tests.support.wire import Conversation, run
 
 OTHERS = 8
@@ -80,6 +82,8 @@ class Seam(NamedTuple):
 
     inject: Callable[[Victim], None]
     goes_on: bool = False
+    file: bool = False
+    """Whether the session sends a file."""
 
 
 def _in(*path: str, fault: Callable[..., Any] = _fault) -> Callable[[Victim], None]:
@@ -273,8 +277,11 @@ async def _disturbed(
     """
     async with _serving(monkeypatch) as (url, application):
         half, injected = asyncio.Event(), asyncio.Event()
-        async with connect(f"{url}{path}{QUERIES.get(path, '')}", ping_interval=None) as socket_:
-            first, *rest = _messages(path)
+        query = "?encoding=auto" if seam.file else QUERIES.get(path, "")
+        async with connect(f"{url}{path}{query}", ping_interval=None) as socket_:
+            first, *rest = (
+                [encoded("webm", "libopus", clip("a"), rate=48_000, live="1")] if seam.file else _messages(path)
+            )
             if rest and path != "/v1/stream":
                 await socket_.send(first)
                 first, rest = rest[0], rest[1:]
@@ -352,3 +359,11 @@ def test_a_fault_of_a_translator_costs_one_session(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, undisturbed: list[list[str]], path: str, way: str
 ) -> None:
     _check(monkeypatch, caplog, undisturbed, path, Seam(_in("_live", "conversation", "_translator", way)))
+
+
+@pytest.mark.parametrize("name", ["started", "LiveFile"])
+def test_a_fault_of_a_file_s_decoder_costs_one_session(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, undisturbed: list[list[str]], name: str
+) -> None:
+    monkeypatch.setattr(file_decoder, name, _fault)
+    _check(monkeypatch, caplog, undisturbed, "/v1/stream", Seam(lambda victim: None, file=True))
