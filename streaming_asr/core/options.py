@@ -225,7 +225,7 @@ class SessionOptions:
     )
     """A name that the sessions' `TurnDetectorFactory` knows."""
     endpoint_min_ms: int = option(
-        250,
+        300,
         "silence that ends an utterance if the turn is surely over",
         group=UTTERANCES,
         range=(100, 10_000),

@@ -73,7 +73,7 @@ def _question(session: Session) -> TurnQuestion:
 @pytest.mark.parametrize(
     ("probability", "ends_after_ms", "reason"),
     [
-        (SURE, 260, EndReason.TURN),
+        (SURE, 300, EndReason.TURN),
         (UNSURE, 500, EndReason.TURN),
         (SURELY_NOT, 1500, EndReason.TIMEOUT),
         (None, 500, EndReason.ENDPOINT),

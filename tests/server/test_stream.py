@@ -333,3 +333,32 @@ def test_a_longer_pre_roll_in_mid_stream_costs_nobody_a_session(server: LiveServ
 
     said = words("he might even have been made amiable himself")
     assert [words(text)[: len(said)] for text in run(side_by_side())] == 6 * [said]
+
+
+def test_a_turn_that_is_judged_to_be_over_ends_before_silence_would_end_it(server: LiveServer, librivox: Path) -> None:
+    sentence = next(entry for entry in _manifest(librivox) if entry["id"].endswith("0870"))
+    samples = np.concatenate([speech(librivox / sentence["path"]), np.zeros(8000, np.int16)])
+
+    async def script(talking: Conversation) -> Conversation:
+        # The first questions may come too late, while the network is loaded, or be dropped on a busy machine.
+        for _ in range(5):
+            await talking.send_audio(samples, 1600)
+            await talking.send("ping")
+            await talking.receive("pong")
+            try:
+                await asyncio.wait_for(talking.receive("speech_ended"), 3)
+                break
+            except asyncio.TimeoutError:
+                await talking.send("finalize")
+                await talking.receive("finalized")
+        await talking.send("stop")
+        await talking.receive_all()
+        return talking
+
+    # Silence alone would take 5 s, of which half a second is sent.
+    options = {"endpointing": "turn", "endpoint_ms": 5000, "partials": False}
+    talking = run(talk(f"{server.url}?{urlencode(options)}", script))
+    ended = [event for event in talking.of("speech_ended") if event["reason"] == "turn"]
+    assert ended
+    assert ended[0]["probability"] > 0.5
+    assert 'streaming_asr_turn_questions_total{outcome="answered"}' in server.get("/metrics")[1]
