@@ -28,6 +28,8 @@ class HttpBounds(asyncio.Protocol):
     loop: asyncio.AbstractEventLoop
     most_open: int
     open_now: set[HttpBounds]
+    asking: dict[HttpBounds, None]
+    """Those of them whose next request is not complete, the longest waiting first."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -36,7 +38,7 @@ class HttpBounds(asyncio.Protocol):
         self._refused = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
-        if len(self.open_now) >= self.most_open:
+        if len(self.open_now) >= self.most_open and not self._make_room():
             reason = f"{self.most_open} HTTP connections are open, the most allowed; try again later."
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, reason)
             return
@@ -55,6 +57,7 @@ class HttpBounds(asyncio.Protocol):
         super().data_received(data)
         if self._answering:
             self._head_bytes = 0
+            self.asking.pop(self, None)
             self._cancel(self._head_timer)
 
     def on_response_complete(self) -> None:
@@ -83,9 +86,24 @@ class HttpBounds(asyncio.Protocol):
         """Whether the head of a request has been received that has no response yet."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _await_head(self, timeout_s: float | None = None) -> None:
+    def _make_room(self) -> bool:
+        """Close the connection that has been waiting for its request for the longest; without that, one client could
+        keep all others out by connections on which it sends nothing."""
+        longest = next(iter(self.asking), None)
+        if longest is None:
+            return False
+        longest._leave()
+        reason = "All HTTP connections are taken, and this one has sent no request for the longest."
+        longest._refuse(HTTPStatus.REQUEST_TIMEOUT, reason)
+        return True
+
+    def _await_head(self) -> None:
+        self.asking[self] = None
+        self._limit_time(HEAD_TIMEOUT_S)
+
+    def _limit_time(self, timeout_s: float) -> None:
         self._cancel(self._head_timer)
-        self._head_timer = self.loop.call_later(timeout_s or HEAD_TIMEOUT_S, self._too_late)
+        self._head_timer = self.loop.call_later(timeout_s, self._too_late)
 
     def _too_late(self) -> None:
         if self._refused or self.transport.is_closing():
@@ -95,7 +113,7 @@ class HttpBounds(asyncio.Protocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"The request's head was not complete after {HEAD_TIMEOUT_S:g} s.")
         else:
             self.transport.close()
-            self._await_head(CLOSE_WAIT_S)
+            self._limit_time(CLOSE_WAIT_S)
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
         self._refused = True
@@ -105,10 +123,11 @@ class HttpBounds(asyncio.Protocol):
             self.transport.write_eof()
         else:
             self.transport.close()
-        self._await_head(CLOSE_WAIT_S)
+        self._limit_time(CLOSE_WAIT_S)
 
     def _leave(self) -> None:
         self.open_now.discard(self)
+        self.asking.pop(self, None)
         self._cancel(self._head_timer)
         self._cancel(self._unread_timer)
 
@@ -121,6 +140,6 @@ def bounded_http(most_open: int, base: type[asyncio.Protocol] = AutoHTTPProtocol
     """One of uvicorn's classes for HTTP, bounded.
 
     Args:
-        most_open: connections at once; more are refused.
+        most_open: connections at once. One more takes the place of one that has sent no request, or is refused.
     """
-    return type("BoundedHttp", (HttpBounds, base), {"most_open": most_open, "open_now": set()})
+    return type("BoundedHttp", (HttpBounds, base), {"most_open": most_open, "open_now": set(), "asking": {}})

@@ -88,7 +88,7 @@ class ServerOptions:
         range=(0, 10_000),
     )
     max_http_connections: int = option(
-        500, "HTTP connections at once, besides WebSockets; more are refused", group=LIMITS, range=(10, 1_000_000)
+        500, "HTTP connections at once, besides WebSockets", group=LIMITS, range=(10, 1_000_000)
     )
     max_message_bytes: int = option(4 * 2**20, "size of one WebSocket message", group=LIMITS, range=(1_000, 2**30))
     max_held_s: float = option(

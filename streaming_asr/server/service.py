@@ -9,11 +9,14 @@ import secrets
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.options import Encoding, OptionError, SessionOptions
 from streaming_asr.core.recognizer import Health, Recognizer, Supervised
 from streaming_asr.core.scheduler import Busy, Limits, Scheduler
 from streaming_asr.core.session import Session
+from streaming_asr.core.voice import run_inline
 from streaming_asr.engine.media.decoders import Decoders
 from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.protocols.failures import Failure, FailureKind
@@ -87,13 +90,13 @@ class Service:
             RecognizerUnavailable: the recognizer can't run here.
             OptionError: the recognizer can't do what a default for sessions asks.
         """
-        make_detector(self.options.session)
-        turns = make_turn_detector(self.options.session)
+        detector = make_detector(self.options.session)
+        # Loads its network now: the first client may come when no more files can be opened.
+        run_inline(detector.detect(np.zeros((1, detector.frame_samples), np.float32)))
+        make_turn_detector(self.options.session)
         self._watch = asyncio.create_task(self.metrics.watch_loop(self._loop_was_late), name="watch the event loop")
         began = time.monotonic()
         await self.recognizer.start()
-        if turns is not None:
-            await self.turns.warm_up(turns)
         can = self.recognizer.capabilities
         Session("check", self.options.session, can, make_detector, make_turn_detector=make_turn_detector)
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)

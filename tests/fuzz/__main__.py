@@ -12,19 +12,23 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.common.arguments import positive
 from tests.fuzz.mutation import MOST_BYTES, mutated
-from tests.fuzz.targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from tests.fuzz.targets import Target
 
 SHOWN_EVERY_S = 30.0
+SOCKET = "socket"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n\n")[2])
-    parser.add_argument("target", choices=(*TARGETS, "socket"))
+    parser.add_argument("target", metavar="TARGET", help="see tests/fuzz/targets.py; `socket` is all protocols at once")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="inputs to run, instead of new ones")
     parser.add_argument("--runs", type=positive, default=100_000, metavar="N", help="messages or inputs")
     parser.add_argument("--seed", type=int, default=0)
@@ -34,18 +38,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     # What clients do wrong is logged; thousands of such lines help nobody.
     logging.basicConfig(level=logging.CRITICAL)
-    if options.target == "socket":
+    if options.target == SOCKET:
         from tests.fuzz.socket import fuzz_socket
 
         return fuzz_socket(options.runs, options.seed)
-    target = TARGETS[options.target]
+    try:
+        targets = _targets(instrumented=options.coverage)
+    except ImportError as error:
+        parser.exit(2, f"{error}; --coverage needs atheris: pip install atheris\n")
+    target = targets.get(options.target)
+    if target is None:
+        parser.error(f"TARGET must be one of {', '.join((*targets, SOCKET))}")
     if options.files:
         for file in options.files:
             target.run(file.read_bytes())
         return 0
-    if options.coverage:
-        return _by_coverage(options)
-    return _at_random(options, target)
+    return (_by_coverage if options.coverage else _at_random)(options, target)
+
+
+def _targets(*, instrumented: bool) -> Mapping[str, Target]:
+    """What can be fuzzed.
+
+    Args:
+        instrumented: whether the code of this package reports to atheris what of it runs; that is decided at import.
+
+    Raises:
+        ImportError: atheris is missing.
+    """
+    if instrumented:
+        import atheris
+
+        with atheris.instrument_imports(include=["streaming_asr"]):
+            from tests.fuzz.targets import TARGETS
+    else:
+        from tests.fuzz.targets import TARGETS
+    return TARGETS
 
 
 def _at_random(options: argparse.Namespace, target: Target) -> int:
@@ -73,13 +100,9 @@ def _at_random(options: argparse.Namespace, target: Target) -> int:
     return int(faults > 0)
 
 
-def _by_coverage(options: argparse.Namespace) -> int:
-    try:
-        import atheris
-    except ImportError:
-        print("--coverage needs atheris: pip install atheris", file=sys.stderr)
-        return 2
-    target = TARGETS[options.target]
+def _by_coverage(options: argparse.Namespace, target: Target) -> int:
+    import atheris
+
     arguments = [sys.argv[0], f"-runs={options.runs}", f"-seed={options.seed or 1}", f"-max_len={MOST_BYTES}"]
     arguments += ["-timeout=60", "-rss_limit_mb=4096", f"-artifact_prefix={options.failures}/fuzz-{options.target}-"]
     if options.corpus is not None:
@@ -87,8 +110,11 @@ def _by_coverage(options: argparse.Namespace) -> int:
         for number, seed in enumerate(target.seeds()):
             (options.corpus / f"seed-{number}").write_bytes(seed)
         arguments.append(str(options.corpus))
-    atheris.instrument_all()
-    atheris.Setup(arguments, lambda data: target.run(data) and None)
+
+    def run(data: bytes) -> None:
+        target.run(data)
+
+    atheris.Setup(arguments, run)
     atheris.Fuzz()
     return 0
 

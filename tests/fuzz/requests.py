@@ -103,7 +103,7 @@ def shake_hands(data: bytes) -> int:
         Exception: neither is a session opened, nor the handshake refused, nor an error sent.
     """
     path = tuple(PROTOCOLS)[data[0] % len(PROTOCOLS)] if data else "/v1/stream"
-    query = tuple(parse_qsl(data[1:].decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000))
+    query = tuple(parse_qsl(data[1:].decode("utf-8", "replace"), keep_blank_values=True))
     try:
         translator = PROTOCOLS[path].translator(Handshake(path, query, time=1000.0), SessionOptions())
     except BadRequest:

@@ -41,6 +41,13 @@ async def _small(request: Request) -> Response:
     return PlainTextResponse("ok")
 
 
+async def _slow(request: Request) -> Response:
+    """Answered when the client does not wait any more."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    return PlainTextResponse("late")
+
+
 async def _accept(websocket: WebSocket) -> None:
     await websocket.accept()
     await websocket.receive()
@@ -49,7 +56,9 @@ async def _accept(websocket: WebSocket) -> None:
 @contextlib.asynccontextmanager
 async def _serving(base: type[asyncio.Protocol], most_open: int) -> AsyncIterator[int]:
     """A server; gives its port."""
-    application = Starlette(routes=[Route("/", _small), Route("/large", _large), WebSocketRoute("/ws", _accept)])
+    application = Starlette(
+        routes=[Route("/", _small), Route("/large", _large), Route("/slow", _slow), WebSocketRoute("/ws", _accept)]
+    )
     config = uvicorn.Config(
         application,
         port=0,
@@ -164,6 +173,8 @@ def test_connections_are_bounded_in_number_and_websockets_do_not_count(base: typ
             opened[-1][1].write(f"GET /ws HTTP/1.1\r\n{UPGRADE}\r\n".encode())
             assert b" 101 " in await opened[-1][0].readline()
         opened += [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for _, writer in opened[-2:]:
+            writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         await asyncio.sleep(0.05)
         assert (await _asked(port, b"")).startswith(b"HTTP/1.1 503 ")
         for _, writer in opened:
@@ -175,6 +186,24 @@ def test_connections_are_bounded_in_number_and_websockets_do_not_count(base: typ
         )
 
     _with_server(script, base, most_open=2)
+
+
+def test_connections_without_a_request_keep_nobody_out(base: type[asyncio.Protocol]) -> None:
+    async def script(port: int) -> None:
+        idle = []
+        for number in range(20):
+            idle.append(await asyncio.open_connection("127.0.0.1", port))
+            idle[-1][1].write(b"GET / HTTP/1.1\r\n"[:number])
+        request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        assert (await _asked(port, request)).startswith(b"HTTP/1.1 200 ")
+        first, last = idle[0][0], idle[-1][1]
+        assert (await first.readline()).startswith(b"HTTP/1.1 408 ")
+        # The latest are still open.
+        last.write(b"\r\nHost: a\r\nConnection: close\r\n\r\n")
+        for _, writer in idle:
+            writer.close()
+
+    _with_server(script, base, most_open=3)
 
 
 def test_a_client_that_does_not_read_its_response_is_cut_off(

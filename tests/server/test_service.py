@@ -102,3 +102,20 @@ def test_the_memory_of_a_container_is_the_bound_where_it_is_less_than_the_machin
     limit.write_text("max\n")
     assert memory.default_limit() >= machine
     assert 1 << 20 < memory.resident_bytes() < 1 << 40
+
+
+def test_voice_detection_needs_no_file_once_the_server_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def run() -> None:
+        network.cache_clear()
+        service = Service(FakeRecognizer(), ServerOptions())
+        await service.start()
+        monkeypatch.setattr("numpy.load", no_more)
+        session = service.open(SessionOptions(), lambda events: None, lambda error: None)
+        session.receive(bytes(32_000), 0.0)
+        service.remove(session)
+        await service.close()
+
+    asyncio.run(run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import wave
@@ -130,6 +131,19 @@ def test_an_exception_in_a_streamed_answer_is_an_error_event(
     assert len([record for record in caplog.records if record.exc_info]) == 1
     whole = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", _wav())})
     assert (whole.status_code, whole.json()["error"]["code"]) == (500, "internal")
+
+
+def test_a_decoder_that_can_not_be_started_is_not_the_recording_s_fault(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("subprocess.Popen", no_more)
+        refused = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", _wav())})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
+    assert client.post("/v1/audio/transcriptions", files={"file": ("a.wav", _wav())}).status_code == 200
 
 
 @pytest.mark.parametrize(

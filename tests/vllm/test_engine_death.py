@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Health, Hypothesis, Kind, RecognizerDown
+from streaming_asr.recognizers.vllm import engine as engine_module
 from streaming_asr.recognizers.vllm.engine import SupervisedEngine
 from streaming_asr.recognizers.vllm.health import RestartPolicy, State
 from streaming_asr.recognizers.vllm.models.base import Request
@@ -141,3 +144,68 @@ def test_an_engine_that_keeps_dying_is_given_up() -> None:
     asyncio.run(live())
     assert len(builds) == 5
     assert states == [State.READY, *[State.RESTARTING, State.READY] * 3, State.RESTARTING, State.FAILED, State.CLOSED]
+
+
+class HangingLLM(FakeLLM):
+    """An engine that answers only some requests.
+
+    Args:
+        answers: how many from now on.
+    """
+
+    errored = False
+
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
+        self.asked = 0
+        self.renderer = self
+
+    async def render_cmpl_async(self, prompts: list[Any]) -> list[Any]:
+        return prompts
+
+    async def generate(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
+        self.asked += 1
+        self.answers -= 1
+        if self.answers < 0:
+            await asyncio.Event().wait()
+        output = SimpleNamespace(token_ids=[], logprobs=[], finish_reason="stop")
+        yield SimpleNamespace(outputs=[output], prompt_token_ids=[], num_cached_tokens=0, metrics=None)
+
+
+def test_an_engine_that_finishes_nothing_is_started_again_and_loses_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "LONGEST_DECODE_S", 0.2)
+    engines = [HangingLLM(0), HangingLLM(1000)]
+    states: list[State] = []
+
+    async def live() -> None:
+        policy = RestartPolicy(most=4, within_s=60, first_wait_s=0.01, longest_wait_s=0.02)
+        engine = SupervisedEngine(lambda: engines.pop(0), policy, states.append)
+        await engine.start()
+        lost = await asyncio.gather(*(engine.run(Request({}, 1), 0) for _ in range(3)), return_exceptions=True)
+        assert [type(outcome) for outcome in lost] == [RecognizerDown] * 3
+        # As sessions do with a job whose engine went down: they wait for the new one.
+        assert (await engine.run(Request({}, 1), 0)).complete
+        await engine.close()
+
+    asyncio.run(live())
+    assert states == [State.READY, State.RESTARTING, State.READY, State.CLOSED]
+
+
+def test_one_request_that_takes_too_long_is_given_up_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "LONGEST_DECODE_S", 0.2)
+    llm = HangingLLM(0)
+
+    async def live() -> None:
+        engine = SupervisedEngine(lambda: llm, RestartPolicy())
+        await engine.start()
+        hanging = asyncio.create_task(engine.run(Request({}, 1), 0))
+        await until(lambda: llm.asked == 1)
+        llm.answers = 1
+        assert (await engine.run(Request({}, 1), 0)).complete
+        with pytest.raises(DecodeFailed, match="did not finish") as caught:
+            await hanging
+        assert not isinstance(caught.value, RecognizerDown)
+        assert engine.state is State.READY
+        await engine.close()
+
+    asyncio.run(live())

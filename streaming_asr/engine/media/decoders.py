@@ -54,6 +54,10 @@ class DecoderLost(MediaRefused):
     """The decoder crashed, or was ended for what it took."""
 
 
+class NoDecoder(MediaRefused):
+    """No child can be started now, which is not the recording's fault."""
+
+
 class Recording:
     """A recording being decoded by a child."""
 
@@ -152,7 +156,7 @@ class Decoders:
             waits_s: how long to wait for the child in all; by default in proportion to the processor time that it gets.
 
         Raises:
-            MediaRefused: no child can be started.
+            NoDecoder: no child can be started.
         """
         size = os.fstat(descriptor).st_size
         expanded_s = EXPANDED_S + size * 8 / MIN_BITS_PER_S
@@ -233,9 +237,9 @@ class Decoders:
         self._expiring = asyncio.create_task(self._end_spare(), name="end a decoder that was not needed")
 
 
-def cannot_start(error: OSError) -> MediaRefused:
+def cannot_start(error: OSError) -> NoDecoder:
     """Why nothing is decoded."""
-    return MediaRefused(f"no decoder can be started ({error.strerror})")
+    return NoDecoder(f"no decoder can be started ({error.strerror})")
 
 
 class Child:

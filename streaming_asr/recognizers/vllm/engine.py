@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 WATCH_S = 0.2
 """How often an idle engine is checked. The death of a busy one shows in its requests at once."""
 LONGEST_DECODE_S = 120.0
-"""A request that takes longer is given up; the jobs of an engine that hangs would otherwise never end."""
+"""A request that takes longer is given up. An engine that finishes no other meanwhile hangs, and is started again."""
 SHUTDOWN_S = 10.0
 """Time that the engine's processes have to end by themselves."""
 
@@ -55,6 +55,8 @@ class SupervisedEngine:
         self._starts: deque[float] = deque()
         self._watcher: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
+        self._finished = 0
+        """Requests, by all engines."""
 
     @property
     def state(self) -> State:
@@ -78,19 +80,22 @@ class SupervisedEngine:
             priority: lower goes first.
 
         Raises:
-            RecognizerDown: the engine died under the request.
+            RecognizerDown: the engine died under the request, or hangs.
             DecodeFailed: the engine refuses this request, took too long, or is gone for good.
         """
         await self._settled.wait()
         if self._state is not State.READY:
             raise DecodeFailed(f"The engine is {self._state.value}.")
-        llm = self._llm
+        llm, finished = self._llm, self._finished
         try:
-            return await asyncio.wait_for(self._generate(llm, request, priority), LONGEST_DECODE_S)
+            completion = await asyncio.wait_for(self._generate(llm, request, priority), LONGEST_DECODE_S)
         except EngineDeadError as error:
             self._lost(llm)
             raise RecognizerDown("The engine died during the decode.") from error
         except asyncio.TimeoutError as error:
+            if llm is not self._llm or finished == self._finished:
+                self._lost(llm, "hangs")
+                raise RecognizerDown(f"The engine finished nothing within {LONGEST_DECODE_S:.0f} s.") from error
             raise DecodeFailed(f"The engine did not finish within {LONGEST_DECODE_S:.0f} s.") from error
         except Exception as error:  # Refusals have many classes, some of them internal to vLLM.
             if llm.errored:
@@ -98,6 +103,8 @@ class SupervisedEngine:
                 raise RecognizerDown("The engine died during the decode.") from error
             reason = error.__cause__ or error
             raise DecodeFailed(f"The engine refused the request: {reason or type(reason).__name__}") from error
+        self._finished += 1
+        return completion
 
     async def close(self) -> None:
         """End the engine and its processes, also one that is only starting."""
@@ -127,10 +134,10 @@ class SupervisedEngine:
         outputs = llm.generate(prompt, parameters, f"asr-{next(self._ids)}", priority=priority)
         return _completion([output async for output in outputs][-1])
 
-    def _lost(self, llm: Any) -> None:
-        """Restart an engine that is dead. Several requests may find that; the first one counts."""
+    def _lost(self, llm: Any, how: str = "died") -> None:
+        """Restart an engine that is dead, or hangs. Several requests may find that; the first one counts."""
         if llm is self._llm and self._state is State.READY:
-            logger.error("The engine died.")
+            logger.error("The engine %s.", how)
             self._become(State.RESTARTING)
             self._died.set()
 

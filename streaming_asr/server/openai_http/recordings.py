@@ -24,7 +24,7 @@ from starlette.routing import Route
 from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 from streaming_asr.engine.file_stream import stream_file
-from streaming_asr.engine.media.decoders import DecoderLost, MediaRefused, MediaTooLong
+from streaming_asr.engine.media.decoders import DecoderLost, MediaRefused, MediaTooLong, NoDecoder
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.server.auth import Guard, Handler
 from streaming_asr.server.openai_http.answers import (
@@ -351,6 +351,10 @@ class Recordings:
                         yield event
         except MediaTooLong as error:
             raise ApiError.of(FailureKind.TOO_LARGE, f"The recording can't be read: {error}.", param="file") from None
+        except NoDecoder as error:
+            logger.error("A recording: %s", error)
+            message = "The server can't start another decoder of recordings; try again later."
+            raise ApiError.of(FailureKind.BUSY, message) from None
         except MediaRefused as error:
             if isinstance(error, DecoderLost):
                 self._service.metrics.decoders_lost.labels("recording").inc()

@@ -1,0 +1,1 @@
+"""What one hostile client does to those who speak at the same time."""

@@ -1,0 +1,196 @@
+"""`python -m benchmarks.hostile`: live streams beside one hostile client of each kind at a time.
+
+Eight people speak at the pace of speech; what they wait for their finals is compared with runs in which nobody
+disturbs them, at the beginning, in between and at the end. The hostile client is a process of its own with low
+priority: what is measured is what it does to the server, not that it needs a processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.common.adapters import SessionRefused
+from benchmarks.common.arguments import positive, seconds
+from benchmarks.common.interruption import INTERRUPTED, heed_sigterm
+from benchmarks.common.own_server import OwnServer, ServerFailed
+from benchmarks.common.protocols.registry import Target, make_adapter
+from benchmarks.common.setting import setting
+from benchmarks.common.speech import NoSpeech, add_speech_option, clips
+from benchmarks.common.stats import percentiles
+from benchmarks.hostile.clients import ATTACKS, attack_alone
+from benchmarks.load.crowd import Plan
+from benchmarks.load.figures import figures
+from benchmarks.load.server_side import metrics_url
+from benchmarks.load.trial import Trials
+from benchmarks.load.utterances import Utterance, cut
+
+UNDISTURBED = "nobody"
+EVERY = 6
+"""Attacks between two undisturbed runs."""
+MOST = 1.2
+"""Share of the undisturbed p95 up to which an attack is harmless."""
+SETTLE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run."""
+
+    attacker: str
+    done: int
+    sessions: int
+    ttfs_s: tuple[float, ...]
+    """Time from the end of speech to the last final, of each session."""
+    resident_mib: float | None
+    """The most that the server's process and its children took."""
+    lag_p99_s: float | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(argv)
+    heed_sigterm()
+    try:
+        utterances = cut(clips(options.speech, options.set), rate=16_000, chunk_ms=50, trailing_s=1.0)
+        if not utterances:
+            raise NoSpeech(f"no clip of the set {options.set!r} is left to speak")
+        with OwnServer(options.serve) as server:
+            rows = asyncio.run(_measure(options, server, utterances))
+            alive = server.process.poll() is None
+    except (NoSpeech, ServerFailed, SessionRefused, psutil.Error, OSError) as error:
+        parser.exit(2, f"{error}\n")
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return _report(options, rows, alive=alive)
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.hostile", description=(__doc__ or "").partition("\n\n")[2]
+    )
+    made.add_argument("--streams", type=positive, default=8, metavar="N", help="who speak (default: %(default)s)")
+    made.add_argument("--duration", type=seconds, default=60.0, metavar="S", help="of a run (default: %(default)g)")
+    made.add_argument(
+        "--only", action="append", choices=tuple(ATTACKS), metavar="NAME", help="an attack; may be repeated"
+    )
+    add_speech_option(made)
+    made.add_argument("--set", default="librivox", help="name of the set (default: the clips of the tests)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    made.add_argument("serve", nargs="*", help="after --: options of the server that is started")
+    return made
+
+
+def _order(chosen: Sequence[str]) -> Iterator[str]:
+    for number, name in enumerate(chosen):
+        if number % EVERY == 0:
+            yield UNDISTURBED
+        yield name
+    yield UNDISTURBED
+
+
+async def _measure(options: argparse.Namespace, server: OwnServer, utterances: Sequence[Utterance]) -> list[Row]:
+    adapter = make_adapter("native", Target(server.url))
+    pcm = b"".join(chunk.pcm for utterance in utterances for chunk in utterance.speech)
+    console = Console(stderr=True)
+    rows: list[Row] = []
+    for name in _order(options.only or tuple(ATTACKS)):
+        trials = Trials(adapter, utterances, metrics_url=metrics_url(server.url), server_pid=server.pid)
+        with _attacking(name, server.url, pcm):
+            trial = await trials.run(Plan(options.streams, options.duration))
+        takes = trial.run.measured()
+        ttfs = next(figure.values for figure in figures(takes) if figure.name == "time to final")
+        process, metrics = trial.process or {}, trial.server or {}
+        row = Row(
+            name,
+            sum(take.log.outcome.value == "done" for take in takes),
+            len(takes),
+            ttfs,
+            process.get("rss_mib_max"),
+            metrics.get("event_loop_lag_s", {}).get("p99"),
+        )
+        rows.append(row)
+        console.print(f"{name}: {row.done} of {row.sessions} sessions, p95 {_p95(ttfs):.2f} s", highlight=False)
+        for reason, count in Counter(take.log.reason for take in takes if take.log.reason).most_common(3):
+            console.print(f"    {count} x {reason}", highlight=False)
+        if server.process.poll() is not None:
+            break
+        await asyncio.sleep(SETTLE_S)
+    return rows
+
+
+@contextmanager
+def _attacking(name: str, url: str, pcm: bytes) -> Iterator[None]:
+    if name == UNDISTURBED:
+        yield
+        return
+    process = multiprocessing.get_context("spawn").Process(target=attack_alone, args=(name, url, pcm), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _p95(values: Sequence[float]) -> float:
+    return (percentiles(values, 95) or (float("nan"),))[0]
+
+
+def _report(options: argparse.Namespace, rows: Sequence[Row], *, alive: bool) -> int:
+    calm = [value for row in rows if row.attacker == UNDISTURBED for value in row.ttfs_s]
+    base = _p95(calm)
+    console = Console()
+    table = Table()
+    for head in ("who disturbs", "sessions", "TTFS p50", "p95", "share", "MiB", "lag p99"):
+        table.add_column(head, justify="left" if head.startswith("who") else "right")
+    harmed: Counter[str] = Counter()
+    for row in rows:
+        p50, p95 = percentiles(row.ttfs_s, 50, 95) or (float("nan"), float("nan"))
+        if not p95 <= MOST * base or row.done < row.sessions:
+            harmed[row.attacker] += 1
+        table.add_row(
+            row.attacker,
+            f"{row.done}/{row.sessions}",
+            f"{p50:.2f}",
+            f"{p95:.2f}",
+            f"{p95 / base:.2f}",
+            f"{row.resident_mib:.0f}" if row.resident_mib else "",
+            f"{row.lag_p99_s:g}" if row.lag_p99_s is not None else "",
+        )
+    console.print(table)
+    if not alive:
+        console.print("[red]The server ended.[/red]")
+    if options.json:
+        found: dict[str, Any] = {
+            **setting(),
+            "undisturbed_p95_s": base,
+            "runs": [
+                {"attacker": row.attacker, "done": row.done, "sessions": row.sessions, "ttfs_s": row.ttfs_s}
+                for row in rows
+            ],
+        }
+        options.json.write_text(json.dumps(found), encoding="utf-8")
+    harmed.pop(UNDISTURBED, None)
+    if harmed:
+        console.print(
+            f"[red]Above {MOST:g} of the undisturbed, or with sessions that failed: {', '.join(harmed)}[/red]"
+        )
+    return int(bool(harmed) or not alive)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
