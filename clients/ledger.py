@@ -212,6 +212,7 @@ class AudioLedger:
         self._stop_sent = self._stop_sent and self._stop_number <= controls
         resent = max(0, before - max(self._next, self._start))
         if self._next < self._start:
+            self._gap_start = None
             self._skip_to(self._start)
         return Reconnected(resent_ms=self._ms(resent), lost_ms=0, resumed=True)
 

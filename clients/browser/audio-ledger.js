@@ -17,6 +17,7 @@ const SLACK_MS = 500;
 /** How far an utterance may reach back before its detection, where the options do not say. */
 const LOOK_BACK_MS = 2000;
 const MAX_ANCHORS = 1000;
+const SAMPLE_BYTES = 2;
 
 export class AudioLedger {
   /**
@@ -44,6 +45,9 @@ export class AudioLedger {
     this._provisional = new Map(); // finals of those: correct if the stream is done, else a new session replaces them
     this._finalizes = []; // positions of finalizes without an answer
     this._requested = 0; // how many of them were sent in this session
+    this._controls = 0; // text messages sent in this session
+    this._requestNumbers = []; // of the finalizes that were sent: each one's number among the text messages
+    this._stopNumber = 0;
     this._stopped = false;
     this._stopSent = false;
   }
@@ -97,7 +101,8 @@ export class AudioLedger {
     const lost = start > this._settled ? { startMs: this._ms(this._settled), endMs: this._ms(start) } : null;
     this._settled = this._next = start;
     this._anchors = [[0, start]];
-    this._sent = this._pinged = this._requested = 0;
+    this._sent = this._pinged = this._requested = this._controls = 0;
+    this._requestNumbers = [];
     this._finalsBefore = this._lastFinal;
     this._gapStart = null;
     this._open.clear();
@@ -105,6 +110,39 @@ export class AudioLedger {
     this._provisional.clear();
     this._stopSent = false;
     return { resentMs, lost };
+  }
+
+  /**
+   * Continue in the same session on another connection, from what the server has not received.
+   * @param {number} audioBytes of this session, that the server has received
+   * @param {number} controls text messages of this session, that the server has received
+   * @returns {{resentMs: number}}
+   */
+  resumeSession(audioBytes, controls) {
+    const before = this._next;
+    const received = Math.min(Math.floor(audioBytes / SAMPLE_BYTES), this._sent);
+    while (this._anchors.length > 1 && this._anchors.at(-1)[0] > received) this._anchors.pop();
+    this._next = this._positionOfSample(received);
+    this._sent = received;
+    this._pinged = Math.min(this._pinged, received);
+    this._controls = controls;
+    while (this._requestNumbers.at(-1) > controls) {
+      this._requestNumbers.pop();
+      this._requested -= 1;
+    }
+    this._stopSent &&= this._stopNumber <= controls;
+    const resent = Math.max(0, before - Math.max(this._next, this._start));
+    if (this._next < this._start) {
+      this._gapStart = null;
+      this._skipTo(this._start);
+    }
+    return { resentMs: this._ms(resent) };
+  }
+
+  /** A text message that is not the ledger's is sent now; returns its number in this session, from 1. */
+  countControl() {
+    this._controls += 1;
+    return this._controls;
   }
 
   /** The next message, {audio: Int16Array} or {type: "ping" | "finalize" | "stop", …}; null if there is none yet. */
@@ -115,10 +153,12 @@ export class AudioLedger {
     if (this._next < limit) return { audio: this._piece(limit) };
     if (requesting) {
       this._requested += 1;
+      this._requestNumbers.push(this.countControl());
       return { type: "finalize" };
     }
     if (this._stopped && !this._stopSent) {
       this._stopSent = true;
+      this._stopNumber = this.countControl();
       return { type: "stop" };
     }
     return null;
@@ -126,6 +166,7 @@ export class AudioLedger {
 
   ping() {
     this._pinged = this._sent;
+    this.countControl();
     return { type: "ping", id: this._sent };
   }
 
@@ -190,6 +231,7 @@ export class AudioLedger {
     this._settle(position);
     if (this._requested === 0 || this._finalizes[0] > position + this._samples(SLACK_MS)) return;
     this._finalizes.shift();
+    this._requestNumbers.shift();
     this._requested -= 1;
   }
 

@@ -26,6 +26,8 @@ const TRANSIENT_CODES = new Set([
   "internal",
   "too_many_guesses",
 ]);
+/** Close code for a connection that does not answer: unlike a plain close, it leaves the session open. */
+const GIVEN_UP = 4000;
 /** Close codes for a mistake of the client, which a new connection would repeat. */
 const PERMANENT_CLOSES = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 
@@ -49,14 +51,16 @@ export async function aboutServer(url, key = "") {
 }
 
 /**
- * Sends audio, dispatches events, and continues in a new connection when one breaks: audio without a final is kept
- * (within a bound) and sent again, so that no words are lost and none come twice; times and utterance numbers continue.
+ * Sends audio, dispatches events, and continues in a new connection when one breaks: in the same session, or in a new
+ * one if the server was restarted. Audio without a final is kept (within a bound), and what the session lacks is sent
+ * again, so that no words are lost and none come twice; times and utterance numbers continue.
  *
  * DOM events, with their `detail`:
  * - `state`: "connecting", "open", "reconnecting", "stopping" or "closed"
  * - `event`: an event of the server, as in docs/protocol.md
  * - `retry`: {attempt, delayMs, reason}; the connection failed or broke, and is tried again
- * - `reconnected`: {resentMs}; the text of utterances without a final follows again, with the same numbers
+ * - `reconnected`: {resentMs, resumed}; if the session is a new one, the text of utterances without a final follows
+ *   again, with the same numbers
  * - `overflow`: an outage is longer than the audio that is kept; from now on the oldest is discarded
  * - `dropped`: {startMs, endMs}; audio discarded in such an outage, or because the server takes it too slowly
  * - `refused`: {code, message}; the stream is over, and trying again can't help
@@ -78,7 +82,9 @@ export class LiveStream extends EventTarget {
     this._url = url;
     this._options = { ...options }; // those of the next connection
     this._changes = {}; // to send when the next session opens, merged: an outage may be long
-    this._inFlight = []; // `configure` messages of this session without an answer: changes, or null for long options
+    this._inFlight = []; // `configure` messages of this session without an answer: {number, changes, initial}
+    this._token = null; // with which the session can be resumed
+    this._seq = 0; // of the last message received in it
     this._key = key;
     this._live = live;
     this._ledger = new AudioLedger(sampleRate, keepSeconds);
@@ -183,6 +189,7 @@ export class LiveStream extends EventTarget {
     socket.onopen = () => {
       this._opened = true;
       this._blockedHandshakes = 0;
+      if (this._token) socket.send(JSON.stringify({ type: "resume", token: this._token, seq: this._seq }));
     };
     socket.onmessage = ({ data }) => socket === this._socket && this._receive(JSON.parse(data));
     socket.onclose = ({ code, reason }) => socket === this._socket && this._broken(code, reason);
@@ -191,6 +198,7 @@ export class LiveStream extends EventTarget {
   _address() {
     const address = new URL(this._url);
     address.searchParams.set("sample_rate", this.sampleRate);
+    address.searchParams.set("resume", this._token ? "claim" : "offer");
     for (const [name, value] of Object.entries(this._options)) {
       if (!LONG_OPTIONS.includes(name)) address.searchParams.set(name, value ?? "null");
     }
@@ -199,6 +207,7 @@ export class LiveStream extends EventTarget {
 
   _receive(event) {
     this._waitingSince = null;
+    if (event.seq > this._seq) this._seq = event.seq;
     if (event.type === "ready") this._begin(event);
     else if (event.type === "error" && event.fatal) this._error = event;
     else {
@@ -212,20 +221,24 @@ export class LiveStream extends EventTarget {
 
   _begin(ready) {
     const reconnected = this.state === "reconnecting";
-    const { resentMs, lost } = this._ledger.beginSession(ready.options);
+    const resumed = ready.resume?.resumed ?? false;
+    const received = resumed ? ready.resume.controls : 0;
+    const { resentMs, lost } = resumed
+      ? this._ledger.resumeSession(ready.resume.audio_bytes, received)
+      : this._ledger.beginSession(ready.options);
+    if (!resumed) this._seq = 0;
+    this._token = ready.resume?.token ?? null;
+    this._takeBackChanges(received, resumed);
     this._begun = true;
     this._overflowed = false;
     this._setState(this._stopping ? "stopping" : "open");
     this._emit("event", ready);
-    if (reconnected) this._emit("reconnected", { resentMs });
+    if (reconnected) this._emit("reconnected", { resentMs, resumed });
     if (lost) this._emit("dropped", lost);
     const longOptions = Object.fromEntries(
       LONG_OPTIONS.filter((name) => this._options[name]?.length).map((name) => [name, this._options[name]]),
     );
-    if (Object.keys(longOptions).length > 0) {
-      this._inFlight.push(null);
-      this._sendMessage({ type: "configure", ...longOptions });
-    }
+    if (!resumed && Object.keys(longOptions).length > 0) this._sendChanges(longOptions, true);
     if (Object.keys(this._changes).length > 0) {
       this._sendChanges(this._changes);
       this._changes = {};
@@ -233,15 +246,26 @@ export class LiveStream extends EventTarget {
     this._pump();
   }
 
-  _sendChanges(changes) {
-    this._inFlight.push(changes);
+  /** @param {boolean} [initial] whether every new session is sent them anyway */
+  _sendChanges(changes, initial = false) {
+    this._inFlight.push({ number: this._ledger.countControl(), changes, initial });
     this._sendMessage({ type: "configure", ...changes });
+  }
+
+  /**
+   * Send again the changes of which the server has not received the message.
+   * @param {number} received text messages of the session
+   */
+  _takeBackChanges(received, resumed) {
+    const lost = this._inFlight.filter(({ number, initial }) => number > received && (resumed || !initial));
+    this._inFlight = this._inFlight.filter(({ number }) => number <= received);
+    this._changes = Object.assign({}, ...lost.map(({ changes }) => changes), this._changes);
   }
 
   /** The server accepted or rejected the oldest `configure` message. */
   _observeAnswer(accepted) {
-    const changes = this._inFlight.shift();
-    if (changes && accepted) Object.assign(this._options, changes);
+    const answered = this._inFlight.shift();
+    if (answered && accepted) Object.assign(this._options, answered.changes);
   }
 
   async _broken(code, reason) {
@@ -250,8 +274,7 @@ export class LiveStream extends EventTarget {
     const failedHandshake = !this._opened;
     this._socket = null;
     this._begun = false;
-    this._changes = Object.assign({}, ...this._inFlight, this._changes);
-    this._inFlight = [];
+    if (error) this._token = null; // The session is over.
     if (error ? !TRANSIENT_CODES.has(error.code) : PERMANENT_CLOSES.has(code)) {
       this._refuse(error ?? { code: "closed", message: `The server closed the connection (${reason || code}).` });
       return;
@@ -289,7 +312,7 @@ export class LiveStream extends EventTarget {
     if (this._socket && this._waitingSince !== null && this._live && now - this._waitingSince > SILENT_MS) {
       const socket = this._socket;
       this._broken(1006, "");
-      socket.close();
+      socket.close(GIVEN_UP);
     } else if (this._begun && now - this._sentAt > KEEP_ALIVE_MS) {
       this._sendMessage(this._ledger.ping());
     }

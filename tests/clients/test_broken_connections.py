@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +27,34 @@ pytestmark = pytest.mark.full
 
 CLIPS = Path(__file__).parents[1] / "speech" / "librivox"
 WITHIN_S = 60
-SILENCE_S = 11.0
-"""After which a client takes a silent connection for broken."""
 
 
-def write_speech(path: Path, clips: slice) -> float:
+def write_speech(path: Path, clips: slice, repeats: int = 1) -> float:
     """Clips as one file, half a second of silence behind each; returns its length in seconds."""
     entries = [json.loads(line) for line in (CLIPS / "manifest.jsonl").read_text().splitlines()]
     parts = [speech(CLIPS / entry["path"]) for entry in entries[clips]]
-    audio = np.concatenate([samples for part in parts for samples in (part, np.zeros(8000, np.int16))])
+    audio = np.concatenate([samples for part in parts * repeats for samples in (part, np.zeros(8000, np.int16))])
     soundfile.write(path, audio, 16_000)
     return len(audio) / 16_000
 
 
 class Transcription:
-    """A run of `clients.file`, at the pace of speech."""
+    """A run of `clients.file`."""
 
-    def __init__(self, url: str, audio: Path, saved: Path) -> None:
+    def __init__(self, url: str, audio: Path, saved: Path, *, realtime: bool = True) -> None:
         self._saved = saved
-        arguments = ["--url", url, "--realtime", str(audio), "--save", str(saved), "--overwrite"]
+        arguments = ["--url", url, str(audio), "--save", str(saved), "--overwrite"]
+        arguments += ["--realtime"] if realtime else []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "clients.file", *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
 
     def finish(self, within_s: float = WITHIN_S) -> list[dict[str, Any]]:
         """Its utterances: text, times and numbers."""
@@ -87,38 +91,67 @@ def test_a_transcript_over_broken_connections_equals_an_undisturbed_one(server: 
     assert server.metric("streaming_asr_parked_sessions") == 0
 
 
+class Disturbed:
+    """A run with a server and a proxy of its own."""
+
+    def __init__(self, audio: Path, saved: Path, faults: int, kills: int, seed: int) -> None:
+        self._audio, self._saved = audio, saved
+        self._draw = random.Random(seed)
+        self._faults: list[Fault | None] = [self._draw.choice(list(Fault)) for _ in range(faults)]
+        """None: the server is killed and started again."""
+        for place in self._draw.sample(range(faults), kills):
+            self._faults[place] = None
+        self.suffered: list[str] = []
+
+    def run(self) -> list[dict[str, Any]]:
+        """Transcribe, and break each connection after some seconds; returns the utterances."""
+        with LiveServer() as server, ChaosProxy(server.port) as proxy:
+            running = Transcription(proxy.url, self._audio, self._saved)
+            for fault in self._faults:
+                while not proxy.carried and running.runs:
+                    time.sleep(0.1)
+                time.sleep(self._draw.uniform(0.5, 4))
+                if fault is None:
+                    server.kill()
+                    server.restart()
+                elif not proxy.suffer(fault):
+                    continue
+                self.suffered.append("killed" if fault is None else fault.value)
+            return running.finish(10 * WITHIN_S)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--faults", type=int, default=10, help="of each run")
+    parser.add_argument("--kills", type=int, default=0, help="of these, how often the server is killed instead")
+    parser.add_argument("--parallel", type=int, default=2, help="runs at once")
+    parser.add_argument("--repeats", type=int, default=5, help="of the 27 s of speech")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--work", type=Path, default=Path("broken-connections"), help="folder for audio and transcripts"
-    )
+    parser.add_argument("--work", type=Path, default=Path("broken-connections"), help="folder for the transcripts")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     audio = given.work / "speech.wav"
-    length_s = write_speech(audio, slice(None))
-    draw = random.Random(given.seed)
-    equal = 0
-    with LiveServer() as server, ChaosProxy(server.port) as proxy:
-        undisturbed = Transcription(server.url, audio, given.work / "undisturbed.json").finish(2 * length_s)
-        for number in range(1, given.runs + 1):
-            faults = [draw.choice(list(Fault)) for _ in range(given.faults)]
-            disturbed = Transcription(proxy.url, audio, given.work / f"disturbed-{number}.json")
-            times = sorted(draw.uniform(1, length_s - 2) for _ in faults)
-            began = time.monotonic()
-            broken = 0
-            for fault, at in zip(faults, times, strict=True):
-                time.sleep(max(0.0, began + at - time.monotonic()))
-                broken += proxy.suffer(fault)
-            found = disturbed.finish(2 * length_s + SILENCE_S * given.faults)
+    length_s = write_speech(audio, slice(None), given.repeats)
+    with LiveServer() as server:
+        undisturbed = Transcription(server.url, audio, given.work / "undisturbed.json", realtime=False).finish(length_s)
+    texts = [each["text"] for each in undisturbed]
+    runs = [
+        Disturbed(audio, given.work / f"run-{number}.json", given.faults, given.kills, given.seed + number)
+        for number in range(given.runs)
+    ]
+    equal = same_words = 0
+    with ThreadPoolExecutor(given.parallel) as pool:
+        for run, found in zip(runs, pool.map(Disturbed.run, runs), strict=True):
             equal += found == undisturbed
-            named = ", ".join(fault.value for fault in faults)
+            same_words += [each["text"] for each in found] == texts
             result = "equal" if found == undisturbed else "DIFFERENT"
-            print(f"run {number}: {broken} connections broken of {given.faults} tries ({named}): {result}", flush=True)
-    print(f"{equal} of {given.runs} transcripts of {length_s:.0f} s equal the undisturbed one, with times and numbers")
-    return 0 if equal == given.runs else 1
+            print(f"{len(run.suffered)} broken ({', '.join(run.suffered)}): {result}", flush=True)
+    print(
+        f"{equal} of {given.runs} transcripts of {length_s:.0f} s equal the undisturbed one, with times and numbers; "
+        f"{same_words} have the same texts"
+    )
+    return 0 if same_words == given.runs else 1
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ def run_python(script: dict[str, Any]) -> list[Any]:
         assert reconnected.lost_ms == pytest.approx(ledger.settled_ms - before, abs=1)
         return {"resent_ms": reconnected.resent_ms, "lost": lost}
 
+    def resume(received: list[int]) -> Any:
+        reconnected = ledger.resume_session(*received)
+        assert (reconnected.lost_ms, reconnected.resumed) == (0, True)
+        return {"resent_ms": reconnected.resent_ms}
+
     def event(sent: dict[str, Any]) -> list[Event]:
         observed = decode_event(json.dumps(sent))
         assert observed is not None
@@ -56,6 +61,8 @@ def run_python(script: dict[str, Any]) -> list[Any]:
         "finalize": lambda _: ledger.finalize(),
         "stop": lambda _: ledger.stop(),
         "begin": begin,
+        "resume": resume,
+        "configure": lambda _: ledger.count_control(),
         "send": partial(send, ledger, channels),
         "event": event,
         "gap": lambda _: gap(),
@@ -153,7 +160,9 @@ def random_steps(draw: random.Random) -> Iterator[Step]:
     appended = 0
     utterance = 0
     for _ in range(60):
-        action = draw.choice(["audio", "audio", "send", "send", "send", "event", "event", "begin", "finalize", "other"])
+        action = draw.choice(
+            ["audio", "audio", "send", "send", "send", "event", "event", "begin", "resume", "finalize", "other"]
+        )
         if action == "audio" and appended < 30_000:
             count = 100 * draw.choice([1, 3, 10, 40])
             appended += count
@@ -163,6 +172,8 @@ def random_steps(draw: random.Random) -> Iterator[Step]:
         elif action == "begin":
             utterance = 0
             yield {"begin": {}}
+        elif action == "resume":
+            yield {"resume": [2 * draw.randrange(0, appended + 1), draw.randrange(0, 60)]}
         elif action == "finalize":
             yield {"finalize": True}
         elif action == "event":

@@ -87,6 +87,11 @@ class ChaosProxy:
     def http_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def carried(self) -> int:
+        """Connections that are carried now."""
+        return len(self._pairs)
+
     def suffer(self, fault: Fault) -> int:
         """Break all connections that are carried now; returns how many."""
         return self._run(self._suffer(fault))

@@ -8,6 +8,8 @@ class FakeWebSocket {
   static made = [];
   /** "ready": it opens and a session begins; "silent": it never opens. */
   static manner = "ready";
+  /** What `ready` has as `resume`. */
+  static resume = undefined;
 
   constructor(url) {
     this.url = String(url);
@@ -23,7 +25,7 @@ class FakeWebSocket {
     this.readyState = FakeWebSocket.OPEN;
     this.onopen?.();
     const options = { pre_roll_ms: 300, onset_ms: 96, max_utterance_s: 5 };
-    this.deliver({ type: "ready", session: "f1", recognizer: "fake", model: "script", languages: ["de", "en"], options });
+    this.deliver({ type: "ready", session: "f1", recognizer: "fake", model: "script", languages: ["de", "en"], options, resume: FakeWebSocket.resume });
   }
 
   deliver(event) {

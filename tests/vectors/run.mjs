@@ -32,6 +32,10 @@ function runLedger({ rate, keep_s: keepSeconds, options, steps }) {
       const { resentMs, lost } = ledger.beginSession({ ...options, ...changes });
       return { resent_ms: resentMs, lost: range(lost) };
     },
+    resume([bytes, controls]) {
+      return { resent_ms: ledger.resumeSession(bytes, controls).resentMs };
+    },
+    configure: () => ledger.countControl(),
     send: (count) => send(ledger, count),
     event: (event) => ledger.observe(event),
     gap: () => range(ledger.takeGap()),
