@@ -48,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--list-devices", action="store_true", help="show the microphones and end")
     group.add_argument("--device", type=_device, metavar="DEVICE", help="number or part of the name")
     add_connection_options(parser)
-    add_session_options(parser)
+    # The text is on the screen while it is spoken, so finals may wait for whole sentences.
+    add_session_options(parser, profile="captions")
     add_output_options(parser, "write the transcript too, as .txt, .json, .srt or .vtt; may be repeated")
     return parser
 

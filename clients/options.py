@@ -31,8 +31,21 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--insecure", action="store_true", help="trust any certificate")
 
 
-def add_session_options(parser: argparse.ArgumentParser) -> None:
+def add_session_options(parser: argparse.ArgumentParser, *, profile: str | None = None) -> None:
+    """Add the options of the session.
+
+    Args:
+        profile: the command's default.
+    """
     group = parser.add_argument_group("recognition")
+    group.add_argument(
+        "--profile",
+        default=profile,
+        metavar="NAME",
+        help="use that sets the other options, such as agent, captions or dictation (default: %(default)s)"
+        if profile
+        else "use that sets the other options, such as agent, captions or dictation",
+    )
     group.add_argument("--language", metavar="CODE", help="language, such as en, zh or en-US; default: detect it")
     group.add_argument(
         "--keyword", action="append", default=[], dest="keywords", metavar="WORD", help="likely word; may be repeated"
@@ -70,6 +83,7 @@ def session_options(given: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--option {', '.join(sorted(taken))}: follows from the audio and can't be chosen")
     timed = any(path.suffix.lower() in _TIMED_FORMATS for path in given.save)
     options = {
+        "profile": given.profile,
         "language": given.language,
         "keywords": given.keywords,
         "context": given.context,

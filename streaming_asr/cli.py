@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return doctor.main(arguments[1:])
     parser = _parser()
     options, engine = parser.parse_known_args(arguments)
+    if options.profile is not None:
+        # Its values become the defaults, so that flags win over them.
+        options, engine = _parser(options.profile).parse_known_args(arguments)
     options.engine = engine
     factory = factory_for(options.model, options.recognizer)
     if engine and factory.engine_help is None:
@@ -74,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(profile: str | None = None) -> argparse.ArgumentParser:
+    """The parser whose options of a session have the profile's values by default."""
     parser = argparse.ArgumentParser(prog="streaming-asr", description="Live speech to text, self-hosted.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="serve | transcribe | doctor")
@@ -84,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model_options(serve)
     _server_options(serve)
-    _add_options(serve, SessionOptions(), title="{} (defaults for sessions)", choices=NAMED_VALUES)
+    _add_options(
+        serve, SessionOptions().changed(profile=profile), title="{} (defaults for sessions)", choices=NAMED_VALUES
+    )
     _log_options(serve)
 
     transcribe = commands.add_parser(
@@ -101,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     _recognizer_options(transcribe)
     # A file gives its own encoding, and partials are not shown.
     recorded = SessionOptions(endpoint_ms=RECORDED_ENDPOINT_MS, vad=ungated(SessionOptions().vad))
-    _add_options(transcribe, recorded, without=AUDIO, hidden=PARTIALS, choices=NAMED_VALUES)
+    _add_options(transcribe, recorded.changed(profile=profile), without=AUDIO, hidden=PARTIALS, choices=NAMED_VALUES)
     _log_options(transcribe, default="warning")
 
     commands.add_parser("doctor", help="show what this machine can run, and what is missing", add_help=False)

@@ -27,6 +27,7 @@ WITH_VALUES = {
     "keywords": ("Ascend", ("Ascend",)),
     "context": ("a talk", "a talk"),
     "vad": ("silero", "silero"),
+    "profile": ("captions", "captions"),
     "endpointing": ("silence", "silence"),
     "host": ("::1", "::1"),
     "api_keys": ("secret", ("secret",)),
@@ -100,6 +101,13 @@ def test_repeated_flags_and_keys_from_elsewhere_add_up(
     assert main(["serve", *keys, "--keyword", "one", "--keyword", "two"]) == 0
     assert served[0].api_keys == ("a", "b", "c", "d", "e")
     assert served[0].session.keywords == ("one", "two")
+
+
+def test_a_profile_gives_the_defaults_of_the_other_flags(served: list[ServerOptions]) -> None:
+    assert main(["serve", "--profile", "captions"]) == 0
+    assert main(["serve", "--endpoint-ms", "600", "--profile", "captions"]) == 0
+    profiled = SessionOptions().changed(profile="captions")
+    assert [server.session for server in served] == [profiled, profiled.changed(endpoint_ms=600)]
 
 
 def test_null_turns_the_endpoint_off(served: list[ServerOptions]) -> None:

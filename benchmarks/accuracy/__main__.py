@@ -80,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="whole files, finals and partials side by side", allow_abbrev=False)
     add_speech(compare, "librivox")
     add_source(compare, decode_ms=DECODE_MS)
+    compare.add_argument(
+        "--against-whole",
+        action="store_true",
+        help="the reference is the model's text of the whole file: for clips without one, what the cuts change",
+    )
     compare.add_argument("--errors", type=int, default=10, metavar="N", help="clips to show errors of (default 10)")
     compare.add_argument("--html", type=Path, metavar="FILE", help="write a page with all errors there")
     add_report(compare)
@@ -129,7 +134,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     async def run() -> None:
         async with opened(streams, files):
-            await comparison.run(streams, files, sets, detect=options.detect)
+            await comparison.run(streams, files, sets, detect=options.detect, against_whole=options.against_whole)
 
     whole = finished(run)
     console = Console()

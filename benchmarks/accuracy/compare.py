@@ -13,6 +13,7 @@ from benchmarks.accuracy.word_errors import Errors, count_errors, difference_int
 from benchmarks.accuracy.working import work_through
 from benchmarks.common.normalization import measure_of, units
 from benchmarks.common.speech import Clip, NoSpeech
+from benchmarks.common.stats import percentiles, spread
 
 
 class Way(str, Enum):
@@ -35,6 +36,11 @@ class ClipResult:
     set: str
     clip: Clip
     texts: dict[Way, str] = field(default_factory=dict)
+    utterances: int = 0
+    waits_s: list[float] = field(default_factory=list)
+    """From each end of speech to the moment when a pause was taken for the end of the utterance."""
+    against_whole: bool = False
+    """Whether the text of the whole file is the reference: of recordings that have none."""
 
     def errors(self, way: Way) -> Errors:
         return count_errors(self._said(), units(self.texts[way], self.clip.language))
@@ -45,7 +51,7 @@ class ClipResult:
         return columns_of(self._said(), *(units(self.texts[way], language) for way in (Way.OFFLINE, Way.FINALS)))
 
     def _said(self) -> list[str]:
-        return units(self.clip.text, self.clip.language)
+        return units(self.texts[Way.OFFLINE] if self.against_whole else self.clip.text, self.clip.language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,20 @@ class Group:
             "clips": len(self.clips),
             "units": pooled(self.errors(Way.FINALS)).reference,
             "ways": ways,
+            "utterances": self.utterances,
+            "wait_s": spread([wait for result in self.clips for wait in result.waits_s]),
             "finals_minus_offline_interval_95": self.added(),
         }
+
+    @property
+    def utterances(self) -> int:
+        return sum(result.utterances for result in self.clips)
+
+    @property
+    def median_wait_s(self) -> float | None:
+        """Of all utterances that a pause ended; None where that is not known."""
+        found = percentiles([wait for result in self.clips for wait in result.waits_s], 50)
+        return found[0] if found else None
 
     def added(self) -> tuple[float, float] | None:
         """95 % of what streaming adds to the rate of whole files."""
@@ -97,19 +115,31 @@ class Comparison:
     """Clips that could not be compared, and why."""
     model: str = ""
 
-    async def run(self, streams: Source, files: Source, sets: dict[str, list[Clip]], *, detect: bool) -> None:
+    async def run(
+        self,
+        streams: Source,
+        files: Source,
+        sets: dict[str, list[Clip]],
+        *,
+        detect: bool,
+        against_whole: bool = False,
+    ) -> None:
         """Transcribe every clip in each way.
 
         Args:
             streams: transcribes the clips as streams.
             files: transcribes them as whole files.
+            against_whole: compare with the text of the whole file, which clips without a reference need.
 
         Raises:
             NoSpeech: the model knows the language of none of the clips.
         """
         self.model = streams.model
         self.wanted = [
-            ClipResult(name, clip) for name, of_set in sets.items() for clip in of_set if self._fits(clip, streams)
+            ClipResult(name, clip, against_whole=against_whole)
+            for name, of_set in sets.items()
+            for clip in of_set
+            if self._fits(clip, streams, against_whole)
         ]
         if not self.wanted:
             raise NoSpeech("no clip is left to compare: " + "; ".join(self.left_out[:5]))
@@ -127,6 +157,10 @@ class Comparison:
                 result.texts[Way.PARTIALS] = stream.partials
                 result.texts[Way.WHILE_SPEAKING] = stream.while_speaking
             result.texts[Way.FINALS] = stream.finals
+            result.utterances = len(stream.utterances)
+            result.waits_s = [
+                one.paused_s - one.end_s for one in stream.utterances.values() if one.paused_s is not None
+            ]
 
         await work_through(self.wanted, streams.at_once, work, title=f"{streams.model}: comparing")
 
@@ -168,6 +202,8 @@ class Comparison:
                     "id": result.clip.id,
                     "language": result.clip.language,
                     "said": result.clip.text,
+                    "utterances": result.utterances,
+                    "waits_s": result.waits_s,
                     "texts": {way.value: text for way, text in result.texts.items()},
                     "errors": {way.value: result.errors(way).total for way in result.texts},
                     "aligned": [[column.said, *column.recognized] for column in result.columns()],
@@ -176,8 +212,8 @@ class Comparison:
             ],
         }
 
-    def _fits(self, clip: Clip, source: Source) -> bool:
-        if not units(clip.text, clip.language):
+    def _fits(self, clip: Clip, source: Source, against_whole: bool) -> bool:
+        if not against_whole and not units(clip.text, clip.language):
             self.left_out.append(f"{clip.id}: nothing is said in it")
         elif source.languages and clip.language not in source.languages:
             self.left_out.append(f"{clip.id}: {source.model} does not know {clip.language!r}")

@@ -51,6 +51,8 @@ def rows_of(groups: Sequence[Group]) -> Iterator[tuple[str, ...]]:
             kinds = f"{total.substituted}/{total.deleted}/{total.inserted}"
             yield name, way.value, f"{group.measure} {100 * total.rate:.2f} %", _span(interval(by_clip)), kinds
             name = ""
+        if (wait := group.median_wait_s) is not None:
+            yield name, f"{group.utterances} utterances", f"wait {1000 * wait:.0f} ms", "", ""
         added = pooled(group.errors(Way.FINALS)).rate - pooled(group.errors(Way.OFFLINE)).rate
         yield name, "added by streaming", f"{100 * added:+.2f}", _span(group.added()), ""
 

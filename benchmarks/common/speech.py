@@ -121,7 +121,7 @@ def _entry(folder: Path, entry: dict[str, object]) -> Clip:
         id=str(entry["id"]),
         path=folder / str(entry["path"]),
         language=str(entry["language"]),
-        text=str(entry["text"]),
+        text=str(entry["text"] or ""),
         duration_s=float(duration) if isinstance(duration, (int, float)) else None,
         words=_spans(entry.get("words")),
         segments=_spans(entry.get("segments")),

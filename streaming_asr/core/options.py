@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from streaming_asr.core.language_tags import language_of
+from streaming_asr.core.profiles import PROFILES
 
 
 class OptionError(ValueError):
@@ -74,7 +75,7 @@ def check_options(given: Any) -> None:
             low, high = declared.range
             if not low <= value <= high:
                 raise OptionError(name, f"{plain(value)} is out of range; {plain(low)} to {plain(high)} is allowed")
-        if declared.choices and value not in declared.choices:
+        if declared.choices and value is not None and value not in declared.choices:
             raise OptionError(name, f"{value!r} is not one of {', '.join(declared.choices)}")
 
 
@@ -104,7 +105,7 @@ class ChannelMode(str, enum.Enum):
 
 
 MIN_RATE, MAX_RATE = 8_000, 48_000
-RECORDED_ENDPOINT_MS = 1000
+RECORDED_ENDPOINT_MS: int = PROFILES["recording"].options["endpoint_ms"]
 """Silence that ends an utterance of a recording: its finals are not urgent, and fewer cuts make fewer errors."""
 MAX_KEYWORDS = 200
 MAX_KEYWORD_CHARS = 100
@@ -121,6 +122,15 @@ class SessionOptions:
     Raises:
         OptionError: a value is out of range.
     """
+
+    profile: str | None = option(
+        None,
+        "sets other options for a use; see below",
+        group=UTTERANCES,
+        choices=tuple(PROFILES),
+        changeable=True,
+    )
+    """It takes effect in `changed` alone, which knows what else was given."""
 
     encoding: Encoding = option(
         Encoding.S16LE,
@@ -294,8 +304,13 @@ class SessionOptions:
             raise OptionError("context", f"{len(self.context)} characters; at most {MAX_CONTEXT_CHARS} are allowed")
 
     def changed(self, **changes: Any) -> SessionOptions:
-        """These options with some replaced, validated again."""
-        return dataclasses.replace(self, **changes)
+        """These options with some replaced, validated again. A profile sets its options first, then `changes` do.
+
+        Raises:
+            OptionError: a value is out of range, or there is no such profile.
+        """
+        profile = PROFILES.get(changes.get("profile") or "")
+        return dataclasses.replace(self, **{**(profile.options if profile else {}), **changes})
 
 
 _DECLARED = options_of(SessionOptions)

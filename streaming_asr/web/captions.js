@@ -51,8 +51,9 @@ function start() {
 
 function sessionOptions() {
   return {
+    profile: query.get("profile") || "captions",
     language: query.get("language") || null,
-    endpoint_ms: number("endpoint_ms", 500, 100, 10_000),
+    ...(query.has("endpoint_ms") && { endpoint_ms: number("endpoint_ms", 1200, 100, 10_000) }),
     keywords: (query.get("keywords") ?? "").split(",").map((word) => word.trim()).filter(Boolean),
     context: (query.get("context") ?? "").slice(0, 4000),
   };

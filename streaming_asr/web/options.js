@@ -29,8 +29,9 @@ export class Options extends EventTarget {
   /** Options of the session, as docs/protocol.md names them. */
   get session() {
     return {
+      profile: "captions",
       language: this._value("language") || null,
-      endpoint_ms: Number(this._value("endpoint_ms")),
+      ...(this._changed("endpoint_ms") && { endpoint_ms: Number(this._value("endpoint_ms")) }),
       keywords: this._value("keywords").split(",").map((word) => word.trim()).filter(Boolean),
       context: this._value("context"),
     };
@@ -39,7 +40,7 @@ export class Options extends EventTarget {
   /** The address of the captions page with these options. */
   get captionsAddress() {
     const query = new URLSearchParams();
-    for (const name of SESSION) if (this._value(name)) query.set(name, this._value(name));
+    for (const name of SESSION) if (this._changed(name)) query.set(name, this._value(name));
     if (this.deviceId) query.set("device", this.deviceId);
     return `captions?${query}`;
   }
@@ -63,6 +64,11 @@ export class Options extends EventTarget {
     const chosen = select.value || this._kept?.[name] || "";
     select.replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
     select.value = choices.some(([value]) => value === chosen) ? chosen : "";
+  }
+
+  /** Whether an option has a value of its own, so that it wins over the profile's. */
+  _changed(name) {
+    return this._value(name) !== (this._form.elements[name].defaultValue ?? "");
   }
 
   _value(name) {

@@ -184,6 +184,7 @@ def test_options_reach_the_server_and_last(server: LiveServer, browser: Browser)
         sent = page.evaluate("WebSocket.made.at(-1).sent")
         assert sent[-1] == {
             "type": "configure",
+            "profile": "captions",
             "language": "de",
             "endpoint_ms": 800,
             "keywords": ["Dashwood", "Norland"],

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from clients import mic
+from clients import file, mic
 from clients.level import FLOOR_DB, LevelMeter
 from clients.microphone import QUEUE_BLOCKS, Microphone, MicrophoneError, input_devices
+from clients.options import session_options
 from tests.support.fake_sounddevice import FakeSounddevice, loudspeaker, microphone
 
 T = TypeVar("T")
@@ -220,3 +221,10 @@ def test_the_meter_rises_at_once_and_falls_slowly() -> None:
     meter.push(np.full(1600, 32_767, "<i2").tobytes())
     assert meter.level_db == pytest.approx(0, abs=0.01)
     assert meter.silent_s == 0
+
+
+def test_the_mic_asks_for_whole_sentences_unless_another_profile_is_given() -> None:
+    assert session_options(mic._parser().parse_args([])) == {"profile": "captions"}
+    given = mic._parser().parse_args(["--profile", "agent", "--endpoint-ms", "600"])
+    assert session_options(given) == {"profile": "agent", "endpoint_ms": 600}
+    assert session_options(file._parser().parse_args(["a.wav"])) == {}

@@ -17,6 +17,7 @@ from streaming_asr.core.turn import Pause, TurnDetector, TurnQuestion
 from tests.support.fakes import CAPABILITIES, FRAME, AskingDetector, Simulation, check_invariants, silence, speech
 
 EXTREMES: dict[str, list[object]] = {
+    "profile": [None, "agent", "recording"],
     "language": [None, "en", "de", "xx"],
     "keywords": [(), ("a",) * 200],
     "context": ["", "x" * 4000],

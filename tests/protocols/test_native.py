@@ -46,6 +46,12 @@ def test_the_query_gives_options() -> None:
     )
 
 
+def test_a_profile_in_the_query_sets_what_the_query_does_not() -> None:
+    (command,) = _connect(("endpoint_ms", "700"), ("profile", "recording")).connected()
+    assert isinstance(command, Open)
+    assert command.options == SessionOptions(profile="recording", endpoint_ms=700, vad="thorough", partials=False)
+
+
 def test_what_the_client_does_not_say_is_the_server_s() -> None:
     (command,) = _connect(("word_times", "true"), defaults=SessionOptions(endpoint_ms=800)).connected()
     assert command == Open(SessionOptions(endpoint_ms=800, word_times=True))

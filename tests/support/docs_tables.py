@@ -14,10 +14,10 @@ from pathlib import Path
 
 from streaming_asr.cli import NAMED_VALUES
 from streaming_asr.core.options import Option, SessionOptions, options_of, plain
+from streaming_asr.core.profiles import PROFILES
 from streaming_asr.server.options import LIMITS, RECORDINGS, ServerOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
-BEGIN, END = "<!-- options: begin -->", "<!-- options: end -->"
 
 
 def session_table() -> list[str]:
@@ -44,15 +44,33 @@ def limits_table() -> list[str]:
     return _table(rows)
 
 
-TABLES: dict[str, Callable[[], list[str]]] = {"protocol.md": session_table, "operations.md": limits_table}
+def profiles_tables() -> list[str]:
+    """What each profile is for, then the options that any of them sets, by profile."""
+    uses = [("profile", "for"), *((f"`{name}`", profile.use) for name, profile in PROFILES.items())]
+    names = [name for name in options_of(SessionOptions) if any(name in one.options for one in PROFILES.values())]
+    rows = [
+        (f"`{name}`", *(_shown(one.options[name]) if name in one.options else "" for one in PROFILES.values()))
+        for name in names
+    ]
+    return [*_table(uses), "", *_table([("option", *(f"`{name}`" for name in PROFILES)), *rows])]
+
+
+TABLES: dict[str, dict[str, Callable[[], list[str]]]] = {
+    "protocol.md": {"options": session_table, "profiles": profiles_tables},
+    "operations.md": {"options": limits_table},
+}
+"""By page, and by the name between whose lines each stands."""
 
 
 def updated(page: str, text: str) -> str:
-    """A page of docs/ with its table as it should be."""
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert end, f"docs/{page} lacks the lines {BEGIN} and {END}"
-    return "\n".join([before + BEGIN, "", *TABLES[page](), "", END + after])
+    """A page of docs/ with its tables as they should be."""
+    for name, table in TABLES[page].items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        assert found, f"docs/{page} lacks the lines {begin} and {end}"
+        text = "\n".join([before + begin, "", *table(), "", end + after])
+    return text
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
