@@ -18,7 +18,7 @@ from benchmarks.accuracy.compare import Comparison, Way
 from benchmarks.accuracy.compare_page import page
 from benchmarks.accuracy.long_session import LongSessions
 from benchmarks.accuracy.sources import NoTranscript, OnProgress, Transcript
-from benchmarks.common.speech import Clip
+from benchmarks.common.speech import Clip, NoSpeech
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 from tests.support.live_server import LiveServer
 
@@ -181,6 +181,9 @@ class FakeSource:
             on_progress(second)
         for number, (text, end_s, at_s) in enumerate(self._finals):
             transcript.show_final(number, text, end_s=end_s, at_s=at_s)
+        # The others end with the stream.
+        for number, (_, end_s, _) in enumerate(self._finals[:-1]):
+            transcript.show_pause_end(number, at_s=end_s + 0.75)
         return transcript
 
     def memory_bytes(self) -> int:
@@ -228,6 +231,18 @@ def test_languages_are_told_apart_and_what_breaks_off_is_left_out(silence: Path)
     asyncio.run(broken.run(FakeSource([]), source, sets, detect=False))
     assert broken.done == []
     assert broken.left_out == ["1: the connection broke off", "2: the connection broke off"]
+
+
+def test_a_recording_without_a_reference_is_compared_with_its_whole_file(silence: Path) -> None:
+    source = FakeSource([("red green", 1.0, 1.5), ("black", 3.0, 4.25)], "red green blue black")
+    without = Clip("1", silence, "en", "")
+    comparison = Comparison()
+    asyncio.run(comparison.run(source, source, {"a": [without]}, detect=False, against_whole=True))
+    (group,) = comparison.as_json()["groups"]
+    assert (group["units"], group["ways"]["finals"]["deleted"], group["ways"]["offline"]["rate"]) == (4, 1, 0)
+    assert (group["utterances"], group["wait_s"]["p50"], group["wait_s"]["n"]) == (2, pytest.approx(0.75), 1)
+    with pytest.raises(NoSpeech, match="1: nothing is said in it"):
+        asyncio.run(Comparison().run(source, source, {"a": [without]}, detect=False))
 
 
 def test_the_page_needs_nothing_else_and_shows_texts_as_texts(silence: Path) -> None:
