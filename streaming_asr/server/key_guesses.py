@@ -54,9 +54,9 @@ class KeyGuesses:
         if (place, _digest(key)) in self._right:
             return 0.0
         count = self._of_each.get(place)
-        if count is None or count.leak(AT_ADDRESS_PER_S, now) <= 0:
+        if count is None:
             return 0.0
-        own = (count.level - AT_ADDRESS + 1) / AT_ADDRESS_PER_S
+        own = (count.leak(AT_ADDRESS_PER_S, now) - AT_ADDRESS + 1) / AT_ADDRESS_PER_S
         common = (self._of_all.leak(IN_ALL_PER_S, now) - IN_ALL + 1) / IN_ALL_PER_S
         return max(0.0, own, common)
 
