@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
@@ -195,6 +196,25 @@ def test_text_that_is_not_utf_8_ends_the_connection_after_what_came_before_it() 
         assert socket.close_code == 1007
         await listener.gone.wait()
         assert listener.messages == [b"fine"]
+
+    conversing(script)
+
+
+def test_fragments_take_no_more_memory_than_their_bytes() -> None:
+    empty = Frame(Opcode.CONT, b"", fin=False).serialize(mask=True) * 20_000
+    small = Frame(Opcode.CONT, b"ab", fin=False).serialize(mask=True) * 20_000
+
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        socket.transport.write(Frame(Opcode.TEXT, b"", fin=False).serialize(mask=True))
+        for fragments in (empty, small, empty):
+            socket.transport.write(fragments)
+        await (await socket.ping())
+        assert listener.socket is not None
+        held = (listener.socket.frames, listener.socket._fragments, *listener.socket.frames)
+        assert sum(map(sys.getsizeof, held)) < 100_000
+        socket.transport.write(Frame(Opcode.CONT, b"c").serialize(mask=True))
+        await listener.until(lambda: bool(listener.messages))
+        assert listener.messages == ["ab" * 20_000 + "c"]
 
     conversing(script)
 

@@ -10,23 +10,18 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket
+from typing import TYPE_CHECKING, cast
+from unittest.mock import patch
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Command, Opened, Send
+from streaming_asr.protocols.base import Command, Opened, Send, WireProtocol
 from streaming_asr.protocols.failures import Failure
-from streaming_asr.server.live.connection import Connection
-from streaming_asr.server.live.websocket import DirectWebSocket
+from streaming_asr.protocols.registry import PROTOCOLS
+from streaming_asr.server.app import Application
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.serve import HARD_MESSAGE_FACTOR
-from streaming_asr.server.service import Service
 from tests.support.fake_recognizer import FakeRecognizer
+from tests.support.serving import serving
 
 if TYPE_CHECKING:
     from kosoku import CaseResult
@@ -69,36 +64,14 @@ async def results(cases: Sequence[str] | None = None, without: Sequence[str] = (
 
     # The cases send messages of a few bytes faster than people speak.
     options = ServerOptions(max_message_bytes=LARGEST, max_unread_bytes=8 * LARGEST, max_unread_events=100_000)
-    service = Service(FakeRecognizer(), options)
-    await service.start()
-
-    async def echo(websocket: WebSocket) -> None:
-        await websocket.accept()
-        await Connection(websocket, EchoTranslator(), service, "echo").run()
-
-    config = uvicorn.Config(
-        Starlette(routes=[WebSocketRoute("/", echo)]),
-        port=0,
-        ws=DirectWebSocket,
-        ws_max_size=options.max_message_bytes * HARD_MESSAGE_FACTOR,
-        # As the server has it: compression costs more than it saves.
-        ws_per_message_deflate=False,
-        lifespan="off",
-        log_config=None,
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - it has no event for that
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        return list(await run_fuzzingclient(f"ws://127.0.0.1:{port}/", cases, list(without), 4))
-    except FailureError as failed:
-        return list(failed.results)
-    finally:
-        server.should_exit = True
-        await serving
-        await service.close()
+    echo = {"/echo": WireProtocol(lambda handshake, defaults: EchoTranslator())}
+    with patch.dict(cast(dict[str, WireProtocol], PROTOCOLS), echo):
+        application = Application(FakeRecognizer(), options)
+    async with serving(application) as port:
+        try:
+            return list(await run_fuzzingclient(f"ws://127.0.0.1:{port}/echo", cases, list(without), 4))
+        except FailureError as failed:
+            return list(failed.results)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

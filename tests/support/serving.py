@@ -11,6 +11,7 @@ import uvicorn
 from streaming_asr.server.app import Application
 from streaming_asr.server.http_bounds import bounded_http
 from streaming_asr.server.live.websocket import DirectWebSocket
+from streaming_asr.server.serve import HARD_MESSAGE_FACTOR
 
 
 @contextlib.asynccontextmanager
@@ -18,7 +19,16 @@ async def serving(application: Application) -> AsyncIterator[int]:
     """Serve, with the recognizer started; gives the port."""
     await application.service.start()
     http = bounded_http(application.service.options.max_http_connections)
-    config = uvicorn.Config(application.asgi, port=0, http=http, ws=DirectWebSocket, lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        application.asgi,
+        port=0,
+        http=http,
+        ws=DirectWebSocket,
+        ws_max_size=application.service.options.max_message_bytes * HARD_MESSAGE_FACTOR,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - it has no event for that

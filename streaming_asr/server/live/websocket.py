@@ -118,6 +118,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._since: float | None = None
         """Since when data may lie in the socket, which is not read; of `time.perf_counter`."""
         self._messages: list[str | bytes] = []
+        self._fragments = bytearray()
+        """Of the message under way, if it comes in fragments; the first of them is in `frames` until the second."""
         self._pong = b""
         """The pong to the last ping, which waits until the client reads."""
         self._cut_off: asyncio.TimerHandle | None = None
@@ -209,6 +211,16 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def handle_close(self, event: Frame) -> None:
         super().handle_close(event)
         self.ended.set()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Join fragments as they come: a list of them would take many times their size, and empty ones have no end."""
+        self._fragments += self.frames[0] if self.frames else b""
+        self._fragments += event.data
+        self.frames = []
+        if event.fin:
+            self.frames = [bytes(self._fragments)]
+            self._fragments = bytearray()
+            self.send_receive_event_to_app()
 
     def handle_ping(self) -> None:
         """Answer pings; while the client does not read, only the last of them, as RFC 6455 section 5.5.3 allows."""
