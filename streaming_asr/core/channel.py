@@ -230,13 +230,16 @@ class Channel:
         # While a query of the voice detector is open, the audio may be longer than an utterance is allowed to be.
         end = min(self._tape.end, utterance.start + samples_of(self._options.max_utterance_s * 1000))
         flight = utterance.begin(job, demand.kind, end, self._context.build(), now)
+        language = self._context.language
+        if language is None and flight.kind is Kind.PARTIAL:
+            language = utterance.partial_language
         return DecodeJob(
             id=job,
             kind=flight.kind,
             utterance=self._name(utterance),
             audio=self._tape.slice(utterance.start, flight.end),
             context=flight.context,
-            language=self._context.language,
+            language=language,
             prefix=flight.prefix if self._capabilities.prefix_forcing else (),
             word_times=self._options.word_times and flight.kind is not Kind.PARTIAL,
         )
@@ -387,6 +390,7 @@ class Channel:
             start_ms=ms_of(utterance.speech_start),
             end_ms=ms_of(end),
             speculative=speculative,
+            logprobs=transcript.logprobs,
         )
 
     def _publish(self) -> list[Event]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from streaming_asr.core.language_lock import LanguageLock
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Context, Hypothesis
 from streaming_asr.core.scripts import joined, lower_words
 
 MAX_PREVIOUS_CHARS = 400
 """Characters of earlier finals given to the recognizer, at most: those of the latest ones."""
-LOCK_AFTER = 2
-"""Number of confident finals in a row, all of one language, after which that language is forced."""
-LOCK_PROBABILITY = 0.8
 LOCK_WORDS = 3
 """A final of fewer words does not count: its language is too uncertain."""
 
@@ -27,22 +25,20 @@ class ContextWindow:
     def __init__(self, options: SessionOptions, *, rolling: bool) -> None:
         self._finals: deque[str] = deque()
         self._chars = 0
-        self._run: tuple[str | None, int] = (None, 0)
-        self._locked: str | None = None
+        self._lock = LanguageLock()
         self.reconfigure(options, rolling=rolling)
 
     def reconfigure(self, options: SessionOptions, *, rolling: bool) -> None:
         """Use other options from the next job on."""
         if options.language is not None:
-            self._locked = None
-            self._run = (None, 0)
+            self._lock = LanguageLock()
         self._options = options
         self.rolling = rolling
 
     @property
     def language(self) -> str | None:
         """Language forced on the next job: the client's choice, else the detected one once it is certain, else None."""
-        return self._options.language or self._locked
+        return self._options.language or self._lock.locked
 
     def build(self) -> Context:
         """The context of the next job."""
@@ -57,19 +53,6 @@ class ContextWindow:
         self._chars += len(self._finals[-1])
         while self._chars > MAX_PREVIOUS_CHARS and len(self._finals) > 1:
             self._chars -= len(self._finals.popleft())
-        self._learn_language(text, hypothesis)
-
-    def _learn_language(self, text: str, hypothesis: Hypothesis) -> None:
-        probability = hypothesis.language_probability
-        confident = probability is None or probability >= LOCK_PROBABILITY
-        if self.language is not None or hypothesis.language is None or len(lower_words(text)) < LOCK_WORDS:
-            return
-        language, count = self._run
-        if not confident:
-            self._run = (None, 0)
-        elif hypothesis.language == language:
-            self._run = (language, count + 1)
-        else:
-            self._run = (hypothesis.language, 1)
-        if self._run[1] >= LOCK_AFTER:
-            self._locked = self._run[0]
+        # A few words are too short to be sure of.
+        if self._options.language is None and len(lower_words(text)) >= LOCK_WORDS:
+            self._lock.add(hypothesis)

@@ -57,6 +57,8 @@ class Partial:
     """End of the audio that this text was decoded from."""
     speculative: bool = False
     """Made at a pause: if the silence holds to the endpoint, this text is the final."""
+    logprobs: tuple[tuple[str, float], ...] | None = None
+    """Text and natural log-probability of each token of `stable`; None where the recognizer does not report them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,10 +45,18 @@ class Transcript:
         return self._stable
 
     @property
+    def logprobs(self) -> tuple[tuple[str, float], ...] | None:
+        """Text and natural log-probability of each stable token; None where they are not known."""
+        latest, end = self._latest, len(self._stable)
+        if latest.logprobs is None:
+            return None
+        return tuple(zip(latest.pieces[:end], latest.logprobs[:end], strict=True))
+
+    @property
     def language(self) -> str | None:
         return self._latest.language
 
-    def update(self, hypothesis: Hypothesis, withheld: int = 0) -> bool:
+    def update(self, hypothesis: Hypothesis, withheld: int = 0, *, doubtful: bool = False) -> bool:
         """Take the next hypothesis; returns whether the text changed.
 
         A hypothesis that contradicts the stable tokens is ignored: stable text can't be taken back, and the final,
@@ -57,12 +65,13 @@ class Transcript:
         Args:
             withheld: words at the end to leave out, unless there are no others: the last one was cut by the end of the
                 audio.
+            doubtful: whether all of it may still be wrong, so that none of it becomes stable.
         """
         tokens = hypothesis.tokens
         if tokens[: len(self._stable)] != self._stable:
             return False
         agreed = _common_prefix(tokens, self._latest.tokens)
-        end = max(len(self._stable), min(agreed, len(tokens) - self._rollback))
+        end = max(len(self._stable), 0 if doubtful else min(agreed, len(tokens) - self._rollback))
         while end > len(self._stable) and not _word_boundary(hypothesis.pieces, end):
             end -= 1
         self._stable = tokens[:end]

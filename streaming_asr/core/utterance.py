@@ -14,8 +14,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
+from streaming_asr.core.language_lock import UtteranceLanguage
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.core.recognizer import Context, Hypothesis, Kind
+from streaming_asr.core.recognizer import SAMPLE_RATE, Context, Hypothesis, Kind
 from streaming_asr.core.segmenter import samples_of
 from streaming_asr.core.transcript import Transcript
 
@@ -91,6 +92,7 @@ class Utterance:
         """Failed partials in a row."""
         self.without_context = False
         """Set when a hypothesis repeated its context: from then on the utterance is decoded without one."""
+        self._language = UtteranceLanguage()
         self._partial_end = start
         """Where the audio of the latest partial ends, decoded or not."""
         self._text_end = start
@@ -99,6 +101,12 @@ class Utterance:
     @property
     def ended(self) -> bool:
         return self.state is State.ENDED or self.state is State.SETTLED
+
+    @property
+    def partial_language(self) -> str | None:
+        """ISO 639-1 code of the language of the next partial: that of the text that it begins with, else the one
+        detected so far, if it is certain."""
+        return self.transcript.language if self.transcript.prefix else self._language.certain
 
     @property
     def settled(self) -> bool:
@@ -181,10 +189,14 @@ class Utterance:
         self._partial_end = max(self._partial_end, flight.end)
         if self.ended or flight.end < self._text_end:
             return False
+        shown = self.transcript.language if self.transcript.revision else None
+        if not self._language.add(hypothesis, 1000 * (flight.end - self.speech_start) / SAMPLE_RATE, shown):
+            return False
         self._text_end = flight.end
         # At a pause the last word is whole.
         withheld = 0 if flight.kind is Kind.SPECULATIVE and flight.end == self.final_end else options.withheld_words
-        return self.transcript.update(hypothesis, withheld)
+        doubtful = hypothesis.language is not None and self._language.certain is None
+        return self.transcript.update(hypothesis, withheld, doubtful=doubtful)
 
     def suspect(self, job: int) -> None:
         """Drop a result that repeats the context: the decode is wanted again, without context."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streaming_asr.core.context import LOCK_AFTER, MAX_PREVIOUS_CHARS, ContextWindow
+from streaming_asr.core.context import MAX_PREVIOUS_CHARS, ContextWindow
+from streaming_asr.core.language_lock import LOCK_AFTER
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Context, Hypothesis
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from streaming_asr.core.recognizer import Context, DecodeJob, Hypothesis, Kind
-from streaming_asr.recognizers.vllm.models import whisper as module
 from streaming_asr.recognizers.vllm.models.base import Completion, Request
 from streaming_asr.recognizers.vllm.models.whisper import Whisper
 
@@ -66,16 +65,12 @@ def decode(
     return asyncio.run(model.decode(job, engine.run))
 
 
-def test_the_language_is_detected_first_and_kept_for_partials() -> None:
+def test_the_language_is_detected_first() -> None:
     model, engine = Whisper(FakeTokenizer()), FakeEngine()
     hypothesis = decode(model, engine, Kind.PARTIAL)
     assert (hypothesis.text, hypothesis.language, hypothesis.cost.decodes) == ("bon jour", "fr", 2)
     assert hypothesis.language_probability == pytest.approx(0.905, abs=0.001)
     assert engine.prompts() == [[START], [START, FRENCH, TRANSCRIBE, PLAIN]]
-    assert decode(model, engine, Kind.PARTIAL).cost.decodes == 1
-    assert decode(model, engine, Kind.FINAL).cost.decodes == 2
-    model.release("one")
-    assert decode(model, engine, Kind.PARTIAL).cost.decodes == 2
 
 
 def test_a_forced_language_is_not_detected_first() -> None:
@@ -117,15 +112,6 @@ def test_a_loop_behind_a_context_is_decoded_again_without_it() -> None:
     model, engine = Whisper(FakeTokenizer()), FakeEngine(7)
     hypothesis = decode(model, engine, Kind.PARTIAL, language="fr", prefix=(2,), context=Context(text="a"))
     assert (hypothesis.text, hypothesis.cost.decodes) == ("bon jour", 3)
-
-
-def test_languages_of_forgotten_utterances_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_UTTERANCES", 3)
-    model, engine = Whisper(FakeTokenizer()), FakeEngine()
-    for n in range(5):
-        decode(model, engine, Kind.PARTIAL, f"utterance {n}")
-    assert len(model._detected) == 3
-    assert decode(model, engine, Kind.PARTIAL, "utterance 4").cost.decodes == 1
 
 
 def test_another_models_tokenizer_is_refused() -> None:

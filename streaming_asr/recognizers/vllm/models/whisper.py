@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Cost, DecodeJob, Hypothesis, Kind, plain_text
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Cost, DecodeJob, Hypothesis, plain_text
 from streaming_asr.recognizers.common import guards
 from streaming_asr.recognizers.common.token_text import TokenText
 from streaming_asr.recognizers.vllm.models.base import Completion, ModelType, Request, Run
@@ -23,9 +22,6 @@ from streaming_asr.recognizers.whisper.prompt import (
     check,
     longest_text,
 )
-
-MAX_UTTERANCES = 4096
-"""Utterances whose language is remembered. The oldest go, should `release` be forgotten."""
 
 
 class Whisper:
@@ -45,8 +41,6 @@ class Whisper:
             tokenizer.get_vocab().get, lambda text: tokenizer.encode(text, add_special_tokens=False), LANGUAGES
         )
         self._text = TokenText(tokenizer.convert_ids_to_tokens)
-        self._detected: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        """Language and probability that were detected last for each utterance."""
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -63,10 +57,8 @@ class Whisper:
         language, probability = job.language or self.languages[0], None
         decodes = 0
         if job.language is None and len(self.languages) > 1:
-            if job.kind is not Kind.PARTIAL or job.utterance not in self._detected:
-                self._remember(job.utterance, await self._detect(job, run))
-                decodes += 1
-            language, probability = self._detected[job.utterance]
+            language, probability = await self._detect(job, run)
+            decodes += 1
         # As long as the text loops: once more without the prefix, then without the context.
         context = self._prompt.context(job.context)
         draft = await self._generate(job, language, context, job.prefix, run)
@@ -80,7 +72,7 @@ class Whisper:
         return self._hypothesis(job, draft, language, probability, decodes)
 
     def release(self, utterance: str) -> None:
-        self._detected.pop(utterance, None)
+        """Nothing is held between jobs."""
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -89,11 +81,6 @@ class Whisper:
         choices = {self._prompt.language(code): code for code in self.languages}
         completion = await run(Request(_request_prompt(job.audio, [self._prompt.transcript]), 1, tuple(choices)))
         return choices[completion.tokens[0]], math.exp(min(0.0, completion.logprobs[0]))
-
-    def _remember(self, utterance: str, detected: tuple[str, float]) -> None:
-        if len(self._detected) >= MAX_UTTERANCES:
-            self._detected.popitem(last=False)
-        self._detected[utterance] = detected
 
     async def _generate(
         self, job: DecodeJob, language: str, context: Sequence[int], prefix: tuple[int, ...], run: Run
