@@ -112,10 +112,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """Limit the time of the connection; returned once at most, by `Translator.connected`."""
+    """Limit the time of the connection. A later one takes the place of those before."""
 
-    life_s: float
-    """Time after which it ends with a `Failure` of the code ``session_expired``."""
+    life_s: float | None
+    """Time after which it ends with a `Failure` of the code ``session_expired``; None for no such time."""
     idle_s: float
     """The client may be silent for this long, if the server's own limit is shorter."""
 

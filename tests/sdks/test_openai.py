@@ -261,6 +261,14 @@ def test_vllm_s_example(guarded: LiveServer, clips: Clips) -> None:
         done = events[-1]
         assert_said(done["text"], clips.texts()[0])
         assert_said("".join(event["delta"] for event in events if event["type"] == "transcription.delta"), done["text"])
+    updated = _of(reports, "500 ms")[1]
+    assert (updated["type"], updated["model"]) == ("session.updated", "tiny.en")
+    for event in _of(reports, "500 ms"):
+        # The finals of the embedded recognizer, which end each utterance, have none.
+        if event["type"] == "transcription.delta" and event["logprobs"] is not None:
+            assert "".join(entry["token"] for entry in event["logprobs"]).strip() == event["delta"].strip()
+    assert any(event.get("logprobs") for event in _of(reports, "500 ms"))
+    assert not any(event.get("logprobs") for event in _of(reports, "named"))
     assert _of(reports, "unknown")[-1]["code"] == "model_not_found"
     for scenario in ("silence", "nothing"):
         assert _of(reports, scenario)[-1]["text"] == ""

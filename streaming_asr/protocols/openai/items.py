@@ -67,6 +67,8 @@ class Grown:
     tentative: str
     """Follows `text`, its own spaces included."""
     language: str | None
+    logprobs: tuple[tuple[str, float], ...] | None = None
+    """Text and log-probability of each token of `delta`, where they are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,16 @@ class _Item:
     def grow(self, partial: Partial) -> Grown:
         """A partial of the first pending utterance."""
         stable = partial.stable.strip()
+        logprobs = _after(partial.logprobs, self.sent_of_first)
         delta = self._take_unsent(stable)
         self.sent_of_first = stable
         tentative = partial.tentative.rstrip() if stable else with_space(self.text, partial.tentative.strip())
         text = self.text + with_space(self.text, stable)
-        return Grown(self.number, delta, text, tentative, partial.language or self.language)
+        return Grown(self.number, delta, text, tentative, partial.language or self.language, logprobs)
 
     def finish_first(self, final: Final) -> Grown:
         """The final of the first pending utterance."""
+        logprobs = _after(final.logprobs, self.sent_of_first)
         delta = self._take_unsent(self.sent_of_first + unsent_part(final.text, self.sent_of_first))
         self.sent_of_first = ""
         self.partials.pop(self.pending.popleft(), None)
@@ -131,7 +135,7 @@ class _Item:
             self.logprobs = None
         elif self.logprobs is not None:
             self.logprobs += final.logprobs or ()
-        return Grown(self.number, delta, self.text, "", self.language)
+        return Grown(self.number, delta, self.text, "", self.language, logprobs)
 
     def settle(self) -> Settled:
         logprobs = tuple(self.logprobs) if self.logprobs is not None else None
@@ -145,6 +149,18 @@ class _Item:
             new = with_space(self.sent, new)
         self.sent += new
         return new
+
+
+def _after(logprobs: tuple[tuple[str, float], ...] | None, sent: str) -> tuple[tuple[str, float], ...] | None:
+    """The tokens that follow the text sent; None if they are not known, or make another text."""
+    if logprobs is None:
+        return None
+    before = ""
+    for n, (text, _) in enumerate(logprobs):
+        if before == sent and text:
+            return logprobs[n:]
+        before += text
+    return () if before.rstrip() == sent else None
 
 
 class Items:

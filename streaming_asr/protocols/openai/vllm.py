@@ -1,31 +1,64 @@
-"""The realtime dialect of vLLM: one commit starts the audio, a final one ends it, and all of it is one text."""
+"""The realtime dialect of vLLM: one commit starts the audio, a final one ends it, and all of it is one text.
+
+That of vLLM 0.33 (``vllm/entrypoints/speech_to_text/realtime``), and what is in development for later releases:
+`session.updated`, log-probabilities in deltas (pull request 58047) and an idle timeout (46926).
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
 from streaming_asr.core.events import Event
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Audio, Close, Command, Configure, Finalize, Opened, Send, assert_never
+from streaming_asr.protocols.base import (
+    Audio,
+    Close,
+    Command,
+    Configure,
+    Finalize,
+    Lifetime,
+    Opened,
+    Send,
+    assert_never,
+)
 from streaming_asr.protocols.controls import BINARY_CONTROL, text_in
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.json_messages import BadMessage, Reader
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.openai import items
 from streaming_asr.protocols.openai.items import Items
-from streaming_asr.protocols.openai.messages import text_of
-from streaming_asr.protocols.openai.session import Format, Transcription, format_options, transcription_options
+from streaming_asr.protocols.openai.messages import Logprob, text_of
+from streaming_asr.protocols.openai.session import (
+    LOGPROBS,
+    Format,
+    Transcription,
+    format_options,
+    transcription_options,
+)
 
 RATE = 16_000
 """Hz, of this dialect's audio."""
+_CODES = {
+    FailureKind.UNKNOWN_TYPE: "unknown_event",
+    FailureKind.INVALID_MESSAGE: "invalid_event",
+    FailureKind.INVALID_VALUE: "invalid_event",
+    FailureKind.BAD_OPTION: "invalid_event",
+    FailureKind.IDLE: "idle_timeout",
+    FailureKind.DECODE_FAILED: "processing_error",
+    FailureKind.INTERNAL: "processing_error",
+}
+"""vLLM's codes of failures, where they differ from ours."""
 
 
 class SessionUpdate(msgspec.Struct, tag="session.update"):
     model: str | None = None
     language: str | None = None
     prompt: str | None = None
+    include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
 
 
 class Append(msgspec.Struct, tag="input_audio_buffer.append"):
@@ -41,8 +74,21 @@ class Commit(msgspec.Struct, tag="input_audio_buffer.commit"):
 _READER: Reader[SessionUpdate | Append | Commit] = Reader(SessionUpdate | Append | Commit)
 
 
+class SessionUpdated(msgspec.Struct, tag="session.updated"):
+    """What is in force."""
+
+    model: str | None
+    language: str | None
+    prompt: str
+    include: list[str]
+    timestamp_granularities: list[str] = []
+    """None are offered."""
+
+
 class Delta(msgspec.Struct, tag="transcription.delta"):
     delta: str
+    logprobs: list[Logprob] | None = None
+    """Of its tokens, if the client asked for them and the recognizer knows them."""
 
 
 class Usage(msgspec.Struct):
@@ -92,9 +138,19 @@ class VllmTranslator:
         self._defaults = defaults
         self._models = models
         self._items = Items(by_pauses=False)
+        self._model: str | None = None
+        """As the client named it."""
+        self._refused = False
+        """Whether the client named another model last."""
+        self._include: list[str] = []
+        self._configuring: deque[SessionUpdate | None] = deque()
+        """The updates whose options are being set, oldest first; None for the dialect's own."""
 
     def connected(self) -> list[Command]:
-        return [Configure({**format_options(Format("audio/pcm", RATE)), "endpoint_ms": self._defaults.endpoint_ms})]
+        options = {**format_options(Format("audio/pcm", RATE)), "endpoint_ms": self._defaults.endpoint_ms}
+        self._configuring.append(None)
+        # The server's own idle timeout: OpenAI's, which is longer, was set before the dialect was known.
+        return [Lifetime(life_s=None, idle_s=0), Configure(options)]
 
     def received(self, message: str | bytes) -> list[Command]:
         if isinstance(message, bytes) and (text := text_in(message)) is not None:
@@ -102,13 +158,16 @@ class VllmTranslator:
         try:
             request = _READER.read(text_of(message))
         except BadMessage as bad:
-            return [_send(Error(bad.message, bad.kind.code))]
+            return [_error(bad.kind, bad.message)]
         match request:
             case Append(audio):
-                return [Audio(audio)]
+                return [] if self._refused else [Audio(audio)]
             case SessionUpdate():
                 return self._update(request)
             case Commit(final):
+                if self._refused:
+                    message = "Send session.update with a model that is served before a commit."
+                    return [_send(Error(message, "model_not_validated"))]
                 return self._commit() if final else []
             case _:
                 assert_never(request)
@@ -118,8 +177,11 @@ class VllmTranslator:
         return [Finalize()]
 
     def _update(self, asked: SessionUpdate) -> list[Command]:
-        if asked.model is not None and not self._models.serves(asked.model):
-            return [_send(Error(self._models.unknown(asked.model), FailureKind.MODEL_NOT_FOUND.code))]
+        if asked.model is not None:
+            self._refused = not self._models.serves(asked.model)
+            if self._refused:
+                return [_error(FailureKind.MODEL_NOT_FOUND, self._models.unknown(asked.model))]
+        self._configuring.append(asked)
         given = Transcription(language=asked.language, prompt=asked.prompt)
         return [Configure(transcription_options(given, self._defaults))]
 
@@ -127,24 +189,34 @@ class VllmTranslator:
         return []
 
     def configured(self, options: SessionOptions) -> list[Command]:
-        return []
+        asked = self._configuring.popleft() if self._configuring else None
+        if asked is None:
+            return []
+        self._model = asked.model or self._model
+        if asked.include is not None:
+            self._include = list(asked.include)
+        return [_send(SessionUpdated(self._model, options.language, options.context, self._include))]
 
     def on_events(self, events: Sequence[Event]) -> list[Command]:
         return self._messages_for(self._items.on_events(events))
 
     def failed(self, failure: Failure) -> list[Command]:
-        error = _send(Error(failure.message, failure.code))
+        error = _error(failure.kind, failure.message)
         if failure.close is None:
+            if failure.kind is FailureKind.BAD_OPTION and self._configuring:
+                self._configuring.popleft()
             return [error]
         return [*self._messages_for(self._items.close()), error, Close(failure.close, failure.code)]
 
     def _messages_for(self, events: Sequence[items.ItemEvent]) -> list[Command]:
         return [_send(message) for event in events for message in self._messages(event)]
 
-    def _messages(self, event: items.ItemEvent) -> list[Delta | Done]:
+    def _messages(self, event: items.ItemEvent) -> list[Delta | Done | Error]:
         match event:
             case items.Grown():
-                return [Delta(event.delta)] if event.delta else []
+                return [Delta(event.delta, self._logprobs(event))] if event.delta else []
+            case items.Settled(failed=True):
+                return [Error("The recognizer failed on this audio.", _CODES[FailureKind.DECODE_FAILED])]
             case items.Settled():
                 tokens = len(event.logprobs or ())
                 return [Done(event.text, Usage(tokens, tokens))]
@@ -153,6 +225,15 @@ class VllmTranslator:
             case _:
                 assert_never(event)
 
+    def _logprobs(self, event: items.Grown) -> list[Logprob] | None:
+        if LOGPROBS not in self._include or event.logprobs is None:
+            return None
+        return [Logprob(token, list(token.encode()), logprob) for token, logprob in event.logprobs]
 
-def _send(message: Delta | Done | Error) -> Send:
+
+def _error(kind: FailureKind, message: str) -> Send:
+    return _send(Error(message, _CODES.get(kind, kind.code)))
+
+
+def _send(message: SessionUpdated | Delta | Done | Error) -> Send:
     return Send(msgspec.json.encode(message).decode())

@@ -608,7 +608,10 @@ class Conversation:
         return False
 
     def _limit_time(self, command: Lifetime, now: float) -> None:
-        self._idle_timeout_s = max(self._idle_timeout_s, command.idle_s)
+        self._idle_timeout_s = max(self._limits.idle_timeout_s, command.idle_s)
+        if command.life_s is None:
+            self._expiry = None
+            return
         message = f"A session lasts {command.life_s / 60:g} minutes; open a new one."
         self._expiry = now + command.life_s, Failure(FailureKind.SESSION_EXPIRED, message)
 

@@ -12,7 +12,9 @@ ASKED = asked()
 RATE = 16_000
 
 
-async def transcribe(scenario: str, *, model: str | None, chunk_ms: int = 128, path: str | None = None) -> None:
+async def transcribe(
+    scenario: str, *, model: str | None, chunk_ms: int = 128, path: str | None = None, logprobs: bool = False
+) -> None:
     headers = {"Authorization": f"Bearer {ASKED['key']}"}
     async with websockets.connect(
         f"{ASKED['url'].replace('http', 'ws', 1)}/realtime", additional_headers=headers
@@ -21,7 +23,10 @@ async def transcribe(scenario: str, *, model: str | None, chunk_ms: int = 128, p
         assert first["type"] == "session.created", first
         report(scenario, **first)
         if model is not None:
-            await ws.send(json.dumps({"type": "session.update", "model": model}))
+            include = {"include": ["item.input_audio_transcription.logprobs"]} if logprobs else {}
+            await ws.send(json.dumps({"type": "session.update", "model": model, **include}))
+        if logprobs:  # Of the releases that acknowledge it.
+            report(scenario, **json.loads(await asyncio.wait_for(ws.recv(), 30)))
         await ws.send(json.dumps({"type": "input_audio_buffer.commit"}))
 
         async def send() -> None:
@@ -43,6 +48,6 @@ asyncio.run(transcribe("named", model=ASKED["model"]))
 asyncio.run(transcribe("older", model=None))
 asyncio.run(transcribe("unknown", model="nobody/has-this"))
 for chunk_ms in (10, 500):
-    asyncio.run(transcribe(f"{chunk_ms} ms", model=ASKED["model"], chunk_ms=chunk_ms))
+    asyncio.run(transcribe(f"{chunk_ms} ms", model=ASKED["model"], chunk_ms=chunk_ms, logprobs=chunk_ms == 500))
 asyncio.run(transcribe("silence", model=ASKED["model"], path=ASKED["silence"]))
 asyncio.run(transcribe("nothing", model=ASKED["model"], path=ASKED["nothing"]))
