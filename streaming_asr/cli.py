@@ -130,7 +130,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="name or folder of the weights; without it, the English Whisper that comes with streaming-asr[local]",
+        help="name or folder of the weights, or tiny.en for English only; without it, the multilingual Whisper base",
     )
     _recognizer_options(parser)
     parser.add_argument("--engine-help", action="store_true", help="show vLLM's options and exit")

@@ -54,7 +54,7 @@ def add_speech(parser: argparse.ArgumentParser, *sets: str) -> None:
 
 def add_source(parser: argparse.ArgumentParser, *, decode_ms: int | None) -> None:
     """What transcribes the speech."""
-    model = parser.add_argument_group("a model in this process (default: the English Whisper of streaming-asr[local])")
+    model = parser.add_argument_group("a model in this process (default: the Whisper of streaming-asr[local])")
     model.add_argument("--model", help="as of `streaming-asr serve`; vLLM's own options may follow")
     model.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="faster-whisper's device")
     model.add_argument("--compute-type", help="CTranslate2's arithmetic")

@@ -83,7 +83,7 @@ def _whisper() -> Any:
 
     from streaming_asr.recognizers.whisper.weights import find_weights
 
-    return WhisperModel(str(find_weights(None)), device="cpu", compute_type="int8")
+    return WhisperModel(str(find_weights("tiny.en")), device="cpu", compute_type="int8")
 
 
 def _recognized(model: Any, clip: Clip) -> list[TimedWord]:

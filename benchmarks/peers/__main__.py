@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = made.parse_args(argv)
     heed_sigterm()
     try:
-        weights = find_weights(None)
+        weights = find_weights("tiny.en")
         course = _course(options)
         return asyncio.run(_compare(options, weights, course))
     except (NoSpeech, RecognizerUnavailable, OSError) as error:

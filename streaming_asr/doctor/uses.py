@@ -49,6 +49,7 @@ def examine(machine: Machine) -> list[Use]:
     vad = checks.webrtcvad(machine)
     conflicts = vllm_stack.conflicts(machine, on_ascend=npu.state != "absent")
     serve = f"{machine.shown('streaming-asr')} serve"
+    whisper, multilingual = checks.whisper_weights(machine), checks.multilingual_weights(machine)
     sizes = checks.QWEN_SIZES
 
     def under_vllm(name: str, python: Check, hardware: list[Check], vllm: list[Check], sizes: Sequence[str]) -> Use:
@@ -65,8 +66,9 @@ def examine(machine: Machine) -> list[Use]:
         under_vllm("Qwen3-ASR on NVIDIA GPUs", vllm_python, [gpu], vllm_stack.cuda(machine), sizes),
         Use(
             "Whisper in this process",
-            (python, checks.faster_whisper(machine), checks.whisper_weights(machine), vad),
-            start=serve,
+            (python, checks.faster_whisper(machine), whisper, vad),
+            () if multilingual.ok or not whisper.ok else (multilingual,),
+            serve,
         ),
         under_vllm("Qwen3-ASR on CPU (slow)", vllm_python, [], vllm_stack.cpu(machine), sizes[::-1]),
         Use("Silero voice detection", (checks.silero(machine),)),
@@ -103,7 +105,7 @@ def what_to_install(model: str, machine: Machine | None = None) -> str:
         lines += ["vLLM for NVIDIA GPUs and CPU needs Python 3.11 or 3.12.", ""]
     streaming_asr = machine.shown("streaming-asr")
     lines += [
-        f"Or start with a small English model that needs none of this: {streaming_asr} serve",
+        f"Or start with a small Whisper that needs none of this: {streaming_asr} serve",
         f"What this machine has and lacks: {streaming_asr} doctor",
     ]
     return "\n".join(lines)

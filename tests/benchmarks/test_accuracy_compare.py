@@ -24,6 +24,8 @@ from tests.support.live_server import LiveServer
 
 pytestmark = pytest.mark.full
 
+ENGLISH = ("--model", "tiny.en")
+
 
 @pytest.fixture(scope="module")
 def two_clips(librivox: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -48,7 +50,7 @@ def test_files_and_streams_of_the_same_model_are_compared(
 ) -> None:
     json_file, html_file = tmp_path / "out" / "a.json", tmp_path / "out" / "a.html"
     reports = ("--json", str(json_file), "--html", str(html_file))
-    assert main(["--speech", str(two_clips), "--set", "short", *reports]) == 0
+    assert main(["--speech", str(two_clips), "--set", "short", *reports, *ENGLISH]) == 0
     shown = capsys.readouterr().out
     assert "quite" in shown
     assert "deutsch: tiny.en does not know 'de'" in shown
@@ -79,7 +81,7 @@ def test_simulated_time_gives_the_same_text_again(two_clips: Path, tmp_path: Pat
             "--json",
             str(tmp_path / name),
         )
-        assert main(["compare", "--speech", str(two_clips), *options]) == 0
+        assert main(["compare", "--speech", str(two_clips), *options, *ENGLISH]) == 0
         texts.append(json.loads((tmp_path / name).read_text())["clips"])
     assert texts[0] == texts[1]
 
@@ -105,7 +107,7 @@ def test_a_server_at_real_time_shows_partials_and_lags(server: LiveServer, two_c
 
 
 def test_session_options_reach_the_core(two_clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--speech", str(two_clips), "--set", "short", "--option")
+    options = (*ENGLISH, "--speech", str(two_clips), "--set", "short", "--option")
     assert main([*options, "endpoint_ms=1"]) == 1
     assert "endpoint_ms: 1 is out of range" in capsys.readouterr().err
     assert main([*options, "endpiont_ms=800"]) == 1
@@ -129,7 +131,7 @@ def test_words_without_speech_are_counted(tmp_path: Path, capsys: pytest.Capture
     entries = [{"id": name, "path": f"{name}.wav", "language": "none", "text": ""} for name in ("talk", "noise")]
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, entries)))
     output = tmp_path / "out.json"
-    assert main(["hallucination", "--speech", str(tmp_path), "--json", str(output)]) == 0
+    assert main(["hallucination", "--speech", str(tmp_path), "--json", str(output), *ENGLISH]) == 0
     result = json.loads(output.read_text())
     assert result["words_per_minute"]["finals"] == pytest.approx(8 / result["minutes"])
     assert [clip["finals"] for clip in result["clips"] if clip["id"] == "noise"] == [""]

