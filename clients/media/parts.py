@@ -7,14 +7,20 @@ FFmpeg reads on where MP3, AAC, MPEG-TS or WebM were joined. Of the formats here
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from typing import IO, Protocol
+from typing import IO, Literal, Protocol
 
 from clients.media.ogg_links import MAGIC, OggLinks
 
-_HEAD_BYTES = 16
-_FLAC = b"fLaC\x00\x00\x00\x22"
+_HEAD_BYTES = 20
+"""As long as the longest marker."""
+_FLAC = re.compile(rb"fLaC\x00\x00\x00\x22")
 """The marker of a FLAC file, and the header of its first block, which is always of this size."""
+_FLV = re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00\x00\x00\x00")
+"""The header of an FLV file, and the size of the tag before the first one."""
+_CAF = re.compile(rb"caff\x00\x01\x00.desc\x00\x00\x00\x00\x00\x00\x00\x20", re.DOTALL)
+"""The header of a CAF file, and that of its first chunk, which is always of this size."""
 _CHUNK = 2**20
 
 
@@ -44,10 +50,13 @@ def parts_of(file: IO[bytes]) -> Iterator[Readable]:
         return
     begins = [0]
     overruns = False
+    marker = next((marker for marker in (_FLAC, _FLV, _CAF) if marker.match(head)), None)
     if head[:4] == b"RIFF":
-        begins += _riffs(file)
-    elif head.startswith(_FLAC):
-        begins += _flacs(file)
+        begins += _chunked(file, b"RIFF", (b"WAVE",), "little")
+    elif head[:4] == b"FORM":
+        begins += _chunked(file, b"FORM", (b"AIFF", b"AIFC"), "big")
+    elif marker is not None:
+        begins += _marked(file, marker)
     elif head[4:8] == b"ftyp":
         further, overruns = _mp4s(file)
         begins += further
@@ -63,16 +72,16 @@ def _ogg_links(file: Readable) -> Iterator[Readable]:
         yield links
 
 
-def _riffs(file: IO[bytes]) -> Iterator[int]:
-    """Where further WAV files begin: directly after each other."""
+def _chunked(file: IO[bytes], name: bytes, kinds: tuple[bytes, ...], order: Literal["little", "big"]) -> Iterator[int]:
+    """Where further WAV or AIFF files begin: directly after each other. Each is one chunk of this name."""
     at = 0
     while True:
         file.seek(at + 4)
-        size = int.from_bytes(file.read(4), "little")
+        size = int.from_bytes(file.read(4), order)
         at += 8 + size + size % 2
         file.seek(at)
         head = file.read(_HEAD_BYTES)
-        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        if head[:4] != name or head[8:12] not in kinds:
             return
         yield at
 
@@ -95,18 +104,18 @@ def _mp4s(file: IO[bytes]) -> tuple[list[int], bool]:
     return begins, at > end
 
 
-def _flacs(file: IO[bytes]) -> Iterator[int]:
-    """Where further FLAC files begin. Frames do not state their length, so the marker is searched."""
+def _marked(file: IO[bytes], marker: re.Pattern[bytes]) -> Iterator[int]:
+    """Where further files begin whose size nothing states: the marker is searched."""
     file.seek(0)
     at, tail = 0, b""
     while chunk := file.read(_CHUNK):
         data = tail + chunk
-        found = data.find(_FLAC)
-        while found >= 0:
-            if at + found:
-                yield at + found
-            found = data.find(_FLAC, found + 1)
-        tail = data[1 - len(_FLAC) :]
+        keep = 0
+        for found in marker.finditer(data):
+            keep = found.end()
+            if at + found.start():
+                yield at + found.start()
+        tail = data[max(keep, len(data) - _HEAD_BYTES) :]
         at += len(data) - len(tail)
 
 

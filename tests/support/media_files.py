@@ -182,6 +182,12 @@ def _as(container: str, codec: str, **options: Any) -> Callable[[Samples], bytes
 
 CASES = {
     "damaged MP3": _damage("mp3", "libmp3lame"),
+    "MP3 of which 3 kB were overwritten": Case(
+        lambda: _damaged(encoded("mp3", "libmp3lame", _two()), 3_000), _BOTH, _BOTH_S, ("1.08 s could not be",)
+    ),
+    "AC-3 of which 3 kB were overwritten": Case(
+        lambda: _damaged(encoded("ac3", "ac3", _two(), rate=48_000), 3_000), _BOTH, _BOTH_S, ("0.29 s could not be",)
+    ),
     "damaged AAC": _damage("adts", "aac"),
     "damaged M4A": _damage("ipod", "aac"),
     "damaged FLAC": _damage("flac", "flac"),
@@ -212,6 +218,10 @@ CASES = {
     "chained Ogg of two codecs": _join(_as("ogg", "libopus", rate=48_000), _as("ogg", "flac", rate=44_100)),
     "FLACs of two rates": _join(_as("flac", "flac"), _as("flac", "flac", rate=48_000, channels=2)),
     "WAVs of two rates": _join(wav, _as("wav", "pcm_s16le", rate=44_100, channels=2)),
+    "AIFFs of two rates": _join(_as("aiff", "pcm_s16be"), _as("aiff", "pcm_s16be", rate=44_100, channels=2)),
+    "CAFs": _join(_as("caf", "pcm_s16be"), _as("caf", "pcm_s16be", rate=44_100)),
+    "FLVs": _join(_as("flv", "aac", rate=44_100), _as("flv", "aac", rate=44_100)),
+    "AVIs": _join(_as("avi", "pcm_s16le"), _as("avi", "pcm_s16le")),
     "M4As": _join(_as("ipod", "aac"), _as("ipod", "aac", rate=44_100)),
     "video with late audio": Case(
         lambda: encoded("mp4", "aac", clip("a"), late_s=4.0, video=True), {"a": 4.0}, 4 + _A_S

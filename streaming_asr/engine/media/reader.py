@@ -52,6 +52,8 @@ _MAX_ERRORS = 1_000
 """Errors of a container one after the other; then nothing more is expected from it."""
 _MAX_LOST_S = 1.0
 """Longest silence for one packet that can't be decoded."""
+_MAX_MISSING_S = 60.0
+"""The same, of a format without timestamps: for all frames whose bytes the packet has."""
 _CUT_S = 1.0
 """A recording this much shorter than it states was cut off."""
 _NOT_AUDIO = (b"Xing", b"Info", b"VBRI", b"LAME", b"ID3", b"TAG", b"APETAGEX", b"fLaC", b"RIFF")
@@ -140,6 +142,8 @@ class MediaReader:
         self._timed = self._format in _TIMED
         self._lost_s = 0.0
         """Length of packets that could not be decoded since the last frame."""
+        self._good_packets = self._good_bytes = 0
+        """Packets that were decoded, and their size."""
         self._failure = ""
         """Why something could not be decoded."""
         self._began = False
@@ -260,12 +264,24 @@ class MediaReader:
         except (av.FFmpegError, ValueError) as error:
             if packet.size and not any(mark in bytes(packet)[:64] for mark in _NOT_AUDIO):
                 self._failure = self._failure or _reason(error)
-                length_s = float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
-                self._lost_s += max(0.0, min(length_s, _MAX_LOST_S))
+                self._lost_s += self._length_s(packet)
             return
+        self._good_packets += 1
+        self._good_bytes += packet.size
         for frame in frames:
             if frame.samples:
                 self._take(frame)
+
+    def _length_s(self, packet: Any) -> float:
+        """How much audio a packet has that can't be decoded. Without timestamps it has all bytes up to the next frame
+        that is whole, so that its size says how many frames are missing.
+        """
+        length_s = float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
+        length_s = max(0.0, min(length_s, _MAX_LOST_S))
+        if self._timed or not self._good_bytes:
+            return length_s
+        frames: int = max(1, round(packet.size * self._good_packets / self._good_bytes))
+        return min(length_s * frames, _MAX_MISSING_S)
 
     def _take(self, frame: Any) -> None:
         """Put a frame in its place."""
