@@ -16,6 +16,7 @@ from websockets.http11 import Response
 from benchmarks.common.adapters import Reading, SessionFailed, SessionRefused
 from benchmarks.common.protocols.connection import WebSocketAdapter, with_query
 from benchmarks.common.protocols.deepgram import DeepgramTalk
+from benchmarks.common.protocols.deepgram_flux import FluxTalk
 from benchmarks.common.protocols.native import NativeTalk
 from benchmarks.common.protocols.openai_realtime import OpenAiTalk
 from benchmarks.common.protocols.registry import PROTOCOLS, BadTarget, Target, make_adapter
@@ -176,6 +177,50 @@ class TestDeepgram:
             _receive(talk, type="Error", description="no audio", variant="x")
         talk.finish()
         talk.closed(1000, "")
+
+
+class TestFlux:
+    @staticmethod
+    def _turn(event: str, transcript: str) -> dict[str, Any]:
+        return {"type": "TurnInfo", "event": event, "turn_index": 0, "transcript": transcript}
+
+    def test_turns_from_the_greeting_to_the_close(self) -> None:
+        talk = FluxTalk()
+        assert _receive(talk, type="Connected", request_id="r", sequence_id=0) is None
+        assert talk.opened
+        assert _receive(talk, **self._turn("StartOfTurn", "two")) == Reading("", "two")
+        eager = _receive(talk, **self._turn("EagerEndOfTurn", "Two bees."))
+        assert eager == Reading("", "Two bees.")
+        assert _receive(talk, **self._turn("TurnResumed", "Two bees.")) == Reading("", "Two bees.")
+        end = _receive(talk, **self._turn("EndOfTurn", "Two bees or not."))
+        assert end == Reading("Two bees or not.")
+        assert (_ends(eager), _ends(end)) == (0, 1)
+        with pytest.raises(SessionFailed, match="1011: broken"):
+            talk.closed(1011, "broken")
+        assert [json.loads(message)["type"] for message in talk.finalize()] == ["CloseStream"]
+        talk.closed(1000, "")
+        assert talk.ended
+
+    def test_an_error_of_the_server_is_a_failure(self) -> None:
+        with pytest.raises(SessionFailed, match="no audio"):
+            _receive(FluxTalk(), type="Error", code="x", description="no audio")
+
+
+def test_ends_of_turns_are_counted_where_the_protocol_declares_them() -> None:
+    native = NativeTalk()
+    at = {"utterance": 1, "channel": 0, "start_ms": 0, "time_ms": 900}
+    for reason, count in (("endpoint", 1), ("finalize", None), ("turn", 2), ("stop", None)):
+        assert _ends(_receive(native, type="speech_ended", **at, reason=reason)) == count
+    openai = OpenAiTalk("m", "en")
+    _receive(openai, type="input_audio_buffer.speech_started", item_id="a", audio_start_ms=0)
+    assert _ends(_receive(openai, type="input_audio_buffer.speech_stopped", item_id="a", audio_end_ms=900)) == 1
+    deepgram = DeepgramTalk()
+    assert _ends(_receive(deepgram, **TestDeepgram._results("two", final=False))) == 0
+    assert _ends(_receive(deepgram, **TestDeepgram._results("two", final=True))) == 1
+
+
+def _ends(reading: Reading | None) -> int | None:
+    return reading.ends if reading is not None else None
 
 
 class TestVllm:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
-from benchmarks.common.protocols import deepgram, openai_realtime, whisper_live
+from benchmarks.common.protocols import deepgram, deepgram_flux, openai_realtime, whisper_live
 from benchmarks.common.protocols.connection import WebSocketAdapter, with_query
 from benchmarks.common.protocols.deepgram import DeepgramTalk
+from benchmarks.common.protocols.deepgram_flux import FluxTalk
 from benchmarks.common.protocols.native import NativeTalk
 from benchmarks.common.protocols.openai_realtime import OpenAiTalk
 from benchmarks.common.protocols.vllm_realtime import VllmTalk
@@ -78,6 +79,21 @@ def _deepgram(target: Target) -> WebSocketAdapter:
     )
 
 
+def _flux(target: Target) -> WebSocketAdapter:
+    return WebSocketAdapter(
+        "flux",
+        _RATE,
+        _address(target, "/v2/listen"),
+        lambda language: FluxTalk(),
+        {"Authorization": f"Token {target.api_key}"} if target.api_key else {},
+        lambda language: {
+            "model": target.model or deepgram_flux.MODEL,
+            "encoding": "linear16",
+            "sample_rate": str(_RATE),
+        },
+    )
+
+
 def _vllm(target: Target) -> WebSocketAdapter:
     if not target.model:
         raise BadTarget("vLLM's realtime protocol names the server's model: give it with --model")
@@ -109,6 +125,7 @@ PROTOCOLS: Mapping[str, Callable[[Target], WebSocketAdapter]] = {
     "native-stable": partial(_native, stable_only=True),
     "openai": _openai,
     "deepgram": _deepgram,
+    "flux": _flux,
     "vllm": _vllm,
     "whisperlivekit": _whisper_live_kit,
     "whisperlive": _whisper_live,
