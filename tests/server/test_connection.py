@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocketState
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Handshake
@@ -36,6 +37,8 @@ class FakeWebSocket:
         self.sent: list[dict[str, Any]] = []
         self.close_code: int | None = None
         self.closed = asyncio.Event()
+        self.gone = False
+        """Whether the client is gone when the server closes."""
 
     async def receive(self) -> dict[str, Any]:
         message = await self.inbox.get()
@@ -48,9 +51,11 @@ class FakeWebSocket:
 
     async def close(self, code: int, reason: str) -> None:
         await self.reads.wait()
-        self.close_code = code
         self.closed.set()
         self.inbox.put_nowait({"type": "websocket.disconnect"})
+        if self.gone:
+            raise WebSocketDisconnect(code=1006)
+        self.close_code = code
 
     def give(self, *messages: str | bytes) -> None:
         for message in messages:
@@ -82,6 +87,16 @@ def _connected(script: Callable[[FakeWebSocket, Service], Awaitable[None]], **op
         await service.close()
 
     asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_a_client_that_is_gone_before_the_close_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(socket: FakeWebSocket, service: Service) -> None:
+        socket.gone = True
+        socket.give(voiced(0.2), command("stop"))
+        await socket.closed.wait()
+
+    _connected(script)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_messages_are_handled_in_order_under_any_asgi_server() -> None:

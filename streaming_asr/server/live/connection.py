@@ -174,11 +174,12 @@ class Connection:
             self._writing = False
             item = await self._outbox.get()
             self._writing = True
-            if isinstance(item, Close):
-                if self._websocket.application_state is WebSocketState.CONNECTED:
-                    await self._websocket.close(item.code, item.reason[:120])
-                return
+            # The client may be gone, which is no fault.
             try:
+                if isinstance(item, Close):
+                    if self._websocket.application_state is WebSocketState.CONNECTED:
+                        await self._websocket.close(item.code, item.reason[:120])
+                    return
                 if isinstance(item.message, str):
                     await self._websocket.send_text(item.message)
                 else:
