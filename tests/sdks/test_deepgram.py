@@ -5,7 +5,9 @@ Their scripts are in tests/sdks/clients. Real speech goes to the real server, at
 
 from __future__ import annotations
 
-from itertools import pairwise
+import os
+from collections.abc import Iterator
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,16 @@ def _sdk(guarded: LiveServer, clips: Clips, *run: str, **asked: Any) -> Messages
     paths = [clips.raw(index, 16_000) for index in (0, 1)]
     arguments = {"url": guarded.http_url, "key": KEY, "run": run, "clips": paths, **asked}
     return run_python("clients", "deepgram_python.py", arguments)
+
+
+@pytest.fixture(scope="module")
+def unjudged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server whose turn detector can't run, as where onnxruntime is not installed: silence alone ends turns."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['onnxruntime'] = None\n")
+    search = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    with LiveServer("--api-key", KEY, environment={"PYTHONPATH": search}) as live:
+        yield live
 
 
 def test_the_sdk_receives_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
@@ -161,8 +173,28 @@ def test_the_sdk_is_refused(guarded: LiveServer, clips: Clips) -> None:
     assert "Ogg" in _of(reports, "container")[0]["description"]
 
 
-def test_the_sdk_receives_turns(guarded: LiveServer, clips: Clips) -> None:
+def test_the_sdk_receives_turns_that_a_detector_judges(guarded: LiveServer, clips: Clips) -> None:
+    """Which pauses end a turn is its choice, and silence's where it has no time: what was said must be there."""
     messages = _sdk(guarded, clips, "flux", pausing=clips.both(0.6), silence=clips.silence(2.5))
+    infos = [message for message in messages if message["type"] == "TurnInfo"]
+    turns = [list(turn) for _, turn in groupby(infos, key=lambda info: info["turn_index"])]
+    for turn in turns:
+        shown = [info["event"] for info in turn if info["event"] != "Update"]
+        assert shown[0] == "StartOfTurn"
+        assert shown[-1] == "EndOfTurn"
+        eager = shown[1:-1]
+        assert eager[::2] == len(eager[::2]) * ["EagerEndOfTurn"]
+        assert eager[1::2] == len(eager[1::2]) * ["TurnResumed"]
+        if len(eager) % 2:
+            last = [info["transcript"] for info in turn if info["event"] == "EagerEndOfTurn"][-1]
+            assert turn[-1]["transcript"] == last, "the eager end predicted it"
+    assert_said(" ".join(turn[-1]["transcript"] for turn in turns), " ".join([*clips.texts(), clips.texts()[0]]))
+    assert turns[-1][-1]["trigger"] == "manual"
+    assert messages[-1]["type"] == "closed"
+
+
+def test_the_sdk_receives_turns_that_end_by_silence(unjudged: LiveServer, clips: Clips) -> None:
+    messages = _sdk(unjudged, clips, "flux", pausing=clips.both(0.6), silence=clips.silence(2.5))
     assert messages[0]["type"] == "Connected"
     numbered = [message["sequence_id"] for message in messages if "sequence_id" in message]
     assert numbered == list(range(len(numbered)))
@@ -188,9 +220,9 @@ def test_the_sdk_receives_turns(guarded: LiveServer, clips: Clips) -> None:
     assert messages[-1]["type"] == "closed"
 
 
-def test_livekit(guarded: LiveServer, clips: Clips) -> None:
+def test_livekit(unjudged: LiveServer, clips: Clips) -> None:
     reports = run_python(
-        "clients", "deepgram_livekit.py", {"url": guarded.http_url, "key": KEY, "clip": clips.raw(0, 16_000)}
+        "clients", "deepgram_livekit.py", {"url": unjudged.http_url, "key": KEY, "clip": clips.raw(0, 16_000)}
     )
     for scenario in ("live 0", "live 1", "flux"):
         messages = _of(reports, scenario)

@@ -168,7 +168,7 @@ def test_livekit(guarded: LiveServer, clips: Clips) -> None:
         )
 
 
-@pytest.mark.parametrize("run", ["server_vad", "own_vad", "together"])
+@pytest.mark.parametrize("run", ["server_vad", "semantic_vad", "own_vad", "together"])
 def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
     asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "run": run}
     reports = run_python(
@@ -179,8 +179,9 @@ def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
     assert kinds.index("InterimTranscriptionFrame") < kinds.index("spoken")
     finals = [event["text"] for event in reports if event["type"] == "TranscriptionFrame"]
     assert_said(" ".join(finals), " ".join(clips.texts()[:1] * 2))
-    assert ("ProposedUserStartedSpeakingFrame" in kinds) == (run == "server_vad")
-    if run != "server_vad":
+    by_server = run in ("server_vad", "semantic_vad")
+    assert ("ProposedUserStartedSpeakingFrame" in kinds) == by_server
+    if not by_server:
         assert len(finals) == 2
 
 

@@ -18,14 +18,15 @@ async def main() -> None:
     if ASKED["run"] == "together":
         await listen(TogetherSTTService(api_key=key, base_url=SOCKET), "together", ASKED["clips"], commit=True)
         return
-    by_server = ASKED["run"] == "server_vad"
+    by_server = {"server_vad": {"type": "server_vad"}, "semantic_vad": {"type": "semantic_vad", "eagerness": "high"}}
+    turn_detection = by_server.get(ASKED["run"], False)
     service = OpenAIRealtimeSTTService(
         api_key=key,
         base_url=f"{SOCKET}/realtime",
-        turn_detection={"type": "server_vad"} if by_server else False,
+        turn_detection=turn_detection,
         settings=OpenAIRealtimeSTTService.Settings(model="gpt-transcribe"),
     )
-    await listen(service, ASKED["run"], ASKED["clips"], commit=not by_server)
+    await listen(service, ASKED["run"], ASKED["clips"], commit=not turn_detection)
 
 
 asyncio.run(main())
