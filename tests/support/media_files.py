@@ -125,6 +125,28 @@ def _damaged(recording: bytes, count: int = 200) -> bytes:
     return recording[:at] + np.random.default_rng(1).bytes(count) + recording[at + count :]
 
 
+def _two_tracks(*tracks: Samples) -> bytes:
+    """A Matroska file of FLAC tracks."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        streams: list[Any] = [output.add_stream("flac", rate=RATE, layout="mono") for _ in tracks]
+        packets = []
+        for stream, samples in zip(streams, tracks, strict=True):
+            data = np.rint(samples * 32767).astype(np.int16).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(data, format="s16", layout="mono")
+            frame.rate = RATE
+            fifo = av.AudioFifo()
+            fifo.write(frame)
+            at = 0
+            while (block := fifo.read(4096, partial=True)) is not None:
+                block.pts, at = at, at + block.samples
+                packets += stream.encode(block)
+            packets += stream.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.pts * packet.time_base):
+            output.mux(packet)
+    return file.getvalue()
+
+
 def _float_wav(samples: Samples) -> bytes:
     recording = io.BytesIO()
     soundfile.write(recording, samples, RATE, "FLOAT", format="WAV")
@@ -269,6 +291,15 @@ CASES = {
     ),
     "speech on the subwoofer of 5.1": Case(lambda: wav(_on_channel(3, 6)), {"b": 0.0}, _B_S),
     "speech on one of 60 channels": Case(lambda: wav(_on_channel(41, 60)), {"b": 0.0}, _B_S),
+    "a silent track before one of speech": Case(
+        lambda: _two_tracks(0 * clip("b"), clip("b")), {"b": 0.0}, _B_S, ("the next one was read",)
+    ),
+    "a track of speech that begins late, before another": Case(
+        lambda: _two_tracks(np.concatenate([0 * clip("b"), clip("a")]), clip("b")), {"a": _B_S}, _B_S + _A_S
+    ),
+    "two silent tracks": Case(
+        lambda: _two_tracks(0 * clip("b"), 0 * clip("b")), {}, _B_S, ("the next one was read",)
+    ),
     "9 channels": Case(lambda: wav(np.repeat(clip("b")[:, None], 9, 1)), {"b": 0.0}, _B_S),
 }  # fmt: skip
 """Recordings that are transcribed."""

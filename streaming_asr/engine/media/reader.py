@@ -21,6 +21,7 @@ from streaming_asr.engine.media.repairs import (
     NOT_FINITE,
     OVERLAP,
     OVERSCALED,
+    SILENT_TRACK,
     UNREAD,
     Repair,
     Repairs,
@@ -63,6 +64,8 @@ _CHECKED = ("flac", "tta")
 """Codecs with checksums that FFmpeg only looks at if it is asked to; otherwise a damaged frame is decoded to noise."""
 _OVERSCALED = 10.0
 """Float samples above this are of another scale, such as that of 16-bit integers. Loud ones stay below."""
+_SILENT = 1e-4
+"""Samples up to this are silence: below what 14 bits show."""
 _FULL_SCALE = {"u1": 2**7, "i2": 2**15, "i4": 2**31, "i8": 2**63}
 """Of integer samples, by their type."""
 
@@ -91,7 +94,7 @@ class Block:
 
 
 class MediaReader:
-    """Decodes the first audio track that has a decoder.
+    """Decodes the first audio track that has a decoder and, if it is in a file, is not silent throughout.
 
     Args:
         file: at its beginning. If it can't seek, it needs `peek`.
@@ -105,6 +108,8 @@ class MediaReader:
     _options: dict[str, str] = {}  # noqa: RUF012 - it is replaced, not changed
     """FFmpeg's, for opening."""
     _block_s = BLOCK_S
+    _track = 0
+    """Which of the tracks that have a decoder is read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         av.logging.set_level(None)
@@ -115,8 +120,9 @@ class MediaReader:
             # FFmpeg reads its samples in the wrong byte order: noise.
             raise UnreadableMedia("it is a big-endian WAV (RIFX), which is not read")
         self._parts = self._split(file)
+        first = next(self._parts)
         try:
-            self._open(next(self._parts))
+            self._open(first)
         except UnknownFormat:
             if head[4:8] == b"ftyp":
                 raise UnreadableMedia(
@@ -132,6 +138,8 @@ class MediaReader:
         """Hz, of the first audio; 0 if the container does not say."""
         self.channels: int = self._stream.codec_context.channels or 1
         """Of the first audio."""
+        self._restart: Any = first if file.seekable() and hasattr(first, "seek") else None
+        """The first part, if it can be read again."""
         self._timeline = self._new_timeline()
         self._repairs = Repairs()
         self._out: list[Block] = []
@@ -158,7 +166,7 @@ class MediaReader:
             UnreadableMedia: there was no audio that could be decoded.
         """
         try:
-            yield from self._read_part()
+            yield from self._read_tracks()
             missing_s = (self.stated_s or 0.0) - self._timeline.time_s
             if self._began and missing_s > _CUT_S:
                 self._repairs.note(CUT_OFF, self._timeline.position_s, missing_s)
@@ -173,6 +181,42 @@ class MediaReader:
             self._container.close()
         if not self._began:
             raise UnreadableMedia(f"its audio can't be decoded ({self._failure})" if self._failure else "it is empty")
+
+    def _read_tracks(self) -> Iterator[Block | Repair]:
+        """Read the first part: of several tracks, the first that is not silent from beginning to end."""
+        while True:
+            silence: list[Block] = []
+            track = self._read_part()
+            for item in track:
+                if not isinstance(item, Block):
+                    yield item
+                    continue
+                if self._last_track or np.abs(item.frames).max(initial=0) > _SILENT:
+                    yield from silence
+                    yield item
+                    yield from track
+                    return
+                # Of no size: a view of one zero.
+                silence.append(Block(np.broadcast_to(np.float32(0), item.frames.shape), item.rate))
+            if self._last_track or not silence:
+                yield from silence
+                return
+            self._repairs.note(SILENT_TRACK, 0.0, 0.0)
+            self._open_next_track()
+
+    @property
+    def _last_track(self) -> bool:
+        """Whether no further track could be read instead of this one."""
+        return self._restart is None or self._track + 1 >= len(_tracks(self._container))
+
+    def _open_next_track(self) -> None:
+        self._track += 1
+        self._container.close()
+        self._restart.seek(0)
+        self._open(self._restart)
+        self._timeline = self._new_timeline()
+        self._rate = 0
+        self._began = False
 
     def _split(self, file: IO[bytes]) -> Iterator[Readable]:
         return parts_of(file)
@@ -196,7 +240,7 @@ class MediaReader:
         except (av.FFmpegError, ValueError):
             raise UnknownFormat() from None
         try:
-            self._stream = _audio_track(self._container)
+            self._stream = _audio_track(self._container, self._track)
         except UnreadableMedia:
             self._container.close()
             raise
@@ -373,11 +417,16 @@ def _head(file: IO[bytes]) -> bytes:
     return head
 
 
-def _audio_track(container: Any) -> Any:
-    tracks = container.streams.audio
-    track = next((track for track in tracks if track.codec_context is not None), None)
-    if track is None:
-        raise UnreadableMedia("no decoder is known for its audio" if tracks else "it has no audio")
+def _tracks(container: Any) -> list[Any]:
+    """The audio tracks that have a decoder."""
+    return [track for track in container.streams.audio if track.codec_context is not None]
+
+
+def _audio_track(container: Any, index: int) -> Any:
+    tracks = _tracks(container)
+    if not tracks:
+        raise UnreadableMedia("no decoder is known for its audio" if container.streams.audio else "it has no audio")
+    track = tracks[min(index, len(tracks) - 1)]
     if track.codec_context.name in _CHECKED:
         track.codec_context.options = {"err_detect": "crccheck+explode"}
     check_shape(track.codec_context.sample_rate or MIN_RATE, track.codec_context.channels or 1)

@@ -11,6 +11,7 @@ MERGED_S = 0.5
 
 DAMAGED, GAP, OVERLAP, CUT_OFF, MORE = "audio_damaged", "audio_gap", "audio_overlap", "audio_cut_off", "more_repairs"
 NOT_FINITE, OVERSCALED, UNREAD = "audio_not_finite", "audio_clipped", "audio_unread"
+SILENT_TRACK = "silent_track"
 _MESSAGES = {
     DAMAGED: "The recording is damaged at {at}: {length:.2f} s could not be decoded.",
     GAP: "The recording has a hole of {length:.1f} s at {at}, which was filled with silence.",
@@ -18,6 +19,7 @@ _MESSAGES = {
     NOT_FINITE: "The recording has NaN or infinite samples at {at}, which were replaced.",
     OVERSCALED: "The recording is far above full scale from {at} on, and clipped; float samples must be in -1..1.",
     UNREAD: "The recording is damaged at {at}; what follows could not be read.",
+    SILENT_TRACK: "An audio track of the recording is silent from beginning to end; the next one was read instead.",
     CUT_OFF: "The recording is cut off at {at}; {length:.1f} s are missing.",
 }
 
