@@ -93,10 +93,12 @@ class Service:
         detector = make_detector(self.options.session)
         # Loads its network now: the first client may come when no more files can be opened.
         run_inline(detector.detect(np.zeros((1, detector.frame_samples), np.float32)))
-        make_turn_detector(self.options.session)
+        turns = make_turn_detector(self.options.session)
         self._watch = asyncio.create_task(self.metrics.watch_loop(self._loop_was_late), name="watch the event loop")
         began = time.monotonic()
         await self.recognizer.start()
+        if turns is not None:
+            await self.turns.warm_up(turns)
         can = self.recognizer.capabilities
         Session("check", self.options.session, can, make_detector, make_turn_detector=make_turn_detector)
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)

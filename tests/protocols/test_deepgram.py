@@ -109,6 +109,24 @@ def test_endpointing_is_clamped(asked: str, endpoint_ms: int) -> None:
     assert Talk(("endpointing", asked)).options.endpoint_ms == endpoint_ms
 
 
+@pytest.mark.parametrize(
+    ("asked", "endpointing", "endpoint_ms"),
+    [(None, "mine", 500), ("true", "mine", 500), ("turn", "mine", 500), ("800", "silence", 800)],
+)
+def test_a_pause_that_the_client_names_ends_speech_by_silence_alone(
+    asked: str | None, endpointing: str, endpoint_ms: int
+) -> None:
+    query = [] if asked is None else [("endpointing", asked)]
+    options = Talk(*query, defaults=SessionOptions(endpointing="mine")).options
+    assert (options.endpointing, options.endpoint_ms) == (endpointing, endpoint_ms)
+
+
+@pytest.mark.parametrize("reason", [EndReason.ENDPOINT, EndReason.TURN, EndReason.TIMEOUT])
+def test_speech_is_over_whether_silence_or_the_turn_detector_ended_it(reason: EndReason) -> None:
+    (sent,) = Talk().report(started(1, 100), ended(1, 900, reason), final(1, "so", 900))
+    assert _flags(sent) == (True, True, False)
+
+
 @pytest.mark.parametrize(("language", "code"), [("multi", None), ("zh-CN", "zh"), ("EN", "en"), ("pt_BR", "pt")])
 def test_languages_are_codes(language: str, code: str | None) -> None:
     assert Talk(("language", language), defaults=SessionOptions(language="de")).options.language == code

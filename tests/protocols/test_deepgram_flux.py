@@ -13,8 +13,16 @@ from streaming_asr.protocols.base import Audio, BadRequest, Close, Finalize, Han
 from streaming_asr.protocols.controls import BINARY_CONTROL
 from streaming_asr.protocols.deepgram.flux import FluxTranslator
 from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.turns.detectors import TURN_DETECTORS
 from tests.protocols.test_deepgram import Talk, ended, final, partial, started
 from tests.support.dialogue import sent_messages
+from tests.support.fake_turns import FakeTurnDetector, cannot_run
+
+
+@pytest.fixture(autouse=True)
+def no_turn_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None can run, so that the tests of silence alone hold on every machine."""
+    monkeypatch.setitem(TURN_DETECTORS, "turn", cannot_run)
 
 
 class FluxTalk(Talk):
@@ -87,6 +95,7 @@ def test_without_an_eager_threshold_there_is_no_eager_end() -> None:
         ({"eot_threshold": "0.9", "eager_eot_threshold": "0.7"}, 1929, 500, "model"),
         ({"eager_eot_threshold": "0.3"}, 500, 92, "model"),
         ({"eot_threshold": "1.0", "eot_timeout_ms": "3000"}, 3000, 200, "timeout"),
+        ({"eot_threshold": "1.0", "eot_timeout_ms": "60000"}, 10_000, 200, "timeout"),
     ],
 )
 def test_thresholds_are_silences(query: dict[str, str], endpoint_ms: int, pause_ms: int, trigger: str) -> None:
@@ -96,12 +105,68 @@ def test_thresholds_are_silences(query: dict[str, str], endpoint_ms: int, pause_
     assert sent[-1]["trigger"] == trigger
 
 
+JUDGED = SessionOptions(endpointing="mine")
+
+
+def test_thresholds_are_those_of_a_turn_detector_where_there_is_one() -> None:
+    asked = {"eot_threshold": "0.8", "eager_eot_threshold": "0.4", "eot_timeout_ms": "60000"}
+    options = FluxTalk(*asked.items(), defaults=JUDGED).options
+    assert (options.turn_threshold, options.eager_threshold, options.endpoint_max_ms) == (0.8, 0.4, 60_000)
+    assert (options.endpointing, options.endpoint_ms, options.short_pause_ms) == ("mine", 857, 96)
+    assert FluxTalk(defaults=JUDGED).options.endpoint_max_ms == JUDGED.endpoint_max_ms
+
+
+@pytest.mark.parametrize(("runs", "endpointing"), [(True, "turn"), (False, "silence")])
+def test_flux_has_a_turn_detector_where_one_can_run(
+    monkeypatch: pytest.MonkeyPatch, runs: bool, endpointing: str
+) -> None:
+    monkeypatch.setitem(TURN_DETECTORS, "turn", FakeTurnDetector if runs else cannot_run)
+    assert FluxTalk().options.endpointing == endpointing
+
+
+def test_eager_ends_and_their_confidence_are_the_turn_detector_s() -> None:
+    talk = FluxTalk(("eager_eot_threshold", "0.4"), defaults=JUDGED)
+    sent = talk.report(started(1, 100), partial(1, "So.", 700, speculative=True), events.SpeechResumed(1, 0, 900))
+    assert [message["event"] for message in sent] == ["StartOfTurn"], "a pause alone is no eager end"
+    sent = talk.report(events.EagerTurnEnd(1, 0, 1400, "So it is.", 0.61), events.TurnResumed(1, 0, 1900))
+    sent += talk.report(
+        events.EagerTurnEnd(1, 0, 2400, "So it is, then.", 0.52),
+        events.SpeechEnded(1, 0, 100, 2400, EndReason.TURN, 0.934),
+        final(1, "So it is, then.", 2400),
+    )
+    assert [(message["event"], message["transcript"], message["end_of_turn_confidence"]) for message in sent] == [
+        ("EagerEndOfTurn", "So it is.", 0.61),
+        ("TurnResumed", "So it is.", 0.0),
+        ("EagerEndOfTurn", "So it is, then.", 0.52),
+        ("EndOfTurn", "So it is, then.", 0.934),
+    ]
+    assert [word["word"] for word in sent[0]["words"]] == ["So", "it", "is."]
+    assert sent[-1]["trigger"] == "model"
+
+
+@pytest.mark.parametrize(
+    ("reason", "probability", "trigger", "confidence"),
+    [
+        (EndReason.TURN, 0.93, "model", 0.93),
+        (EndReason.TIMEOUT, 0.08, "timeout", 0.08),
+        (EndReason.ENDPOINT, None, "model", 0.7),
+        (EndReason.FINALIZE, None, "manual", 1.0),
+    ],
+)
+def test_what_ended_a_turn(reason: EndReason, probability: float | None, trigger: str, confidence: float) -> None:
+    """Silence alone ends it if the detector has not answered."""
+    talk = FluxTalk(defaults=JUDGED)
+    speech_ended = events.SpeechEnded(1, 0, 0, 900, reason, probability)
+    sent = talk.report(started(1, 0), speech_ended, final(1, "So.", 900))
+    assert (sent[-1]["trigger"], sent[-1]["end_of_turn_confidence"]) == (trigger, confidence)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
         ("eot_threshold", "0.4", "0.5 to 1"),
         ("eager_eot_threshold", "0.8", "above eot_threshold"),
-        ("eot_timeout_ms", "100", "500 to 10000"),
+        ("eot_timeout_ms", "100", "500 to 60000"),
         ("encoding", "opus", "linear16"),
     ],
 )

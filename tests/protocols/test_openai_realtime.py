@@ -26,8 +26,10 @@ from streaming_asr.protocols.base import (
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.openai.dialects import RealtimeTranslator
-from streaming_asr.protocols.openai.session import COMMIT_ENDPOINT_MS, EAGER_ENDPOINTS, LOGPROBS, PARTIALS
+from streaming_asr.protocols.openai.session import COMMIT_ENDPOINT_MS, LOGPROBS, PARTIALS, WAITS
+from streaming_asr.turns.detectors import TURN_DETECTORS
 from tests.support.dialogue import Dialogue, sent_messages, types_of
+from tests.support.fake_turns import FakeTurnDetector, cannot_run
 from tests.support.fakes import CAPABILITIES
 
 ITEM = "item_s1_1"
@@ -175,10 +177,13 @@ def test_what_is_absent_stays_and_null_turns_off() -> None:
             for delay, (first, interval) in PARTIALS.items()
         ),
         *(
-            ({"turn_detection": {"type": "semantic_vad", "eagerness": eagerness}}, {"endpoint_ms": endpoint})
-            for eagerness, endpoint in EAGER_ENDPOINTS.items()
+            (
+                {"turn_detection": {"type": "semantic_vad", "eagerness": eagerness}},
+                {"endpoint_min_ms": waits.least, "endpoint_ms": waits.usual, "endpoint_max_ms": waits.most},
+            )
+            for eagerness, waits in WAITS.items()
         ),
-        ({"turn_detection": {"type": "semantic_vad"}}, {"endpoint_ms": EAGER_ENDPOINTS["auto"]}),
+        ({"turn_detection": {"type": "semantic_vad"}}, {"endpoint_ms": WAITS["auto"].usual}),
         (
             {"turn_detection": {"type": "server_vad", "threshold": 1, "silence_duration_ms": 25.0}},
             {"vad_threshold": 0.95, "endpoint_ms": 100},
@@ -190,6 +195,33 @@ def test_what_a_field_means(given: dict[str, Any], options: dict[str, Any]) -> N
     talk = Talk()
     assert talk.update(**given)["type"] == "session.updated"
     assert {name: getattr(talk.options, name) for name in options} == options
+
+
+@pytest.mark.parametrize(("runs", "endpointing"), [(True, "turn"), (False, "silence")])
+def test_semantic_vad_has_a_turn_detector_where_one_can_run(
+    monkeypatch: pytest.MonkeyPatch, runs: bool, endpointing: str
+) -> None:
+    monkeypatch.setitem(TURN_DETECTORS, "turn", FakeTurnDetector if runs else cannot_run)
+    talk = Talk()
+    responses = {"create_response": False, "interrupt_response": True}
+    shown = talk.update(turn_detection={"type": "semantic_vad", "eagerness": "high", **responses})
+    assert shown["session"]["audio"]["input"]["turn_detection"] == {
+        "type": "semantic_vad",
+        "eagerness": "high",
+        **responses,
+    }
+    assert talk.options.endpointing == endpointing
+    talk.update(turn_detection={"type": "server_vad"})
+    assert (talk.options.endpointing, talk.options.endpoint_max_ms) == ("silence", 1_500)
+
+
+def test_the_operator_s_turn_detector_serves_every_client_but_those_that_commit() -> None:
+    talk = Talk(defaults=SessionOptions(endpointing="mine", endpoint_max_ms=3_000))
+    for detection in ({"type": "server_vad"}, {"type": "semantic_vad"}):
+        talk.update(turn_detection=detection)
+        assert talk.options.endpointing == "mine"
+    talk.update(turn_detection=None)
+    assert talk.options.endpointing == "silence"
 
 
 def test_the_server_s_defaults_apply_where_the_client_sets_nothing() -> None:

@@ -17,6 +17,7 @@ import pytest
 from tests.sdks.clips import KEY, Clips, telephone
 from tests.sdks.environments import run_node, run_python
 from tests.support.live_server import LiveServer
+from tests.support.media_files import clip, encoded
 from tests.support.wire import assert_said
 
 # The first of them installs their environment.
@@ -146,13 +147,16 @@ def test_the_sdk_sends_any_form_of_audio(
         _form("two", clips.side_by_side(), 16_000, channels="2", multichannel="true"),
         _form("silence", clips.silence(2), 16_000, interim_results="true", vad_events="true"),
     ]
+    webm = tmp_path / "a.webm"
+    webm.write_bytes(encoded("webm", "libopus", clip("a"), rate=48_000, live="1"))
+    forms.append({"name": "WebM", "path": str(webm), "bytes_per_second": 10_000, "chunk_ms": 250, "query": {}})
     calls = [*telephone(speech, tmp_path)]
     forms += [_form(path, path, 8_000, "mulaw", 20) for path, _ in calls]
     reports = _sdk(guarded, clips, "forms", forms=forms)
     if calls:
         messages, spoken = zip(*((_texts(_of(reports, path)), text) for path, text in calls), strict=True)
         assert_said(" ".join(messages), " ".join(spoken), 0.15)
-    for name in ("8000", "24000", "48000", "mulaw", "alaw", "floats"):
+    for name in ("8000", "24000", "48000", "mulaw", "alaw", "floats", "WebM"):
         assert_said(_texts(_of(reports, name)), clips.texts()[0], 0.35)
     two = _of(reports, "two")
     for channel, reference in enumerate(clips.texts()):

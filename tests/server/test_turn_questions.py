@@ -175,3 +175,21 @@ def test_after_the_close_nothing_is_answered() -> None:
         assert not asker.answers
 
     asyncio.run(script())
+
+
+def test_a_detector_loads_before_it_is_needed_and_one_that_fails_does_not_stop_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def script() -> None:
+        asker, turns = Asker(), SlowTurns()
+        turns.may_answer.set()
+        await asker.pool.warm_up(turns)
+        assert turns.threads
+        assert threading.get_ident() not in turns.threads
+        await asker.pool.warm_up(FailingTurns())
+        assert not asker.outcomes
+        asker.pool.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(script())
+    assert "FailingTurns failed on silence" in caplog.text

@@ -45,6 +45,7 @@ from streaming_asr.protocols.deepgram.utterance_order import UtteranceOrder
 from streaming_asr.protocols.failures import Failure
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.text.timed_words import timed_words
+from streaming_asr.turns.detectors import SILENCE
 
 
 class FluxTranslator:
@@ -82,7 +83,12 @@ class FluxTranslator:
         self._order = UtteranceOrder()
         self._turn: Turn | None = None
         self._turns = 0
-        self._reason = EndReason.ENDPOINT
+        self._judged = self._options.endpointing != SILENCE
+        """Whether eager ends come from a turn detector; otherwise, from the silence."""
+        self._start_ms = 0
+        """Of the latest utterance."""
+        self._ended: SpeechEnded | None = None
+        """How the latest utterance ended."""
         self._configuring: tuple[TurnRules, list[str]] | None = None
         self._stopped = False
 
@@ -146,15 +152,20 @@ class FluxTranslator:
     def _messages_for(self, event: Event) -> list[Command]:
         match event:
             case SpeechStarted():
+                self._start_ms = event.start_ms
                 if self._turn is None:
                     self._turn = Turn(self._turns, event.start_ms, event.start_ms)
                 return []
             case SpeechEnded():
-                self._reason = event.reason
+                self._ended = event
                 return []
             case Partial():
                 return [] if self._turn is None else self._partial(self._turn, event)
+            case EagerTurnEnd():
+                return [] if self._turn is None else self._eager_end(self._turn, event)
             case SpeechResumed():
+                return [] if self._turn is None or self._judged else self._resumed(self._turn)
+            case TurnResumed():
                 return [] if self._turn is None else self._resumed(self._turn)
             case Final():
                 return [] if self._turn is None else self._final(self._turn, event)
@@ -162,8 +173,6 @@ class FluxTranslator:
                 return [_send(wire.Warned(self._request_id, self._next(), event.code.upper(), event.message))]
             case Done():
                 return [Close()]
-            case EagerTurnEnd() | TurnResumed():
-                return []  # Eager ends follow from the silence here.
             case Finalized():
                 return []  # Flux has no message for this.
             case _:
@@ -174,13 +183,19 @@ class FluxTranslator:
         if not text:
             return []
         turn.update(text, _words(text, partial.start_ms, partial.end_ms), partial.end_ms, partial.language)
-        eager = partial.speculative and not turn.eager and self._rules.pause_ms is not None
+        by_silence = not self._judged and self._rules.pause_ms is not None
+        eager = by_silence and partial.speculative and not turn.eager
         commands = self._begin(turn)
         if not eager:
             return commands or [self._info(turn, "Update", replaces=partial.utterance)]
         turn.eager = True
         confidence = self._rules.confidence(self._rules.pause_ms or 0)
         return [*commands, self._info(turn, "EagerEndOfTurn", confidence)]
+
+    def _eager_end(self, turn: Turn, event: EagerTurnEnd) -> list[Command]:
+        turn.update(event.text, _words(event.text, self._start_ms, event.time_ms), event.time_ms, None)
+        turn.eager = True
+        return [*self._begin(turn), self._info(turn, "EagerEndOfTurn", round(event.probability, 3))]
 
     def _begin(self, turn: Turn) -> list[Command]:
         """Send `StartOfTurn` with the first words of a turn."""
@@ -206,11 +221,19 @@ class FluxTranslator:
         if not turn.begun:
             return []
         self._turns += 1
-        trigger, confidence = "manual", 1.0
-        if self._reason.by_pause or self._reason is EndReason.LENGTH:
-            trigger = "timeout" if self._rules.times_out else "model"
-            confidence = self._rules.confidence(self._rules.endpoint_ms)
+        trigger, confidence = self._trigger()
         return [*commands, self._info(turn, "EndOfTurn", confidence, trigger)]
+
+    def _trigger(self) -> tuple[str, float]:
+        """What ended the turn, and the confidence that it is over."""
+        reason, probability = EndReason.ENDPOINT, None
+        if self._ended is not None:
+            reason, probability = self._ended.reason, self._ended.probability
+        if reason in (EndReason.FINALIZE, EndReason.STOP):
+            return "manual", 1.0
+        if probability is not None:
+            return "timeout" if reason is EndReason.TIMEOUT else "model", round(probability, 3)
+        return "timeout" if self._rules.times_out else "model", self._rules.confidence(self._rules.endpoint_ms)
 
     def _info(
         self, turn: Turn, event: str, confidence: float = 0.0, trigger: str | None = None, replaces: int | None = None

@@ -46,6 +46,7 @@ from streaming_asr.protocols.failures import Failure
 from streaming_asr.protocols.json_messages import BadMessage
 from streaming_asr.text import timed_words
 from streaming_asr.text.timed_words import TimedWord
+from streaming_asr.turns.detectors import SILENCE, judging
 
 LEAST_ENDPOINT_MS = 300
 """Clients that detect the ends of turns themselves set as little as 10 ms, which would cut words to pieces."""
@@ -100,9 +101,12 @@ class DeepgramTranslator:
         if channels == 2:
             split = query.flag("multichannel")
             options |= {"channels": 2, "channel_mode": ChannelMode.SPLIT if split else ChannelMode.MIX}
-        if query.text("endpointing") not in (None, "true", "false", "0"):
+        if query.text("endpointing") == "turn":
+            options["endpointing"] = judging(defaults.endpointing)
+        elif query.text("endpointing") not in (None, "true", "false", "0"):
             asked = query.whole("endpointing", 0, 3_600_000) or 0
             options["endpoint_ms"] = round(nearest_allowed("endpoint_ms", max(asked, LEAST_ENDPOINT_MS)))
+            options["endpointing"] = SILENCE
         if query.text("language") is not None or query.flag("detect_language"):
             options["language"] = None if query.flag("detect_language") else query.text("language")
         if keywords := query.key_terms():

@@ -6,13 +6,14 @@ one of general availability, and written back for clients that speak the beta.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from streaming_asr.core.language_tags import only_language
 from streaming_asr.core.options import Encoding, SessionOptions, nearest_allowed
+from streaming_asr.turns.detectors import SILENCE, judging
 from streaming_asr.voice.detectors import ungated
 
 DEFAULT_RATE = 24_000
@@ -31,8 +32,26 @@ PARTIALS: dict[str, tuple[int, int]] = {
     "xhigh": (2_500, 4_000),
 }
 """`delay` -> speech before the first partial, and stream time between partials, ms."""
-EAGER_ENDPOINTS: dict[str, int] = {"high": 400, "medium": 800, "auto": 800, "low": 1_600}
-"""`eagerness` -> silence that ends an utterance, ms."""
+
+
+class Waits(NamedTuple):
+    """Silence that ends an utterance, ms."""
+
+    least: int
+    """If the turn is surely over."""
+    usual: int
+    """If that is undecided, or if nothing judges it."""
+    most: int
+    """If the turn surely goes on."""
+
+
+WAITS: dict[str, Waits] = {
+    "high": Waits(200, 400, 2_000),
+    "medium": Waits(300, 800, 4_000),
+    "auto": Waits(300, 800, 4_000),
+    "low": Waits(600, 1_600, 8_000),
+}
+"""By `eagerness`. The longest waits are OpenAI's."""
 COMMIT_ENDPOINT_MS = 1_500
 """Without turn detection pauses end no item, but are still where long speech is best cut."""
 
@@ -139,12 +158,14 @@ class Configuration:
     def updated(self, session: Session) -> Configuration:
         """The configuration with a client's changes."""
         changes = session.nested()
-        turn = changes.turn_detection
+        before, turn = self.audio, changes.turn_detection
         if isinstance(turn, TurnDetection):
-            held = self.audio.turn_detection
+            held = before.turn_detection
             if not isinstance(held, TurnDetection) or turn.type not in (UNSET, held.type):
+                # Nothing of another type stays.
+                before = msgspec.structs.replace(before, turn_detection=None)
                 changes.turn_detection = merged(self._fresh(turn), turn)
-        audio = merged(self.audio, changes)
+        audio = merged(before, changes)
         include = self.include if session.include is UNSET else tuple(session.include or ())
         return Configuration(self._defaults, audio, include)
 
@@ -245,12 +266,18 @@ def turn_options(given: TurnDetection | None, defaults: SessionOptions) -> dict[
         "vad_threshold": defaults.vad_threshold,
         "pre_roll_ms": defaults.pre_roll_ms,
         "endpoint_ms": defaults.endpoint_ms or 500,
+        "endpoint_min_ms": defaults.endpoint_min_ms,
+        "endpoint_max_ms": defaults.endpoint_max_ms,
+        "endpointing": defaults.endpointing,
     }
     if given is None:
         # A client that commits knows that there is speech; a gate would drop what is quiet.
-        return {**options, "vad": ungated(defaults.vad), "endpoint_ms": COMMIT_ENDPOINT_MS}
+        gateless = {"vad": ungated(defaults.vad), "endpoint_ms": COMMIT_ENDPOINT_MS, "endpointing": SILENCE}
+        return {**options, **gateless}
     if given.type == "semantic_vad":
-        return {**options, "endpoint_ms": EAGER_ENDPOINTS[given.eagerness or "auto"]}
+        least, usual, most = WAITS[given.eagerness or "auto"]
+        waits = {"endpoint_min_ms": least, "endpoint_ms": usual, "endpoint_max_ms": most}
+        return {**options, **waits, "endpointing": judging(defaults.endpointing)}
     if given.threshold is not UNSET and given.threshold is not None:
         options["vad_threshold"] = nearest_allowed("vad_threshold", given.threshold)
     if given.prefix_padding_ms is not UNSET and given.prefix_padding_ms is not None:

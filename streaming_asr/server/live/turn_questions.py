@@ -14,7 +14,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from streaming_asr.core.turn import TurnQuestion
+import numpy as np
+
+from streaming_asr.core.recognizer import SAMPLE_RATE
+from streaming_asr.core.turn import Pause, TurnDetector, TurnQuestion
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +56,14 @@ class TurnPool:
         self._closed = False
         self._failing: set[str] = set()
         """Types of detectors whose failure was logged since they last answered."""
+
+    async def warm_up(self, detector: TurnDetector) -> None:
+        """Have a detector judge silence, so that it loads what it needs: its first answers would else come too late."""
+        silence = Pause(np.zeros(SAMPLE_RATE, np.float32), 1000, "", None)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, detector.probability, silence)
+        except Exception:
+            logger.exception("The turn detector %s failed on silence", type(detector).__qualname__)
 
     def ask(self, question: TurnQuestion, on_answer: Callable[[float], None]) -> None:
         """Have a pause judged, if there is time.

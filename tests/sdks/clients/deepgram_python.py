@@ -117,7 +117,7 @@ async def refusals() -> None:
                 report(scenario, type="refused", status=error.status_code, version=version)
     for scenario, query, sent in (
         ("language", {**RAW, "language": "xx"}, bytes(2)),
-        ("container", {}, b"OggS\0\2" + bytes(100)),
+        ("container", RAW, b"OggS\0\2" + bytes(100)),
     ):
 
         async def speak(connection: Any, sent: bytes = sent) -> None:
