@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ import soundfile
 
 from tests.support.chaos_proxy import ChaosProxy, Fault
 from tests.support.live_server import LiveServer
-from tests.support.wire import speech
+from tests.support.wire import speech, words
 
 pytestmark = pytest.mark.full
 
@@ -67,11 +68,11 @@ class Transcription:
         return utterances
 
 
-def wait_for_audio(server: LiveServer, seconds: float) -> None:
+def wait_for_audio(server: LiveServer, seconds: float, within_s: float = WITHIN_S) -> None:
     """Until the server has received so much more."""
     name = "streaming_asr_audio_seconds_total"
     goal = server.metric(name) + seconds
-    deadline = time.monotonic() + WITHIN_S
+    deadline = time.monotonic() + within_s
     while server.metric(name) < goal:
         assert time.monotonic() < deadline, "no audio came"
         time.sleep(0.05)
@@ -89,6 +90,23 @@ def test_a_transcript_over_broken_connections_equals_an_undisturbed_one(server: 
         assert disturbed.finish() == undisturbed.finish()
         assert proxy.accepted == 4
     assert server.metric("streaming_asr_parked_sessions") == 0
+
+
+def test_a_server_that_takes_over_gets_every_word_once(server: LiveServer, tmp_path: Path) -> None:
+    """The first is stopped in mid-speech, as in a rolling update; connections go to the second from then on."""
+    audio = tmp_path / "a.wav"
+    write_speech(audio, slice(1, 3))
+    undisturbed = Transcription(server.url, audio, tmp_path / "undisturbed.json")
+    with LiveServer() as first, ChaosProxy(first.port) as proxy:
+        moved = Transcription(proxy.url, audio, tmp_path / "moved.json")
+        wait_for_audio(first, 2)
+        proxy.redirect(server.port)
+        first.signal(signal.SIGTERM)
+        found, expected = moved.finish(), undisturbed.finish()
+        assert first.wait() == 0
+    assert proxy.accepted == 2
+    assert words([each["text"] for each in found]) == words([each["text"] for each in expected])
+    assert [each["utterance"] for each in found] == list(range(1, len(found) + 1))
 
 
 class Disturbed:

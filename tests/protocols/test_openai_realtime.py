@@ -290,6 +290,13 @@ def test_an_item_with_deltas_is_completed_or_failed_though_transcription_is_turn
     assert types_of(talk.speak("More.", 2))[-1] == "conversation.item.done"
 
 
+@pytest.mark.parametrize(("kind", "code"), [(FailureKind.RESTARTING, 1012), (FailureKind.NOT_READY, 1013)])
+def test_a_client_that_is_to_connect_again_gets_a_close_and_no_error(kind: FailureKind, code: int) -> None:
+    """LiveKit's plugin does not connect again after an `error`."""
+    talk = Talk()
+    assert talk.translator.failed(Failure(kind, "later")) == [Close(code, kind.code)]
+
+
 def test_a_failed_item_is_reported_without_an_error() -> None:
     talk = Talk()
     talk.report(events.SpeechStarted(1, 0, 0), events.SpeechEnded(1, 0, 0, 500, EndReason.ENDPOINT))

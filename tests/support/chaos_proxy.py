@@ -92,6 +92,10 @@ class ChaosProxy:
         """Connections that are carried now."""
         return len(self._pairs)
 
+    def redirect(self, port: int) -> None:
+        """Carry connections from now on to another server; those that are carried stay where they are."""
+        self._to = port
+
     def suffer(self, fault: Fault) -> int:
         """Break all connections that are carried now; returns how many."""
         return self._run(self._suffer(fault))

@@ -40,6 +40,10 @@ from streaming_asr.protocols.openai.session import (
     Transcription,
 )
 
+CLOSE_ALONE = frozenset({FailureKind.RESTARTING, FailureKind.NOT_READY})
+"""Failures after which clients should connect again, and that have no `error` therefore: LiveKit's plugin takes each
+for final. The close has the code as its reason."""
+
 
 class OpenAITranslator:
     """One connection.
@@ -130,7 +134,9 @@ class OpenAITranslator:
         error = _send(self._factory.error(failure, event_id=event_id))
         if failure.close is None:
             return [error]
-        return [*self._messages_for(self._items.close()), error, Close(failure.close, failure.code)]
+        close = Close(failure.close, failure.code)
+        rest = self._messages_for(self._items.close())
+        return [*rest, close] if failure.kind in CLOSE_ALONE else [*rest, error, close]
 
     def _messages_for(self, events: Sequence[items.ItemEvent]) -> list[Command]:
         return [_send(message) for event in events for message in self._messages(event)]
