@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from streaming_asr.core.recognizer import Audio
 from streaming_asr.core.voice import Detection
 from streaming_asr.voice.gain import VoiceGain
-from streaming_asr.voice.level import NoiseFloor, levels
+from streaming_asr.voice.level import NoiseFloor, Steadiness, VoiceLevel, levels
 from streaming_asr.voice.silero import CONTEXT, FRAME, Memory, SileroQuery
 from streaming_asr.voice.threshold import Threshold
 
-_SCALE = 0.8
+_SCALE, _HYSTERESIS = 0.6, 0.23
+_THOROUGH_SCALE, _THOROUGH_HYSTERESIS = 0.8, 0.25
 """A frame is voiced from a probability of this much of the threshold, so that 0.5 is balanced here, too."""
-_HYSTERESIS = 0.25
 _ABOVE_FLOOR_DB = 3.0
 """What is not this much above the noise floor is not voiced."""
+_NEVER = 2.0
+"""No probability reaches this."""
 _EVIDENCE = 0.5
 """Probability of speech from which the gain learns from a frame."""
 _WARM_UP_FRAMES = 16
@@ -31,8 +33,14 @@ _SURELY_VOICED_FRAMES, _SURELY_UNVOICED_FRAMES = 8, 4
 """How often Silero is asked while it is sure: each quarter and each eighth of a second."""
 _SURE_GIVEN = 4
 """Frames that it is then given; its memory bridges the others."""
-_FALL_DB = 10.0
-"""Silero, sure of a voice, is asked all the same once the level has fallen by this much: the voice may have ended."""
+_FALL_DB, _FAR_BELOW_DB = 10.0, 20.0
+"""Silero, sure of a voice, is asked all the same once the level has fallen by this much since it was asked, or is this
+much below the voice: the voice may have ended."""
+_TAIL_DB = 24.0
+"""What is this much below the voice is taken for what follows one: breath, echo, noise."""
+_IN_TAIL, _STEADY = 0.85, 0.7
+"""Probability that a frame needs to be voiced if it is so far below the voice, or if the level is steady. Both: none is
+enough. Silero takes up to half a second to notice that a voice has ended in noise."""
 _BLOCK = 8
 """Frames that `ThoroughDetector` asks about together: their gain must be known before the answers are."""
 
@@ -64,6 +72,8 @@ class AdaptiveDetector:
 
     def reset(self) -> None:
         self._floor = NoiseFloor(FRAME)
+        self._voice = VoiceLevel(FRAME)
+        self._steadiness = Steadiness()
         self._gain = VoiceGain(FRAME)
         self._memory = Memory()
         nothing = [(np.zeros(FRAME, np.float32), 0.0)] * (_WARM_UP_FRAMES + 1)
@@ -81,35 +91,46 @@ class AdaptiveDetector:
         decisions = np.zeros(len(frames), bool)
         for index, (level, full_level) in enumerate(zip(*levels(frames), strict=True)):
             floor = self._floor.push(level)
+            self._steadiness.push(level)
             self._gain.limit(full_level)
             self._latest.append((frames[index], self._gain.db))
             self._unseen += 1
             if level < floor + _ABOVE_FLOOR_DB:
                 self._sure = self._voiced = False
             elif self._due(level):
-                yield from self._ask()
-                self._loud = level
+                yield from self._ask(level)
             decisions[index] = self._voiced
-            self._gain.follow(level, floor, voiced=self._voiced and self._probability >= _EVIDENCE)
+            surely = self._voiced and self._probability >= _EVIDENCE
+            self._voice.push(level, voiced=surely)
+            self._gain.follow(level, floor, voiced=surely)
         return decisions
 
     def _due(self, level: float) -> bool:
         """Whether Silero is to be asked about the latest frame, which is of this level."""
-        if self._voiced and level < self._loud - _FALL_DB:
+        if self._voiced and level < max(self._loud - _FALL_DB, self._voice.level - _FAR_BELOW_DB):
             self._sure = False
         return not self._sure or self._unseen >= (_SURELY_VOICED_FRAMES if self._voiced else _SURELY_UNVOICED_FRAMES)
 
-    def _ask(self) -> Detection[None]:
-        """Ask Silero about the latest frame."""
+    def _ask(self, level: float) -> Detection[None]:
+        """Ask Silero about the latest frame, which is of this level."""
         if self._unseen > _WARM_UP_FRAMES:
             self._memory = Memory()
         given = min(self._unseen, _SURE_GIVEN if self._sure else _WARM_UP_FRAMES)
         frames, gains = zip(*list(self._latest)[-given - 1 :], strict=True)
         amplified = _amplified(list(frames), list(gains))
         self._probability = (yield SileroQuery(amplified[0, -CONTEXT:], amplified[1:], self._memory))[-1]
-        self._voiced = self._threshold.reached(self._probability, self._voiced)
+        needed = self._needed(level)
+        self._voiced = self._probability >= needed and self._threshold.reached(self._probability, self._voiced)
         self._sure = self._threshold.sure(self._probability)
         self._unseen = 0
+        self._loud = level
+
+    def _needed(self, level: float) -> float:
+        """Probability that the latest frame, of this level, needs at least to be voiced."""
+        in_tail, steady = level < self._voice.level - _TAIL_DB, self._steadiness.steady
+        if in_tail and steady:
+            return _NEVER
+        return _IN_TAIL if in_tail else _STEADY if steady else 0.0
 
 
 class ThoroughDetector:
@@ -125,7 +146,7 @@ class ThoroughDetector:
     frame_samples = FRAME
 
     def __init__(self, threshold: float = 0.5) -> None:
-        self._threshold = Threshold(_SCALE * threshold, _HYSTERESIS)
+        self._threshold = Threshold(_THOROUGH_SCALE * threshold, _THOROUGH_HYSTERESIS)
         self.reset()
 
     def reset(self) -> None:

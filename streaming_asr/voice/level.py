@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,10 @@ _PARTS = 4
 """A frame is measured by the second loudest of its parts: a click is in one of them."""
 _SILENT = 1e-12
 """Below this power, -120 dB, all is equally silent."""
+_VOICE_FALL_DB_PER_S = 8.0
+"""How fast a voice is forgotten, so that a quieter one is not taken for its echo for long."""
+_STEADY_FRAMES, _STEADY_DB = 4, 3.0
+"""Over this many frames, the level of a voice hardly ever stays within so few dB."""
 _FALL = 0.3
 """Share of the way that the floor falls to a quieter frame."""
 _RISE_DB_PER_S = 2.0
@@ -26,17 +32,31 @@ def levels(frames: Audio) -> tuple[list[float], list[float]]:
         frames: shape ``[k, n]``, where `n` is a multiple of 4.
     """
     count, samples = frames.shape
-    share = np.float32(_PARTS / samples)
-    parts = frames.reshape(count, _PARTS, samples // _PARTS)
-    means = parts @ np.full(samples // _PARTS, share)
-    offsets = np.sort(means, axis=1)[:, 1:-1].mean(axis=1, keepdims=True)
-    powers = np.einsum("ijk,ijk->ij", parts, parts) * share
-    return _second_loudest(powers + offsets * (offsets - 2 * means)), _second_loudest(powers)
+    size = samples // _PARTS
+    parts = frames.reshape(count, _PARTS, size)
+    # From here on there are so few numbers that Python is faster than numpy.
+    sums = (parts @ _ones(size)).tolist()
+    energies = np.einsum("ijk,ijk->ij", parts, parts).tolist()
+    without, full = [], []
+    for part_sums, part_energies in zip(sums, energies, strict=True):
+        _, low, high, _ = sorted(part_sums)
+        offset = (low + high) / (2 * size)
+        centered = [
+            energy + offset * (size * offset - 2 * total)
+            for energy, total in zip(part_energies, part_sums, strict=True)
+        ]
+        without.append(_decibels(sorted(centered)[-2] / size))
+        full.append(_decibels(sorted(part_energies)[-2] / size))
+    return without, full
 
 
-def _second_loudest(powers: NDArray[np.float32]) -> list[float]:
-    """In dB, of the parts of each frame."""
-    return [10 * math.log10(max(power, _SILENT)) for power in np.sort(powers, axis=1)[:, -2].tolist()]
+@functools.cache
+def _ones(size: int) -> NDArray[np.float32]:
+    return np.ones(size, np.float32)
+
+
+def _decibels(power: float) -> float:
+    return 10 * math.log10(max(power, _SILENT))
 
 
 class NoiseFloor:
@@ -60,3 +80,41 @@ class NoiseFloor:
         else:
             self.level = min(level, self.level + self._rise)
         return self.level
+
+
+class VoiceLevel:
+    """Follows the loudest of one channel's voice: rises at once, falls slowly.
+
+    Args:
+        frame_samples: length of the frames whose levels it is given.
+    """
+
+    def __init__(self, frame_samples: int) -> None:
+        self._fall = _VOICE_FALL_DB_PER_S * frame_samples / SAMPLE_RATE
+        self.level = -math.inf
+        """In dB of full scale; minus infinity before the first voiced frame."""
+
+    def push(self, level: float, *, voiced: bool) -> None:
+        """Take the next frame's level.
+
+        Args:
+            voiced: whether the frame surely is a voice.
+        """
+        self.level -= self._fall
+        if voiced:
+            self.level = max(level, self.level)
+
+
+class Steadiness:
+    """Whether the level of one channel stays the same, as that of noise does, and a voice's does not."""
+
+    def __init__(self) -> None:
+        self._latest: deque[float] = deque(maxlen=_STEADY_FRAMES)
+
+    def push(self, level: float) -> None:
+        """Take the next frame's level."""
+        self._latest.append(level)
+
+    @property
+    def steady(self) -> bool:
+        return len(self._latest) == _STEADY_FRAMES and max(self._latest) - min(self._latest) < _STEADY_DB
