@@ -40,9 +40,8 @@ PATHS: dict[str, tuple[str, list[dict[str, Any]], Sender]] = {
     "OpenAI": ("/v1/realtime", [RATE], _append),
     "vLLM": ("/v1/realtime", [{"type": "session.update", "model": "fake"}], _append),
     "DashScope": ("/api-ws/v1/realtime", [], _append),
-    "Deepgram": ("/v1/listen", [], _binary),
-    "Deepgram with encoding": ("/v1/listen?encoding=linear16&sample_rate=16000", [], _binary),
-    "Flux": ("/v2/listen", [], _binary),
+    "Deepgram": ("/v1/listen?encoding=linear16&sample_rate=16000", [], _binary),
+    "Flux": ("/v2/listen?encoding=linear16&sample_rate=16000", [], _binary),
 }
 """Path, first messages, and how audio is sent."""
 
