@@ -207,6 +207,19 @@ def is_padded_in_full(encoding: Encoding) -> bool:
     return int(encoding.shape[1]) == WINDOW_S * FRAMES_PER_S / 2
 
 
+def test_a_decode_needs_no_new_thread(
+    start: Callable[..., Running], clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start(workers=2)
+
+    def no_more(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", no_more)
+    assert BEGINNING in normal(running.decode(clips.audio(LONG, 3)).text)
+    monkeypatch.undo()
+
+
 def test_a_loop_is_decoded_again_with_all_the_padding(start: Callable[..., Running], clips: Clips) -> None:
     running = start(workers=1)
     loop_if(running, lambda encoding, prefix: not is_padded_in_full(encoding))

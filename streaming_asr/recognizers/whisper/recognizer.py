@@ -168,6 +168,9 @@ class FasterWhisperRecognizer:
         if self._model is None:
             _explain(model, len(self._whisper.languages))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="whisper")
+        # Its threads start now: later there may be no memory for them, and decodes would fail.
+        together = threading.Barrier(workers)
+        wait([self._pool.submit(together.wait) for _ in range(workers)])
 
     def _decode(self, job: DecodeJob, unwanted: threading.Event) -> Hypothesis:
         """Runs in a thread."""
