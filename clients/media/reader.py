@@ -67,6 +67,8 @@ _OVERSCALED = 10.0
 """Float samples above this are of another scale, such as that of 16-bit integers. Loud ones stay below."""
 _SILENT = 1e-4
 """Samples up to this are silence: below what 14 bits show."""
+_PLANAR = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
+"""FFmpeg's planar formats -> types of their samples."""
 _FULL_SCALE = {"u1": 2**7, "i2": 2**15, "i4": 2**31, "i8": 2**63}
 """Of integer samples, by their type."""
 
@@ -448,8 +450,14 @@ def check_shape(rate: int, channels: int) -> None:
 
 def _floats(frame: Any) -> Frames:
     """The samples of a frame, in -1..1 where they are integers."""
-    array = frame.to_ndarray()
-    frames = array.T if frame.format.is_planar else array.reshape(frame.samples, -1)
+    if frame.format.is_planar:
+        # Not by `to_ndarray`: of more than 8 channels, PyAV counts planes until it finds a null pointer, and reads
+        # what lies behind the frame.
+        kind = np.dtype(_PLANAR[frame.format.name])
+        planes = frame.planes[: frame.layout.nb_channels]
+        frames = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in planes], axis=1)
+    else:
+        frames = frame.to_ndarray().reshape(frame.samples, -1)
     if frames.dtype.kind == "f":
         with np.errstate(over="ignore"):
             floats: Frames = frames.astype(np.float32)

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -180,3 +182,24 @@ def test_every_format_that_is_read_is_one_of_ffmpegs_and_no_playlist() -> None:
     known = {name for names in av.formats_available for name in names.split(",")}
     assert set(reader.FORMATS) <= known
     assert not set(reader.FORMATS) & {"concat", "dash", "hls", "image2", "lavfi", "rtsp", "sdp"}
+
+
+def test_what_lies_behind_the_channels_of_a_frame_is_not_read() -> None:
+    class Frame:
+        """As PyAV gives one of more than 8 channels: it finds more planes, which are not the frame's."""
+
+        format = SimpleNamespace(is_planar=True, name="fltp")
+        layout = SimpleNamespace(nb_channels=9)
+        samples = 4
+
+        @property
+        def planes(self) -> list[Any]:
+            own = [np.full(4, number / 10, np.float32) for number in range(9)]
+            return [*own, b"", b"?"]
+
+        def to_ndarray(self) -> NoReturn:
+            raise AssertionError("all planes are read")
+
+    floats = reader._floats(Frame())
+    assert floats.shape == (4, 9)
+    assert floats[0] == pytest.approx(np.arange(9) / 10)
