@@ -2,7 +2,7 @@
 
     python -m benchmarks.turns --speech DIR --set conversation
     python -m benchmarks.turns --data eot-bench-data/en --session endpoint_ms=300 --session endpoint_ms=800
-    python -m benchmarks.turns --data eot-bench-data/en --judge NAME --session endpointing=NAME
+    python -m benchmarks.turns --data eot-bench-data/en --judge turn --session profile=agent
     python -m benchmarks.turns --data eot-bench-data/en --url ws://localhost:8000 --protocol deepgram
 
 `--data` takes any data set in eot-bench's published schema (`id`, `language`, `audio`, `silence_spans`), as Parquet or
