@@ -60,6 +60,7 @@ STEPS: Mapping[str, Callable[[WatchedClient], None]] = {
     "D": lambda client: client.sessions.finish_one(1),
     "f": lambda client: client.sessions.finish_one(0, fails=True),
     "a": _answer,
+    "c": lambda client: client.step_decoder(),
     "r": _resume,
     "j": lambda client: _judge(client, 0.9),
     "J": lambda client: _judge(client, 0.1),

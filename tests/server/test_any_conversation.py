@@ -133,6 +133,11 @@ class AnyConversation(RuleBasedStateMachine):
     def resume(self) -> None:
         self.client.resume()
 
+    @precondition(lambda self: self.client.decoder.todo)
+    @rule()
+    def step_decoder(self) -> None:
+        self.client.step_decoder()
+
     @precondition(lambda self: self.client.sessions.jobs)
     @rule(number=st.integers(0, 3), fails=st.booleans())
     def decode(self, number: int, fails: bool) -> None:

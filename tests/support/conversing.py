@@ -52,7 +52,7 @@ TIGHT = dataclasses.replace(LIMITS, max_message_bytes=64_000, max_session_s=8.0,
 
 
 FILE = b"\x1aE\xdf\xa3"
-"""How a file begins that the fake decoder reads: as raw audio behind this."""
+"""How a file begins that the fake decoder reads: as raw audio of one channel behind this, the same on every channel."""
 
 
 class FakeDecoder:
@@ -63,11 +63,12 @@ class FakeDecoder:
         self.starts = 0
         self.runs = False
         self._data = b""
+        self._channels = 1
 
     def ask(self, action: DecoderAction) -> None:
         if isinstance(action, StartDecoder):
             assert not self.runs, "a second decoder was started beside the first"
-            assert action.channels == 1
+            self._channels = action.channels
             self.starts += 1
             self.runs, self._data = True, b""
         elif isinstance(action, StopDecoder):
@@ -95,7 +96,7 @@ class FakeDecoder:
                 size = len(whole) - len(whole) % 2
                 self._data = FILE + whole[size:]
                 samples = np.frombuffer(whole[:size], "<i2").astype(np.float32) / 32768
-                conversation.audio_decoded(samples[:, None], now)
+                conversation.audio_decoded(np.repeat(samples[:, None], self._channels, axis=1), now)
 
 
 class FakeNetwork:

@@ -154,8 +154,9 @@ class WatchedClient(Client):
             longest = max(self.limits.max_held_s, session.options.max_utterance_s + HELD_MARGIN_S)
             # The slice that reached the bound, and what the resampler and the segmenter keep.
             assert self.conversation.held_s <= (longest + SLICE_S + 1.0) * session.tracks, "too much audio is kept"
-        waits = (State.WAITING_FOR_VOICE, State.FULL, State.YIELDING)
-        assert self.conversation.reading or self.state in waits, "messages are kept, and nothing is waited for"
+        # In the others, something is waited for.
+        idle = self.state in (State.OPEN, State.ENDING, State.CLOSED)
+        assert self.conversation.reading or not idle, "messages are kept, and nothing is waited for"
 
 
 def _not_json(constant: str) -> Any:
