@@ -147,6 +147,8 @@ class Capabilities:
     """Whether `Context` changes anything."""
     rolling_context: bool = False
     """Whether earlier finals in the context are known to help more than they harm; the default for sessions."""
+    aliases: tuple[str, ...] = ()
+    """Names besides `model` that clients may give."""
     raw_answer: Callable[[str, str | None], str] = plain_text
     """Writes a transcript, from its text and its ISO 639-1 language, as the model itself answers."""
 

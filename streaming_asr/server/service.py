@@ -113,8 +113,10 @@ class Service:
     @property
     def models(self) -> ModelNames:
         """The names that clients may give to the model."""
-        served = self.recognizer.capabilities.model if self._runner is not None else None
-        return ModelNames(served, self.options.model_aliases)
+        if self._runner is None:
+            return ModelNames(None, self.options.model_aliases)
+        can = self.recognizer.capabilities
+        return ModelNames(can.model, (*self.options.model_aliases, *can.aliases))
 
     def drain(self) -> None:
         """Refuse new sessions from now on; those that are open go on."""

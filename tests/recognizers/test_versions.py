@@ -20,7 +20,11 @@ def text(path: str) -> str:
 
 def pins(path: str) -> set[tuple[str, str]]:
     """All ``package==version`` in a file."""
-    return set(re.findall(r"\b(vllm(?:-cpu|-ascend)?|torch(?:-npu|vision)?|transformers)==([\w.]+)", text(path)))
+    return set(
+        re.findall(
+            r"(?<![\w-])(vllm(?:-cpu|-ascend)?|torch(?:-npu|vision)?|triton-ascend|transformers)==([\w.]+)", text(path)
+        )
+    )
 
 
 ASCEND = {
@@ -28,12 +32,14 @@ ASCEND = {
     ("torch", versions.ASCEND_TORCH),
     ("torch-npu", versions.ASCEND_TORCH_NPU),
     ("transformers", versions.ASCEND_TRANSFORMERS),
+    ("triton-ascend", versions.ASCEND_TRITON),
+    ("torchvision", "0.25.0"),
 }
 
 
 def test_the_extras_install_the_versions_of_the_table() -> None:
     cpu = {("torch", versions.CPU_TORCH), ("torchvision", versions.CPU_TORCHVISION)}
-    assert pins("pyproject.toml") == ASCEND | cpu | {("vllm", versions.VLLM)}
+    assert pins("pyproject.toml") == cpu | {("vllm", versions.VLLM)}
 
 
 def test_the_cpu_build_is_that_of_the_table() -> None:
@@ -62,14 +68,18 @@ def test_every_tag_of_ascends_image_is_that_of_the_table(path: str) -> None:
 
 
 def test_the_guide_for_ascend_installs_the_versions_of_the_table() -> None:
-    assert pins("docs/ascend.md") == ASCEND | {("vllm", versions.ASCEND_VLLM)}
+    assert pins("docs/ascend.md") == ASCEND
+
+
+def test_the_base_images_packages_are_those_of_the_table() -> None:
+    assert pins("tests/deploy/ascend_base.txt") == ASCEND - {("vllm-ascend", versions.VLLM_ASCEND)}
 
 
 def test_the_guides_name_the_supported_series() -> None:
     stated = f"vLLM {versions.series(versions.VLLM)} (CUDA, CPU) and {versions.series(versions.ASCEND_VLLM)} (with"
     assert stated in text("docs/vllm.md")
     assert f"| vLLM, vllm-ascend | {versions.ASCEND_VLLM}, " in text("docs/ascend.md")
-    assert f"or {versions.VLLM_ASCEND} |" in text("docs/ascend.md")
+    assert f"or {versions.VLLM_ASCEND_SOURCE} |" in text("docs/ascend.md")
 
 
 def test_the_doctor_offers_the_image_of_the_table() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from streaming_asr.server.service import Service
 from streaming_asr.server.session_port import Refused
 from streaming_asr.voice.silero import network
 from tests.support.fake_recognizer import FakeRecognizer
+from tests.support.fakes import CAPABILITIES
 
 
 def _open(service: Service) -> None:
@@ -40,6 +42,21 @@ def test_sessions_are_refused_before_the_start_and_while_draining() -> None:
         await service.close()
         assert loading.value.failure.kind is FailureKind.NOT_READY
         assert draining.value.failure.kind is FailureKind.RESTARTING
+
+    asyncio.run(run())
+
+
+def test_the_engines_own_names_of_the_model_are_accepted() -> None:
+    async def run() -> None:
+        class Named(FakeRecognizer):
+            capabilities = replace(CAPABILITIES, aliases=("qwen3-asr",))
+
+        service = Service(Named(), ServerOptions(model_aliases=("mine",)))
+        await service.start()
+        assert service.models.serves("mine")
+        assert service.models.serves("qwen3-asr")
+        assert not service.models.serves("another")
+        await service.close()
 
     asyncio.run(run())
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
+from vllm import platforms
 
+from streaming_asr import cli
+from streaming_asr.recognizers.vllm.compat import untested, version
 from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, Geometry, choose_form
 from streaming_asr.recognizers.vllm.models.registry import MODULES, model_type
-from streaming_asr.recognizers.vllm.options import engine_help, parse_engine_options
+from streaming_asr.recognizers.vllm.options import engine_help, parse_engine_options, refuse_unfit, served_names
+from tests.support.containers import compose, dockerfile, kubernetes
 
 MODEL = "Qwen/Qwen3-ASR-1.7B"
+PLATFORM = platforms.current_platform
 
 
 def parse(*options: str) -> Any:
@@ -66,6 +73,81 @@ def test_our_defaults_hold_until_the_user_says_otherwise() -> None:
 
 def test_blocks_on_a_cpu_are_smaller_than_a_window() -> None:
     assert model_type("qwen3_asr").options_here()["block_size"] < 104
+
+
+class _Npu:
+    """vllm-ascend's platform, as far as the choice of options needs it."""
+
+    device_name = "npu"
+
+    def is_cpu(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def on_npu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM on an Ascend NPU: a 310P where the parameter is true. Options are parsed by the vLLM that is here."""
+    utils = ModuleType("vllm_ascend.utils")
+    utils.is_310p = lambda: request.param  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm_ascend", ModuleType("vllm_ascend"))
+    monkeypatch.setitem(sys.modules, "vllm_ascend.utils", utils)
+    monkeypatch.setattr(platforms, "current_platform", _Npu())
+
+
+def parse_here(*options: str) -> Any:
+    declared = model_type("qwen3_asr").options_here()
+    with pytest.MonkeyPatch.context() as patched:
+        # Parsing asks the platform that is really here for its defaults.
+        patched.setattr(platforms, "current_platform", PLATFORM)
+        return parse_engine_options(MODEL, options, declared)
+
+
+@pytest.mark.parametrize("on_npu", [True], indirect=True)
+def test_a_300i_duo_gets_a_type_a_length_and_graphs_that_it_can_run(on_npu: None) -> None:
+    for arguments in (parse_here(), parse_here("--tensor-parallel-size=1", "--gpu-memory-utilization=0.9")):
+        assert arguments.dtype == "float16"
+        assert arguments.max_model_len == 4096
+        assert arguments.compilation_config.cudagraph_mode.name == "FULL_DECODE_ONLY"
+        assert arguments.compilation_config.cudagraph_capture_sizes == [1, 4]
+        assert arguments.additional_config["ascend_compilation_config"]["fuse_norm_quant"] is False
+    assert parse_here("--max-model-len=2048", "--dtype=float32").dtype == "float32", "the user's options come first"
+
+
+@pytest.mark.parametrize("on_npu", [False], indirect=True)
+def test_an_atlas_a2_or_a3_keeps_the_checkpoints_type_and_the_vendors_length(on_npu: None) -> None:
+    arguments = parse_here()
+    assert (arguments.dtype, arguments.max_model_len, arguments.enforce_eager) == ("auto", 4096, False)
+    assert "block_size" not in model_type("qwen3_asr").options_here(), "vllm-ascend fixes 128"
+
+
+def test_served_names_are_aliases_of_the_model() -> None:
+    assert served_names(parse()) == ()
+    assert served_names(parse("--served-model-name", "qwen3-asr", "asr")) == ("qwen3-asr", "asr")
+
+
+def test_an_option_that_spoils_log_probabilities_is_refused() -> None:
+    refuse_unfit(parse('--additional-config={"enable_reduce_sample": false}'))
+    with pytest.raises(ValueError, match="enable_reduce_sample"):
+        refuse_unfit(parse('--additional-config={"enable_reduce_sample": true}'))
+
+
+def test_a_vllm_that_was_never_tested_gets_a_warning_not_a_refusal() -> None:
+    assert untested(version()) is None
+    assert untested((0, 23)) is None
+    assert "vLLM 0.99 was not tested" in str(untested((0, 99)))
+
+
+@pytest.mark.parametrize("name", ["compose", "Dockerfile.ascend", "Dockerfile.cuda", "Dockerfile.cpu", "kubernetes"])
+def test_vllm_takes_what_the_containers_give_it(name: str) -> None:
+    if name == "compose":
+        command = compose(environment={"OPTIONS": "--enforce-eager --served-model-name qwen3-asr"})["command"]
+    elif name == "kubernetes":
+        (container,) = kubernetes("Deployment")["spec"]["template"]["spec"]["containers"]
+        command = container["args"]
+    else:
+        command = [*(dockerfile(name).entrypoint or []), *dockerfile(name).command]
+    _, engine = cli._parser().parse_known_args(command[1:])
+    assert parse(*engine).model == MODEL
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -20,6 +20,14 @@ def version() -> tuple[int, int]:
     return versions.number(vllm.__version__)
 
 
+def untested(found: tuple[int, int]) -> str | None:
+    """A warning for a release of vLLM that this was not run with, or None."""
+    if found in map(versions.number, versions.RUN_WITH):
+        return None
+    run_with = " and ".join(map(versions.series, versions.RUN_WITH))
+    return f"vLLM {'.'.join(map(str, found))} was not tested with this server, only {run_with} were."
+
+
 def patch() -> None:
     """Add what an old release lacks. Does nothing to other releases, or a second time."""
     if version() < (0, 24):

@@ -25,6 +25,25 @@ def parse_engine_options(model: str, options: Sequence[str], defaults: Mapping[s
     return AsyncEngineArgs.from_cli_args(arguments)
 
 
+def refuse_unfit(arguments: Any) -> None:
+    """Refuse engine options under which results would be wrong.
+
+    Raises:
+        ValueError: there is one; the message says which.
+    """
+    if (arguments.additional_config or {}).get("enable_reduce_sample"):
+        raise ValueError(
+            "vllm-ascend's enable_reduce_sample gives wrong log-probabilities, which confidences are made of; leave it "
+            "out of --additional-config"
+        )
+
+
+def served_names(arguments: Any) -> tuple[str, ...]:
+    """The names of vLLM's ``--served-model-name``, by which clients may ask for the model."""
+    names = arguments.served_model_name or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def engine_help() -> str:
     """vLLM's help on its engine options."""
     # Not by its own method, which shows an overview unless it was asked for one option or group.

@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 MOST_JOBS = 64
 """Jobs at once on an accelerator, if ``--max-num-seqs`` allows them."""
 CPU_JOBS_PER_CORE = 2
+_OTHER_SOURCES = (
+    "Without a way to the Hugging Face hub: give the folder of the weights instead of a name, or set "
+    "VLLM_USE_MODELSCOPE=True to fetch them from ModelScope, or HF_ENDPOINT to a mirror"
+)
 
 
 class VllmRecognizer:
@@ -70,6 +74,7 @@ class VllmRecognizer:
         self._engine: SupervisedEngine | None = None
         self._model: SpeechModel | None = None
         self._stats: EngineStats | None = None
+        self._aliases: tuple[str, ...] = ()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -150,21 +155,28 @@ class VllmRecognizer:
         from transformers import PretrainedConfig
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        from streaming_asr.recognizers.vllm.compat import OLDEST, patch, version
-        from streaming_asr.recognizers.vllm.options import parse_engine_options
+        from streaming_asr.recognizers.vllm.compat import OLDEST, patch, untested, version
+        from streaming_asr.recognizers.vllm.options import parse_engine_options, refuse_unfit, served_names
         from streaming_asr.recognizers.vllm.stats import EngineStats, StatsCollector
 
         if version() < OLDEST:
             found, needed = (".".join(map(str, number)) for number in (version(), OLDEST))
             raise RecognizerUnavailable(f"vLLM {found} is installed; {needed} or later is needed.")
+        if warning := untested(version()):
+            logger.warning(warning)
         patch()
         try:
             plain = parse_engine_options(self._name, self._options, {})
             config, _ = PretrainedConfig.get_config_dict(self._name, revision=plain.revision)
             kind = model_type(config.get("model_type"))
             arguments = parse_engine_options(self._name, self._options, kind.options_here())
-        except (ValueError, OSError) as error:
+            refuse_unfit(arguments)
+            self._aliases = served_names(arguments)
+        except ValueError as error:
             raise RecognizerUnavailable(f"{self._name}: {error}") from error
+        except OSError as error:
+            hint = "" if os.path.isdir(self._name) else f". {_OTHER_SOURCES}"
+            raise RecognizerUnavailable(f"{self._name}: {str(error).rstrip('.')}{hint}") from error
         self._stats = stats = EngineStats()
         gauges: dict[int, tuple[int, int, float]] = {}
 
@@ -191,6 +203,7 @@ class VllmRecognizer:
             max_audio_s=model.max_audio_s,
             languages=model.languages,
             abortable=True,
+            aliases=self._aliases,
             raw_answer=model.raw_answer,
         )
 

@@ -20,8 +20,11 @@ CPU_TORCHVISION = "0.28.0"
 ASCEND_VLLM = "0.23.0"
 """The vLLM that `VLLM_ASCEND` extends."""
 
-VLLM_ASCEND = "0.23.0.post1"
-"""Newest fitting release of the plug-in that runs `ASCEND_VLLM` on Ascend NPUs."""
+VLLM_ASCEND = "0.23.0"
+"""The plug-in that runs `ASCEND_VLLM` on Ascend NPUs: the newest stable release with wheels."""
+
+VLLM_ASCEND_SOURCE = "0.23.0.post1"
+"""Fits as well; it has to be compiled with CANN."""
 
 ASCEND_TORCH = "2.10.0"
 
@@ -29,11 +32,17 @@ ASCEND_TORCH_NPU = "2.10.0.post4"
 
 ASCEND_TRANSFORMERS = "5.5.4"
 
+ASCEND_TRITON = "3.2.2"
+"""Of triton-ascend, for Atlas A2 and A3. The 300I DUO runs without."""
+
 CANN = "9.1.0"
 """The release of Ascend's toolkit that `VLLM_ASCEND` is built for."""
 
 ASCEND_TAG = f"v{ASCEND_VLLM}"
-"""Of the image ``ascend/vllm-ascend``, for Atlas A2; other chips have a suffix."""
+"""Of the image ``quay.io/ascend/vllm-ascend``, for Atlas A2; other chips have a suffix."""
+
+RUN_WITH = (ASCEND_VLLM, VLLM)
+"""The releases of vLLM that the tests were run with; others get a warning."""
 
 NOT_ON_ASCEND = ("whisper",)
 """Parts of the names of models that vllm-ascend does not run."""

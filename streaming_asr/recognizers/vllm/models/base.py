@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from streaming_asr.core.recognizer import DecodeJob, Hypothesis
+from streaming_asr.recognizers.vllm.device import Device, device_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +52,12 @@ class ModelType:
     where the checkpoint is not understood; the message says why."""
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     """What differs from vLLM's own defaults. The user's options come first."""
-    cpu_engine_options: Mapping[str, Any] = field(default_factory=dict)
-    """What differs besides where vLLM runs on a CPU."""
+    device_engine_options: Mapping[Device, Mapping[str, Any]] = field(default_factory=dict)
+    """What differs besides on some devices."""
 
     def options_here(self) -> dict[str, Any]:
         """What differs from vLLM's own defaults on the device that vLLM runs on here."""
-        from vllm.platforms import current_platform
-
-        return {**self.engine_options, **(self.cpu_engine_options if current_platform.is_cpu() else {})}
+        return {**self.engine_options, **self.device_engine_options.get(device_here(), {})}
 
 
 class SpeechModel(Protocol):

@@ -16,6 +16,7 @@ import numpy as np
 from streaming_asr.core.recognizer import SAMPLE_RATE, Context, Cost, DecodeFailed, DecodeJob, Hypothesis, Kind
 from streaming_asr.recognizers.common import guards
 from streaming_asr.recognizers.common.token_text import TokenText
+from streaming_asr.recognizers.vllm.device import Device
 from streaming_asr.recognizers.vllm.models.base import Completion, ModelType, Request, Run
 from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S
 from streaming_asr.recognizers.vllm.models.qwen3_audio import (
@@ -47,6 +48,8 @@ TEXT_SHARE = 0.5
 MAX_CONTEXT = 1024
 """Tokens of context at most, a quarter of the positions where these are few."""
 MEL_THREADS = 2
+ASCEND_POSITIONS = 4096
+"""vLLM would take all 65,536 of the checkpoint. This is what vllm-ascend's tutorial and its nightly test have."""
 
 GUARDS = (guards.Repetition(),)
 
@@ -242,8 +245,19 @@ MODEL_TYPE = ModelType(
         "max_num_batched_tokens": 16384,
         "scheduling_policy": "priority",
     },
-    # vLLM's default for CPUs is 128 positions, more than an encoder window has.
-    cpu_engine_options={"block_size": 32},
+    {
+        # vLLM's default for CPUs is 128 positions, more than an encoder window has.
+        Device.CPU: {"block_size": 32},
+        Device.ASCEND: {"max_model_len": ASCEND_POSITIONS},
+        # As vllm-ascend's tutorial for this model serves it on these cards. They have no bfloat16, which the checkpoint
+        # asks for, and their operators none of the fusions.
+        Device.ASCEND_310P: {
+            "dtype": "float16",
+            "max_model_len": ASCEND_POSITIONS,
+            "compilation_config": {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 4]},
+            "additional_config": {"ascend_compilation_config": {"fuse_norm_quant": False, "enable_npugraph_ex": False}},
+        },
+    },
 )
 
 
