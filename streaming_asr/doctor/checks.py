@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,9 @@ PYTHONS = ((3, 10), (3, 12))
 
 QWEN_SIZES = ("1.7B", "0.6B")
 """Released sizes of Qwen3-ASR, the more accurate first."""
+
+MODEL_FOLDERS = ("/models", "/models/*", "/data/models")
+"""Where weights without a hub's cache are looked for: the container's folder, one below it, and the guide's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +163,17 @@ def qwen_found(machine: Machine) -> dict[str, str]:
             found[size] = f"Qwen/{name}"
             continue
         # ModelScope writes a dot as three underscores, and has moved its folder with its versions.
-        for folder in ("", "models/", "hub/", "hub/models/"):
-            for path in machine.glob(f"{modelscope}/{folder}Qwen/{name.replace('.', '[._]*')}"):
+        folders = [f"{modelscope}/{folder}Qwen" for folder in ("", "models/", "hub/", "hub/models/")]
+        for folder in (*folders, *MODEL_FOLDERS):
+            for path in machine.glob(f"{folder}/{name.replace('.', '[._]*')}"):
                 if _complete(machine, path):
                     found.setdefault(size, str(path))
     return found
+
+
+def qwen_model(found: dict[str, str], sizes: Sequence[str]) -> str:
+    """What to start: the first of the sizes that was found, else the name of the first."""
+    return next((found[size] for size in sizes if size in found), f"Qwen/Qwen3-ASR-{sizes[0]}")
 
 
 def qwen_weights(machine: Machine, found: dict[str, str], size: str) -> Check:
@@ -171,7 +181,10 @@ def qwen_weights(machine: Machine, found: dict[str, str], size: str) -> Check:
     if found:
         return Check("Qwen3-ASR weights", "ok", ", ".join(found.values()))
     detail = "none found here; fetched at the first start, or copy them here and give serve their directory"
-    fix = f"{machine.shown('hf')} download Qwen/Qwen3-ASR-{size}"
+    if machine.environ("VLLM_USE_MODELSCOPE") and machine.version("modelscope") is not None:
+        fix = f"{machine.shown('modelscope')} download --model Qwen/Qwen3-ASR-{size}"
+    else:
+        fix = f"{machine.shown('hf')} download Qwen/Qwen3-ASR-{size}"
     return Check("Qwen3-ASR weights", "missing", detail, fix)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ class Ran:
     output: str
     """Standard output and standard error together."""
     timed_out: bool = False
+    limit_s: float = COMMAND_TIMEOUT_S
+    """How long it was allowed to take."""
 
     @property
     def failed(self) -> bool:
@@ -35,7 +38,7 @@ class Ran:
     def last_line(self) -> str:
         """What a person would read first: the last line that is not empty."""
         if self.timed_out:
-            return f"no answer within {COMMAND_TIMEOUT_S:.0f} s"
+            return f"no answer within {self.limit_s:.0f} s"
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
         if lines:
             return lines[-1]
@@ -81,8 +84,9 @@ class Machine:
         except (OSError, RuntimeError):  # RuntimeError: this user has no home.
             return []
 
-    def run(self, *command: str) -> Ran | None:
-        """Run a command for at most `COMMAND_TIMEOUT_S`. None where there is no such command."""
+    def run(self, *command: str, limit_s: float | None = None) -> Ran | None:
+        """Run a command for at most `limit_s`, by default `COMMAND_TIMEOUT_S`. None where there is no such command."""
+        limit_s = COMMAND_TIMEOUT_S if limit_s is None else limit_s
         if shutil.which(command[0]) is None:
             return None
         try:
@@ -91,23 +95,23 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                timeout=COMMAND_TIMEOUT_S,
+                timeout=limit_s,
                 text=True,
                 errors="replace",
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return Ran(status=1, output="", timed_out=True)
+            return Ran(status=1, output="", timed_out=True, limit_s=limit_s)
         except OSError as error:
             return Ran(status=1, output=str(error))
         return Ran(ended.returncode, ended.stdout)
 
-    def import_error(self, module: str) -> str | None:
-        """Why a module can't be imported, or None where it can.
+    def import_error(self, module: str, limit_s: float | None = None) -> str | None:
+        """Why a module can't be imported within `limit_s`, as of `run`, or None where it can.
 
         In a process of its own: a library built for another processor ends its process instead of raising.
         """
-        ran = self.run(sys.executable, "-c", f"import {module}")
+        ran = self.run(sys.executable, "-c", f"import {module}", limit_s=limit_s)
         return ran.last_line if ran is not None and ran.failed else None
 
     def cpu_count(self) -> int:
@@ -122,6 +126,21 @@ class Machine:
             return None
         limit = (self.read("/sys/fs/cgroup/memory.max") or "").strip()
         return (min(total, int(limit)) if limit.isdigit() else total) / 2**30
+
+    def glibc(self) -> tuple[int, int] | None:
+        """The release of the C library that wheels for Linux are built for, or None where it is another one."""
+        name, version = platform.libc_ver()
+        numbers = version.split(".")[:2]
+        if name != "glibc" or len(numbers) < 2 or not all(number.isdigit() for number in numbers):
+            return None
+        return int(numbers[0]), int(numbers[1])
+
+    def size_gib(self, path: str) -> float | None:
+        """The size of the file system at a path, GiB."""
+        try:
+            return shutil.disk_usage(path).total / 2**30
+        except OSError:
+            return None
 
     def shown(self, program: str) -> str:
         """How to name a program of this Python's environment on a command line here: ``pip``, ``.venv/bin/pip``."""

@@ -52,17 +52,22 @@ def examine(machine: Machine) -> list[Use]:
     whisper, multilingual = checks.whisper_weights(machine), checks.multilingual_weights(machine)
     sizes = checks.QWEN_SIZES
 
-    def under_vllm(name: str, python: Check, hardware: list[Check], vllm: list[Check], sizes: Sequence[str]) -> Use:
-        model = next((found[size] for size in sizes if size in found), f"Qwen/Qwen3-ASR-{sizes[0]}")
-        start = f"{serve} {shlex.quote(model)}"
+    def under_vllm(
+        name: str, python: Check, hardware: list[Check], vllm: list[Check], sizes: Sequence[str], *helps: Check
+    ) -> Use:
+        start = f"{serve} {shlex.quote(checks.qwen_model(found, sizes))}"
         if any(check.state == "absent" for check in hardware):
             return Use(name, tuple(hardware), start=start)
         weights = checks.qwen_weights(machine, found, sizes[0])
-        return Use(name, (python, *hardware, *conflicts, *vllm, vad), (weights,), start)
+        return Use(name, (python, *hardware, *conflicts, *vllm, vad), (weights, *helps), start)
 
-    ascend_hardware = [npu] if npu.state == "absent" else [npu, accelerators.cann(machine), accelerators.nnal(machine)]
+    on_npu, npu_helps = [npu], []
+    if npu.state != "absent":
+        free = accelerators.device_memory(machine, npus, f"{serve} {shlex.quote(checks.qwen_model(found, sizes))}")
+        on_npu += [accelerators.cann(machine), accelerators.nnal(machine), free]
+        npu_helps = [accelerators.driver(machine), accelerators.shared_memory(machine, npus)]
     return [
-        under_vllm("Qwen3-ASR on Ascend NPUs", python, ascend_hardware, vllm_stack.ascend(machine, npus), sizes),
+        under_vllm("Qwen3-ASR on Ascend NPUs", python, on_npu, vllm_stack.ascend(machine, npus), sizes, *npu_helps),
         under_vllm("Qwen3-ASR on NVIDIA GPUs", vllm_python, [gpu], vllm_stack.cuda(machine), sizes),
         Use(
             "Whisper in this process",
@@ -90,9 +95,10 @@ def what_to_install(model: str, machine: Machine | None = None) -> str:
     """
     machine = machine or Machine()
     npu, gpu = accelerators.npus(machine)[0], accelerators.gpus(machine)
-    image = f"in a container of the image {vllm_stack.ASCEND_IMAGE}, which brings CANN, torch-npu and vLLM:"
+    image = f"in a checkout, where Docker is; the image is built on {vllm_stack.ASCEND_IMAGE}:"
+    container = f"MODEL={shlex.quote(model)} {accelerators.START_CONTAINER}"
     ways = [
-        (f"Ascend NPU{_here(npu)}", [image, "pip install 'streaming-asr[ascend]'"]),
+        (f"Ascend NPU{_here(npu)}", [image, container]),
         (f"NVIDIA GPU{_here(gpu)}", [checks.install(machine, "cuda")]),
         ("CPU, slow", vllm_stack.cpu_steps(machine)),
     ]

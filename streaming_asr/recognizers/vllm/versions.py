@@ -38,6 +38,12 @@ ASCEND_TRITON = "3.2.2"
 CANN = "9.1.0"
 """The release of Ascend's toolkit that `VLLM_ASCEND` is built for."""
 
+ASCEND_DRIVER = "26.0.RC1"
+"""The oldest driver that others are known to run CANN 9 with; the vendor names it for CANN 9.0."""
+
+ASCEND_GLIBC = (2, 34)
+"""The oldest C library that the wheels of `VLLM_ASCEND` take."""
+
 ASCEND_TAG = f"v{ASCEND_VLLM}"
 """Of the image ``quay.io/ascend/vllm-ascend``, for Atlas A2; other chips have a suffix."""
 
