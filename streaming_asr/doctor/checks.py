@@ -162,10 +162,11 @@ def qwen_found(machine: Machine) -> dict[str, str]:
         if any(_complete(machine, path) for path in machine.glob(f"{hub}/models--Qwen--{name}/snapshots/*")):
             found[size] = f"Qwen/{name}"
             continue
-        # ModelScope writes a dot as three underscores, and has moved its folder with its versions.
+        # ModelScope has moved its folder with its versions. Before 1.38 it wrote a dot as three underscores.
         folders = [f"{modelscope}/{folder}Qwen" for folder in ("", "models/", "hub/", "hub/models/")]
-        for folder in (*folders, *MODEL_FOLDERS):
-            for path in machine.glob(f"{folder}/{name.replace('.', '[._]*')}"):
+        older = [f"{folder}/{name.replace('.', '[._]*')}" for folder in (*folders, *MODEL_FOLDERS)]
+        for pattern in (f"{modelscope}/models/Qwen--{name}/snapshots/*", *older):
+            for path in machine.glob(pattern):
                 if _complete(machine, path):
                     found.setdefault(size, str(path))
     return found
@@ -182,7 +183,7 @@ def qwen_weights(machine: Machine, found: dict[str, str], size: str) -> Check:
         return Check("Qwen3-ASR weights", "ok", ", ".join(found.values()))
     detail = "none found here; fetched at the first start, or copy them here and give serve their directory"
     if machine.environ("VLLM_USE_MODELSCOPE") and machine.version("modelscope") is not None:
-        fix = f"{machine.shown('modelscope')} download --model Qwen/Qwen3-ASR-{size}"
+        fix = f"{machine.shown('modelscope')} download Qwen/Qwen3-ASR-{size}"
     else:
         fix = f"{machine.shown('hf')} download Qwen/Qwen3-ASR-{size}"
     return Check("Qwen3-ASR weights", "missing", detail, fix)
