@@ -21,8 +21,8 @@ from tests.vllm import torch_npu_names
 TUTORIAL = ["--tensor-parallel-size=1", "--max-model-len=4096", "--gpu-memory-utilization=0.9", "--enforce-eager"]
 """The line of vllm-ascend's tutorial."""
 
-SET_FOR_OTHER_TESTS = (vllm_plugin.MARK, "TORCH_COMPILE_DISABLE")
-"""With the second there are no graphs."""
+LEFT_OUT = (vllm_plugin.MARK, "TORCH_COMPILE_DISABLE")
+"""Variables of the tests' own process. With the second there are no graphs."""
 
 SCRIPT = """
 import json, sys
@@ -72,9 +72,10 @@ def resolved(vllm_023: Path, vllm_ascend: Path, tiny_qwen3_asr: Path, tmp_path: 
             text=True,
             timeout=200,
             env={
-                **{name: value for name, value in os.environ.items() if name not in SET_FOR_OTHER_TESTS},
+                **{name: value for name, value in os.environ.items() if name not in LEFT_OUT},
                 "PYTHONPATH": os.pathsep.join(map(str, paths)),
-                "VLLM_CACHE_ROOT": str(tmp_path / "cache"),
+                # Shared, so that only the first looks into the model.
+                "VLLM_CACHE_ROOT": str(vllm_023 / "cache"),
                 "VLLM_LOGGING_LEVEL": "ERROR",
             },
         )
