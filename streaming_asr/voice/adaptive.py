@@ -18,7 +18,7 @@ from streaming_asr.voice.level import NoiseFloor, Steadiness, VoiceLevel, levels
 from streaming_asr.voice.silero import CONTEXT, FRAME, Memory, SileroQuery
 from streaming_asr.voice.threshold import Threshold
 
-_SCALE, _HYSTERESIS = 0.6, 0.23
+_SCALE, _HYSTERESIS = 0.7, 0.23
 _THOROUGH_SCALE, _THOROUGH_HYSTERESIS = 0.8, 0.25
 """A frame is voiced from a probability of this much of the threshold, so that 0.5 is balanced here, too."""
 _ABOVE_FLOOR_DB = 3.0
@@ -29,9 +29,13 @@ _EVIDENCE = 0.5
 """Probability of speech from which the gain learns from a frame."""
 _WARM_UP_FRAMES = 16
 """Frames from before the noise floor was left that Silero is given, half a second."""
-_SURELY_VOICED_FRAMES, _SURELY_UNVOICED_FRAMES = 8, 4
-"""How often Silero is asked while it is sure: each quarter and each eighth of a second."""
-_SURE_GIVEN = 4
+_SURELY_VOICED_FRAMES, _SURELY_UNVOICED_FRAMES = 7, 4
+"""How often Silero is asked while it is sure: every 224 ms of a voice, and every 128 ms of anything else."""
+_NOISE, _NOISE_FRAMES = 0.12, 6
+"""Below this probability, a steady level is noise, and Silero is asked about every sixth frame of it."""
+_NOISE_DB = 3.0
+"""Noise that changes by this much may be something else."""
+_SURE_GIVEN = 3
 """Frames that it is then given; its memory bridges the others."""
 _FALL_DB, _FAR_BELOW_DB = 10.0, 20.0
 """Silero, sure of a voice, is asked all the same once the level has fallen by this much since it was asked, or is this
@@ -109,7 +113,15 @@ class AdaptiveDetector:
         """Whether Silero is to be asked about the latest frame, which is of this level."""
         if self._voiced and level < max(self._loud - _FALL_DB, self._voice.level - _FAR_BELOW_DB):
             self._sure = False
+        elif self._is_noise(level):
+            self._sure = True
+            return self._unseen >= _NOISE_FRAMES
         return not self._sure or self._unseen >= (_SURELY_VOICED_FRAMES if self._voiced else _SURELY_UNVOICED_FRAMES)
+
+    def _is_noise(self, level: float) -> bool:
+        """Whether the latest frame, of this level, is like the one that Silero was asked about, which was no voice."""
+        like = self._steadiness.steady and abs(level - self._loud) < _NOISE_DB
+        return not self._voiced and self._probability < _NOISE and like
 
     def _ask(self, level: float) -> Detection[None]:
         """Ask Silero about the latest frame, which is of this level."""

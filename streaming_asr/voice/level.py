@@ -13,6 +13,8 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
 _PARTS = 4
 """A frame is measured by the second loudest of its parts: a click is in one of them."""
+_OFFSET_SHARE = 0.01
+"""An offset with less of the energy than this changes the level by less than 0.1 dB."""
 _SILENT = 1e-12
 """Below this power, -120 dB, all is equally silent."""
 _VOICE_FALL_DB_PER_S = 8.0
@@ -40,13 +42,16 @@ def levels(frames: Audio) -> tuple[list[float], list[float]]:
     without, full = [], []
     for part_sums, part_energies in zip(sums, energies, strict=True):
         _, low, high, _ = sorted(part_sums)
+        loud = sorted(part_energies)[-2]
+        full.append(_decibels(loud / size))
         offset = (low + high) / (2 * size)
-        centered = [
-            energy + offset * (size * offset - 2 * total)
-            for energy, total in zip(part_energies, part_sums, strict=True)
-        ]
-        without.append(_decibels(sorted(centered)[-2] / size))
-        full.append(_decibels(sorted(part_energies)[-2] / size))
+        if abs(offset * max(part_sums, key=abs)) > _OFFSET_SHARE * loud:
+            centered = map(
+                lambda energy, total: energy + offset * (size * offset - 2 * total), part_energies, part_sums
+            )
+            without.append(_decibels(sorted(centered)[-2] / size))
+        else:
+            without.append(full[-1])
     return without, full
 
 
