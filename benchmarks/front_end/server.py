@@ -50,7 +50,7 @@ async def _serve(pipe: Connection, core: int, port: int, slots: int, decode_s: f
     answer(pipe, reading, lambda: os.kill(os.getpid(), signal.SIGTERM))
     probing = asyncio.create_task(probe.run(), name="probe the loop's lag")
     # No session is refused: how many it holds is the question.
-    options = ServerOptions(port=port, max_sessions=100_000, final_objective_s=600, drain_timeout_s=1)
+    options = ServerOptions(port=port, max_sessions=10_000, final_objective_s=600, drain_timeout_s=1)
     try:
         await serve(NullRecognizer(slots, decode_s), options)
     finally:

@@ -232,8 +232,8 @@ def test_ctrl_c_ends_it_cleanly_and_keeps_what_was_measured(tmp_path: Path, stop
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert running.stderr is not None
-    first = running.stderr.readline()
-    assert first.startswith("1 sessions: "), first
+    # Where few open files are allowed, the server warns first.
+    assert any(line.startswith("1 sessions: ") for line in running.stderr)
     # Ctrl-C reaches all processes, SIGTERM the first.
     if stop == signal.SIGINT:
         os.killpg(running.pid, stop)
