@@ -67,9 +67,16 @@ def test_finals_are_behind_no_more_than_the_partials_already_running(engine: Liv
         await runner.close()
 
     engine.call(everyone())
-    finals = [(wanted, start) for kind, wanted, start in ledger.starts if kind is not Kind.PARTIAL]
+    options = SessionOptions()
+    # In a short pause a final waits for an idle engine, and partials go first.
+    may_wait_s = (options.pause_ms - options.short_pause_ms) / 1000 + STEP_S
+    finals = [
+        (wanted, start)
+        for kind, wanted, start in ledger.starts
+        if kind is Kind.FINAL or (kind is Kind.SPECULATIVE and start - wanted > may_wait_s)
+    ]
     partials = [start for kind, _, start in ledger.starts if kind is Kind.PARTIAL]
-    assert len(finals) >= SESSIONS
+    assert sum(kind is not Kind.PARTIAL for kind, _, _ in ledger.starts) >= SESSIONS
     assert len(partials) >= SESSIONS
     for wanted, start in finals:
         assert not any(wanted < other < start for other in partials), "a partial was begun while a final waited"
