@@ -81,6 +81,7 @@ def wait_for_audio(server: LiveServer, seconds: float, within_s: float = WITHIN_
 def test_a_transcript_over_broken_connections_equals_an_undisturbed_one(server: LiveServer, tmp_path: Path) -> None:
     audio = tmp_path / "a.wav"
     write_speech(audio, slice(1, 3))
+    parked = server.metric("streaming_asr_parked_sessions")
     with ChaosProxy(server.port) as proxy:
         undisturbed = Transcription(server.url, audio, tmp_path / "undisturbed.json")
         disturbed = Transcription(proxy.url, audio, tmp_path / "disturbed.json")
@@ -89,7 +90,8 @@ def test_a_transcript_over_broken_connections_equals_an_undisturbed_one(server: 
             assert proxy.suffer(fault) == 1
         assert disturbed.finish() == undisturbed.finish()
         assert proxy.accepted == 4
-    assert server.metric("streaming_asr_parked_sessions") == 0
+    # Sessions of other tests may still be parked.
+    assert server.metric("streaming_asr_parked_sessions") <= parked
 
 
 def test_a_server_that_takes_over_gets_every_word_once(server: LiveServer, tmp_path: Path) -> None:

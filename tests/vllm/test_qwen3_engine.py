@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, DecodeFailed, DecodeJob, Hypothesis, Kind
-from streaming_asr.recognizers.vllm import engine as vllm_engine
 from streaming_asr.recognizers.vllm.models import qwen3_asr
 from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, UtteranceAudio
 from tests.vllm.engine import SAME, LiveEngine, far_apart, speech, until, whole
@@ -206,24 +205,6 @@ def test_a_cancelled_partial_leaves_the_engine(engine: LiveEngine, librivox: Pat
     assert engine.call(cancel()) < 1000
     assert stats.running <= 1
     assert stats.waiting == 0
-
-
-def test_a_decode_that_takes_too_long_is_given_up_while_others_finish(
-    engine: LiveEngine, librivox: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vllm_engine, "LONGEST_DECODE_S", 2.0)
-    audio = engine.windows(speech(librivox, 3), name="too long")
-    supervised = engine.recognizer._engine
-    assert supervised is not None
-
-    async def both() -> None:
-        with pytest.raises(DecodeFailed, match="did not finish"):
-            await asyncio.gather(
-                supervised.run(engine.request(audio, max_tokens=3500), 0),
-                supervised.run(engine.request(audio, max_tokens=1), 0),
-            )
-
-    engine.call(both())
 
 
 def test_utterances_that_nobody_released_do_not_pile_up(
