@@ -248,6 +248,7 @@ def test_finalize_is_asked_for_at_the_end_of_the_clip(tmp_path: Path) -> None:
     assert without.takes[0].log.finalize_s is None
 
 
+@pytest.mark.full
 def test_pipecat_s_rule_finalizes_at_its_stops_and_counts_from_0_2_s_before_the_last(
     tmp_path: Path, librivox: Path
 ) -> None:

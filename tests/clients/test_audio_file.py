@@ -175,6 +175,7 @@ def test_without_either_library_the_way_to_install_is_reported(clip: Path, monke
         read(clip)
 
 
+@pytest.mark.full
 def test_a_long_file_is_read_in_constant_memory(tmp_path: Path) -> None:
     with soundfile.SoundFile(tmp_path / "long.wav", "w", 8_000, 1, "PCM_16") as file:
         for _ in range(60):
