@@ -170,6 +170,15 @@ def _of_undecodable_codec() -> bytes:
     return encoded("webm", "libopus", clip("a"), rate=48_000).replace(b"A_OPUS", b"A_OPUZ")
 
 
+def _late_avi(codec: str) -> bytes:
+    """An AVI whose header says that its audio begins at 4 s; FFmpeg's muxer never does."""
+    file = bytearray(encoded("avi", codec, clip("a")))
+    header = file.index(b"auds")
+    scale, rate = struct.unpack_from("<2I", file, header + 20)
+    struct.pack_into("<I", file, header + 28, round(4 * rate / scale))
+    return bytes(file)
+
+
 @dataclass(frozen=True)
 class Case:
     """A recording, and what a reader must make of it."""
@@ -251,6 +260,8 @@ CASES = {
     "late audio alone": Case(
         lambda: encoded("matroska", "libopus", clip("a"), rate=48_000, late_s=4.0), {"a": 4.0}, 4 + _A_S
     ),
+    "AVI with late audio": Case(lambda: _late_avi("pcm_s16le"), {"a": 4.0}, 4 + _A_S),
+    "AVI with late MP3": Case(lambda: _late_avi("libmp3lame"), {"a": 4.0}, 4 + _A_S),
     "MPEG-TS with late audio": Case(
         lambda: encoded("mpegts", "aac", clip("a"), rate=48_000, late_s=4.0, video=True), {"a": 4.0}, 4 + _A_S
     ),

@@ -43,7 +43,9 @@ BLOCK_S = 0.25
 
 _TIMED = ("asf", "flac", "flv", "matroska", "mov", "mpeg", "mpegts", "mxf", "nut", "ogg")
 """Formats with timestamps. In the others FFmpeg makes them up from the first frame's rate, or from the bit rate."""
-_FROM_ZERO = ("matroska", "mov")
+_STARTS = ("avi",)
+"""Formats without timestamps that say when their audio begins."""
+_FROM_ZERO = ("avi", "matroska", "mov")
 """Formats whose time begins at 0; in the others, it may begin anywhere."""
 _SIZED = ("flac", "matroska", "mov")
 """Formats that state their own length, which is right unless they were cut."""
@@ -372,7 +374,8 @@ class MediaReader:
         """Seconds of silence before a frame, and seconds to drop from its beginning."""
         at_s, lost_s = self._timeline.position_s, self._lost_s
         self._lost_s = 0.0
-        if not self._timed or frame.time is None:
+        timed = self._timed or (not self._began and self._format in _STARTS)
+        if not timed or frame.time is None:
             self._timeline.advance(lost_s + length_s)
             silence_s, drop_s = lost_s, 0.0
         else:
