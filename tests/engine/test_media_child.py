@@ -196,6 +196,7 @@ def _matroska_of_tiny_packets(count: int) -> bytes:
     return _element("1a45dfa3", _element("4282", b"matroska")) + _element("18538067", tracks + cluster)
 
 
+@pytest.mark.full
 def test_a_recording_that_takes_too_much_processor_time_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +214,7 @@ def test_a_recording_that_takes_too_much_processor_time_is_given_up(
     asyncio.run(scenario())
 
 
+@pytest.mark.full
 def test_more_audio_than_the_size_of_a_recording_can_hold_is_refused(
     hour: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

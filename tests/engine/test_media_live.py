@@ -229,6 +229,7 @@ def test_more_audio_than_the_bytes_can_have_is_refused() -> None:
         _decoded(lambda live, _: live.write(file))
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="this limit is Linux's")
 def test_processor_time_is_bounded_in_relation_to_the_audio() -> None:
     async def send(live: LiveFile, received: Received) -> None:
