@@ -6,6 +6,7 @@ answer is clear. `ThoroughDetector` asks about every frame. Why they are as they
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
@@ -23,8 +24,6 @@ _THOROUGH_SCALE, _THOROUGH_HYSTERESIS = 0.8, 0.25
 """A frame is voiced from a probability of this much of the threshold, so that 0.5 is balanced here, too."""
 _ABOVE_FLOOR_DB = 3.0
 """What is not this much above the noise floor is not voiced."""
-_NEVER = 2.0
-"""No probability reaches this."""
 _EVIDENCE = 0.5
 """Probability of speech from which the gain learns from a frame."""
 _WARM_UP_FRAMES = 16
@@ -119,9 +118,10 @@ class AdaptiveDetector:
         return not self._sure or self._unseen >= (_SURELY_VOICED_FRAMES if self._voiced else _SURELY_UNVOICED_FRAMES)
 
     def _is_noise(self, level: float) -> bool:
-        """Whether the latest frame, of this level, is like the one that Silero was asked about, which was no voice."""
-        like = self._steadiness.steady and abs(level - self._loud) < _NOISE_DB
-        return not self._voiced and self._probability < _NOISE and like
+        """Whether the latest frame, of this level, is like the one that Silero was asked about, and not a voice."""
+        if self._voiced or self._probability >= _NOISE:
+            return False
+        return abs(level - self._loud) < _NOISE_DB and self._steadiness.steady
 
     def _ask(self, level: float) -> Detection[None]:
         """Ask Silero about the latest frame, which is of this level."""
@@ -141,7 +141,7 @@ class AdaptiveDetector:
         """Probability that the latest frame, of this level, needs at least to be voiced."""
         in_tail, steady = level < self._voice.level - _TAIL_DB, self._steadiness.steady
         if in_tail and steady:
-            return _NEVER
+            return math.inf
         return _IN_TAIL if in_tail else _STEADY if steady else 0.0
 
 

@@ -46,10 +46,9 @@ def levels(frames: Audio) -> tuple[list[float], list[float]]:
         full.append(_decibels(loud / size))
         offset = (low + high) / (2 * size)
         if abs(offset * max(part_sums, key=abs)) > _OFFSET_SHARE * loud:
-            centered = map(
-                lambda energy, total: energy + offset * (size * offset - 2 * total), part_energies, part_sums
-            )
-            without.append(_decibels(sorted(centered)[-2] / size))
+            pairs = zip(part_energies, part_sums, strict=True)
+            centered = sorted(energy + offset * (size * offset - 2 * total) for energy, total in pairs)
+            without.append(_decibels(centered[-2] / size))
         else:
             without.append(full[-1])
     return without, full
