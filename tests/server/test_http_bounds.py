@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from streaming_asr.server import http_bounds
 from streaming_asr.server.http_bounds import bounded_http
 from streaming_asr.server.live.websocket import MAX_HEAD_BYTES, DirectWebSocket
+from tests.support.serving import listening
 from tests.support.wire import run
 
 BASES = [H11Protocol]
@@ -68,15 +69,8 @@ async def _serving(base: type[asyncio.Protocol], most_open: int) -> AsyncIterato
         log_config=None,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - it has no event for that
-        await asyncio.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
+    async with listening(config) as port:
+        yield port
 
 
 def _with_server(

@@ -20,6 +20,7 @@ from websockets.frames import Frame, Opcode
 from streaming_asr.server.live import websocket as websocket_module
 from streaming_asr.server.live.fair_loop import FairLoop
 from streaming_asr.server.live.websocket import DirectWebSocket, direct_socket
+from tests.support import serving
 from tests.support.wire import run
 
 MESSAGES = [b"%d" % number if number % 3 else str(number) for number in range(500)]
@@ -78,16 +79,8 @@ async def listening(listener: Listener, log_level: str = "critical") -> AsyncIte
     config = uvicorn.Config(
         application, port=0, ws=DirectWebSocket, log_level=log_level, log_config=None, ws_max_size=100_000_000
     )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - it has no event for that
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
+    async with serving.listening(config) as port:
         yield f"ws://127.0.0.1:{port}/"
-    finally:
-        server.should_exit = True
-        await serving
 
 
 def conversing(script: Callable[[Listener, ClientConnection], Awaitable[None]], *, directly: bool = True) -> None:

@@ -15,6 +15,20 @@ from streaming_asr.server.serve import HARD_MESSAGE_FACTOR
 
 
 @contextlib.asynccontextmanager
+async def listening(config: uvicorn.Config) -> AsyncIterator[int]:
+    """Run a server of uvicorn's; gives its port."""
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - it has no event for that
+        await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+@contextlib.asynccontextmanager
 async def serving(application: Application) -> AsyncIterator[int]:
     """Serve, with the recognizer started; gives the port."""
     await application.service.start()
@@ -29,13 +43,8 @@ async def serving(application: Application) -> AsyncIterator[int]:
         lifespan="off",
         log_config=None,
     )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - it has no event for that
-        await asyncio.sleep(0.01)
     try:
-        yield server.servers[0].sockets[0].getsockname()[1]
+        async with listening(config) as port:
+            yield port
     finally:
-        server.should_exit = True
-        await task
         await application.service.close()
