@@ -22,20 +22,18 @@ from streaming_asr.core.voice import Detection, VoiceDetector
 from streaming_asr.protocols.base import Claim, Close, Handshake, Resumable, Send, Translator
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.native import NativeTranslator
-from streaming_asr.server.live.conversation import (
+from streaming_asr.server.live.actions import (
     AskTurn,
     AskVoice,
-    Conversation,
-    ConversationLimits,
     DecoderAction,
     EndDecoder,
     FeedDecoder,
     MarkDecoder,
     StartDecoder,
-    State,
     StopDecoder,
     Yield,
 )
+from streaming_asr.server.live.conversation import Conversation, ConversationLimits, State
 from streaming_asr.server.session_port import Refused
 from tests.support.fakes import CAPABILITIES, FRAME, FakeDetector, read
 

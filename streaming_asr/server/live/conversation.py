@@ -25,8 +25,7 @@ from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.options import Encoding, OptionError
 from streaming_asr.core.recognizer import SAMPLE_RATE
 from streaming_asr.core.session import Session, SessionStopped
-from streaming_asr.core.turn import TurnQuestion
-from streaming_asr.core.voice import Detection, Query
+from streaming_asr.core.voice import Detection
 from streaming_asr.core.wav_header import UnexpectedFormat
 from streaming_asr.protocols.base import (
     Audio,
@@ -47,6 +46,17 @@ from streaming_asr.protocols.base import (
     Translator,
 )
 from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
+from streaming_asr.server.live.actions import (
+    Action,
+    AskTurn,
+    AskVoice,
+    EndDecoder,
+    FeedDecoder,
+    MarkDecoder,
+    StartDecoder,
+    StopDecoder,
+    Yield,
+)
 from streaming_asr.server.live.intake import Content, Decoded, Intake
 from streaming_asr.server.session_port import Refused, Sessions
 
@@ -128,65 +138,6 @@ LINKS: dict[Link, frozenset[Link]] = {
     Link.GONE: frozenset(),
 }
 """The links that may follow each."""
-
-
-@dataclass(frozen=True, slots=True)
-class AskVoice:
-    """Have the query's network answer it, then call `Conversation.voice_answered` or `voice_failed`."""
-
-    query: Query
-
-
-@dataclass(frozen=True, slots=True)
-class AskTurn:
-    """Have the pause judged if there is time for it, then call `Conversation.turn_judged`. It may go unanswered."""
-
-    question: TurnQuestion
-    session: Session
-    """That asks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Yield:
-    """Let other clients have their turn, then call `Conversation.resume`."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartDecoder:
-    """Decode a file from now on, until `StopDecoder`, a call of `Conversation.decoder_ended` or `.decoder_failed`, or
-    the close. What is decoded goes to `Conversation.audio_decoded`, while `takes_decoded`."""
-
-    channels: int
-    """Of the decoded audio."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeedDecoder:
-    """The next bytes of the file. `Conversation.decoder_full` says when there are too many."""
-
-    data: bytes | memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class MarkDecoder:
-    """Once all audio of the bytes so far has been decoded, call `Conversation.decoder_marked`."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndDecoder:
-    """The file is complete. Once all its audio has been decoded, call `Conversation.decoder_ended`."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopDecoder:
-    """Nothing more of the file is wanted."""
-
-
-DecoderAction = StartDecoder | FeedDecoder | MarkDecoder | EndDecoder | StopDecoder
-Action = Send | Close | AskVoice | AskTurn | Yield | Resumable | Claim | DecoderAction
-"""What a conversation has its caller do. Neither results of questions or of a decoder nor `resume` may be reported at
-once."""
-_YIELD = Yield()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,15 +364,6 @@ class Conversation:
         if self._decoding:
             self._decoding = False
             self.end(failure, now)
-
-    def _decoder_answered(self, now: float) -> None:
-        if self._state is State.WAITING_FOR_DECODER:
-            self._go(State.OPEN)
-        if self._state is State.OPEN:
-            self._guarded(self._act, now)
-
-    def _report(self, session: Session, warning: SessionWarning, now: float) -> None:
-        self._on_events(session.report_repair(warning.code, warning.message), now)
 
     def resume(self, now: float) -> None:
         """Other clients have had their turn, as `Yield` asked."""
@@ -667,7 +609,7 @@ class Conversation:
 
     def _give_turn(self) -> None:
         self._go(State.YIELDING)
-        self._actions.append(_YIELD)
+        self._actions.append(Yield())
 
     # Audio
 
@@ -772,6 +714,15 @@ class Conversation:
     def _held_bound(self, session: Session) -> float:
         longest = session.options.max_utterance_s + HELD_MARGIN_S
         return max(self._limits.max_held_s, longest) * session.tracks
+
+    def _decoder_answered(self, now: float) -> None:
+        if self._state is State.WAITING_FOR_DECODER:
+            self._go(State.OPEN)
+        if self._state is State.OPEN:
+            self._guarded(self._act, now)
+
+    def _report(self, session: Session, warning: SessionWarning, now: float) -> None:
+        self._on_events(session.report_repair(warning.code, warning.message), now)
 
     # Events
 

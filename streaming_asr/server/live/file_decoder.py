@@ -12,7 +12,7 @@ from streaming_asr.core.events import SessionWarning
 from streaming_asr.engine.media.decoders import DecoderLost, MediaRefused
 from streaming_asr.engine.media.live import Frames, LiveFile, Marked, started
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
-from streaming_asr.server.live.conversation import (
+from streaming_asr.server.live.actions import (
     DecoderAction,
     EndDecoder,
     FeedDecoder,

@@ -12,16 +12,8 @@ from typing import Any, Protocol
 from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.protocols.base import Claim, Close, Resumable, Send, Translator
 from streaming_asr.protocols.failures import Failure, FailureKind
-from streaming_asr.server.live.conversation import (
-    Action,
-    AskTurn,
-    AskVoice,
-    Conversation,
-    ConversationLimits,
-    Link,
-    Observer,
-    Yield,
-)
+from streaming_asr.server.live.actions import Action, AskTurn, AskVoice, Yield
+from streaming_asr.server.live.conversation import Conversation, ConversationLimits, Link, Observer
 from streaming_asr.server.live.file_decoder import FileDecoder
 from streaming_asr.server.live.file_sessions import FileSessions
 from streaming_asr.server.live.outbox import SlowReader
