@@ -2,9 +2,8 @@
 
     pytest -p tests.support.check
 
-Left out are the folders and files listed here, tests with a fixture listed here, and tests marked `full`. Another test
-that needs more and is none of these fails: the packages in `MISSING` can't be imported, in no process that it starts
-either, and no `LiveServer` starts.
+tests/support/quick.py says which these are. Another test that needs more fails: the packages in `MISSING` can't be
+imported, in no process that it starts either, and no `LiveServer` starts.
 """
 
 from __future__ import annotations
@@ -16,26 +15,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support import quick
 from tests.support.live_server import LiveServer
 
-TESTS = Path(__file__).parents[1]
-
-FOLDERS = ("browser", "sdks", "vllm")
-FILES = (
-    "benchmarks/test_report.py",
-    "protocols/test_model_names.py",
-    "recognizers/test_faster_whisper.py",
-    "recognizers/test_multilingual_whisper.py",
-    "recognizers/test_token_text.py",
-    "recognizers/test_whisper_loading.py",
-    "server/test_recording_answers.py",
-    "server/test_recording_bounds.py",
-    "server/test_recordings.py",
-    "turns/test_smart_turn.py",
-)
-"""Files that can't be imported without a package of `MISSING`."""
-FIXTURES = frozenset({"clips", "guarded", "in_browser", "server"})
-"""Fixtures that start a server with a live recognizer, or run JavaScript."""
 MISSING = (
     "axe_playwright_python",
     "ctranslate2",
@@ -54,15 +36,14 @@ MISSING = (
 )
 """Packages that `make check` does not install, even where another command has."""
 
-_HINT = "`make check` has no {}. Mark a test that needs it with `@pytest.mark.full`; see tests/support/check.py."
+_HINT = "`make check` has no {}. Mark a test that needs it with `@pytest.mark.full`; see tests/support/quick.py."
 
 
 _BLOCK = f"import sys; sys.modules.update(dict.fromkeys({MISSING}))"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if missing := [name for name in (*FOLDERS, *FILES) if not (TESTS / name).exists()]:
-        raise pytest.UsageError(f"tests/support/check.py names what is not there: {', '.join(missing)}")
+    quick.check_names()
     folder = tempfile.TemporaryDirectory(prefix="check-")
     config.add_cleanup(folder.cleanup)
     Path(folder.name, "sitecustomize.py").write_text(_BLOCK)
@@ -79,20 +60,13 @@ def _no_server(*_: object, **__: object) -> LiveServer:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    if not collection_path.is_relative_to(TESTS):
-        return None
-    path = collection_path.relative_to(TESTS)
-    return True if path.parts[:1] and (path.parts[0] in FOLDERS or path.as_posix() in FILES) else None
+    return None if quick.may_be_quick(collection_path) else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    kept, left_out = [], []
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        full = item.get_closest_marker("full") is not None or not FIXTURES.isdisjoint(fixtures)
-        (left_out if full else kept).append(item)
+    kept = [item for item in items if quick.is_quick(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not quick.is_quick(item)])
     items[:] = kept
-    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
