@@ -256,13 +256,29 @@ class Scheduler:
 
     def lag_s(self, now: float) -> float:
         """90th percentile of how long the latest finals waited for a slot, seconds."""
+        return _percentile_90(self._recent_waits(now))
+
+    def wait_s(self, now: float) -> float:
+        """As `lag_s`, but the live finals that still wait count too, so that it rises while the recognizer hangs."""
+        waiting = [
+            max(0.0, now - request.since - self._late_s(request.since))
+            for request in self._requests.values()
+            if request.rank is Kind.FINAL and not request.when_idle
+        ]
+        return _percentile_90(self._recent_waits(now) + waiting)
+
+    def _recent_waits(self, now: float) -> list[float]:
         while self._final_waits and self._final_waits[0][0] < now - LATENCY_WINDOW_S:
             self._final_waits.popleft()
-        waits = sorted(wait for _, wait in self._final_waits)
-        return waits[int(0.9 * len(waits))] if len(waits) >= MIN_FINALS_JUDGED else 0.0
+        return [wait for _, wait in self._final_waits]
 
     def _others_running(self, session: Session) -> int:
         return sum(running.session is not session for running in self._running.values())
 
     def _partials_running(self) -> int:
         return sum(running.kind is Kind.PARTIAL for running in self._running.values())
+
+
+def _percentile_90(waits: list[float]) -> float:
+    """The 90th percentile; 0 of too few."""
+    return sorted(waits)[int(0.9 * len(waits))] if len(waits) >= MIN_FINALS_JUDGED else 0.0

@@ -25,7 +25,7 @@ class MemoryBound:
     """
 
     def __init__(self, limit: int | None) -> None:
-        self._limit = limit
+        self.limit = limit
         self._trim_after = 0.0
 
     def excess(self, now: float) -> str | None:
@@ -34,16 +34,16 @@ class MemoryBound:
         Args:
             now: of any clock that never goes back, seconds.
         """
-        if self._limit is None:
+        if self.limit is None:
             return None
         resident = resident_bytes()
-        if resident > self._limit and now >= self._trim_after:
+        if resident > self.limit and now >= self._trim_after:
             self._trim_after = now + TRIM_INTERVAL_S
             trim()
             resident = resident_bytes()
-        if resident <= self._limit:
+        if resident <= self.limit:
             return None
-        return f"it uses {resident >> 20} MiB of memory, and {self._limit >> 20} MiB are allowed; try again later"
+        return f"it uses {resident >> 20} MiB of memory, and {self.limit >> 20} MiB are allowed; try again later"
 
 
 def default_limit() -> int | None:

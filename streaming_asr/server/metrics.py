@@ -112,6 +112,30 @@ class Metrics:
         """A session without a connection, or a claim to one, had this outcome."""
         self.resumptions.labels(outcome.value).inc()
 
+    def watch_load(self, load: Callable[[], float]) -> None:
+        """Export the load, from now on. A server that still loads exports none, so no average counts it as idle."""
+        gauge = Gauge(
+            "streaming_asr_load",
+            "Load from 0 to 1, smoothed: of the sessions allowed, or of the wait of finals, whichever is more.",
+            registry=self.registry,
+        )
+        gauge.set_function(load)
+
+    def watch_status(self, statuses: Iterable[str], status: Callable[[], str]) -> None:
+        """Export which of its statuses the server has."""
+        gauge = Gauge("streaming_asr_status", "1 for what the server is now.", ["status"], registry=self.registry)
+        for name in statuses:
+            gauge.labels(name).set_function(lambda name=name: float(status() == name))  # type: ignore[misc]
+
+    def watch_memory(self, resident: Callable[[], int], limit: int | None) -> None:
+        """Export the memory of this process, and the limit, in bytes."""
+        memory = Gauge("streaming_asr_memory_bytes", "Memory of this process in RAM.", registry=self.registry)
+        memory.set_function(resident)
+        if limit is not None:
+            Gauge(
+                "streaming_asr_memory_limit_bytes", "Beyond it no new sessions are accepted.", registry=self.registry
+            ).set(limit)
+
     def watch_parked(self, count: Callable[[], int]) -> None:
         """Export the number of sessions without a connection, which is read when the metrics are."""
         parked = Gauge(

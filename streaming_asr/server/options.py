@@ -70,6 +70,12 @@ class ServerOptions:
         range=(0, 65535),
         metavar="PORT",
     )
+    load_objective_s: float = option(
+        0.5,
+        "wait of finals for the recognizer at which the metric `load` is 1",
+        group=SERVER,
+        range=(0.01, 600),
+    )
     model_aliases: tuple[str, ...] = option(
         (),
         "another name that clients may give to the model; `*` is any",

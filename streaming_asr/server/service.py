@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from streaming_asr.core.events import SessionWarning
+from streaming_asr.core.load import Load
 from streaming_asr.core.options import Encoding, OptionError, SessionOptions
 from streaming_asr.core.recognizer import Health, Recognizer, Supervised
 from streaming_asr.core.scheduler import Busy, Limits, Scheduler
@@ -27,7 +28,7 @@ from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.live.parking import Parking
 from streaming_asr.server.live.turn_questions import TurnPool
 from streaming_asr.server.live.voice_batches import VoiceBatcher
-from streaming_asr.server.memory import MemoryBound, default_limit, trim
+from streaming_asr.server.memory import MemoryBound, default_limit, resident_bytes, trim
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.session_port import Refused
@@ -35,6 +36,9 @@ from streaming_asr.turns.detectors import make_turn_detector
 from streaming_asr.voice.detectors import make_detector
 
 logger = logging.getLogger(__name__)
+
+LOADING, DRAINING = "loading", "draining"
+STATUSES = (LOADING, *(health.value for health in Health), DRAINING)
 
 
 class Service:
@@ -65,6 +69,9 @@ class Service:
         self.parking: Parking[LiveConversation] = Parking(options.max_parked_mib << 20, self.metrics.resumption)
         self.metrics.watch_parked(lambda: len(self.parking.parked))
         self._memory = MemoryBound(options.max_memory_mib << 20 or default_limit())
+        self.metrics.watch_memory(resident_bytes, self._memory.limit)
+        self.metrics.watch_status(STATUSES, lambda: self.status)
+        self._load = Load(options.max_sessions, options.load_objective_s)
         self._health = Health.READY
         self._draining = False
         self._runner: Runner | None = None
@@ -80,8 +87,8 @@ class Service:
     def status(self) -> str:
         """`ready`, or why not: `loading`, `recovering`, `failed`, `draining`."""
         if self._draining:
-            return "draining"
-        return self._health.value if self._runner is not None else "loading"
+            return DRAINING
+        return self._health.value if self._runner is not None else LOADING
 
     async def start(self) -> None:
         """Load the recognizer and accept sessions.
@@ -94,7 +101,7 @@ class Service:
         # Loads its network now: the first client may come when no more files can be opened.
         run_inline(detector.detect(np.zeros((1, detector.frame_samples), np.float32)))
         turns = make_turn_detector(self.options.session)
-        self._watch = asyncio.create_task(self.metrics.watch_loop(self._loop_was_late), name="watch the event loop")
+        self._watch = asyncio.create_task(self.metrics.watch_loop(self._loop_woke), name="watch the event loop")
         began = time.monotonic()
         await self.recognizer.start()
         if turns is not None:
@@ -104,6 +111,7 @@ class Service:
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
         self._runner = Runner(self.recognizer, Scheduler(can.concurrency, limits), self.metrics)
         self.metrics.ready.set(1)
+        self.metrics.watch_load(lambda: self._load.value)
         if isinstance(self.recognizer, Supervised):
             self.recognizer.subscribe(self._health_changed)
             self.metrics.watch_engine(self.recognizer.gauges)
@@ -193,9 +201,18 @@ class Service:
         """Whether a final waits for a slot."""
         return self._runner is not None and self._runner.scheduler.final_waits
 
-    def _loop_was_late(self, late_s: float) -> None:
-        if self._runner is not None:
-            self._runner.scheduler.caller_was_late(late_s, time.monotonic())
+    def _loop_woke(self, late_s: float) -> None:
+        """Called regularly, with how late that was."""
+        if self._runner is None:
+            return
+        now = time.monotonic()
+        self._runner.scheduler.caller_was_late(late_s, now)
+        if self._health is not Health.READY:
+            self._load.observe_outage(now)
+            return
+        # Those whose clients are away make room for others.
+        sessions = self._runner.scheduler.sessions - len(self.parking.parked)
+        self._load.observe(sessions, self._runner.scheduler.wait_s(now), now)
 
     def _health_changed(self, health: Health) -> None:
         self._health = health
