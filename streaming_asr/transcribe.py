@@ -14,6 +14,7 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from streaming_asr.annotators.registry import make_annotators
 from streaming_asr.core.events import Final, SessionWarning
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Recognizer
@@ -142,7 +143,13 @@ class _Host:
 
     def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool) -> Session:
         session = Session(
-            "file", options, self._can, make_detector, make_turn_detector=make_turn_detector, recorded=recorded
+            "file",
+            options,
+            self._can,
+            make_detector,
+            make_turn_detector=make_turn_detector,
+            make_annotators=make_annotators,
+            recorded=recorded,
         )
         self._runner.add(session, listener, broke)
         return session

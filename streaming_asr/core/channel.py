@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streaming_asr.core.annotations import Annotations
 from streaming_asr.core.context import ContextWindow
 from streaming_asr.core.echo import is_echo
 from streaming_asr.core.events import (
@@ -79,6 +80,7 @@ class Channel:
         detector: a fresh voice detector.
         next_number: returns the number of the session's next utterance.
         turns: what judges its pauses; None where silence alone ends utterances.
+        annotations: what changes its events before they are returned; None if nothing does.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Channel:
         detector: VoiceDetector,
         next_number: Callable[[], int],
         turns: TurnDetector | None = None,
+        annotations: Annotations | None = None,
     ) -> None:
         self._key = key
         self._index = index
@@ -98,6 +101,7 @@ class Channel:
         self._detector = detector
         self._next_number = next_number
         self._judge = PauseJudge(index, turns)
+        self.annotations = annotations
         self._segmenter = Segmenter(detector.frame_samples, options, self._judge.asks_at_ms(options))
         self._tape = AudioTape()
         self._context = ContextWindow(options, rolling=self._rolls(options))
@@ -112,13 +116,18 @@ class Channel:
         self._abandoned = False
 
     @property
+    def index(self) -> int:
+        return self._index
+
+    @property
     def held_samples(self) -> int:
-        """Audio kept for utterances that have no final yet, and for the pre-roll of the next."""
-        return len(self._tape)
+        """Audio kept for utterances whose final is not returned yet, and for the pre-roll of the next."""
+        return len(self._tape) + (self.annotations.held_samples if self.annotations is not None else 0)
 
     @property
     def pending(self) -> bool:
-        return bool(self._utterances)
+        """Whether there is an utterance whose final is not returned yet."""
+        return bool(self._utterances) or (self.annotations is not None and self.annotations.pending)
 
     @property
     def speaking(self) -> bool:
@@ -158,7 +167,7 @@ class Channel:
             return []
         events = self._apply(self._segmenter.push(decisions, energies), EndReason.ENDPOINT, now)
         self._forget()
-        return events
+        return self._annotated(events, now)
 
     def take_question(self) -> TurnQuestion | None:
         """A pause to be judged, if there is one. It is returned once, and only while it lasts."""
@@ -170,7 +179,7 @@ class Channel:
         if self._judge.answered(question, probability):
             events = self._weigh(now)
             self._forget()
-        return events
+        return self._annotated(events, now)
 
     def _weigh(self, now: float) -> list[Event]:
         """Take into account what has become known of the pause."""
@@ -181,17 +190,19 @@ class Channel:
         events: list[Event] = []
         eager = self._options.eager_threshold
         if utterance.result is not None and eager is not None and verdict.probability >= eager:
-            events += self._eager_end(utterance, utterance.result.text.strip(), verdict.probability)
+            events += self._eager_end(utterance, utterance.result, verdict.probability)
         self._segmenter.wait_for(verdict.wait_ms)
         if self._tape.end - self._segmenter.position < self._detector.frame_samples:
             events += self._apply(self._segmenter.end_if_due(), EndReason.ENDPOINT, now)
         return events
 
-    def _eager_end(self, utterance: Utterance, text: str, probability: float) -> list[Event]:
+    def _eager_end(self, utterance: Utterance, result: Hypothesis, probability: float) -> list[Event]:
+        text = result.text.strip()
         if self._judge.eager or not text:
             return []
         self._judge.eager = True
-        return [EagerTurnEnd(utterance.number, self._index, ms_of(utterance.speech_end), text, probability)]
+        end_ms = ms_of(utterance.speech_end)
+        return [EagerTurnEnd(utterance.number, self._index, end_ms, text, probability, result.language)]
 
     def finalize(self, reason: EndReason, now: float) -> list[Event]:
         """End the open utterance now; `Finalized` follows once all audio so far has its finals."""
@@ -204,7 +215,7 @@ class Channel:
                 self._finalizing.append((last, position))
             events += self._publish()
         self._forget()
-        return events
+        return self._annotated(events, now)
 
     def clear(self) -> None:
         """Drop the open utterance: it gets no final. Utterances that have ended still get theirs."""
@@ -273,7 +284,7 @@ class Channel:
             events += self._weigh(now)
         events += self._publish()
         self._forget()
-        return events
+        return self._annotated(events, now)
 
     def fail(self, job: int, error: DecodeFailed, now: float) -> list[Event]:
         """Take a job's failure. A final is decoded again, and given up after `MAX_ATTEMPTS` failures."""
@@ -283,7 +294,7 @@ class Channel:
         utterance.failed(job, counts=not isinstance(error, RecognizerDown), now=now)
         events = self._publish()
         self._forget()
-        return events
+        return self._annotated(events, now)
 
     def take_superseded(self) -> list[int]:
         """Jobs in flight whose results no longer matter. Each is returned once."""
@@ -306,6 +317,11 @@ class Channel:
         self._utterances.clear()
         self._finalizing.clear()
         self._judge.reset()
+        if self.annotations is not None:
+            self.annotations.abandon()
+
+    def _annotated(self, events: list[Event], now: float) -> list[Event]:
+        return events if self.annotations is None or not events else self.annotations.passed(events, now)
 
     def _rolls(self, options: SessionOptions) -> bool:
         if not self._capabilities.context:
@@ -380,6 +396,10 @@ class Channel:
 
     def _partial(self, utterance: Utterance, end: int, speculative: bool) -> Partial:
         transcript = utterance.transcript
+        if self.annotations is not None and self.annotations.needs_audio:
+            self.annotations.keep(
+                utterance.number, self._tape.slice(utterance.start, end), utterance.start, final=False
+            )
         return Partial(
             utterance=utterance.number,
             channel=self._index,
@@ -419,8 +439,13 @@ class Channel:
             hypothesis = Hypothesis(pieces=pieces, language=utterance.transcript.language)
             message = "The recognizer failed on this utterance; its final is the latest partial text."
             events.append(SessionWarning("decode_failed", message, self._index, utterance.number))
-        text = hypothesis.text.strip()
-        self._context.add_final(text, hypothesis)
+        text = known = hypothesis.text.strip()
+        if self.annotations is not None:
+            known = self.annotations.guarded(text, hypothesis.language)
+            if self.annotations.needs_audio and utterance.final_end is not None:
+                audio = self._tape.slice(utterance.start, utterance.final_end)
+                self.annotations.keep(utterance.number, audio, utterance.start, final=True)
+        self._context.add_final(known, hypothesis)
         offset = ms_of(utterance.start)
         words = None
         if self._options.word_times and hypothesis.words is not None:

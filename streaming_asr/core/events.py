@@ -59,6 +59,8 @@ class Partial:
     """Made at a pause: if the silence holds to the endpoint, this text is the final."""
     logprobs: tuple[tuple[str, float], ...] | None = None
     """Text and natural log-probability of each token of `stable`; None where the recognizer does not report them."""
+    speaker: int | None = None
+    """As far as it is known; the final may have another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class EagerTurnEnd:
     """What the final will be if the silence holds."""
     probability: float
     """That the turn is over, 0..1."""
+    language: str | None = None
+    """ISO 639-1 code of the text's language, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ class Final:
     """In stream time. None where the recognizer has none, or the session did not ask for them."""
     logprobs: tuple[tuple[str, float], ...] | None = None
     """Each token's text and natural log-probability, where the recognizer has them."""
+    speaker: int | None = None
+    """Of most of the speech, from 0; None where it is not known. Each of the `words` has its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,16 @@ class DecodeJob:
     """Whether `Hypothesis.words` is wanted. Recognizers without word times ignore it."""
 
 
+class TimesFrom(str, enum.Enum):
+    """Where the times of a word come from."""
+
+    RECOGNIZER = "recognizer"
+    ALIGNER = "aligner"
+    """A second model, which was given the audio and the text."""
+    ESTIMATE = "estimate"
+    """The time of the words around it, divided in proportion to their lengths."""
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """One word with its place in the utterance's audio."""
@@ -73,6 +83,9 @@ class Word:
     """From the utterance's first sample."""
     end_ms: int
     probability: float | None = None
+    speaker: int | None = None
+    """Of the session, from 0; None where it is not known. No recognizer knows it."""
+    times_from: TimesFrom = TimesFrom.RECOGNIZER
 
 
 @dataclass(frozen=True, slots=True)

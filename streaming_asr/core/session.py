@@ -8,6 +8,8 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_asr.core.annotations import Annotations, Inquiry
+from streaming_asr.core.annotator import Annotator, AnnotatorsFactory, no_annotators
 from streaming_asr.core.audio import AudioDecoder
 from streaming_asr.core.channel import Channel, Demand, ms_of
 from streaming_asr.core.events import Done, EndReason, Event, SessionWarning
@@ -42,6 +44,7 @@ class Session:
         capabilities: of the recognizer.
         make_detector: makes the voice detector of each channel, and the next one if options change.
         make_turn_detector: makes what judges the pauses.
+        make_annotators: makes what changes the texts of each channel.
         recorded: whether the audio is a recording, which never counts as live. Silence alone ends its utterances: its
             finals are not urgent, and it is received faster than pauses can be judged.
 
@@ -57,6 +60,7 @@ class Session:
         make_detector: DetectorFactory,
         *,
         make_turn_detector: TurnDetectorFactory = silence_alone,
+        make_annotators: AnnotatorsFactory = no_annotators,
         recorded: bool = False,
     ) -> None:
         self.key = key
@@ -64,6 +68,7 @@ class Session:
         self.capabilities = capabilities
         self._make_detector = make_detector
         self._make_turn_detector = silence_alone if recorded else make_turn_detector
+        self._make_annotators = make_annotators
         self.options = _fitted(options, capabilities)
         self._decoder = AudioDecoder(options)
         numbers = itertools.count(1)
@@ -77,6 +82,7 @@ class Session:
                 make_detector(options),
                 lambda: next(numbers),
                 turns,
+                self._annotations(index),
             )
             for index in range(self._decoder.tracks)
         ]
@@ -177,6 +183,27 @@ class Session:
         """
         return self._channels[question.channel].judged(question, probability, now)
 
+    def take_inquiries(self) -> list[Inquiry]:
+        """Questions of annotators, after any method returned events: each once. What became of each is to be reported
+        by `annotated` or `annotation_missed`, no later than it is due.
+        """
+        return [
+            inquiry
+            for channel in self._channels
+            if channel.annotations is not None
+            for inquiry in channel.annotations.take_inquiries()
+        ]
+
+    def annotated(self, inquiry: Inquiry, answer: object, now: float) -> list[Event]:
+        """Take the answer to a question of an annotator."""
+        annotations = self._channels[inquiry.channel].annotations
+        return [] if annotations is None else annotations.answered(inquiry, answer, now) + self._finish()
+
+    def annotation_missed(self, inquiry: Inquiry, now: float, *, failed: bool) -> list[Event]:
+        """A question of an annotator was not answered in time, or its answer failed: finals go on without it."""
+        annotations = self._channels[inquiry.channel].annotations
+        return [] if annotations is None else annotations.missed(inquiry, now, failed=failed) + self._finish()
+
     def receiving_decoded(self, frames: NDArray[np.float32], now: float) -> Detection[list[Event]]:
         """As `receiving`, of audio that has been decoded.
 
@@ -237,8 +264,13 @@ class Session:
         before, after = self.options, _fitted(self.options.changed(**changes), self.capabilities)
         detector_changes = (before.vad, before.vad_threshold) != (after.vad, after.vad_threshold)
         turns = self._make_turn_detector(after)
-        for channel in self._channels:
+        annotators = [self._reannotated(channel, before, after) for channel in self._channels]
+        for channel, new in zip(self._channels, annotators, strict=True):
             channel.reconfigure(after, turns, self._make_detector(after) if detector_changes else None)
+            if channel.annotations is not None:
+                channel.annotations.reconfigure(new)
+            elif new:
+                channel.annotations = Annotations(channel.index, new, recorded=self._recorded)
         self.options = after
         if (before.encoding, before.sample_rate) == (after.encoding, after.sample_rate):
             return []
@@ -285,6 +317,20 @@ class Session:
         self._stopped = self._done = True
         for channel in self._channels:
             channel.abandon()
+
+    def _annotations(self, channel: int) -> Annotations | None:
+        annotators = self._make_annotators(self.options, self.capabilities)
+        return Annotations(channel, annotators, recorded=self._recorded) if annotators else None
+
+    def _reannotated(self, channel: Channel, before: SessionOptions, after: SessionOptions) -> list[Annotator]:
+        """The annotators of a channel under other options: those that it has, where nothing changes for them."""
+        old = {} if channel.annotations is None else {one.name: one for one in channel.annotations.annotators}
+        annotators = []
+        for new in self._make_annotators(after, self.capabilities):
+            kept = old.get(new.name)
+            same = kept is not None and all(getattr(before, name) == getattr(after, name) for name in new.options)
+            annotators.append(kept if kept is not None and same else new)
+        return annotators
 
     def _note_pace(self, now: float) -> None:
         if not self._pace or now - self._pace[-1][0] >= _PACE_STEP_S:

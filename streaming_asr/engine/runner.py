@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from streaming_asr.core.annotations import Inquiry
 from streaming_asr.core.events import Event
 from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Kind, Recognizer
 from streaming_asr.core.scheduler import Chosen, Scheduler, SessionBroke
 from streaming_asr.core.session import Session
+from streaming_asr.engine.inquiries import Inquiries
 
 logger = logging.getLogger(__name__)
 
 Listener = Callable[[Sequence[Event]], None]
-"""Takes a session's events that come from decodes. Must not block."""
+"""Takes a session's events that come from decodes and from annotators. Must not block."""
 
 Broke = Callable[[Exception], None]
 """Called once when a session has failed and was removed; it will get no further events. Must not block."""
@@ -49,6 +51,7 @@ class Runner:
         self._observer = observer
         self._listeners: dict[str, tuple[Listener, Broke]] = {}
         self._tasks: dict[int, asyncio.Task[Hypothesis]] = {}
+        self._inquiries = Inquiries()
         self._closed = False
 
     def add(self, session: Session, listener: Listener, broke: Broke) -> None:
@@ -70,6 +73,8 @@ class Runner:
     def update(self, session: Session) -> None:
         """Cancel and start jobs after a session received a command or a result, or audio that led to events."""
         self._release(session)
+        for inquiry in session.take_inquiries():
+            self._inquire(session, inquiry)
         self.fill(session)
 
     def fill(self, session: Session) -> None:
@@ -83,6 +88,7 @@ class Runner:
     async def close(self) -> None:
         """Cancel all jobs in flight, and start no more."""
         self._closed = True
+        self._inquiries.close()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -137,6 +143,27 @@ class Runner:
             listener, _ = self._listeners[session.key]
             listener(events)
         self.update(session)
+
+    def _inquire(self, session: Session, inquiry: Inquiry) -> None:
+        """Have a question of an annotator answered, and give the session the answer."""
+
+        def deliver(take: Callable[[float], list[Event]]) -> None:
+            if session.key not in self._listeners or self._closed:
+                return
+            try:
+                if events := take(time.monotonic()):
+                    listener, _ = self._listeners[session.key]
+                    listener(events)
+                if session.key in self._listeners:
+                    self.update(session)
+            except Exception as error:
+                self._break(session, error)
+
+        self._inquiries.ask(
+            inquiry,
+            lambda answer: deliver(lambda now: session.annotated(inquiry, answer, now)),
+            lambda failed: deliver(lambda now: session.annotation_missed(inquiry, now, failed=failed)),
+        )
 
     def _break(self, session: Session, error: BaseException) -> None:
         logger.error("Session %s broke and was ended", session.key, exc_info=error)

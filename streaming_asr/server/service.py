@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from streaming_asr.annotators.registry import make_annotators
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.load import Load
 from streaming_asr.core.options import Encoding, OptionError, SessionOptions
@@ -107,7 +108,14 @@ class Service:
         if turns is not None:
             await self.turns.warm_up(turns)
         can = self.recognizer.capabilities
-        Session("check", self.options.session, can, make_detector, make_turn_detector=make_turn_detector)
+        Session(
+            "check",
+            self.options.session,
+            can,
+            make_detector,
+            make_turn_detector=make_turn_detector,
+            make_annotators=make_annotators,
+        )
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
         self._runner = Runner(self.recognizer, Scheduler(can.concurrency, limits), self.metrics)
         self.metrics.ready.set(1)
@@ -158,6 +166,7 @@ class Service:
                 self.recognizer.capabilities,
                 make_detector,
                 make_turn_detector=make_turn_detector,
+                make_annotators=make_annotators,
                 recorded=recorded,
             )
             self._runner.add(session, listener, broke)

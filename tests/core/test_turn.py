@@ -262,7 +262,7 @@ def test_an_eager_end_is_sent_once_a_pause_when_the_text_is_there_and_is_taken_b
     _receive(session, speech(1), silence(0.2))
     assert not session.judged(_question(session), 0.4, 0.0), "there is no text to answer to"
     events = _decode(session, " Is it he", Kind.SPECULATIVE)
-    assert EagerTurnEnd(1, 0, 1000, "Is it he", 0.4) in events
+    assert EagerTurnEnd(1, 0, 1000, "Is it he", 0.4, "en") in events
     _receive(session, silence(0.1))
     assert not session.judged(_question(session), 0.45, 0.0), "once a pause"
     assert TurnResumed(1, 0, 1300) in _receive(session, speech(0.5))

@@ -1,0 +1,1 @@
+"""What changes the texts of a session after the recognizer; one file each. `registry.py` has them in their order."""

@@ -1,0 +1,78 @@
+"""Questions of annotators, answered in threads or by other engines, each within its time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from streaming_asr.core.annotations import Inquiry
+from streaming_asr.core.annotator import Blocking
+
+logger = logging.getLogger(__name__)
+
+THREADS = max(1, min(4, (os.cpu_count() or 1) // 4))
+"""Questions answered by threads at once: a quarter of the cores, so that decodes keep the others."""
+MAX_WAITING = 256
+"""Questions that wait or are being answered, of all sessions. Further ones are late at once."""
+
+Answered = Callable[[Any], None]
+Missed = Callable[[bool], None]
+"""Takes whether the answer failed, rather than was late."""
+
+
+class Inquiries:
+    """Has questions answered. Belongs to one event loop, and starts its threads at the first question."""
+
+    def __init__(self) -> None:
+        self._threads: ThreadPoolExecutor | None = None
+        self._open: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._failing: set[str] = set()
+        """Annotators whose failure was logged since they last had an answer."""
+
+    def ask(self, inquiry: Inquiry, answered: Answered, missed: Missed) -> None:
+        """Have a question answered. One of the two is called on the event loop, later, and no later than it is due;
+        neither is after `close`.
+        """
+        if self._closed:
+            return
+        task = asyncio.create_task(self._answer(inquiry, answered, missed), name=f"annotate: {inquiry.annotator}")
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    def close(self) -> None:
+        """Ask nothing from now on, and drop what waits."""
+        self._closed = True
+        for task in self._open:
+            task.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _answer(self, inquiry: Inquiry, answered: Answered, missed: Missed) -> None:
+        try:
+            if len(self._open) > MAX_WAITING:
+                raise asyncio.TimeoutError
+            answer = await asyncio.wait_for(self._asked(inquiry), max(0.0, inquiry.due - time.monotonic()))
+        except asyncio.TimeoutError:
+            missed(False)
+        except Exception:
+            if inquiry.annotator not in self._failing:
+                self._failing.add(inquiry.annotator)
+                logger.exception("The annotator %s failed to answer", inquiry.annotator)
+            missed(True)
+        else:
+            self._failing.discard(inquiry.annotator)
+            answered(answer)
+
+    async def _asked(self, inquiry: Inquiry) -> Any:
+        question = inquiry.question
+        if not isinstance(question, Blocking):
+            return await question.answer()
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="annotators")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, question.answer)

@@ -1,0 +1,114 @@
+"""Questions of annotators are answered beside the event loop, and those that take too long are given up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streaming_asr.core.annotator import Annotation, Annotator, Blocking, Question, Speech, Waiting
+from streaming_asr.core.events import Done, Event, Final, SessionWarning
+from streaming_asr.core.options import Encoding, SessionOptions
+from streaming_asr.core.scheduler import Scheduler
+from streaming_asr.core.session import Session
+from streaming_asr.engine import inquiries
+from streaming_asr.engine.runner import Runner
+from tests.support.fake_recognizer import FakeRecognizer
+from tests.support.fakes import CAPABILITIES, FakeDetector, silence, speech
+
+
+class Asking(Annotator):
+    """Replaces the text by the answer."""
+
+    name = "answers"
+    budget_ms = 100
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+
+    def final(self, final: Final, speech: Speech | None) -> Annotation:
+        answer = yield self._question
+        return replace(final, text=answer)
+
+
+async def _never() -> Any:
+    await asyncio.Event().wait()
+
+
+async def _soon() -> str:
+    await asyncio.sleep(0)
+    return "soon"
+
+
+def _fails() -> str:
+    raise ValueError("no")
+
+
+def _events(question: Question) -> list[Event]:
+    events: list[Event] = []
+
+    async def scenario() -> None:
+        runner = Runner(FakeRecognizer(), Scheduler(slots=1))
+        session = Session(
+            "s",
+            SessionOptions(encoding=Encoding.F32LE),
+            CAPABILITIES,
+            lambda _: FakeDetector(),
+            make_annotators=lambda options, capabilities: [Asking(question)],
+        )
+        done = asyncio.Event()
+
+        def listener(new: Any) -> None:
+            events.extend(new)
+            if any(isinstance(event, Done) for event in new):
+                done.set()
+
+        runner.add(session, listener, pytest.fail)
+        session.receive(np.concatenate([speech(1), silence(1)]).tobytes(), 0.0)
+        listener(session.stop(0.0))
+        runner.update(session)
+        await done.wait()
+        runner.remove(session)
+        await runner.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    return [event for event in events if isinstance(event, Final | SessionWarning | Done)]
+
+
+def test_a_thread_answers_and_the_end_waits_for_it() -> None:
+    final, done = _events(Blocking(lambda: threading.current_thread().name))
+    assert isinstance(final, Final)
+    assert final.text.startswith("annotators")
+    assert isinstance(done, Done)
+
+
+def test_another_engine_answers() -> None:
+    final, _ = _events(Waiting(_soon))
+    assert isinstance(final, Final)
+    assert final.text == "soon"
+
+
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        (Waiting(_never), "annotation_late"),
+        (Blocking(_fails), "annotation_failed"),
+    ],
+)
+def test_a_question_without_an_answer_costs_a_warning(question: Question, code: str) -> None:
+    warning, final, _ = _events(question)
+    assert isinstance(warning, SessionWarning)
+    assert warning.code == code
+    assert isinstance(final, Final)
+    assert final.text
+
+
+def test_too_many_questions_are_late_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inquiries, "MAX_WAITING", 0)
+    warning, _, _ = _events(Waiting(_soon))
+    assert isinstance(warning, SessionWarning)
+    assert warning.code == "annotation_late"
