@@ -32,6 +32,8 @@ class Endpoint:
     audio: Callable[[bytes], str | bytes]
     """Makes a message of 16 bit little-endian mono PCM at 16 kHz (the rate does not matter to those who leave)."""
     stop: Mapping[str, Any]
+    before: bytes = b""
+    """Goes before the audio: the head of a file."""
 
 
 def _raw(pcm: bytes) -> str | bytes:
@@ -42,8 +44,16 @@ def _appended(pcm: bytes) -> str | bytes:
     return json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(pcm).decode()})
 
 
+_OF_UNKNOWN_SIZE = 0xFFFFFFFF
+_WAV_HEAD = struct.pack(
+    "<4sI4s4sIHHIIHH4sI",
+    *(b"RIFF", _OF_UNKNOWN_SIZE, b"WAVE", b"fmt ", 16, 1, 1, 16_000, 32_000, 2, 16, b"data", _OF_UNKNOWN_SIZE),
+)
+
 ENDPOINTS = (
     Endpoint("/v1/stream?sample_rate=16000", _raw, {"type": "stop"}),
+    Endpoint("/v1/stream?sample_rate=16000&resume=offer", _raw, {"type": "stop"}),
+    Endpoint("/v1/stream?encoding=auto", _raw, {"type": "stop"}, _WAV_HEAD),
     Endpoint("/v1/realtime?intent=transcription", _appended, {"type": "input_audio_buffer.commit"}),
     Endpoint("/api-ws/v1/realtime?model=qwen3-asr-flash-realtime", _appended, {"type": "session.finish"}),
     Endpoint("/v1/listen?encoding=linear16&sample_rate=16000", _raw, {"type": "CloseStream"}),
@@ -106,6 +116,8 @@ Way = Callable[[RawClient, Endpoint, bytes, random.Random], Awaitable[None]]
 
 async def _spoken(client: RawClient, endpoint: Endpoint, pcm: bytes) -> None:
     if await client.upgrade(endpoint.path) == 101:
+        if endpoint.before:
+            await client.send(endpoint.before)
         await client.send(*(endpoint.audio(pcm[start : start + 6400]) for start in range(0, len(pcm), 6400)))
 
 
@@ -177,6 +189,26 @@ async def _after_stop(client: RawClient, endpoint: Endpoint, pcm: bytes, chance:
     client.reset() if chance.random() < 0.5 else client.writer.transport.abort()
 
 
+async def _comes_back(client: RawClient, endpoint: Endpoint, pcm: bytes, chance: random.Random) -> None:
+    """Resume the session on another connection, and be lost again; where there is none to resume, be lost once."""
+    await _spoken(client, endpoint, pcm)
+    token = b""
+    if "resume=offer" in endpoint.path:
+        ready = await asyncio.wait_for(client.reader.readuntil(b'"resumed"'), PATIENCE_S)
+        token = ready.partition(b'"token":"')[2].partition(b'"')[0]
+    client.reset()
+    if not token:
+        return
+    host, port = client.writer.get_extra_info("peername")[:2]
+    again = await RawClient.connect(host, port)
+    try:
+        if await again.upgrade(endpoint.path.replace("offer", "claim")) == 101:
+            await again.send(json.dumps({"type": "resume", "token": token.decode(), "seq": 0}), endpoint.audio(pcm))
+            await asyncio.wait_for(again.reader.readuntil(b'"resumed":true'), PATIENCE_S)
+    finally:
+        again.reset()
+
+
 WAYS: Mapping[str, Way] = {
     "lets go": _lets_go,
     "resets": _resets,
@@ -188,6 +220,7 @@ WAYS: Mapping[str, Way] = {
     "leaves before the handshake is answered": _before_the_handshake_is_answered,
     "reads nothing": _unread,
     "leaves after stop": _after_stop,
+    "comes back": _comes_back,
 }
 
 

@@ -44,8 +44,8 @@ from benchmarks.soak.judging import Sample, as_json, complaints, quarters
 from benchmarks.soak.watching import ServerGone, Watcher
 
 PROTOCOLS = ("native", "openai", "deepgram")
-SETTLED_S = 10.0
-"""After the last client has left; a client that is cut off takes up to half of it."""
+SETTLED_S = 75.0
+"""After the last client has left; a session waits for a lost client for 60 s."""
 _MIN_SAMPLES = 8
 
 
