@@ -24,6 +24,7 @@ from streaming_asr.server.live.connection import SHUTDOWN
 from streaming_asr.server.live.websocket import MAX_HEAD_BYTES, DirectWebSocket, why_not_direct
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.service import Service
+from streaming_asr.server.tls_server import TlsServer
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +43,17 @@ class AddressTaken(Exception):
 class _Uvicorn(uvicorn.Server):
     """Uvicorn without its handling of signals, which would close sockets before sessions have finished."""
 
-    def __init__(self, config: uvicorn.Config, on_signal: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, on_signal: asyncio.Event, most_open: int) -> None:
         super().__init__(config)
+        self._most_open = most_open
         self._on_signal = on_signal
         self._loop = asyncio.get_running_loop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
         for bound in sockets or ():
-            self.servers.append(await _listen(bound, self.config, self.server_state))
+            server = await _listen(bound, self.config, self.server_state, self._most_open)
+            self.servers.append(server)  # type: ignore[arg-type]  # It is only closed.
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._on_signal.is_set():
@@ -96,7 +99,7 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     config.load()
     config.ssl = tls
     signalled = asyncio.Event()
-    server = _Uvicorn(config, signalled)
+    server = _Uvicorn(config, signalled, options.max_http_connections)
     serving = asyncio.create_task(server.serve(sockets=[bound]), name="serve")
     logger.info("Listening on %s", _address(bound, tls))
     draining = asyncio.create_task(_drain_on_signal(signalled, application, server), name="drain on a signal")
@@ -122,6 +125,9 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
 
 def _allow_descriptors(options: ServerOptions) -> None:
     wanted = options.max_sessions + options.max_http_connections + OTHER_DESCRIPTORS
+    if options.certificate is not None:
+        # TLS handshakes that are under way.
+        wanted += options.max_http_connections
     allowed = allow_descriptors(wanted)
     if allowed < wanted:
         logger.warning(
@@ -132,23 +138,26 @@ def _allow_descriptors(options: ServerOptions) -> None:
         )
 
 
-async def _listen(bound: socket.socket, config: uvicorn.Config, state: ServerState) -> asyncio.Server:
-    """Accept connections. As uvicorn does, which has a minute for a TLS handshake.
+async def _listen(
+    bound: socket.socket, config: uvicorn.Config, state: ServerState, most_open: int
+) -> asyncio.Server | TlsServer:
+    """Accept connections. As uvicorn does, which does not bound TLS handshakes.
 
     Args:
         config: loaded.
+        most_open: TLS handshakes under way at once.
     """
-    make: Callable[..., asyncio.Protocol] = config.http_protocol_class
-    return await asyncio.get_running_loop().create_server(
-        lambda: make(config=config, server_state=state, app_state={}),
-        sock=bound,
-        ssl=config.ssl,
-        ssl_handshake_timeout=HEAD_TIMEOUT_S if config.ssl is not None else None,
-        backlog=config.backlog,
-    )
+    protocol: Callable[..., asyncio.Protocol] = config.http_protocol_class
+
+    def make() -> asyncio.Protocol:
+        return protocol(config=config, server_state=state, app_state={})
+
+    if config.ssl is not None:
+        return TlsServer(make, bound, config.ssl, most_open, HEAD_TIMEOUT_S)
+    return await asyncio.get_running_loop().create_server(make, sock=bound, backlog=config.backlog)
 
 
-async def _serve_metrics(application: Application, options: ServerOptions) -> asyncio.Server | None:
+async def _serve_metrics(application: Application, options: ServerOptions) -> asyncio.Server | TlsServer | None:
     """Serve the metrics at an address of their own, if they have one.
 
     Raises:
@@ -162,7 +171,7 @@ async def _serve_metrics(application: Application, options: ServerOptions) -> as
         application.metrics_asgi, http=http, ws="none", lifespan="off", log_config=None, access_log=False
     )
     config.load()
-    server = await _listen(bound, config, ServerState())
+    server = await _listen(bound, config, ServerState(), options.max_http_connections)
     logger.info("Metrics on %s/metrics", _address(bound, None).partition(" ")[0])
     return server
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -42,7 +43,7 @@ async def _settled(application: Application, before: tuple[int, int]) -> tuple[i
 
 
 def test_of_hundreds_of_clients_that_leave_in_any_way_nothing_stays(caplog: pytest.LogCaptureFixture) -> None:
-    options = ServerOptions(session=SessionOptions(vad="webrtc"), final_objective_s=600.0)
+    options = ServerOptions(session=SessionOptions(vad="webrtc"), final_objective_s=600.0, resume_s=0.5)
     ways: Counter[str] = Counter()
 
     async def scenario() -> None:
@@ -59,11 +60,17 @@ def test_of_hundreds_of_clients_that_leave_in_any_way_nothing_stays(caplog: pyte
                     ways[await leave("127.0.0.1", port, pcm, random.Random(number), way)] += 1
 
             await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+            while application.service.parking.parked:  # noqa: ASYNC110 - nothing says when
+                await asyncio.sleep(0.05)
+            # One waits for the next file.
+            await application.service.decoders.close()
             after = await _settled(application, before)
             assert not application.connections
             assert all(now <= was for now, was in zip(after, before, strict=True)), (before, after)
             metrics = application.service.metrics.text().decode()
             assert f"streaming_asr_event_loop_tasks {after[0]:.1f}" in metrics
+            for outcome in ("resumed", "expired"):
+                assert re.search(rf'resumptions_total{{outcome="{outcome}"}} [1-9]', metrics)
             open_sessions = application.service.metrics.sessions.collect()[0].samples
             assert [sample.value for sample in open_sessions] == [0.0] * len(open_sessions)
             assert len(open_sessions) == len(PROTOCOLS)

@@ -211,3 +211,52 @@ def test_a_client_that_does_not_read_is_cut_off_under_tls(tls: Tls, monkeypatch:
         assert 'errors_total{code="slow_reader"} 1.0' in await _answer(port, _get("/metrics"), tls.trusting)
 
     _with_server(script, certificate=tls.certificate, private_key=tls.private_key, max_unread_bytes=1_000_000)
+
+
+def test_unfinished_tls_handshakes_are_bounded_and_keep_nobody_out(tls: Tls) -> None:
+    async def script(port: int) -> None:
+        unfinished = []
+        for number in range(30):
+            unfinished.append(await asyncio.open_connection("127.0.0.1", port))
+            unfinished[-1][1].write(b"\x16\x03\x01\x02"[:number])
+        for reader, _ in unfinished[:20]:
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+        # The latest are still there, and the one that has taken the longest makes room for a client that goes on.
+        assert not any(reader.at_eof() for reader, _ in unfinished[20:])
+        assert " 200 " in await _answer(port, _get("/healthz"), tls.trusting)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(unfinished[20][0].read(), 10) == b""
+        assert not any(reader.at_eof() for reader, _ in unfinished[21:])
+        for _, writer in unfinished:
+            writer.transport.abort()
+
+    _with_server(script, certificate=tls.certificate, private_key=tls.private_key, max_http_connections=10)
+
+
+def test_a_request_that_comes_with_the_end_of_the_tls_handshake_is_answered(tls: Tls) -> None:
+    """As it does from a client that sends both at once; the connection has no protocol yet."""
+
+    async def script(port: int) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = tls.trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await asyncio.wait_for(reader.read(65536), 10))
+        client.write(_get("/healthz").encode())
+        writer.write(outgoing.read())
+        answer = b""
+        while b"status" not in answer:
+            incoming.write(await asyncio.wait_for(reader.read(65536), 10))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while part := client.read():
+                    answer += part
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        writer.transport.abort()
+
+    _with_server(script, certificate=tls.certificate, private_key=tls.private_key)
