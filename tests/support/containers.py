@@ -36,6 +36,7 @@ class Dockerfile:
     base: str
     command: list[str]
     entrypoint: list[str] | None = None
+    user: str = "root"
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,6 +50,7 @@ def dockerfile(name: str) -> Dockerfile:
         base=re.sub(r"\$\{(\w+)\}", lambda found: arguments[found[1]], last["FROM"]),
         command=json.loads(last["CMD"]),
         entrypoint=json.loads(last["ENTRYPOINT"]) if "ENTRYPOINT" in last else None,
+        user=last.get("USER", "root"),
         environment=dict(word.split("=", 1) for word in shlex.split(last["ENV"])),
     )
 
