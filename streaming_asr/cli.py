@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streaming_asr import __version__
 from streaming_asr.core.options import (
@@ -36,12 +36,17 @@ INTERRUPTED = 130
 NAMED_VALUES = {"vad": tuple(DETECTORS), "endpointing": tuple(TURN_DETECTORS)}
 """Values of the options that name something in a registry."""
 
+if TYPE_CHECKING:
+    from streaming_asr.server.options import ServerOptions
+    from streaming_asr.server.replicas.link import Identity
+
 T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    replica = _replica()
     if arguments[:1] == ["doctor"]:
         from streaming_asr import doctor
 
@@ -52,12 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Its values become the defaults, so that flags win over them.
         options, engine = _parser(options.profile).parse_known_args(arguments)
     options.engine = engine
+    options.replica = replica
+    # As this process was started, with Python's own options, or as it would be.
+    options.again = sys.orig_argv[1:] if argv is None else ["-m", "streaming_asr", *arguments]
     factory = factory_for(options.model, options.recognizer)
     if engine and factory.engine_help is None:
         parser.error(f"unrecognized arguments: {' '.join(engine)}")
     if options.command == "transcribe" and len(options.files) > 1 and options.format in ("srt", "vtt"):
         parser.error(f"{options.format} has subtitles of one recording; transcribe the files one by one")
-    _log(options.log_level)
+    _log(options.log_level, f"replica {replica.number}: " if replica is not None else "")
     command = _serve if options.command == "serve" else _transcribe
     try:
         if getattr(options, "engine_help", False):
@@ -256,8 +264,8 @@ def _recognizer(options: argparse.Namespace) -> Recognizer:
 
 
 async def _serve(options: argparse.Namespace) -> int:
+    from streaming_asr.server.listening import AddressTaken
     from streaming_asr.server.options import ServerOptions
-    from streaming_asr.server.serve import AddressTaken, serve
 
     keys = [*options.api_keys, *filter(None, os.environ.get("STREAMING_ASR_API_KEYS", "").split(","))]
     if options.api_key_file is not None:
@@ -265,11 +273,49 @@ async def _serve(options: argparse.Namespace) -> int:
     session = _options_from(options, SessionOptions)
     server = _options_from(options, ServerOptions, api_keys=tuple(keys), session=session)
     try:
+        if options.replica is not None:
+            return await _serve_as_replica(options, server)
+        if server.replicas > 1:
+            return await _serve_by_replicas(options, server)
+        from streaming_asr.server.serve import serve
+
         await serve(_recognizer(options), server)
     except AddressTaken as error:
         print(f"streaming-asr: {error}", file=sys.stderr)
         return FAILED
     return 0
+
+
+async def _serve_by_replicas(options: argparse.Namespace, server: ServerOptions) -> int:
+    """Run the supervisor, which needs neither a recognizer nor a web framework."""
+    from streaming_asr.server.replicas.shares import share_out, usable_cores
+    from streaming_asr.server.replicas.supervisor import Supervisor
+
+    server.tls()
+    shares = share_out(server.replicas, os.environ, usable_cores())
+    return await Supervisor(server, [sys.executable, *options.again], shares).run()
+
+
+async def _serve_as_replica(options: argparse.Namespace, server: ServerOptions) -> int:
+    from streaming_asr.server.replicas.link import Link
+    from streaming_asr.server.replicas.shares import share_limits
+    from streaming_asr.server.serve import serve
+
+    await serve(_recognizer(options), share_limits(server, server.replicas), Link(options.replica))
+    return 0
+
+
+def _replica() -> Identity | None:
+    """What the supervisor started this process as; None if it is not one of several replicas."""
+    if "STREAMING_ASR_REPLICA" not in os.environ:
+        return None
+    from streaming_asr.server.replicas.link import Identity
+
+    replica = Identity.take()
+    if replica is not None and replica.cores:
+        # Before any library starts its threads, which inherit it.
+        os.sched_setaffinity(0, replica.cores)
+    return replica
 
 
 async def _transcribe(options: argparse.Namespace) -> int:
@@ -292,9 +338,17 @@ def _keys_in(path: Path) -> list[str]:
     return keys
 
 
-def _log(level: str) -> None:
+def _log(level: str, who: str = "") -> None:
+    """Log to stderr.
+
+    Args:
+        who: before each message, where several processes share the log.
+    """
     logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"
+        level=level.upper(),
+        stream=sys.stderr,
+        format=f"%(asctime)s %(levelname)-7s {who}%(message)s",
+        datefmt="%H:%M:%S",
     )
     for noisy in ("uvicorn", "faster_whisper", "websockets", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -24,22 +24,29 @@ from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.auth import Endpoint, Guard, choose_subprotocol, key_of
 from streaming_asr.server.hosts import HostNames
 from streaming_asr.server.live.connection import SHUTDOWN, Connection, conversation_limits
+from streaming_asr.server.live.conversation import State
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, issue_client_secret
 from streaming_asr.server.openai_http.recordings import Recordings
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.pages import page_routes
+from streaming_asr.server.replicas.link import READY, Link
 from streaming_asr.server.service import Service
 
 
 class Application:
-    """The ASGI application: one service, and the connections it has."""
+    """The ASGI application: one service, and the connections it has.
 
-    def __init__(self, recognizer: Recognizer, options: ServerOptions) -> None:
+    Args:
+        link: to the other replicas, if there are any.
+    """
+
+    def __init__(self, recognizer: Recognizer, options: ServerOptions, link: Link | None = None) -> None:
+        self._link = link
         self.service = Service(recognizer, options, self._warn_all)
         self.recordings = Recordings(self.service)
-        self.client_secrets = ClientSecrets()
+        self.client_secrets = ClientSecrets() if link is None else ClientSecrets(share=link.share_secret)
         self.connections: set[Connection] = set()
         self._conversations: set[LiveConversation] = set()
         """Those of all connections, and those that are parked."""
@@ -85,16 +92,41 @@ class Application:
         return JSONResponse({"status": "ok", "version": __version__})
 
     async def _ready(self, request: Request) -> Response:
-        if self.service.ready:
-            return JSONResponse({"status": self.service.status})
-        return JSONResponse({"status": self.service.status}, status_code=503)
+        ready, about = self.service.ready, dict[str, object](status=self.service.status)
+        if self._link is not None:
+            # Others take the sessions, if there are others.
+            if ready := ready or self._link.any_ready:
+                about["status"] = READY
+            about["replicas"] = self._link.statuses
+        return JSONResponse(about, status_code=200 if ready else 503)
 
     async def _metrics(self, request: Request) -> Response:
+        if self._link is None:
+            return Response(self.metrics_text(), media_type=CONTENT_TYPE_LATEST)
+        try:
+            text = await self._link.all_metrics()
+        except asyncio.TimeoutError:
+            return Response("The replicas do not answer.\n", status_code=503, media_type="text/plain")
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    def metrics_text(self) -> bytes:
+        """The metrics of this process."""
         for live in self._conversations:
             live.conversation.meter()
         held = sum(live.conversation.held_s for live in self._conversations)
         self.service.metrics.held.set(held)
-        return Response(self.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return self.service.metrics.text()
+
+    @property
+    def idle_connections(self) -> int:
+        """Connections whose conversation is over: the client has not read its end yet."""
+        lives = (connection.live for connection in self.connections)
+        return sum(live is None or live.conversation.state is State.CLOSED for live in lives)
+
+    @property
+    def recorded_sessions(self) -> int:
+        """Sessions that transcribe a recording."""
+        return self.service.sessions - sum(live.conversation.has_session for live in self._conversations)
 
     async def _client_secret(self, request: Request) -> Response:
         options = self.service.options
@@ -112,7 +144,7 @@ class Application:
                 time=time.time(),
                 session=self.client_secrets.session_of(key_of(websocket), time.monotonic()) or {},
                 models=self.service.models,
-                resume_token=secrets.token_urlsafe(24),
+                resume_token=self._new_token(),
                 resume_s=options.resume_s if options.max_parked_mib else 0.0,
             )
             try:
@@ -136,7 +168,7 @@ class Application:
                 self._conversations.discard,
             )
             self._conversations.add(live)
-            connection = Connection(websocket, live, self.service)
+            connection = Connection(websocket, live, self.service, self._link)
             self.connections.add(connection)
             self._none_open.clear()
             try:
@@ -147,6 +179,11 @@ class Application:
                     self._none_open.set()
 
         return endpoint
+
+    def _new_token(self) -> str:
+        """With which a client may claim its session; of several replicas it names the one that has it."""
+        token = secrets.token_urlsafe(24)
+        return token if self._link is None else f"{self._link.number}.{token}"
 
     async def _hung_up(self, request: Request, error: Exception) -> Response:
         """The response to a client that is gone, which nobody reads."""

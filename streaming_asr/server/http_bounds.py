@@ -6,10 +6,13 @@ A connection that becomes a WebSocket is bounded by the session it opens from th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.server import ServerState
 
 from streaming_asr.server.live.websocket import CLOSE_WAIT_S, MAX_HEAD_BYTES, plain_response
 
@@ -134,6 +137,17 @@ class HttpBounds(asyncio.Protocol):
     def _cancel(self, timer: asyncio.TimerHandle | None) -> None:
         if timer is not None:
             timer.cancel()
+
+
+def new_connection(config: uvicorn.Config, state: ServerState) -> asyncio.Protocol:
+    """What serves a connection.
+
+    Args:
+        config: loaded.
+        state: of the server that has the connection.
+    """
+    make: Callable[..., asyncio.Protocol] = config.http_protocol_class
+    return make(config=config, server_state=state, app_state={})
 
 
 def bounded_http(most_open: int, base: type[asyncio.Protocol] = AutoHTTPProtocol) -> type[asyncio.Protocol]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import ssl
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +70,12 @@ class ServerOptions:
         group=SERVER,
         range=(0, 65535),
         metavar="PORT",
+    )
+    replicas: int = option(
+        1,
+        "processes that share the port, each with a recognizer on its part of the devices or cores; Linux only",
+        group=SERVER,
+        range=(1, 256),
     )
     load_objective_s: float = option(
         0.5,
@@ -182,6 +189,8 @@ class ServerOptions:
         for origin in self.allowed_origins:
             if origin != "*" and ("://" not in origin or origin.count("/") != 2):
                 raise OptionError("allowed_origins", f"{origin!r} is not an origin such as https://app.example")
+        if self.replicas > 1 and sys.platform != "linux":
+            raise OptionError("replicas", f"several replicas need Linux, and this is {sys.platform}; leave it out")
         if (self.certificate is None) != (self.private_key is None):
             raise OptionError("certificate", "TLS needs both a certificate and its private key")
 

@@ -7,8 +7,6 @@ import contextlib
 import logging
 import signal
 import socket
-import ssl
-from collections.abc import Callable
 from types import FrameType
 from typing import Literal
 
@@ -19,12 +17,17 @@ from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.engine.process import allow_descriptors, limit_blas_threads, tune_garbage_collection
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
-from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, bounded_http
+from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, bounded_http, new_connection
+from streaming_asr.server.listening import METRICS_FLAGS, AddressTaken, address, bind
 from streaming_asr.server.live.connection import SHUTDOWN
-from streaming_asr.server.live.websocket import MAX_HEAD_BYTES, DirectWebSocket, why_not_direct
+from streaming_asr.server.live.websocket import MAX_HEAD_BYTES, DirectWebSocket, MovableWebSocket, why_not_direct
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.replicas.link import Link
+from streaming_asr.server.replicas.served import Served
 from streaming_asr.server.service import Service
 from streaming_asr.server.tls_server import TlsServer
+
+__all__ = ["AddressTaken", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +37,6 @@ OTHER_DESCRIPTORS = 500
 """Files and sockets beside those of sessions and HTTP connections: of recordings, their decoders, libraries."""
 LAST_CLOSE_S = 1
 """Time for sockets to close once sessions are done, seconds."""
-
-
-class AddressTaken(Exception):
-    """The address can't be bound. The message is for the user."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -62,8 +61,11 @@ class _Uvicorn(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._on_signal.set)
 
 
-async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
+async def serve(recognizer: Recognizer, options: ServerOptions, link: Link | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then let sessions finish within `drain_timeout_s`.
+
+    Args:
+        link: where this process is a replica: to the supervisor, which brings the clients.
 
     Raises:
         AddressTaken: the port is in use, or the host is not an address of this machine.
@@ -73,11 +75,12 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     limit_blas_threads()
     _allow_descriptors(options)
     tls = options.tls()
-    bound = _bind(options.host, options.port, "--port or --host")
-    application = Application(recognizer, options)
+    bound = bind(options.host, options.port, "--port or --host") if link is None else None
+    application = Application(recognizer, options, link)
     service = application.service
-    websocket, http = _protocols(options)
-    metrics = await _serve_metrics(application, options)
+    websocket, http = _protocols(options, movable=link is not None)
+    metrics_config = _metrics_config(application, options)
+    metrics = await _serve_metrics(metrics_config, options) if link is None and metrics_config else None
     config = uvicorn.Config(
         application.asgi,
         http=http,
@@ -100,8 +103,11 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
     config.ssl = tls
     signalled = asyncio.Event()
     server = _Uvicorn(config, signalled, options.max_http_connections)
-    serving = asyncio.create_task(server.serve(sockets=[bound]), name="serve")
-    logger.info("Listening on %s", _address(bound, tls))
+    serving = asyncio.create_task(server.serve(sockets=[] if bound is None else [bound]), name="serve")
+    if bound is not None:
+        logger.info("Listening on %s", address(bound, tls=tls is not None))
+    if link is not None:
+        link.open(Served(application, server, metrics_config, signalled, options.max_http_connections))
     draining = asyncio.create_task(_drain_on_signal(signalled, application, server), name="drain on a signal")
     failing = asyncio.create_task(_leave_when_failed(application, signalled), name="leave when the recognizer fails")
     loading = asyncio.create_task(_load(service), name="load the recognizer")
@@ -117,6 +123,8 @@ async def serve(recognizer: Recognizer, options: ServerOptions) -> None:
         for task in (loading, draining, failing):
             task.cancel()
         await asyncio.gather(serving, loading, draining, failing, return_exceptions=True)
+        if link is not None:
+            link.close()
         await service.close()
         logger.info("Stopped")
     if service.failed.is_set():
@@ -147,32 +155,37 @@ async def _listen(
         config: loaded.
         most_open: TLS handshakes under way at once.
     """
-    protocol: Callable[..., asyncio.Protocol] = config.http_protocol_class
 
     def make() -> asyncio.Protocol:
-        return protocol(config=config, server_state=state, app_state={})
+        return new_connection(config, state)
 
     if config.ssl is not None:
         return TlsServer(make, bound, config.ssl, most_open, HEAD_TIMEOUT_S)
     return await asyncio.get_running_loop().create_server(make, sock=bound, backlog=config.backlog)
 
 
-async def _serve_metrics(application: Application, options: ServerOptions) -> asyncio.Server | TlsServer | None:
-    """Serve the metrics at an address of their own, if they have one.
-
-    Raises:
-        AddressTaken: it can't be listened on.
-    """
+def _metrics_config(application: Application, options: ServerOptions) -> uvicorn.Config | None:
+    """Of an address where there are the metrics alone, if they have one."""
     if options.metrics_port is None:
         return None
-    bound = _bind(options.metrics_host, options.metrics_port, "--metrics-port or --metrics-host")
     _, http = _protocols(options)
     config = uvicorn.Config(
         application.metrics_asgi, http=http, ws="none", lifespan="off", log_config=None, access_log=False
     )
     config.load()
+    return config
+
+
+async def _serve_metrics(config: uvicorn.Config, options: ServerOptions) -> asyncio.Server | TlsServer:
+    """Serve the metrics at their own address.
+
+    Raises:
+        AddressTaken: it can't be listened on.
+    """
+    assert options.metrics_port is not None
+    bound = bind(options.metrics_host, options.metrics_port, METRICS_FLAGS)
     server = await _listen(bound, config, ServerState(), options.max_http_connections)
-    logger.info("Metrics on %s/metrics", _address(bound, None).partition(" ")[0])
+    logger.info("Metrics on %s/metrics", address(bound, tls=False).partition(" ")[0])
     return server
 
 
@@ -181,12 +194,15 @@ async def _load(service: Service) -> None:
     tune_garbage_collection()
 
 
-def _protocols(options: ServerOptions) -> tuple[type[asyncio.Protocol] | Literal["auto"], ...]:
+def _protocols(
+    options: ServerOptions, *, movable: bool = False
+) -> tuple[type[asyncio.Protocol] | Literal["auto"], ...]:
     """The classes of WebSockets and of HTTP connections; uvicorn's own where ours can't be used."""
     if reason := why_not_direct():
         logger.warning("Messages come over plain ASGI, which costs more: %s", reason)
         return "auto", "auto"
-    return DirectWebSocket, bounded_http(options.max_http_connections)
+    websocket = MovableWebSocket if movable else DirectWebSocket
+    return websocket, bounded_http(options.max_http_connections)
 
 
 async def _leave_when_failed(application: Application, signalled: asyncio.Event) -> None:
@@ -212,32 +228,3 @@ async def _drain_on_signal(signalled: asyncio.Event, application: Application, s
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(application.recordings.all_done(), LAST_CLOSE_S)
     server.should_exit = True
-
-
-def _bind(host: str, port: int, flags: str) -> socket.socket:
-    """A socket that listens.
-
-    Args:
-        flags: what chooses another address.
-
-    Raises:
-        AddressTaken: it can't listen there.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        message = f"can't listen on {host} port {port}: {error.strerror}"
-        raise AddressTaken(f"{message}; choose another with {flags}") from None
-    bound.listen(1024)
-    return bound
-
-
-def _address(bound: socket.socket, tls: ssl.SSLContext | None) -> str:
-    host, port = bound.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    http, ws = ("https", "wss") if tls else ("http", "ws")
-    return f"{http}://{shown}:{port} (streams: {ws}://{shown}:{port}/v1/stream)"

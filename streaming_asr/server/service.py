@@ -134,6 +134,26 @@ class Service:
         can = self.recognizer.capabilities
         return ModelNames(can.model, (*self.options.model_aliases, *can.aliases))
 
+    def room(self, taken: int) -> bool:
+        """Whether it would accept one more session now.
+
+        Args:
+            taken: sessions, and connections that may still open one.
+        """
+        if not self.ready or self._runner is None or taken >= self.options.max_sessions:
+            return False
+        now = time.monotonic()
+        try:
+            self._runner.scheduler.admit(now)
+        except Busy:
+            return False
+        return not (self._runner.scheduler.sessions and self._memory.excess(now))
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that are open, of recordings too."""
+        return 0 if self._runner is None else self._runner.scheduler.sessions
+
     def drain(self) -> None:
         """Refuse new sessions from now on; those that are open go on."""
         self._draining = True

@@ -24,6 +24,7 @@ class LiveServer:
         arguments: of `serve`, besides the model and the port.
         model: None for the default one.
         port: 0 takes a free one, which `restart` keeps.
+        module: is run; its `serve` is started.
     """
 
     def __init__(
@@ -32,9 +33,11 @@ class LiveServer:
         model: str | None = "tiny.en",
         port: int = 0,
         environment: dict[str, str] | None = None,
+        module: str = "streaming_asr",
     ) -> None:
         self._arguments = arguments if model is None else (model, *arguments)
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self._module = module
         self.port = port
         self.log: list[str] = []
         self.process: subprocess.Popen[str] | None = None
@@ -59,7 +62,7 @@ class LiveServer:
         return {"Authorization": f"Bearer {self._arguments[self._arguments.index('--api-key') + 1]}"}
 
     def start(self, *, wait_ready: bool = True) -> LiveServer:
-        command = [sys.executable, "-m", "streaming_asr", "serve", *self._arguments, "--port", str(self.port)]
+        command = [sys.executable, "-m", self._module, "serve", *self._arguments, "--port", str(self.port)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self._environment)
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read_log, args=(self.process,), daemon=True).start()

@@ -16,6 +16,7 @@ from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.live.outbox import Outbox
 from streaming_asr.server.live.websocket import CLOSE_WAIT_S, direct_socket
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.replicas.link import Link
 from streaming_asr.server.service import Service
 
 logger = logging.getLogger(__name__)
@@ -33,13 +34,17 @@ class Connection:
     Args:
         websocket: accepted.
         live: has the conversation that begins here; the client may claim another.
+        link: to other processes of this server, which may have the session that the client claims.
     """
 
-    def __init__(self, websocket: WebSocket, live: LiveConversation, service: Service) -> None:
+    def __init__(
+        self, websocket: WebSocket, live: LiveConversation, service: Service, link: Link | None = None
+    ) -> None:
         self._websocket = websocket
         self._live: LiveConversation | None = live
         """None once another connection has the conversation."""
         self._service = service
+        self._link = link
         self._outbox = Outbox(service.options.max_unread_events, service.options.max_unread_bytes)
         self._socket = direct_socket(websocket)
         self._may_read = asyncio.Event()
@@ -123,6 +128,17 @@ class Connection:
 
     def move(self, live: LiveConversation) -> None:
         self._live = live
+
+    def pass_on(self, token: str) -> bool:
+        if self._link is None or self._socket is None or not self._link.has_claimed(token):
+            return False
+        if (released := self._socket.release()) is None:
+            return False
+        self._live = None
+        self._outbox.clear()
+        self._closing.set()
+        self._link.pass_on(token, *released)
+        return True
 
     def cut_off(self) -> None:
         self._live = None

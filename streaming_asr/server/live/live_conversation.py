@@ -52,6 +52,13 @@ class Seat(Protocol):
     def move(self, live: LiveConversation) -> None:
         """Serve another conversation from now on."""
 
+    def pass_on(self, token: str) -> bool:
+        """Have another process of this server go on with the client, if it may have the session of this token.
+
+        Returns:
+            Whether it does; the connection is then no longer this process's.
+        """
+
     def cut_off(self) -> None:
         """Another connection took the conversation over: close the socket at once."""
 
@@ -169,6 +176,10 @@ class LiveConversation:
 
     def _claim(self, claim: Claim) -> None:
         """The client wants to go on with another conversation, in place of this one."""
+        if self._seat is not None and self._seat.pass_on(claim.token):
+            self._seat = None
+            self.drop()
+            return
         now = time.monotonic()
         try:
             wanted = self._parking.find(claim.token, self._owner)

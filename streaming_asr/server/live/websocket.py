@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
 import socket
 import struct
 import time
@@ -56,6 +57,10 @@ http11.MAX_LINE_LENGTH = MAX_HEAD_BYTES
 
 LINGER_NOT = struct.pack("ii", 1, 0)
 """`struct linger`: on, for no time."""
+
+MAX_KEPT_BYTES = 64 * 1024
+"""Of what a client that claims a session has sent after its handshake; it comes with its first message."""
+CLAIM = b"resume=claim"
 
 _KEY = "streaming_asr.websocket"
 
@@ -105,6 +110,11 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     _taker: Taker | None = None
     _on_fault: Callable[[], None] | None = None
     _fair_loop: FairLoop
+    movable = False
+    """Whether a client that claims a session may be given to another process; see `release`."""
+    continued: bytearray | None = None
+    """What a client has sent to another process, from its handshake on, which goes on here; set before it is
+    connected."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -123,11 +133,22 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._pong = b""
         """The pong to the last ping, which waits until the client reads."""
         self._cut_off: asyncio.TimerHandle | None = None
+        self._released = False
+        """Whether another process has the connection."""
+        self._sent_before: bytearray | None = self.continued
+        """What the client sent to another process that it had connected to, until the handshake is accepted."""
+        self._kept: bytearray | None = None
+        """All that a client that claims a session has sent."""
         self.ended = asyncio.Event()
         """Set once the client has closed, or answered a close, or is gone."""
         # uvicorn copies this to the scope's `state`, where `direct_socket` finds it.
         self.app_state = {**self.app_state, _KEY: self}
         super().connection_made(transport)
+        if self._sent_before is not None:
+            end = self._sent_before.find(b"\r\n\r\n") + 4
+            handshake = bytes(self._sent_before[:end])
+            del self._sent_before[:end]
+            self._receive(handshake)
 
     @property
     def client_close(self) -> int | None:
@@ -143,8 +164,31 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """
         self._taker, self._fair_loop, self._on_fault = taker, fair_loop, on_fault
 
+    def release(self) -> tuple[socket.socket, bytes] | None:
+        """Give up the connection, for another process of this server.
+
+        Returns:
+            Its socket, and all that the client has sent; None if it can't be given up: its TLS is known only here, the
+            client has sent too much, or it has not read everything.
+        """
+        ours: socket.socket | None = self.transport.get_extra_info("socket")
+        encrypted = self.transport.get_extra_info("sslcontext") is not None
+        unsent = self.transport.get_write_buffer_size()
+        if self._kept is None or ours is None or encrypted or unsent or self.transport.is_closing():
+            return None
+        self._released = True
+        self._pause()
+        passed_on = socket.socket(fileno=os.dup(ours.fileno()))
+        received = bytes(self._kept) + b"".join(self._unread)
+        self._unread.clear()
+        # Later: what is being handled now may still use it. Closing one of two descriptors sends nothing.
+        self.loop.call_soon(self.transport.abort)
+        return passed_on, received
+
     def resume(self) -> None:
         """More messages may come."""
+        if self._released:
+            return
         if self._unread:
             self._fair_loop.ask(self._take_turn, self._since or time.perf_counter())
             return
@@ -167,6 +211,11 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
+        if self._sent_before is not None:
+            self._sent_before += data
+            if len(self._sent_before) > MAX_KEPT_BYTES:
+                self.transport.pause_reading()
+            return
         if self._taker is None:
             self._receive(data)
             return
@@ -180,6 +229,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def _receive(self, data: bytes) -> None:
         """As uvicorn does, which does not answer a handshake that it can't read."""
+        if self.movable and not self.handshake_initiated and CLAIM in data.partition(b"\r\n")[0]:
+            self._kept = bytearray()
+        self._keep(data)
         if self.handshake_initiated or self.disconnected:
             super().data_received(data)
             return
@@ -195,7 +247,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def cut_off(self) -> None:
         """Close the socket at once, whatever the client has not read."""
-        if self.disconnected:
+        if self.disconnected or self._released:
             return
         with contextlib.suppress(AttributeError, OSError):
             # By a reset: else the system keeps what is unread, and goes on asking whether the client will read it.
@@ -248,11 +300,37 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         finally:
             super().connection_lost(exc)
 
+    def _keep(self, data: bytes) -> None:
+        if self._kept is not None:
+            self._kept += data
+            if len(self._kept) > MAX_HEAD_BYTES + MAX_KEPT_BYTES:
+                self._kept = None
+
     async def send(self, message: Any) -> None:
+        if self._sent_before is not None:
+            await self._continue(message)
+            return
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             # The handshake is refused, which uvicorn would log as an error of the application.
             self.handshake_complete = True
+
+    async def _continue(self, message: Any) -> None:
+        """Accept the handshake of a client that has been sent the answer by another process."""
+        transport = self.transport
+        if message["type"] != "websocket.accept":
+            transport.abort()
+            return
+        self.transport = _Unsent()
+        try:
+            await super().send(message)
+        finally:
+            self.transport = transport
+        sent, self._sent_before = self._sent_before, None
+        if sent and not self.disconnected:
+            if len(sent) > MAX_KEPT_BYTES:
+                transport.resume_reading()
+            self._receive(bytes(sent))
 
     def send_receive_event_to_app(self) -> None:
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
@@ -299,6 +377,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if len(data) > TURN_BYTES:
             self._unread.append(data[TURN_BYTES:])
             data = data[:TURN_BYTES]
+        self._keep(data)
         super().data_received(data)
         if self._messages:
             messages, self._messages = self._messages, []
@@ -312,7 +391,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._read_on()
 
     def _read_on(self) -> None:
-        if self.read_paused:
+        if self.read_paused and not self._released:
             self.read_paused = False
             self.transport.resume_reading()
 
@@ -321,6 +400,22 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self.read_paused = True
             self._since = time.perf_counter()
             self.transport.pause_reading()
+
+
+class MovableWebSocket(DirectWebSocket):
+    """Of a server of several processes."""
+
+    movable = True
+
+
+class _Unsent(asyncio.Transport):
+    """Takes what is not to be sent again."""
+
+    def write(self, data: object) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
 
 
 def _is_pong(frame: bytes) -> bool:

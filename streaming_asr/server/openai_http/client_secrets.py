@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -39,11 +40,18 @@ class ClientSecrets:
     Args:
         limit: the most keys at once.
         limit_bytes: of all their sessions.
+        share: is called with each new key, in the form of `add`'s arguments.
     """
 
-    def __init__(self, limit: int = MAX_SECRETS, limit_bytes: int = MAX_SECRETS_BYTES) -> None:
+    def __init__(
+        self,
+        limit: int = MAX_SECRETS,
+        limit_bytes: int = MAX_SECRETS_BYTES,
+        share: Callable[[bytes, float, bytes], None] = lambda digest, expires, session: None,
+    ) -> None:
         self._limit = limit
         self._limit_bytes = limit_bytes
+        self._share = share
         self._bytes = 0
         self._live: dict[bytes, tuple[float, bytes]] = {}
         """Digest of a key -> when it expires, and the session it was issued for. Looking up digests takes a time that
@@ -57,15 +65,34 @@ class ClientSecrets:
         """
         # Encoded, because Python objects are many times larger; unknown fields are left out.
         encoded = msgspec.json.encode(session)
-        if self._full(encoded):
-            self._live = {digest: entry for digest, entry in self._live.items() if entry[0] > now}
-            self._bytes = sum(len(kept) for _, kept in self._live.values())
+        self._make_room(encoded, now)
         if self._full(encoded):
             raise TooManySecrets
         value = PREFIX + secrets.token_urlsafe(24)
-        self._live[_digest(value)] = (now + ttl_s, encoded)
-        self._bytes += len(encoded)
+        self._keep(_digest(value), now + ttl_s, encoded)
+        self._share(_digest(value), now + ttl_s, encoded)
         return value
+
+    def add(self, digest: bytes, expires: float, session: bytes, now: float) -> None:
+        """Accept a key that another process of this server has issued. Dropped if there are too many.
+
+        Args:
+            digest: SHA-256 of the key.
+            session: encoded, as `issue` does.
+        """
+        self._make_room(session, now)
+        if not self._full(session):
+            self._keep(digest, expires, session)
+
+    def _keep(self, digest: bytes, expires: float, session: bytes) -> None:
+        self._live[digest] = (expires, session)
+        self._bytes += len(session)
+
+    def _make_room(self, session: bytes, now: float) -> None:
+        """Forget the keys that have expired, if there is no room."""
+        if self._full(session):
+            self._live = {digest: entry for digest, entry in self._live.items() if entry[0] > now}
+            self._bytes = sum(len(kept) for _, kept in self._live.values())
 
     def _full(self, more: bytes) -> bool:
         return len(self._live) >= self._limit or self._bytes + len(more) > self._limit_bytes

@@ -1,0 +1,222 @@
+"""A replica's end of the channel to the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from streaming_asr.server.replicas.channel import Channel, Message
+from streaming_asr.server.replicas.summed_metrics import sum_metrics
+
+VARIABLE = "STREAMING_ASR_REPLICA"
+"""Of the environment: what the supervisor starts a process as."""
+REPORT_S = 0.1
+"""Between two looks at whether there is something new to report."""
+LONGEST_SILENCE_S = 1.0
+METRICS_WAIT_S = 5.0
+READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a process is."""
+
+    number: int
+    """From 1."""
+    count: int
+    """Of all replicas."""
+    descriptor: int
+    """Of its end of the channel."""
+    cores: tuple[int, ...] = ()
+    """The only ones that it may use; empty: all."""
+
+    def to_environment(self) -> dict[str, str]:
+        return {VARIABLE: json.dumps([self.number, self.count, self.descriptor, list(self.cores)])}
+
+    @staticmethod
+    def take() -> Identity | None:
+        """That of this process, which the processes that it starts do not get; None if it is no replica."""
+        text = os.environ.pop(VARIABLE, None)
+        if text is None:
+            return None
+        number, count, descriptor, cores = json.loads(text)
+        return Identity(number, count, descriptor, tuple(cores))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the supervisor needs to know of a replica; see `placement.Place`."""
+
+    status: str
+    load: int
+    parked: int
+    room: bool
+
+
+class Host(Protocol):
+    """The server of this process, as far as the supervisor is concerned."""
+
+    def report(self) -> Report:
+        """Its state now."""
+
+    def accept(self, connection: socket.socket) -> None:
+        """Serve a client."""
+
+    def accept_metrics(self, connection: socket.socket) -> None:
+        """Serve whoever asks for the metrics at their own address."""
+
+    def continue_claim(self, connection: socket.socket, received: bytes) -> None:
+        """Serve a client whose session is parked here, and that has connected to another replica.
+
+        Args:
+            received: all that it has sent, from the handshake on.
+        """
+
+    def add_secret(self, digest: bytes, expires: float, session: bytes) -> None:
+        """Accept a short-lived key that another replica has issued."""
+
+    def metrics(self) -> bytes:
+        """Of this process."""
+
+    def abandoned(self) -> None:
+        """The supervisor is gone: nobody brings clients any more."""
+
+
+class Link:
+    """Connects the server of this process with the supervisor, and so with the other replicas.
+
+    Args:
+        identity: of this process.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._channel: Channel | None = None
+        self._host: Host | None = None
+        self._received = 0
+        """Connections that came."""
+        self._last: Report | None = None
+        self._reporting: asyncio.Task[None] | None = None
+        self._asked: asyncio.Future[Message] | None = None
+        """The metrics of all replicas, which are on their way."""
+        self.statuses: Mapping[str, str] = {}
+        """Number of each replica -> its status; of replicas that do not run, why not."""
+
+    @property
+    def number(self) -> int:
+        return self._identity.number
+
+    def open(self, host: Host) -> None:
+        """Take connections from now on."""
+        self._host = host
+        end = socket.socket(fileno=self._identity.descriptor)
+        self._channel = Channel(end, self._take, host.abandoned)
+        self._reporting = asyncio.create_task(self._keep_reporting(), name="report to the supervisor")
+
+    def close(self) -> None:
+        """Report for the last time."""
+        if self._reporting is not None:
+            self._reporting.cancel()
+        if self._channel is not None and self._host is not None:
+            self._channel.send("metrics", body=self._host.metrics())
+            self._channel.close()
+
+    # What other replicas know, or get to know
+
+    @property
+    def any_ready(self) -> bool:
+        return READY in self.statuses.values()
+
+    def has_claimed(self, token: str) -> bool:
+        """Whether the session of a token may be another replica's, so that its client has to be passed on."""
+        number = token.partition(".")[0]
+        return number != str(self.number) and self.statuses.get(number) == READY
+
+    def pass_on(self, token: str, connection: socket.socket, received: bytes) -> None:
+        """Give a client to the replica that has its session. The socket is closed here."""
+        if self._channel is not None:
+            self._channel.send("claim", body=received, sockets=[connection], to=int(token.partition(".")[0]))
+        connection.close()
+
+    def share_secret(self, digest: bytes, expires: float, session: bytes) -> None:
+        """Let the other replicas accept a key, before its client has it."""
+        if self._channel is not None:
+            self._channel.send("secret", body=session, digest=digest.hex(), expires=expires)
+
+    async def all_metrics(self) -> bytes:
+        """Those of all replicas."""
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().create_future()
+            if self._channel is not None:
+                self._channel.send("metrics?")
+        message = await asyncio.wait_for(asyncio.shield(self._asked), METRICS_WAIT_S)
+        sizes: list[list[int]] = message.fields["sizes"]
+        texts: dict[int, bytes] = {}
+        start = 0
+        for number, size in sizes:
+            texts[number] = message.body[start : start + size]
+            start += size
+        deaths = dict(message.fields["deaths"])
+        # Reading them takes tens of ms; the event loop has clients to serve.
+        return await asyncio.to_thread(sum_metrics, texts.pop(0), texts, deaths)
+
+    # What comes from the supervisor
+
+    def _take(self, message: Message) -> None:
+        host = self._host
+        assert host is not None
+        if message.kind == "connection":
+            self._received += 1
+            self._take_connection(host, message.sockets[0], message.fields)
+            self._report(host.report())
+        elif message.kind == "metrics connection":
+            host.accept_metrics(message.sockets[0])
+        elif message.kind == "claim":
+            host.continue_claim(message.sockets[0], message.body)
+        elif message.kind == "secret":
+            host.add_secret(bytes.fromhex(message.fields["digest"]), message.fields["expires"], message.body)
+        elif message.kind == "statuses":
+            self.statuses = message.fields["statuses"]
+        elif message.kind == "metrics?":
+            self._send("metrics", body=host.metrics())
+        elif message.kind == "all metrics" and self._asked is not None:
+            asked, self._asked = self._asked, None
+            if not asked.done():
+                asked.set_result(message)
+
+    def _take_connection(self, host: Host, connection: socket.socket, fields: Mapping[str, Any]) -> None:
+        if fields["keep"] or host.report().room:
+            host.accept(connection)
+            return
+        self._send("returned", sockets=[connection], id=fields["id"], by=[*fields["returned_by"], self.number])
+        connection.close()
+
+    def _send(self, kind: str, **fields: Any) -> None:
+        if self._channel is not None:
+            self._channel.send(kind, **fields)
+
+    def _report(self, report: Report) -> None:
+        self._last = report
+        self._send(
+            "report",
+            status=report.status,
+            load=report.load,
+            parked=report.parked,
+            room=report.room,
+            received=self._received,
+        )
+
+    async def _keep_reporting(self) -> None:
+        loop = asyncio.get_running_loop()
+        reported_at = -LONGEST_SILENCE_S
+        while self._host is not None:
+            report = self._host.report()
+            if report != self._last or loop.time() >= reported_at + LONGEST_SILENCE_S:
+                self._report(report)
+                reported_at = loop.time()
+            await asyncio.sleep(REPORT_S)

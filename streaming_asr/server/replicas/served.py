@@ -1,0 +1,115 @@
+"""The server of a replica, as the supervisor's other end: its state, and the connections that it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from streaming_asr.server.app import Application
+from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, HttpBounds, new_connection
+from streaming_asr.server.live.websocket import DirectWebSocket
+from streaming_asr.server.replicas.link import Report
+
+logger = logging.getLogger(__name__)
+
+
+class Served:
+    """See `link.Host`.
+
+    Args:
+        server: started; its configuration is loaded.
+        metrics: configuration of connections to the metrics' own address.
+        abandoned: is set when the supervisor is gone.
+        most_connecting: handshakes of TLS under way at once; one more takes the place of the one that has taken the
+            longest.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        server: uvicorn.Server,
+        metrics: uvicorn.Config | None,
+        abandoned: asyncio.Event,
+        most_connecting: int,
+    ) -> None:
+        self._application = application
+        self._server = server
+        self._metrics = metrics
+        self._metrics_state = ServerState()
+        self._abandoned = abandoned
+        self._most_connecting = most_connecting
+        self._connecting: dict[asyncio.Task[None], None] = {}
+        """Connections that are not there yet: those that shake hands for TLS, the longest first."""
+
+    def report(self) -> Report:
+        application, service = self._application, self._application.service
+        taken = self._taken()
+        return Report(
+            service.status,
+            taken + application.recordings.open,
+            len(service.parking.parked),
+            service.room(taken),
+        )
+
+    def accept(self, connection: socket.socket) -> None:
+        config = self._server.config
+        self._connect(connection, new_connection(config, self._server.server_state), config.ssl)
+
+    def accept_metrics(self, connection: socket.socket) -> None:
+        if self._metrics is None:
+            connection.close()
+            return
+        self._connect(connection, new_connection(self._metrics, self._metrics_state), None)
+
+    def continue_claim(self, connection: socket.socket, received: bytes) -> None:
+        config = self._server.config
+        if not issubclass(config.ws_protocol_class or object, DirectWebSocket):
+            connection.close()
+            return
+        websocket = DirectWebSocket(config=config, server_state=self._server.server_state, app_state={})
+        websocket.continued = bytearray(received)
+        self._connect(connection, websocket, None)
+
+    def add_secret(self, digest: bytes, expires: float, session: bytes) -> None:
+        self._application.client_secrets.add(digest, expires, session, time.monotonic())
+
+    def metrics(self) -> bytes:
+        return self._application.metrics_text()
+
+    def abandoned(self) -> None:
+        logger.error("The supervisor is gone; this replica ends, too")
+        self._abandoned.set()
+
+    def _taken(self) -> int:
+        """Sessions, and connections that may still open one."""
+        application = self._application
+        connections = self._server.server_state.connections
+        requests = [each for each in connections if hasattr(each, "cycle")]
+        silent = sum(each.cycle is None for each in requests if isinstance(each, HttpBounds))
+        websockets = len(connections) - len(requests) - application.idle_connections
+        parked = len(application.service.parking.parked)
+        return len(self._connecting) + silent + websockets + parked + application.recorded_sessions
+
+    def _connect(self, connection: socket.socket, protocol: asyncio.Protocol, tls: ssl.SSLContext | None) -> None:
+        if len(self._connecting) >= self._most_connecting:
+            longest = next(iter(self._connecting))
+            del self._connecting[longest]
+            longest.cancel()
+        connecting = asyncio.create_task(_connect(connection, protocol, tls), name="connect")
+        self._connecting[connecting] = None
+        connecting.add_done_callback(lambda ended: self._connecting.pop(ended, None))
+
+
+async def _connect(connection: socket.socket, protocol: asyncio.Protocol, tls: ssl.SSLContext | None) -> None:
+    loop = asyncio.get_running_loop()
+    timeout_s = HEAD_TIMEOUT_S if tls is not None else None
+    try:
+        await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=timeout_s)
+    except (OSError, asyncio.TimeoutError) as error:
+        logger.debug("A connection broke before its first request: %s", error)

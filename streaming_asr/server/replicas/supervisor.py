@@ -1,0 +1,548 @@
+"""The process that listens, starts the replicas, gives them connections, and starts again those that die.
+
+It loads no recognizer and no web framework, and sees no byte of a client. It ends with its replicas, and they end when
+it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from streaming_asr.server.listening import METRICS_FLAGS, address, bind
+from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.replicas.channel import Channel, Message, channel_pair
+from streaming_asr.server.replicas.link import Identity
+from streaming_asr.server.replicas.placement import DRAINING, READY, Place, Placement
+from streaming_asr.server.replicas.restarts import MOST, WITHIN_S, Restarts
+from streaming_asr.server.replicas.shares import Share
+from streaming_asr.server.replicas.summed_metrics import sum_growing
+
+logger = logging.getLogger(__name__)
+
+ACCEPTED_AT_ONCE = 32
+"""Connections accepted before other work of the event loop has its turn."""
+ACCEPT_AGAIN_S = 0.5
+"""After an accept that failed because the system lacks something."""
+KILL_AFTER_S = 30.0
+"""A replica that is asked to end, and has not this long after `drain_timeout_s`, is killed."""
+SCRAPE_S = 2.0
+"""How long the replicas may take to report their metrics; of those that take longer the last ones count."""
+MAX_SECRETS = 10_000
+"""Short-lived keys kept for replicas that start later; each replica has the same bound."""
+FAILED = 1
+
+
+class State(enum.Enum):
+    """What a replica does, as the supervisor sees it; the values are shown where it reports no status itself."""
+
+    WAITING = "waiting"
+    """It has no process: it will be started."""
+    STARTING = "starting"
+    """Its process runs and has not been ready yet."""
+    RUNNING = "running"
+    """It has been ready."""
+    ENDING = DRAINING
+    """It was asked to end, and lets its sessions finish."""
+    GIVEN_UP = "given_up"
+    """It died too often; it is started again on SIGHUP only."""
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.STARTING}),
+    State.STARTING: frozenset({State.RUNNING, State.ENDING, State.WAITING, State.GIVEN_UP}),
+    State.RUNNING: frozenset({State.ENDING, State.WAITING, State.GIVEN_UP}),
+    State.ENDING: frozenset({State.WAITING}),
+    State.GIVEN_UP: frozenset({State.WAITING}),
+}
+"""The states that may follow each."""
+
+
+@dataclass(slots=True)
+class _OnTheWay:
+    connection: socket.socket
+    returned_by: list[int]
+
+
+@dataclass(slots=True, eq=False)
+class _Replica:
+    share: Share
+    place: Place
+    state: State = State.WAITING
+    process: asyncio.subprocess.Process | None = None
+    channel: Channel | None = None
+    """To its process, while that reads."""
+    given: int = 0
+    """Connections given to its process."""
+    on_the_way: dict[int, _OnTheWay] = field(default_factory=dict)
+    """Those of them that it has not received, numbered: another replica gets them if it dies."""
+    restarts: Restarts = field(default_factory=Restarts)
+    deaths: int = 0
+    wanted: bool = False
+    """Whether it is to be started without any further wait."""
+    metrics: bytes = b""
+    """As its process reported them last."""
+
+    @property
+    def number(self) -> int:
+        return self.place.number
+
+    @property
+    def status(self) -> str:
+        return self.place.status if self.channel is not None else self.state.value
+
+
+class Supervisor:
+    """Runs the replicas until a signal, or until none of them can go on.
+
+    Args:
+        options: of the server as a whole.
+        command: starts a replica, which finds in its environment what it is.
+        shares: of the machine, one for each replica.
+    """
+
+    def __init__(self, options: ServerOptions, command: Sequence[str], shares: Sequence[Share]) -> None:
+        self._options = options
+        self._command = command
+        self._replicas = [_Replica(share, Place(number=number)) for number, share in enumerate(shares, start=1)]
+        self._placement = Placement()
+        self._listening: dict[str, socket.socket] = {}
+        """Kind of the connections -> the socket that accepts them."""
+        self._accepting = False
+        self._signals = 0
+        self._stopping = False
+        self._failed: int | None = None
+        """Exit status of the first replica, if it ended before it was ready."""
+        self._any_was_ready = False
+        self._watching: set[asyncio.Event] = set()
+        """Set whenever a replica's state changes, or the server stops."""
+        self._rolling: asyncio.Task[None] | None = None
+        self._had_terminal = _has_terminal()
+        self._gone = b""
+        """Metrics of processes that have ended, as far as they only grow."""
+        self._asking: set[_Replica] = set()
+        """Those that wait for the metrics of all."""
+        self._unreported: set[_Replica] = set()
+        """Those whose metrics are still to come."""
+        self._scrape: asyncio.TimerHandle | None = None
+        self._secrets: dict[str, tuple[float, bytes]] = {}
+        """Digests of the short-lived keys -> when each expires, and its session."""
+        self._statuses: dict[str, str] = {}
+        """As the replicas know them."""
+
+    async def run(self) -> int:
+        """Serve until the end; returns the exit status.
+
+        Raises:
+            AddressTaken: the port is in use, or the host is not an address of this machine.
+        """
+        options = self._options
+        self._listening["connection"] = bound = bind(options.host, options.port, "--port or --host")
+        if options.metrics_port is not None:
+            self._listening["metrics connection"] = bind(options.metrics_host, options.metrics_port, METRICS_FLAGS)
+        shown = address(bound, tls=options.certificate is not None)
+        logger.info("Listening on %s, with %d replicas", shown, len(self._replicas))
+        if (metrics := self._listening.get("metrics connection")) is not None:
+            logger.info("Metrics on %s/metrics", address(metrics, tls=False).partition(" ")[0])
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        keepers = [asyncio.create_task(self._keep(replica)) for replica in self._replicas]
+        try:
+            await asyncio.gather(*keepers)
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            for replica in self._replicas:
+                _kill(replica)
+            self._pause_accepting()
+            for listening in self._listening.values():
+                listening.close()
+        if self._failed is not None:
+            return self._failed
+        if not self._stopping:
+            logger.critical("No replica is left; the lines above say why each ended")
+            return FAILED
+        logger.info("All replicas have stopped")
+        return 0
+
+    # Processes
+
+    async def _keep(self, replica: _Replica) -> None:
+        """Run one replica until the server stops, or no replica is left."""
+        if replica is not self._replicas[0]:
+            # The first one fetches weights and compiles kernels for all, and finds what is wrong with the options.
+            await self._until(lambda: self._any_was_ready)
+        while not self._stopping:
+            self._go(replica, State.STARTING)
+            status = await self._run(replica)
+            if self._stopping:
+                return
+            if replica.state is State.ENDING:
+                self._go(replica, State.WAITING)
+            elif not self._any_was_ready:
+                # Of an exit status it has written why.
+                level = logging.INFO if status > 0 else logging.CRITICAL
+                logger.log(level, "The first replica ended %s before it was ready", _how(status))
+                self._failed = max(FAILED, status)
+                self._stop()
+            elif not await self._start_again(replica, status):
+                return
+
+    async def _start_again(self, replica: _Replica, status: int) -> bool:
+        """Wait until a replica that has died may be started again; returns whether it may."""
+        replica.deaths += 1
+        replica.wanted = False
+        wait_s = replica.restarts.died(time.monotonic())
+        if wait_s is not None:
+            again = f"it starts again in {wait_s:g} s"
+            logger.error("Replica %d ended %s, and its sessions with it; %s", replica.number, _how(status), again)
+            self._go(replica, State.WAITING)
+        else:
+            often = f"for the {MOST}th time within {WITHIN_S / 60:g} minutes"
+            again = "it is given up, until SIGHUP starts it again"
+            logger.critical("Replica %d ended %s, %s; %s", replica.number, _how(status), often, again)
+            self._go(replica, State.GIVEN_UP)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._until(lambda: replica.wanted or self._none_left), wait_s)
+        if self._none_left:
+            return False
+        if replica.state is State.GIVEN_UP:
+            self._go(replica, State.WAITING)
+        return True
+
+    async def _run(self, replica: _Replica) -> int:
+        """Run a process of a replica; returns its exit status."""
+        ours, theirs = channel_pair()
+        with theirs:
+            identity = Identity(replica.number, len(self._replicas), theirs.fileno(), replica.share.cores)
+            replica.process = process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env={**os.environ, **replica.share.environment, **identity.to_environment()},
+                pass_fds=[theirs.fileno()],
+                # Of a process group of its own: Ctrl-C reaches the supervisor alone, which passes it on once.
+                start_new_session=True,
+            )
+        logger.info("Replica %d is process %d%s", replica.number, process.pid, replica.share.what)
+        replica.given = 0
+        replica.place = Place(number=replica.number, reported_at=time.monotonic())
+        replica.channel = Channel(ours, lambda message: self._take(replica, message), lambda: self._lost(replica))
+        for digest, (expires, session) in self._secrets.items():
+            replica.channel.send("secret", body=session, digest=digest, expires=expires)
+        self._statuses = {}
+        self._show_statuses()
+        self._accept_again()
+        if self._stopping:
+            self._ask_to_end(replica)
+        status = await process.wait()
+        # Its engine, and decoders of recordings.
+        _kill(replica)
+        while replica.channel is not None and replica.channel.read():
+            pass
+        self._lost(replica)
+        return status
+
+    def _lost(self, replica: _Replica) -> None:
+        """The process of a replica has ended, or is about to."""
+        if replica.channel is None:
+            return
+        replica.channel.close()
+        replica.channel = None
+        if replica.metrics:
+            self._gone = sum_growing([self._gone, replica.metrics])
+            replica.metrics = b""
+        self._asking.discard(replica)
+        self._reported_metrics(replica)
+        on_the_way = list(replica.on_the_way.values())
+        replica.on_the_way.clear()
+        self._show_statuses()
+        for each in on_the_way:
+            self._place(each.connection, each.returned_by)
+
+    def _ask_to_end(self, replica: _Replica) -> None:
+        process = replica.process
+        if process is None or replica.state not in (State.STARTING, State.RUNNING):
+            return
+        self._go(replica, State.ENDING)
+        replica.place.status = DRAINING
+        _send_signal(process, signal.SIGTERM)
+
+        def kill() -> None:
+            if replica.process is process and process.returncode is None:
+                logger.error("Replica %d does not end; it is killed", replica.number)
+                _kill(replica)
+
+        asyncio.get_running_loop().call_later(self._options.drain_timeout_s + KILL_AFTER_S, kill)
+
+    @property
+    def _none_left(self) -> bool:
+        return all(replica.state is State.GIVEN_UP for replica in self._replicas)
+
+    def _go(self, replica: _Replica, state: State) -> None:
+        if state not in TRANSITIONS[replica.state]:
+            raise RuntimeError(f"{replica.state.name} can't be followed by {state.name}")
+        replica.state = state
+        self._changed()
+        self._show_statuses()
+
+    def _changed(self) -> None:
+        for watching in self._watching:
+            watching.set()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition on the replicas' states holds, or the server stops."""
+        changed = asyncio.Event()
+        self._watching.add(changed)
+        try:
+            while not (self._stopping or condition()):
+                changed.clear()
+                await changed.wait()
+        finally:
+            self._watching.discard(changed)
+
+    # Signals
+
+    def _signalled(self, number: signal.Signals) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            logger.info("%s: all replicas let their sessions finish", signal.Signals(number).name)
+            self._stop()
+            return
+        logger.warning("%s again: exiting at once", signal.Signals(number).name)
+        for replica in self._replicas:
+            if replica.process is not None and self._signals == 2:
+                _send_signal(replica.process, signal.SIGTERM)
+            else:
+                _kill(replica)
+
+    def _stop(self) -> None:
+        self._stopping = True
+        for replica in self._replicas:
+            self._ask_to_end(replica)
+        self._changed()
+
+    def _hung_up(self) -> None:
+        if self._had_terminal and not _has_terminal():
+            self._signalled(signal.SIGHUP)
+        elif self._rolling is not None and not self._rolling.done():
+            logger.warning("SIGHUP: the replicas are already being replaced")
+        else:
+            self._rolling = asyncio.create_task(self._roll(), name="replace the replicas")
+
+    async def _roll(self) -> None:
+        """Replace one replica after the other by a new process."""
+        logger.info("SIGHUP: replacing the replicas one after the other")
+        for replica in self._replicas:
+            before, deaths = replica.process, replica.deaths
+            replica.restarts.forget()
+            replica.wanted = True
+            self._changed()
+            self._ask_to_end(replica)
+            await self._until(lambda: _replaced(replica, before, deaths))  # noqa: B023 - awaited here
+            if self._stopping:
+                return
+            if replica.deaths > deaths:
+                logger.error("Replica %d did not start again; the others stay as they are", replica.number)
+                return
+        logger.info("All replicas have been replaced")
+
+    # Connections
+
+    def _accept_again(self) -> None:
+        if not self._accepting:
+            self._accepting = True
+            for kind, listening in self._listening.items():
+                listening.setblocking(False)
+                asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, kind, listening)
+
+    def _pause_accepting(self) -> None:
+        self._accepting = False
+        for listening in self._listening.values():
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+
+    def _accept(self, kind: str, listening: socket.socket) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            if not self._reading:
+                # Clients wait in the backlog until a replica has started.
+                self._pause_accepting()
+                return
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                logger.error("Can't accept a connection: %s", error)
+                self._pause_accepting()
+                asyncio.get_running_loop().call_later(ACCEPT_AGAIN_S, self._accept_again)
+                return
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # What a replica sent before this client connected, such as its key, goes before it.
+            for replica in self._reading:
+                if replica.channel is not None:
+                    replica.channel.read()
+            if kind == "connection":
+                self._place(connection, [])
+                continue
+            with connection:
+                any(replica.channel.send(kind, sockets=[connection]) for replica in self._reading if replica.channel)
+
+    @property
+    def _reading(self) -> list[_Replica]:
+        return [replica for replica in self._replicas if replica.channel is not None]
+
+    def _place(self, connection: socket.socket, returned_by: Sequence[int]) -> None:
+        """Give a connection to a replica, or close it if there is none."""
+        stuck: set[int] = set()
+        while True:
+            replicas = {each.number: each for each in self._reading if each.number not in stuck}
+            places = (each.place for each in replicas.values())
+            chosen = self._placement.choose(places, returned_by, time.monotonic())
+            if chosen is None:
+                connection.close()
+                return
+            place, keep = chosen
+            replica = replicas[place.number]
+            number = replica.given + 1
+            assert replica.channel is not None
+            if replica.channel.send(
+                "connection", sockets=[connection], id=number, keep=keep, returned_by=list(returned_by)
+            ):
+                replica.given = number
+                replica.on_the_way[number] = _OnTheWay(connection, list(returned_by))
+                place.on_the_way = len(replica.on_the_way)
+                return
+            stuck.add(place.number)
+
+    # What replicas send
+
+    def _take(self, replica: _Replica, message: Message) -> None:
+        fields = message.fields
+        if message.kind == "report":
+            self._reported(replica, message)
+        elif message.kind == "returned":
+            self._arrived(replica, [fields["id"]])
+            self._place(message.sockets[0], fields["by"])
+        elif message.kind == "claim":
+            self._pass_on(message)
+        elif message.kind == "secret":
+            self._share_secret(replica, message)
+        elif message.kind == "metrics?":
+            self._asking.add(replica)
+            if self._scrape is None:
+                self._scrape = asyncio.get_running_loop().call_later(SCRAPE_S, self._send_metrics)
+                self._unreported = set(self._reading)
+                for each in self._reading:
+                    if each.channel is not None:
+                        each.channel.send("metrics?")
+        elif message.kind == "metrics":
+            replica.metrics = message.body
+            self._reported_metrics(replica)
+
+    def _reported(self, replica: _Replica, message: Message) -> None:
+        fields, place = message.fields, replica.place
+        self._arrived(replica, [number for number in replica.on_the_way if number <= fields["received"]])
+        place.load, place.parked, place.room = fields["load"], fields["parked"], fields["room"]
+        place.reported_at = time.monotonic()
+        if replica.state is not State.ENDING:
+            place.status = fields["status"]
+        if place.status == READY and replica.state is State.STARTING:
+            self._any_was_ready = True
+            self._go(replica, State.RUNNING)
+        self._show_statuses()
+
+    def _arrived(self, replica: _Replica, numbers: Collection[int]) -> None:
+        for number in numbers:
+            if (each := replica.on_the_way.pop(number, None)) is not None:
+                each.connection.close()
+        replica.place.on_the_way = len(replica.on_the_way)
+
+    def _pass_on(self, message: Message) -> None:
+        """A client has connected to one replica, and its session is another's."""
+        (connection,) = message.sockets
+        with connection:
+            for replica in self._reading:
+                if replica.number == message.fields["to"] and replica.channel is not None:
+                    replica.channel.send("claim", body=message.body, sockets=[connection])
+
+    def _share_secret(self, issuer: _Replica, message: Message) -> None:
+        digest, expires = message.fields["digest"], message.fields["expires"]
+        if len(self._secrets) >= MAX_SECRETS:
+            now = time.monotonic()
+            self._secrets = {key: kept for key, kept in self._secrets.items() if kept[0] > now}
+        if len(self._secrets) < MAX_SECRETS:
+            self._secrets[digest] = (expires, message.body)
+        for replica in self._reading:
+            if replica is not issuer and replica.channel is not None:
+                replica.channel.send("secret", body=message.body, digest=digest, expires=expires)
+
+    def _reported_metrics(self, replica: _Replica) -> None:
+        self._unreported.discard(replica)
+        if self._scrape is not None and not self._unreported:
+            self._send_metrics()
+
+    def _send_metrics(self) -> None:
+        if self._scrape is not None:
+            self._scrape.cancel()
+            self._scrape = None
+        parts = [(0, self._gone), *((each.number, each.metrics) for each in self._reading if each.metrics)]
+        deaths = [[replica.number, replica.deaths] for replica in self._replicas]
+        asking, self._asking = self._asking, set()
+        for replica in asking:
+            if replica.channel is not None:
+                sizes = [[number, len(text)] for number, text in parts]
+                body = b"".join(text for _, text in parts)
+                replica.channel.send("all metrics", body=body, sizes=sizes, deaths=deaths)
+
+    def _show_statuses(self) -> None:
+        statuses = {str(replica.number): replica.status for replica in self._replicas}
+        if statuses != self._statuses:
+            self._statuses = statuses
+            for replica in self._reading:
+                if replica.channel is not None:
+                    replica.channel.send("statuses", statuses=statuses)
+
+
+def _replaced(replica: _Replica, before: asyncio.subprocess.Process | None, deaths: int) -> bool:
+    """Whether a new process runs, or has died."""
+    return replica.deaths > deaths or (replica.process is not before and replica.state is State.RUNNING)
+
+
+def _send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def _kill(replica: _Replica) -> None:
+    """Kill the process of a replica, and all that it has started."""
+    if replica.process is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(replica.process.pid, signal.SIGKILL)
+
+
+def _how(status: int) -> str:
+    """How a process ended, by its exit status."""
+    if status >= 0:
+        return f"with status {status}"
+    try:
+        return f"by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"by signal {-status}"
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal from which this process was started."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
