@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streaming_asr import transcribe
+from streaming_asr import cli, transcribe
 from streaming_asr.cli import main
 from streaming_asr.core.options import (
     RECORDED_ENDPOINT_MS,
@@ -50,7 +50,12 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[ServerOptions]:
     async def fake(recognizer: object, given: ServerOptions) -> None:
         options.append(given)
 
+    async def fake_replicas(_: object, given: ServerOptions) -> int:
+        options.append(given)
+        return 0
+
     monkeypatch.setattr(serve, "serve", fake)
+    monkeypatch.setattr(cli, "_serve_by_replicas", fake_replicas)
     monkeypatch.delenv("STREAMING_ASR_API_KEYS", raising=False)
     return options
 

@@ -15,7 +15,7 @@ from streaming_asr import cli
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "ascend.md").read_text()
-COMPOSE = (ROOT / "docker" / "compose.ascend.yaml").read_text()
+COMPOSE = "".join((ROOT / "docker" / name).read_text() for name in ("compose.ascend.yaml", "compose.ascend-box.yaml"))
 
 
 def commands() -> list[str]:

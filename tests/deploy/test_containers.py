@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from streaming_asr import cli
 from streaming_asr.cli import main
 from streaming_asr.recognizers.vllm import versions
 from streaming_asr.server import serve
@@ -45,6 +46,23 @@ def test_compose_takes_a_model_and_more_options_from_its_variables(monkeypatch: 
     assert started(command, monkeypatch).max_sessions == 5
     assert command[2] == "/models/a"
     assert command[-2:] == ["--served-model-name", "qwen3-asr"]
+
+
+def test_the_box_has_a_replica_for_each_of_its_npus(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = compose("compose.ascend-box.yaml")
+    devices = [device for device in compose()["devices"] if "davinci0" in device] + box["devices"]
+    assert devices == [f"/dev/davinci{number}" for number in range(8)]
+    options: list[ServerOptions] = []
+
+    async def fake(_: object, given: ServerOptions) -> int:
+        options.append(given)
+        return 0
+
+    monkeypatch.setattr(cli, "_serve_by_replicas", fake)
+    assert main(box["command"][1:]) == 0
+    assert options[0].replicas == len(devices)
+    without = [word for word in box["command"] if word not in ("--replicas", "8")]
+    assert without == compose()["command"], "it differs by the replicas alone"
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.ascend", "Dockerfile.cuda", "Dockerfile.cpu"])
