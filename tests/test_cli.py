@@ -37,6 +37,7 @@ WITH_VALUES = {
     "allowed_origins": ("https://app.example", ("https://app.example",)),
     "model_aliases": ("mine", ("mine",)),
     "certificate": ("cert.pem", Path("cert.pem")),
+    "otlp_endpoint": ("http://localhost:4318", "http://localhost:4318"),
     "private_key": ("key.pem", Path("key.pem")),
 }
 """Options that are neither numbers nor booleans: a text for the command line, and the value that it stands for."""

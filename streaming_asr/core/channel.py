@@ -64,6 +64,17 @@ class Demand(NamedTuple):
         return self.channel.take_job(self, job, now)
 
 
+def utterance_name(session: str, channel: int, number: int) -> str:
+    """The name of an utterance in jobs, unique within the process.
+
+    Args:
+        session: its key.
+        channel: from 0.
+        number: as in events.
+    """
+    return f"{session}.{channel}/{number}"
+
+
 def ms_of(samples: int) -> int:
     """Milliseconds of a number of samples, rounded down."""
     return samples * 1000 // SAMPLE_RATE
@@ -73,7 +84,7 @@ class Channel:
     """Transcribes one speaker (or a mix): finds its utterances, makes their jobs, and publishes their finals in order.
 
     Args:
-        key: unique within the process; the names of its utterances, as recognizers see them, begin with it.
+        key: of the session, unique within the process; see `utterance_name`.
         index: of this channel in the session, from 0.
         options: of the session.
         capabilities: of the recognizer.
@@ -329,7 +340,7 @@ class Channel:
         return self._capabilities.rolling_context if options.rolling_context is None else options.rolling_context
 
     def _name(self, utterance: Utterance) -> str:
-        return f"{self._key}/{utterance.number}"
+        return utterance_name(self._key, self._index, utterance.number)
 
     def _owner(self, job: int) -> Utterance | None:
         return next((utterance for utterance in self._utterances if job in utterance.in_flight), None)
@@ -391,7 +402,8 @@ class Channel:
                 reason = EndReason.TURN if verdict.over else EndReason.TIMEOUT
         self._judge.reset()
         utterance.end(boundary.position, boundary.speech, now)
-        events.append(SpeechEnded(utterance.number, self._index, start_ms, end_ms, reason, probability))
+        silence_ms = ms_of(self._tape.end - boundary.speech)
+        events.append(SpeechEnded(utterance.number, self._index, start_ms, end_ms, reason, probability, silence_ms))
         return events + self._publish()
 
     def _partial(self, utterance: Utterance, end: int, speculative: bool) -> Partial:

@@ -6,7 +6,7 @@ Times are milliseconds of the stream: 0 is the first sample the client sent. `ut
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streaming_asr.core.recognizer import Word
 
@@ -110,6 +110,8 @@ class SpeechEnded:
     reason: EndReason
     probability: float | None = None
     """That the turn is over, 0..1, where a turn detector judged the pause."""
+    silence_ms: int = field(default=0, compare=False)
+    """Audio received after `end_ms` until this was decided. It depends on the size of the pieces that were received."""
 
 
 @dataclass(frozen=True, slots=True)

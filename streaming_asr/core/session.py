@@ -75,7 +75,7 @@ class Session:
         turns = self._make_turn_detector(options)
         self._channels = [
             Channel(
-                f"{key}.{index}",
+                key,
                 index,
                 self.options,
                 capabilities,

@@ -30,14 +30,28 @@ class Host(Protocol):
         """Remove the session."""
 
 
+class Observer(Protocol):
+    """Notified of what happens in the session of a file, at once, before its jobs are started."""
+
+    def opened(self, session: str) -> None:
+        """The session was opened; `session` is its key."""
+
+    def on_events(self, events: Sequence[Event], now: float) -> None:
+        """The session returned events; `now` in seconds."""
+
+
 async def stream_file(
-    host: Host, audio: AsyncIterator[Audio | SessionWarning], options: SessionOptions
+    host: Host,
+    audio: AsyncIterator[Audio | SessionWarning],
+    options: SessionOptions,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Event]:
     """Yield the events of a file.
 
     Args:
         audio: pieces of 16 kHz mono float32 samples, each of shape ``[n]``, and warnings about them, which are events.
         options: of the session; its encoding is replaced, and partials are turned off.
+        observer: is notified of the session.
 
     Raises:
         What `host.open` raises, what `audio` does, and what breaks the session.
@@ -46,6 +60,8 @@ async def stream_file(
     inbox: asyncio.Queue[Event | Exception] = asyncio.Queue()
 
     def on_events(events: Sequence[Event]) -> None:
+        if observer is not None:
+            observer.on_events(events, time.monotonic())
         for event in events:
             inbox.put_nowait(event)
 
@@ -56,6 +72,8 @@ async def stream_file(
         return event
 
     session = host.open(options, on_events, inbox.put_nowait, recorded=True)
+    if observer is not None:
+        observer.opened(session.key)
     bound = max(HELD_S, session.options.max_utterance_s + 30)
     try:
         async for piece in audio:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from streaming_asr.core.annotations import Inquiry
 from streaming_asr.core.events import Event
-from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Kind, Recognizer
+from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Recognizer
 from streaming_asr.core.scheduler import Chosen, Scheduler, SessionBroke
 from streaming_asr.core.session import Session
 from streaming_asr.engine.inquiries import Inquiries
@@ -29,7 +29,7 @@ Broke = Callable[[Exception], None]
 class Observer(Protocol):
     """Notified of each decode, for metrics."""
 
-    def began(self, kind: Kind, waited_s: float) -> None:
+    def began(self, job: DecodeJob, waited_s: float) -> None:
         """A decode begins, after waiting for a slot."""
 
     def decoded(self, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, took_s: float) -> None:
@@ -42,13 +42,13 @@ class Runner:
     Args:
         recognizer: started.
         scheduler: chooses the jobs.
-        observer: notified of each decode.
+        observers: notified of each decode.
     """
 
-    def __init__(self, recognizer: Recognizer, scheduler: Scheduler, observer: Observer | None = None) -> None:
+    def __init__(self, recognizer: Recognizer, scheduler: Scheduler, observers: Sequence[Observer] = ()) -> None:
         self.recognizer = recognizer
         self.scheduler = scheduler
-        self._observer = observer
+        self._observers = observers
         self._listeners: dict[str, tuple[Listener, Broke]] = {}
         self._tasks: dict[int, asyncio.Task[Hypothesis]] = {}
         self._inquiries = Inquiries()
@@ -97,8 +97,8 @@ class Runner:
     def _fill(self) -> None:
         while not self._closed and (chosen := self._next_job()):
             job = chosen.job
-            if self._observer:
-                _notify(self._observer.began, job.kind, chosen.waited_s)
+            for observer in self._observers:
+                _notify(observer.began, job, chosen.waited_s)
             task = asyncio.create_task(self._decode(job), name=f"decode {job.utterance}")
             self._tasks[job.id] = task
             # Not at the end of the coroutine: one that is cancelled before its first step would never get there.
@@ -121,8 +121,8 @@ class Runner:
         session = self.scheduler.finished(job.id, now)
         try:
             outcome = _outcome(job, task)
-            if self._observer:
-                _notify(self._observer.decoded, job, outcome, now - began)
+            for observer in self._observers:
+                _notify(observer.decoded, job, outcome, now - began)
             if session is not None and not self._closed:
                 self._deliver(session, job, outcome, now)
         except BaseException as error:

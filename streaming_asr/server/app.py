@@ -26,7 +26,6 @@ from streaming_asr.server.hosts import HostNames
 from streaming_asr.server.live.connection import SHUTDOWN, Connection, conversation_limits
 from streaming_asr.server.live.conversation import State
 from streaming_asr.server.live.live_conversation import LiveConversation
-from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, issue_client_secret
 from streaming_asr.server.openai_http.recordings import Recordings
 from streaming_asr.server.options import ServerOptions
@@ -158,7 +157,7 @@ class Application:
                 translator,
                 self.service,
                 conversation_limits(options),
-                ConversationMetrics(self.service.metrics, path),
+                self.service.observer(path, handshake.headers),
                 self.service.voice,
                 self.service.turns,
                 self.service.parking,

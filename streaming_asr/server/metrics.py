@@ -145,10 +145,10 @@ class Metrics:
         )
         parked.set_function(count)
 
-    def began(self, kind: Kind, waited_s: float) -> None:
+    def began(self, job: DecodeJob, waited_s: float) -> None:
         """A decode has got its slot."""
-        if kind is not Kind.PARTIAL:
-            self.queue_seconds.labels(kind.name.lower()).observe(waited_s)
+        if job.kind is not Kind.PARTIAL:
+            self.queue_seconds.labels(job.kind.name.lower()).observe(waited_s)
 
     def decoded(self, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, took_s: float) -> None:
         """A decode has ended; None: it was cancelled."""

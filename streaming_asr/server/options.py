@@ -83,6 +83,12 @@ class ServerOptions:
         group=SERVER,
         range=(0.01, 600),
     )
+    otlp_endpoint: str | None = option(
+        None,
+        "where to send spans by OTLP over HTTP, such as http://localhost:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too",
+        group=SERVER,
+        metavar="URL",
+    )
     model_aliases: tuple[str, ...] = option(
         (),
         "another name that clients may give to the model; `*` is any",
@@ -186,6 +192,8 @@ class ServerOptions:
                 raise OptionError("trusted_proxies", f"{error}; give an address or a network") from None
         if self.metrics_port is None and self.metrics_host != "127.0.0.1":
             raise OptionError("metrics_host", "the metrics have no port of their own; give --metrics-port too")
+        if self.otlp_endpoint is not None and not self.otlp_endpoint.startswith(("http://", "https://")):
+            raise OptionError("otlp_endpoint", f"{self.otlp_endpoint!r} is not a URL such as http://localhost:4318")
         for origin in self.allowed_origins:
             if origin != "*" and ("://" not in origin or origin.count("/") != 2):
                 raise OptionError("allowed_origins", f"{origin!r} is not an origin such as https://app.example")

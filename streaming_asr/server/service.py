@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from streaming_asr.core.session import Session
 from streaming_asr.core.voice import run_inline
 from streaming_asr.engine.media.decoders import Decoders
 from streaming_asr.engine.runner import Broke, Listener, Runner
+from streaming_asr.engine.runner import Observer as DecodeObserver
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
+from streaming_asr.server.live.conversation import Observer
 from streaming_asr.server.live.fair_loop import FairLoop
 from streaming_asr.server.live.file_sessions import FileSessions
 from streaming_asr.server.live.live_conversation import LiveConversation
@@ -30,9 +33,10 @@ from streaming_asr.server.live.parking import Parking
 from streaming_asr.server.live.turn_questions import TurnPool
 from streaming_asr.server.live.voice_batches import VoiceBatcher
 from streaming_asr.server.memory import MemoryBound, default_limit, resident_bytes, trim
-from streaming_asr.server.metrics import Metrics
+from streaming_asr.server.metrics import ConversationMetrics, Metrics
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.session_port import Refused
+from streaming_asr.server.tracing import NotObserved, Traced, Tracing, make_tracing
 from streaming_asr.turns.detectors import make_turn_detector
 from streaming_asr.voice.detectors import make_detector
 
@@ -72,6 +76,8 @@ class Service:
         self._memory = MemoryBound(options.max_memory_mib << 20 or default_limit())
         self.metrics.watch_memory(resident_bytes, self._memory.limit)
         self.metrics.watch_status(STATUSES, lambda: self.status)
+        self.tracing: Tracing | None = None
+        """Valid after `start`; None where spans are off."""
         self._load = Load(options.max_sessions, options.load_objective_s)
         self._health = Health.READY
         self._draining = False
@@ -98,6 +104,7 @@ class Service:
             RecognizerUnavailable: the recognizer can't run here.
             OptionError: the recognizer can't do what a default for sessions asks.
         """
+        self.tracing = make_tracing(self.options.otlp_endpoint, os.environ)
         detector = make_detector(self.options.session)
         # Loads its network now: the first client may come when no more files can be opened.
         run_inline(detector.detect(np.zeros((1, detector.frame_samples), np.float32)))
@@ -117,7 +124,7 @@ class Service:
             make_annotators=make_annotators,
         )
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
-        self._runner = Runner(self.recognizer, Scheduler(can.concurrency, limits), self.metrics)
+        self._runner = Runner(self.recognizer, Scheduler(can.concurrency, limits), self._observers)
         self.metrics.ready.set(1)
         self.metrics.watch_load(lambda: self._load.value)
         if isinstance(self.recognizer, Supervised):
@@ -125,6 +132,26 @@ class Service:
             self.metrics.watch_engine(self.recognizer.gauges)
         took = time.monotonic() - began
         logger.info("Ready: %s with %s on %s (loaded in %.1f s)", can.name, can.model, can.device, took)
+
+    @property
+    def _observers(self) -> tuple[DecodeObserver, ...]:
+        return (self.metrics,) if self.tracing is None else (self.metrics, self.tracing)
+
+    def observer(self, protocol: str, headers: Mapping[str, str]) -> Observer:
+        """What a conversation reports to: the metrics, and a trace where spans are on.
+
+        Args:
+            protocol: path by which the client came.
+            headers: of its handshake, in lower case.
+        """
+        observer = ConversationMetrics(self.metrics, protocol)
+        return observer if self.tracing is None else Traced(observer, self.tracing.session(protocol, headers))
+
+    def recording_observer(self, path: str, headers: Mapping[str, str]) -> Observer:
+        """As `observer`, for a recording, which the metrics of live sessions leave out."""
+        if self.tracing is None:
+            return NotObserved()
+        return Traced(NotObserved(), self.tracing.session(path, headers, live=False))
 
     @property
     def models(self) -> ModelNames:
@@ -262,4 +289,6 @@ class Service:
         await self.decoders.close()
         if self._runner is not None:
             await self._runner.close()
+        if self.tracing is not None:
+            await self.tracing.close()
         await self.recognizer.close()

@@ -34,9 +34,10 @@ def base() -> dict[str, str]:
 
 
 def ours() -> list[Requirement]:
-    """What the image's Dockerfile installs: the project with the extra `turns`."""
+    """What the image's Dockerfile installs: the project with the extras `turns` and `otel`."""
     project = tomllib.loads((FREEZE.parents[2] / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in (*project["dependencies"], *project["optional-dependencies"]["turns"])]
+    extras = project["optional-dependencies"]
+    return [Requirement(line) for line in (*project["dependencies"], *extras["turns"], *extras["otel"])]
 
 
 def test_no_requirement_of_ours_contradicts_a_package_of_the_base() -> None:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.tracing import ENDPOINTS
 from tests.deploy.test_containers import started
 from tests.support.containers import DOCKER, dockerfile, kubernetes
 
@@ -309,6 +310,13 @@ def test_keys_in_values_become_the_secret_that_is_read() -> None:
     reference = variable["valueFrom"]["secretKeyRef"]
     assert secret["metadata"]["name"] == reference["name"]
     assert secret["stringData"][reference["key"]] == "0123456789abcdef,fedcba9876543210"
+
+
+def test_spans_are_sent_where_the_values_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, container = pod(KEY, {"tracing": {"endpoint": "http://collector.monitoring:4318"}})
+    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector.monitoring:4318"
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in ENDPOINTS
 
 
 def test_an_anonymous_server_starts_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:

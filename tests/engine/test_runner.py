@@ -228,7 +228,7 @@ def test_a_fault_of_the_metrics_costs_no_decode() -> None:
         decoded = began
 
     async def scenario() -> None:
-        runner = Runner(FakeRecognizer(), Scheduler(slots=1), Faulty())
+        runner = Runner(FakeRecognizer(), Scheduler(slots=1), (Faulty(),))
         session, events = make_session(), list[Event]()
         runner.add(session, events.extend, pytest.fail)
         session.receive(speech(1).tobytes(), 0.0)

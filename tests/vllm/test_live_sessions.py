@@ -29,9 +29,9 @@ class Ledger:
     def __init__(self) -> None:
         self.starts: list[tuple[Kind, float, float]] = []
 
-    def began(self, kind: Kind, waited_s: float) -> None:
+    def began(self, job: DecodeJob, waited_s: float) -> None:
         now = time.monotonic()
-        self.starts.append((kind, now - waited_s, now))
+        self.starts.append((job.kind, now - waited_s, now))
 
     def decoded(self, job: DecodeJob, outcome: Hypothesis | DecodeFailed | None, took_s: float) -> None:
         assert not isinstance(outcome, DecodeFailed)
@@ -62,7 +62,7 @@ def test_finals_are_behind_no_more_than_the_partials_already_running(engine: Liv
         return session
 
     async def everyone() -> None:
-        runner = Runner(engine.recognizer, Scheduler(engine.recognizer.capabilities.concurrency), ledger)
+        runner = Runner(engine.recognizer, Scheduler(engine.recognizer.capabilities.concurrency), (ledger,))
         await asyncio.gather(*(speak(runner, number) for number in range(SESSIONS)))
         await runner.close()
 

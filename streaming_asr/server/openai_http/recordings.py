@@ -27,6 +27,7 @@ from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media.decoders import DecoderLost, MediaRefused, MediaTooLong, NoDecoder
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.server.auth import Guard, Handler
+from streaming_asr.server.live.conversation import Observer
 from streaming_asr.server.openai_http.answers import (
     FORMATS,
     WORDY_FORMATS,
@@ -332,18 +333,25 @@ class Recordings:
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """The events of a recording, up to its end, the client's, or the server's."""
         end: asyncio.Future[None] = request.state.end
-        events = self._decoded(recording, options)
+        observer = self._service.recording_observer(request.url.path, request.headers)
+        events = self._decoded(recording, options, observer)
         try:
             yield until(end, events)
+        except ApiError as error:
+            observer.failed(error.code or "bad_request")
+            raise
         finally:
             await events.aclose()
+            observer.closed()
             self._service.decoders.prepare_soon()
 
-    async def _decoded(self, recording: IO[bytes], options: SessionOptions) -> AsyncGenerator[Event, None]:
+    async def _decoded(
+        self, recording: IO[bytes], options: SessionOptions, observer: Observer
+    ) -> AsyncGenerator[Event, None]:
         try:
             with _descriptor(recording) as descriptor:
                 async with self._service.decoders.open(descriptor) as decoded:
-                    async for event in stream_file(self._service, decoded.read(), options):
+                    async for event in stream_file(self._service, decoded.read(), options, observer):
                         if isinstance(event, SessionWarning):
                             if event.repair:
                                 self._service.metrics.repairs.labels(event.code).inc()
