@@ -19,6 +19,7 @@ from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.server.app import Application
 from streaming_asr.server.live.parking import Outcome
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.replicas.summed_metrics import sum_metrics
 from streaming_asr.server.service import STATUSES
 from tests.support.containers import DOCKER
 from tests.support.fake_recognizer import FakeRecognizer
@@ -29,8 +30,8 @@ FILES = DOCKER / "helm" / "streaming-asr" / "files"
 ALERTS = [rule for group in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text())
 GRAFANA = {"$__rate_interval": "5m", "$job": ".*", "$instance": ".*"}
-PROMETHEUS = {"job", "instance", "namespace", "pod", "service", "le"}
-"""Labels that do not come from the server, or are a histogram's."""
+PROMETHEUS = {"job", "instance", "namespace", "pod", "service", "le", "replica"}
+"""Labels that do not come from one server, or are a histogram's."""
 ENGINE = re.findall(
     r"^    (\w+): (?:int|float) = 0",
     (DOCKER.parent / "streaming_asr" / "recognizers" / "vllm" / "stats.py").read_text(),
@@ -92,7 +93,12 @@ def exported() -> dict[str, set[str]]:
             series |= dict.fromkeys(names, own)
         return series
 
-    return run(fetch()) | {f"streaming_asr_engine_{name}": set() for name in ENGINE}
+    replicated = re.findall(r"^# TYPE (\w*replica\w*) counter$", sum_metrics(b"", {}, {1: 2}).decode(), re.MULTILINE)
+    return (
+        run(fetch())
+        | {name: {"replica"} for name in replicated}
+        | {f"streaming_asr_engine_{name}": set() for name in ENGINE}
+    )
 
 
 @pytest.mark.parametrize(("place", "query"), list(queries()))

@@ -54,7 +54,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "streaming-asr.grace" -}}
-{{- .Values.terminationGraceSeconds | default (add .Values.preStopSeconds .Values.drainSeconds 30) }}
+{{- .Values.terminationGraceSeconds | default (add .Values.preStopSeconds .Values.drainSeconds 40) }}
 {{- end }}
 
 {{- /* Whether there may be more than one server. */}}
