@@ -1,7 +1,8 @@
 """Messages between the supervisor and a replica, over a socket pair; each may carry bytes and a connection.
 
-A message is one packet of JSON, ``[kind, fields, sockets]``. Bytes are not in it: they are in a memory file, whose
-descriptor goes with the packet, so that a packet stays small whatever a message carries.
+A message is one packet of JSON, ``[kind, fields, number of sockets, whether there are bytes]``. The bytes are not in
+it: they are in a memory file, whose descriptor goes with the packet, so that a packet stays small whatever a message
+carries.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 from array import array
@@ -16,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 MAX_QUEUED = 1024
 """Messages that wait until the other end reads. Beyond it `send` refuses: the other end hangs."""
@@ -33,6 +37,7 @@ class Message:
     fields: dict[str, Any] = field(default_factory=dict)
     body: bytes = b""
     sockets: tuple[socket.socket, ...] = ()
+    """Fewer than were sent if no more files may be opened here; then there are none, and no bytes."""
 
 
 def channel_pair() -> tuple[socket.socket, socket.socket]:
@@ -71,10 +76,16 @@ class Channel:
         """
         if not self._open or len(self._queue) >= MAX_QUEUED:
             return False
-        packet = json.dumps([kind, fields, len(sockets)]).encode()
-        descriptors = [os.dup(each.fileno()) for each in sockets]
-        if body:
-            descriptors.append(_memory_file(body))
+        packet = json.dumps([kind, fields, len(sockets), bool(body)]).encode()
+        descriptors: list[int] = []
+        try:
+            descriptors += (os.dup(each.fileno()) for each in sockets)
+            if body:
+                descriptors.append(_memory_file(body))
+        except OSError as error:
+            logger.error("Can't send %s: %s", kind, error)
+            _close(descriptors)
+            return False
         self._queue.append((packet, descriptors))
         if len(self._queue) == 1:
             self._flush()
@@ -142,7 +153,11 @@ def _receive(end: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _message(packet: bytes, descriptors: list[int]) -> Message:
-    kind, fields, count = json.loads(packet)
+    kind, fields, count, has_body = json.loads(packet)
+    if len(descriptors) < count + has_body:
+        logger.error("No more files can be opened, which takes something away from a message (%s)", kind)
+        _close(descriptors)
+        return Message(kind, fields)
     sockets = tuple(socket.socket(fileno=descriptor) for descriptor in descriptors[:count])
     body = b"".join(_content(descriptor) for descriptor in descriptors[count:])
     return Message(kind, fields, body, sockets)

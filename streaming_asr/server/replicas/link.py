@@ -172,13 +172,13 @@ class Link:
         assert host is not None
         if message.kind == "connection":
             self._received += 1
-            self._take_connection(host, message.sockets[0], message.fields)
+            self._take_connection(host, message)
             self._report(host.report())
-        elif message.kind == "metrics connection":
+        elif message.kind == "metrics connection" and message.sockets:
             host.accept_metrics(message.sockets[0])
-        elif message.kind == "claim":
+        elif message.kind == "claim" and message.sockets:
             host.continue_claim(message.sockets[0], message.body)
-        elif message.kind == "secret":
+        elif message.kind == "secret" and message.body:
             host.add_secret(bytes.fromhex(message.fields["digest"]), message.fields["expires"], message.body)
         elif message.kind == "statuses":
             self.statuses = message.fields["statuses"]
@@ -189,12 +189,14 @@ class Link:
             if not asked.done():
                 asked.set_result(message)
 
-    def _take_connection(self, host: Host, connection: socket.socket, fields: Mapping[str, Any]) -> None:
-        if fields["keep"] or host.report().room:
-            host.accept(connection)
+    def _take_connection(self, host: Host, message: Message) -> None:
+        if message.sockets and (message.fields["keep"] or host.report().room):
+            host.accept(message.sockets[0])
             return
-        self._send("returned", sockets=[connection], id=fields["id"], by=[*fields["returned_by"], self.number])
-        connection.close()
+        # The supervisor still has the socket.
+        self._send("returned", id=message.fields["id"])
+        for connection in message.sockets:
+            connection.close()
 
     def _send(self, kind: str, **fields: Any) -> None:
         if self._channel is not None:

@@ -70,6 +70,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 class _OnTheWay:
     connection: socket.socket
     returned_by: list[int]
+    keep: bool
+    """Whether the replica must keep it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -385,7 +387,8 @@ class Supervisor:
                 asyncio.get_running_loop().call_later(ACCEPT_AGAIN_S, self._accept_again)
                 return
             connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # What a replica sent before this client connected, such as its key, goes before it.
             for replica in self._reading:
                 if replica.channel is not None:
@@ -414,11 +417,9 @@ class Supervisor:
             replica = replicas[place.number]
             number = replica.given + 1
             assert replica.channel is not None
-            if replica.channel.send(
-                "connection", sockets=[connection], id=number, keep=keep, returned_by=list(returned_by)
-            ):
+            if replica.channel.send("connection", sockets=[connection], id=number, keep=keep):
                 replica.given = number
-                replica.on_the_way[number] = _OnTheWay(connection, list(returned_by))
+                replica.on_the_way[number] = _OnTheWay(connection, list(returned_by), keep)
                 place.on_the_way = len(replica.on_the_way)
                 return
             stuck.add(place.number)
@@ -430,8 +431,7 @@ class Supervisor:
         if message.kind == "report":
             self._reported(replica, message)
         elif message.kind == "returned":
-            self._arrived(replica, [fields["id"]])
-            self._place(message.sockets[0], fields["by"])
+            self._returned(replica, fields["id"])
         elif message.kind == "claim":
             self._pass_on(message)
         elif message.kind == "secret":
@@ -460,6 +460,18 @@ class Supervisor:
             self._go(replica, State.RUNNING)
         self._show_statuses()
 
+    def _returned(self, replica: _Replica, number: int) -> None:
+        """A replica has no room for a connection."""
+        given = replica.on_the_way.pop(number, None)
+        replica.place.on_the_way = len(replica.on_the_way)
+        if given is None:
+            return
+        if given.keep:
+            # It can't even refuse it: it may open no more files.
+            given.connection.close()
+        else:
+            self._place(given.connection, [*given.returned_by, replica.number])
+
     def _arrived(self, replica: _Replica, numbers: Collection[int]) -> None:
         for number in numbers:
             if (each := replica.on_the_way.pop(number, None)) is not None:
@@ -468,11 +480,11 @@ class Supervisor:
 
     def _pass_on(self, message: Message) -> None:
         """A client has connected to one replica, and its session is another's."""
-        (connection,) = message.sockets
-        with connection:
+        for connection in message.sockets:
             for replica in self._reading:
                 if replica.number == message.fields["to"] and replica.channel is not None:
                     replica.channel.send("claim", body=message.body, sockets=[connection])
+            connection.close()
 
     def _share_secret(self, issuer: _Replica, message: Message) -> None:
         digest, expires = message.fields["digest"], message.fields["expires"]
