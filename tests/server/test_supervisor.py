@@ -1,0 +1,160 @@
+"""The supervisor, with replicas that only follow a script: what becomes of those that die, and of their connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.replicas import restarts, supervisor
+from streaming_asr.server.replicas.shares import Share
+from tests.support.wire import run
+
+REPLICA = """
+import array, json, os, socket, sys
+number, count, descriptor, cores = json.loads(os.environ["STREAMING_ASR_REPLICA"])
+end = socket.socket(fileno=descriptor)
+def report(received=0, load=0):
+    fields = {"status": "ready", "load": load, "parked": 0, "room": True, "received": received}
+    end.send(json.dumps(["report", fields, 0, False]).encode())
+def connections():
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(end, 65536, 2)
+        if not packet:
+            return
+        kind, fields, _, _ = json.loads(packet)
+        if kind == "connection":
+            yield fields["id"], socket.socket(fileno=descriptors[0])
+"""
+GREETS = (
+    REPLICA
+    + """
+report(load=3)
+for received, connection in connections():
+    connection.sendall(b"from %d" % number)
+    connection.close()
+    report(received, load=3)
+"""
+)
+"""Each connection is told which replica it has reached."""
+GREETS_OR_DIES = GREETS.replace("report(load=3)", "report(load=3)\nif number == 2: sys.exit(3)", 1)
+GREETS_OR_DIES_OF_IT = GREETS.replace(
+    "report(load=3)",
+    """report(load=3 * (number == 2))
+while number == 1:
+    if end.recv(65536, socket.MSG_PEEK).startswith(b'["connection"'):
+        os.kill(os.getpid(), 9)
+    end.recv(65536)
+""",
+    1,
+)
+ALL_DIE = REPLICA + "report(); import time; time.sleep(0.05); sys.exit(3)"
+NEVER_STARTS = "import sys; sys.exit(7)"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restarts, "FIRST_WAIT_S", 0.01)
+
+
+class Log(logging.Handler):
+    """What the supervisor has logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        self._more = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += record.getMessage() + "\n"
+        self._more.set()
+
+    async def has(self, text: str) -> None:
+        """Return once it has this text."""
+        while text not in self.text:
+            self._more.clear()
+            await self._more.wait()
+
+
+Client = Callable[[int, Log], Awaitable[None]]
+"""Is given the port."""
+
+
+async def supervise(script: str, client: Client) -> int:
+    """Run two replicas, and a client once both have been started; returns the exit status."""
+    log = Log()
+    supervisor.logger.addHandler(log)
+    supervisor.logger.setLevel(logging.INFO)
+    options = ServerOptions(port=0, replicas=2, drain_timeout_s=0)
+    command = [sys.executable, "-I", "-S", "-c", script]
+    running = asyncio.create_task(supervisor.Supervisor(options, command, [Share({}), Share({})]).run())
+    started = asyncio.create_task(log.has("Replica 2 is process"))
+    try:
+        await asyncio.wait([running, started], return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            port = int(log.text.partition("Listening on http://127.0.0.1:")[2].partition(" ")[0])
+            await client(port, log)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return await running
+    finally:
+        running.cancel()
+        started.cancel()
+        supervisor.logger.removeHandler(log)
+        supervisor.logger.setLevel(logging.NOTSET)
+
+
+async def answer(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+def test_each_replica_gets_connections_once_it_is_ready() -> None:
+    async def client(port: int, log: Log) -> None:
+        for number in (1, 2):
+            while await answer(port) != b"from %d" % number:
+                pass
+
+    assert run(supervise(GREETS, client)) == 0
+
+
+def test_a_replica_that_keeps_dying_is_given_up_and_the_other_goes_on() -> None:
+    async def client(port: int, log: Log) -> None:
+        await log.has("it is given up")
+        assert log.text.count("Replica 2 ended with status 3") == restarts.MOST
+        assert [await answer(port) for _ in range(3)] == [b"from 1"] * 3
+        os.kill(os.getpid(), signal.SIGHUP)
+        await log.has("Replica 2 did not start again")
+        assert await answer(port) == b"from 1"
+
+    assert run(supervise(GREETS_OR_DIES, client)) == 0
+
+
+def test_the_server_ends_when_its_first_replica_cannot_start() -> None:
+    async def client(port: int, log: Log) -> None:
+        pytest.fail("another replica was started")
+
+    assert run(supervise(NEVER_STARTS, client)) == 7
+
+
+def test_the_server_ends_when_no_replica_is_left() -> None:
+    async def client(port: int, log: Log) -> None:
+        await log.has("No replica is left")
+
+    assert run(supervise(ALL_DIE, client)) == supervisor.FAILED
+
+
+def test_a_connection_that_a_replica_has_not_received_goes_to_another_when_it_dies() -> None:
+    async def client(port: int, log: Log) -> None:
+        assert await answer(port) == b"from 2"
+        assert "Replica 1 ended by SIGKILL" in log.text
+
+    assert run(supervise(GREETS_OR_DIES_OF_IT, client)) == 0
