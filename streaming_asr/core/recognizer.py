@@ -135,6 +135,29 @@ def plain_text(text: str, language: str | None) -> str:
     return text
 
 
+class WordAligner(Protocol):
+    """A second model, which finds the times of words in audio whose text is known."""
+
+    budget_ms: int
+    """For which a final may wait for its times."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes of the languages that it knows, 639-3 where there is none."""
+
+    async def align(self, audio: Audio, text: str, language: str, *, early: bool = False) -> tuple[Word, ...] | None:
+        """The times of a text's words. Cancelling the call gives the work up.
+
+        Args:
+            audio: in which the text is spoken, shape ``[n]``.
+            language: one of `languages`.
+            early: whether it may turn out to be of no use, and goes after those that are.
+
+        Returns:
+            The words, in ms of the audio; None where they can't be had, which is logged.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a recognizer is and can do. Fixed once it has started."""
@@ -164,6 +187,8 @@ class Capabilities:
     """Names besides `model` that clients may give."""
     raw_answer: Callable[[str, str | None], str] = plain_text
     """Writes a transcript, from its text and its ISO 639-1 language, as the model itself answers."""
+    word_aligner: WordAligner | None = None
+    """Finds the times of words in finals, where the recognizer has none."""
 
 
 class Recognizer(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,15 +64,23 @@ def make_checkpoint(folder: Path, size: Size = Size(), *, seed: int = 0, window:
         chunk: frames that it convolves at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = _make_tokenizer(folder)
-    config = _config(size, vocabulary, window, chunk)
-    _write(folder / "config.json", config)
-    _write(folder / "chat_template.json", {"chat_template": TEMPLATE})
-    _write(
+    vocabulary = make_tokenizer(folder)
+    write(folder / "config.json", make_config(size, vocabulary, window, chunk))
+    write_processor(folder)
+    write(
         folder / "generation_config.json",
         {"eos_token_id": [vocabulary["<|endoftext|>"], vocabulary["<|im_end|>"]], "do_sample": False},
     )
-    _write(
+    random = torch.Generator().manual_seed(seed)
+    weights = dict(make_weights(size, len(vocabulary), vocabulary["<|im_end|>"], random))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def write_processor(folder: Path) -> None:
+    """Write what Transformers' processor reads."""
+    write(folder / "chat_template.json", {"chat_template": TEMPLATE})
+    write(
         folder / "preprocessor_config.json",
         {
             "chunk_length": 30,
@@ -89,13 +97,10 @@ def make_checkpoint(folder: Path, size: Size = Size(), *, seed: int = 0, window:
             "return_attention_mask": True,
         },
     )
-    random = torch.Generator().manual_seed(seed)
-    weights = dict(_weights(size, len(vocabulary), vocabulary["<|im_end|>"], random))
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
-def _make_tokenizer(folder: Path) -> dict[str, int]:
+def make_tokenizer(folder: Path, tags: Sequence[str] = (TEXT_TAG,)) -> dict[str, int]:
+    """Write a tokenizer; returns its vocabulary."""
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(_CORPUS, vocab_size=400, min_frequency=1, show_progress=False)
     bpe.save_model(str(folder))
@@ -110,12 +115,12 @@ def _make_tokenizer(folder: Path) -> dict[str, int]:
             "single_word": False,
             "special": token in SPECIAL,
         }
-        for token in (*SPECIAL, TEXT_TAG)
+        for token in (*SPECIAL, *tags)
     }
     audio = {
         f"audio{part}_token": f"<|audio_{name}|>" for part, name in (("", "pad"), ("_bos", "start"), ("_eos", "end"))
     }
-    _write(
+    write(
         folder / "tokenizer_config.json",
         {
             "added_tokens_decoder": {str(first + n): entry for n, entry in enumerate(added.values())},
@@ -135,7 +140,7 @@ def _make_tokenizer(folder: Path) -> dict[str, int]:
     return whole
 
 
-def _config(size: Size, vocabulary: dict[str, int], window: int, chunk: int) -> dict[str, object]:
+def make_config(size: Size, vocabulary: dict[str, int], window: int, chunk: int) -> dict[str, object]:
     audio = {
         "activation_function": "gelu",
         "conv_chunksize": 500,
@@ -198,7 +203,7 @@ def _sections(head_dim: int) -> list[int]:
     return [head_dim // 2 - 2 * second, second, second]
 
 
-def _weights(size: Size, vocabulary: int, end: int, random: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
+def make_weights(size: Size, vocabulary: int, end: int, random: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
     def matrix(*shape: int, gain: float = 1.0) -> torch.Tensor:
         return torch.randn(shape, generator=random) * gain / math.sqrt(math.prod(shape[1:]))
 
@@ -249,5 +254,6 @@ def _weights(size: Size, vocabulary: int, end: int, random: torch.Generator) -> 
     yield "thinker.model.norm.weight", vector(size.width, 1.0)
 
 
-def _write(path: Path, content: object) -> None:
+def write(path: Path, content: object) -> None:
+    """Write a file of JSON."""
     path.write_text(json.dumps(content, indent=1))

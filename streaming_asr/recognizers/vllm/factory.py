@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 
 from streaming_asr.core.recognizer import EngineNotInstalled, Recognizer
 from streaming_asr.recognizers.factory import RecognizerFactory
 
 EXAMPLE = "Qwen/Qwen3-ASR-1.7B"
+ALIGNER_EXAMPLE = "Qwen/Qwen3-ForcedAligner-0.6B"
 
 
 def serves(model: str | None) -> bool:
@@ -18,10 +20,45 @@ def serves(model: str | None) -> bool:
 
 def create(options: argparse.Namespace) -> Recognizer:
     from streaming_asr.recognizers.vllm.recognizer import VllmRecognizer
+    from streaming_asr.recognizers.vllm.word_aligner import VllmWordAligner
 
     if options.model is None:
         raise ValueError(f"vLLM needs a model, such as {EXAMPLE}")
-    return VllmRecognizer(options.model, options.engine)
+    aligner = None
+    if options.word_aligner is not None:
+        engine = shlex.split(options.word_aligner_options)
+        aligner = VllmWordAligner(options.word_aligner, engine, budget_ms=options.word_aligner_budget_ms)
+    elif options.word_aligner_options:
+        raise ValueError("--word-aligner-options are those of a word aligner; name one with --word-aligner")
+    return VllmRecognizer(options.model, options.engine, aligner=aligner)
+
+
+def add_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--word-aligner",
+        metavar="MODEL",
+        help=f"second model under vLLM, which finds the times of words, such as {ALIGNER_EXAMPLE}",
+    )
+    group.add_argument(
+        "--word-aligner-options",
+        default="",
+        metavar="OPTIONS",
+        help="vLLM's options for it, as one argument: --word-aligner-options='--max-model-len 4096'",
+    )
+    group.add_argument(
+        "--word-aligner-budget-ms",
+        type=_budget,
+        default=300,
+        metavar="MS",
+        help="time for which a final may wait for the times of its words",
+    )
+
+
+def _budget(text: str) -> int:
+    budget = int(text)
+    if not 1 <= budget <= 60_000:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to 60000")
+    return budget
 
 
 def engine_help(model: str | None) -> str:
@@ -32,4 +69,4 @@ def engine_help(model: str | None) -> str:
     return engine_help()
 
 
-FACTORY = RecognizerFactory("vllm", serves, create, engine_help=engine_help)
+FACTORY = RecognizerFactory("vllm", serves, create, add_flags, engine_help)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.util
-import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -25,24 +23,21 @@ from streaming_asr.core.recognizer import (
     RecognizerUnavailable,
 )
 from streaming_asr.recognizers.common.cores import usable_cores
-from streaming_asr.recognizers.vllm import plugin as vllm_plugin
 from streaming_asr.recognizers.vllm.health import RestartPolicy, State
+from streaming_asr.recognizers.vllm.loading import engine_builder, is_aligner, prepare_environment, read_config
 from streaming_asr.recognizers.vllm.models.base import ModelType, SpeechModel
 from streaming_asr.recognizers.vllm.models.registry import model_type
+from streaming_asr.recognizers.vllm.word_aligner import VllmWordAligner
 
 if TYPE_CHECKING:  # vLLM may be missing, which `start` reports.
     from streaming_asr.recognizers.vllm.engine import SupervisedEngine
     from streaming_asr.recognizers.vllm.stats import EngineStats
 
-logger = logging.getLogger(__name__)
-
 MOST_JOBS = 64
 """Jobs at once on an accelerator, if ``--max-num-seqs`` allows them."""
 CPU_JOBS_PER_CORE = 2
-_OTHER_SOURCES = (
-    "Without a way to the Hugging Face hub: give the folder of the weights instead of a name, or set "
-    "VLLM_USE_MODELSCOPE=True to fetch them from ModelScope, or HF_ENDPOINT to a mirror"
-)
+SHARE_BESIDE_ALIGNER = 0.8
+"""Of the device's memory that the engine takes if a word aligner needs some too; vLLM's own default is 0.92."""
 
 
 class VllmRecognizer:
@@ -53,6 +48,7 @@ class VllmRecognizer:
         options: vLLM's engine options, as on the command line of ``vllm serve``.
         concurrency: jobs that run at once; None for what the engine and its device can use.
         restarts: how often a dead engine is started again; None for the default.
+        aligner: finds the times of words; it is started and closed with this.
     """
 
     def __init__(
@@ -62,6 +58,7 @@ class VllmRecognizer:
         *,
         concurrency: int | None = None,
         restarts: RestartPolicy | None = None,
+        aligner: VllmWordAligner | None = None,
     ) -> None:
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}; at least 1 is needed")
@@ -69,6 +66,7 @@ class VllmRecognizer:
         self._options = tuple(options)
         self._concurrency = concurrency
         self._restarts = restarts
+        self._aligner = aligner
         self._listeners: list[Callable[[Health], None]] = []
         self._capabilities: Capabilities | None = None
         self._engine: SupervisedEngine | None = None
@@ -91,7 +89,8 @@ class VllmRecognizer:
         self._listeners.append(listener)
 
     def gauges(self) -> Mapping[str, float]:
-        return {field.name: float(getattr(self.stats, field.name)) for field in fields(self.stats)}
+        gauges = {field.name: float(getattr(self.stats, field.name)) for field in fields(self.stats)}
+        return gauges if self._aligner is None else {**gauges, **self._aligner.gauges()}
 
     @property
     def stats(self) -> EngineStats:
@@ -103,11 +102,7 @@ class VllmRecognizer:
     async def start(self) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise EngineNotInstalled("vLLM", self._name)
-        # Its processes must not inherit the threads and locks of this one, and are marked for the plugin.
-        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
-        os.environ[vllm_plugin.MARK] = "1"
-        # Standard output is for transcripts.
-        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+        prepare_environment()
         build, kind, config = await asyncio.to_thread(self._prepare)
         from streaming_asr.recognizers.vllm.engine import SupervisedEngine
 
@@ -119,6 +114,9 @@ class VllmRecognizer:
             # The first decode compiles what is compiled late.
             await self._model.decode(_WARM_UP, functools.partial(self._engine.run, priority=0))
             self._model.release(_WARM_UP.utterance)
+            if self._aligner is not None:
+                # Not before: each engine measures what memory is free.
+                await self._aligner.start()
         except RecognizerUnavailable:
             await self.close()
             raise
@@ -142,6 +140,8 @@ class VllmRecognizer:
         if self._model is not None:
             self._model.close()
             self._model = None
+        if self._aligner is not None:
+            await self._aligner.close()
         if self._engine is not None:
             await self._engine.close()
 
@@ -152,40 +152,24 @@ class VllmRecognizer:
 
     def _prepare(self) -> tuple[Callable[[], Any], ModelType, Mapping[str, Any]]:
         """How to build the engine, the checkpoint's type, and its ``config.json``. Blocks."""
-        from transformers import PretrainedConfig
-        from vllm.v1.engine.async_llm import AsyncLLM
-
-        from streaming_asr.recognizers.vllm.compat import OLDEST, patch, untested, version
         from streaming_asr.recognizers.vllm.options import parse_engine_options, refuse_unfit, served_names
-        from streaming_asr.recognizers.vllm.stats import EngineStats, StatsCollector
+        from streaming_asr.recognizers.vllm.stats import EngineStats
 
-        if version() < OLDEST:
-            found, needed = (".".join(map(str, number)) for number in (version(), OLDEST))
-            raise RecognizerUnavailable(f"vLLM {found} is installed; {needed} or later is needed.")
-        if warning := untested(version()):
-            logger.warning(warning)
-        patch()
         try:
-            plain = parse_engine_options(self._name, self._options, {})
-            config, _ = PretrainedConfig.get_config_dict(self._name, revision=plain.revision)
+            config = read_config(self._name, self._options)
             kind = model_type(config.get("model_type"))
-            arguments = parse_engine_options(self._name, self._options, kind.options_here())
+            if is_aligner(config):
+                raise ValueError("it finds the times of words, and writes no text; give it as --word-aligner")
+            defaults = kind.options_here()
+            if self._aligner is not None:
+                defaults = {"gpu_memory_utilization": SHARE_BESIDE_ALIGNER, **defaults}
+            arguments = parse_engine_options(self._name, self._options, defaults)
             refuse_unfit(arguments)
             self._aliases = served_names(arguments)
         except ValueError as error:
             raise RecognizerUnavailable(f"{self._name}: {error}") from error
-        except OSError as error:
-            hint = "" if os.path.isdir(self._name) else f". {_OTHER_SOURCES}"
-            raise RecognizerUnavailable(f"{self._name}: {str(error).rstrip('.')}{hint}") from error
-        self._stats = stats = EngineStats()
-        gauges: dict[int, tuple[int, int, float]] = {}
-
-        def build() -> Any:
-            gauges.clear()
-            collectors = [lambda _config, index=0: StatsCollector(stats, gauges, index)]
-            return AsyncLLM.from_engine_args(arguments, stat_loggers=collectors)
-
-        return build, kind, config
+        self._stats = EngineStats()
+        return engine_builder(arguments, self._stats), kind, config
 
     def _describe(self, llm: Any, model: SpeechModel) -> Capabilities:
         from vllm.platforms import current_platform
@@ -205,6 +189,7 @@ class VllmRecognizer:
             abortable=True,
             aliases=self._aliases,
             raw_answer=model.raw_answer,
+            word_aligner=self._aligner,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,6 +19,18 @@ class Request:
     max_tokens: int
     choices: tuple[int, ...] | None = None
     """The only ids that may be generated, or None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """One question to a model that classifies the tokens of a prompt."""
+
+    prompt: Mapping[str, Any]
+    """As of a `Request`."""
+    token: int
+    """Id of the tokens to classify; the others are passed over."""
+    classes: Sequence[int]
+    """The classes to choose from."""
 
 
 @dataclass(frozen=True, slots=True)
