@@ -110,6 +110,8 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     start_ms: int
     end_ms: int
     probability: float | None = None
+    times_from: str = "recognizer"
+    """`recognizer`, `aligner` (a second model found them) or `estimate`."""
 
 
 class Final(Numbered, tag="final", frozen=True, kw_only=True):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from streaming_asr.annotators import word_times
 from streaming_asr.core.annotator import Annotator, AnnotatorFactory
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Capabilities
 
-ANNOTATORS: tuple[AnnotatorFactory, ...] = ()
+ANNOTATORS: tuple[AnnotatorFactory, ...] = (
+    word_times.estimated,
+    word_times.aligned,
+)
 """First those that need the text as it was spoken, then those that change it; last those that guard it."""
 
 

@@ -60,7 +60,7 @@ class Annotator:
     """For people, in warnings and metrics: a phrase such as ``speaker labels``."""
     options: ClassVar[tuple[str, ...]] = ()
     """Names of the options of a session that it depends on. If none of them changes in mid-stream, it is kept."""
-    budget_ms: ClassVar[int] = 0
+    budget_ms: int = 0
     """For which a final may wait for its answers; 0 if it asks nothing about finals."""
     needs_audio: ClassVar[bool] = False
     """Whether it is given the audio of utterances."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ PYTHONS = ((3, 10), (3, 12))
 
 QWEN_SIZES = ("1.7B", "0.6B")
 """Released sizes of Qwen3-ASR, the more accurate first."""
+
+WORD_ALIGNER = "Qwen3-ForcedAligner-0.6B"
 
 MODEL_FOLDERS = ("/models", "/models/*", "/data/models")
 """Where weights without a hub's cache are looked for: the container's folder, one below it, and the guide's."""
@@ -155,21 +158,33 @@ def qwen_found(machine: Machine) -> dict[str, str]:
     Returns:
         What to call them on a command line, by size: a hub name where the Hugging Face cache has them, else a path.
     """
+    found = {size: _found(machine, f"Qwen3-ASR-{size}") for size in QWEN_SIZES}
+    return {size: name for size, name in found.items() if name is not None}
+
+
+def _found(machine: Machine, name: str) -> str | None:
+    """What to call the complete weights of a model of Qwen's on a command line; None if they are not here."""
     hub, modelscope = _hugging_face_cache(machine), machine.environ("MODELSCOPE_CACHE") or "~/.cache/modelscope"
-    found: dict[str, str] = {}
-    for size in QWEN_SIZES:
-        name = f"Qwen3-ASR-{size}"
-        if any(_complete(machine, path) for path in machine.glob(f"{hub}/models--Qwen--{name}/snapshots/*")):
-            found[size] = f"Qwen/{name}"
-            continue
-        # ModelScope has moved its folder with its versions. Before 1.38 it wrote a dot as three underscores.
-        folders = [f"{modelscope}/{folder}Qwen" for folder in ("", "models/", "hub/", "hub/models/")]
-        older = [f"{folder}/{name.replace('.', '[._]*')}" for folder in (*folders, *MODEL_FOLDERS)]
-        for pattern in (f"{modelscope}/models/Qwen--{name}/snapshots/*", *older):
-            for path in machine.glob(pattern):
-                if _complete(machine, path):
-                    found.setdefault(size, str(path))
-    return found
+    if any(_complete(machine, path) for path in machine.glob(f"{hub}/models--Qwen--{name}/snapshots/*")):
+        return f"Qwen/{name}"
+    # ModelScope has moved its folder with its versions. Before 1.38 it wrote a dot as three underscores.
+    folders = [f"{modelscope}/{folder}Qwen" for folder in ("", "models/", "hub/", "hub/models/")]
+    older = [f"{folder}/{name.replace('.', '[._]*')}" for folder in (*folders, *MODEL_FOLDERS)]
+    for pattern in (f"{modelscope}/models/Qwen--{name}/snapshots/*", *older):
+        for path in machine.glob(pattern):
+            if _complete(machine, path):
+                return str(path)
+    return None
+
+
+def word_aligner(machine: Machine) -> Check | None:
+    """The second model for the times of words, which nothing needs; None where its weights are not here."""
+    found = _found(machine, WORD_ALIGNER)
+    if found is None:
+        return None
+    japanese = "with" if machine.version("nagisa") is not None else "without"
+    detail = f"for the times of words, {japanese} Japanese: --word-aligner {shlex.quote(found)}"
+    return Check("word aligner", "ok", detail)
 
 
 def qwen_model(found: dict[str, str], sizes: Sequence[str]) -> str:

@@ -45,6 +45,7 @@ def examine(machine: Machine) -> list[Use]:
     npu, npus = accelerators.npus(machine)
     gpu = accelerators.gpus(machine)
     found = checks.qwen_found(machine)
+    aligner = [check for check in [checks.word_aligner(machine)] if check is not None]
     python, vllm_python = checks.python(machine), checks.python(machine, versions.PYTHON)
     vad = checks.webrtcvad(machine)
     conflicts = vllm_stack.conflicts(machine, on_ascend=npu.state != "absent")
@@ -59,7 +60,7 @@ def examine(machine: Machine) -> list[Use]:
         if any(check.state == "absent" for check in hardware):
             return Use(name, tuple(hardware), start=start)
         weights = checks.qwen_weights(machine, found, sizes[0])
-        return Use(name, (python, *hardware, *conflicts, *vllm, vad), (weights, *helps), start)
+        return Use(name, (python, *hardware, *conflicts, *vllm, vad), (weights, *aligner, *helps), start)
 
     on_npu, npu_helps = [npu], []
     if npu.state != "absent":

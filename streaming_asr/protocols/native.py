@@ -17,6 +17,7 @@ import msgspec
 from streaming_asr.core import events as core_events
 from streaming_asr.core.events import EndReason, Event
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
+from streaming_asr.core.recognizer import TimesFrom
 from streaming_asr.protocols.base import (
     Audio,
     Claim,
@@ -158,6 +159,7 @@ class Word(msgspec.Struct):
     start_ms: int
     end_ms: int
     probability: float | None
+    times_from: TimesFrom
 
 
 class Final(Numbered, tag="final"):
@@ -418,7 +420,10 @@ def _message_for(event: Event) -> NumberedMessage:
         case core_events.Final():
             words = None
             if event.words is not None:
-                words = tuple(Word(word.text, word.start_ms, word.end_ms, word.probability) for word in event.words)
+                words = tuple(
+                    Word(word.text, word.start_ms, word.end_ms, word.probability, word.times_from)
+                    for word in event.words
+                )
             return Final(
                 event.utterance,
                 event.channel,

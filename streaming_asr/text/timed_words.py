@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streaming_asr.core import estimated_words
 from streaming_asr.core.recognizer import Word
-from streaming_asr.core.scripts import MARKS, split, width
+from streaming_asr.core.scripts import MARKS
 
 _MARK = rf"[^\w\s{MARKS}]"
 _EDGES = re.compile(
@@ -41,23 +42,14 @@ def timed_words(text: str, start_ms: int, end_ms: int, known: Sequence[Word] | N
 
     if known:
         return [TimedWord(word.text, within(word.start_ms), within(word.end_ms), word.probability) for word in known]
-    words = time_pieces(text, start_ms, end_ms)
-    return [
-        TimedWord("".join(word.text.split()), word.start_ms, word.end_ms, None) for word in words if plain(word.text)
-    ]
+    words = estimated_words.estimate_words(text, start_ms, end_ms)
+    return [TimedWord(word.text, word.start_ms, word.end_ms, None) for word in words]
 
 
 def time_pieces(text: str, start_ms: int, end_ms: int) -> list[TimedWord]:
-    """The pieces of `text` (see `scripts.split`), each with a part of the time in proportion to its width."""
-    pieces = split(text)
-    widths = [max(1, width("".join(piece.split()))) for piece in pieces]
-    timed, passed, total, start = [], 0, sum(widths), start_ms
-    for piece, columns in zip(pieces, widths, strict=True):
-        passed += columns
-        end = start_ms + (end_ms - start_ms) * passed // total
-        timed.append(TimedWord(piece, start, end, None))
-        start = end
-    return timed
+    """See `estimated_words.time_pieces`."""
+    pieces = estimated_words.time_pieces(text, start_ms, end_ms)
+    return [TimedWord(piece.text, piece.start_ms, piece.end_ms, None) for piece in pieces]
 
 
 def plain(text: str) -> str:

@@ -560,6 +560,15 @@ def test_hugging_face_cache_is_where_its_variables_say(variable: str, value: str
     assert use(machine, "CPU").helps[0].ok
 
 
+def test_a_word_aligner_is_named_where_its_weights_are() -> None:
+    path = f"{HUB}/models--Qwen--Qwen3-ForcedAligner-0.6B/snapshots/1"
+    machine = FakeMachine(LOCAL | CPU, {f"{path}/config.json": "", f"{path}/a.safetensors": ""})
+    details = [check.detail for check in use(machine, "CPU").helps if check.name == "word aligner"]
+    assert details == ["for the times of words, without Japanese: --word-aligner Qwen/Qwen3-ForcedAligner-0.6B"]
+    machine.files.clear()
+    assert "word aligner" not in [check.name for check in use(machine, "CPU").helps]
+
+
 # What it says to type
 
 

@@ -105,7 +105,13 @@ def test_every_event_is_sent() -> None:
     assert (sent[3]["text"], sent[3]["probability"]) == ("to be", 0.7)
     assert (sent[5]["reason"], sent[5]["probability"]) == ("turn", 0.9)
     assert sent[1]["stable"] + sent[1]["tentative"] == "to be"
-    assert sent[6]["words"][0] == {"text": "to", "start_ms": 100, "end_ms": 300, "probability": 0.8}
+    assert sent[6]["words"][0] == {
+        "text": "to",
+        "start_ms": 100,
+        "end_ms": 300,
+        "probability": 0.8,
+        "times_from": "recognizer",
+    }
 
 
 def test_only_partials_may_be_replaced() -> None:

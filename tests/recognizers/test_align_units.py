@@ -20,11 +20,11 @@ def words(text: str, language: str = "en") -> list[str]:
 @pytest.mark.parametrize(
     ("language", "text", "cut", "joined"),
     [
-        ("en", "“Don't,” she said — twice!", ["Don't", "she", "said", "twice"], ["“Don't,”", "she", "said—", "twice!"]),
-        ("en", "state-of-the-art at 3.5 %", ["stateoftheart", "at", "35"], ["state-of-the-art", "at", "3.5%"]),
+        ("en", "“Don't,” he said — 2!", ["Don't", "he", "said", "2"], ["“Don't,”", "he", "said —", "2!"]),
+        ("en", "state-of-the-art at 3.5 %", ["stateoftheart", "at", "35"], ["state-of-the-art", "at", "3.5 %"]),
         ("zh", "我用iPhone，好吗？", ["我", "用", "iPhone", "好", "吗"], ["我", "用", "iPhone，", "好", "吗？"]),
         ("ko", "네, 안녕하세요.", ["네", "안녕", "하세요"], ["네,", "안녕하세요."]),
-        ("fr", "« Où ? » dit-il", ["Où", "ditil"], ["«Où?»", "dit-il"]),
+        ("fr", "« Où ? » dit-il", ["Où", "ditil"], ["« Où ? »", "dit-il"]),
         ("en", "...", [], []),
         ("en", "", [], []),
     ],
@@ -56,5 +56,4 @@ def test_each_unit_is_in_one_word_and_no_text_is_lost(text: str, language: str) 
     grouped = group_words(text, cut)
     assert [n for _, first, last in grouped for n in range(first, last)] == list(range(len(cut)))
     if cut:
-        assert "".join(word for word, _, _ in grouped) == "".join(text.split())
-
+        assert "".join("".join(word for word, _, _ in grouped).split()) == "".join(text.split())

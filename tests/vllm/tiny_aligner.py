@@ -1,4 +1,4 @@
-"""Makes a small Qwen3-ForcedAligner checkpoint: the real architecture, and times that are noise or that a test chose."""
+"""Makes a small Qwen3-ForcedAligner checkpoint of the real architecture. Its times are noise, or chosen by a test."""
 
 from __future__ import annotations
 

@@ -59,9 +59,9 @@ class VllmWordAligner:
         self._stats: EngineStats | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="word aligner")
         self._waiting = 0
-        self.aligned = self.failed = self.refused = 0
-        """Alignments so far: with times; without, as the engine or the model failed; without, as it was not ready or
-        had too much to do."""
+        self.aligned = self.failed = self.late = self.refused = 0
+        """Alignments so far: with times; without, as the engine or the model failed; given up by the caller; without,
+        as it was not ready or had too much to do."""
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class VllmWordAligner:
     def gauges(self) -> Mapping[str, float]:
         """Its own counts, and those of its engine."""
         gauges = {"aligner_ready": float(self.ready), "aligner_waiting_finals": float(self._waiting)}
-        for name in ("aligned", "failed", "refused"):
+        for name in ("aligned", "failed", "late", "refused"):
             gauges[f"aligner_{name}"] = float(getattr(self, name))
         if self._stats is not None:
             for field in fields(self._stats):
@@ -118,6 +118,9 @@ class VllmWordAligner:
         self._waiting += 1
         try:
             words = await self._align(audio, text, language, EARLY if early else FINAL)
+        except asyncio.CancelledError:
+            self.late += 1
+            raise
         except (DecodeFailed, ValueError) as error:
             self.failed += 1
             logger.warning("No word times for an utterance: %s", error)

@@ -71,7 +71,7 @@ def group_words(text: str, units: Sequence[Unit]) -> list[tuple[str, int, int]]:
     A word is the least that neither cuts a unit nor a piece of the text (see `scripts.split`).
 
     Returns:
-        Text, first unit, and last unit + 1 of each word; together these are all units.
+        Text without surrounding space, first unit, and last unit + 1 of each word; together these are all units.
     """
     words: list[tuple[str, int, int]] = []
     first = 0
@@ -84,11 +84,11 @@ def group_words(text: str, units: Sequence[Unit]) -> list[tuple[str, int, int]]:
         if last == first or units[last - 1].end > end:
             # Nothing to be spoken is in it, or a unit goes on in the next piece.
             continue
-        words.append(("".join(text[begin:end].split()), first, last))
+        words.append((text[begin:end].strip(), first, last))
         first, begin = last, end
     if words and end > begin:
         word, first, last = words[-1]
-        words[-1] = (word + "".join(text[begin:end].split()), first, last)
+        words[-1] = (text[text.rindex(word, 0, begin) :].strip(), first, last)
     return words
 
 

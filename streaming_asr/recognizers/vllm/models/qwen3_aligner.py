@@ -145,8 +145,7 @@ class Qwen3Aligner:
 
 
 def japanese_morphemes() -> Morphemes | None:
-    """Cuts Japanese with nagisa, which the model was trained with; None where it is not installed. Loads for a second.
-    """
+    """Cuts Japanese with nagisa, as the model was trained; None where it is not installed. Loads it, which blocks."""
     try:
         import nagisa
     except ImportError:
@@ -181,4 +180,3 @@ ENGINE_OPTIONS: Mapping[str, Any] = {
 
 DEVICE_ENGINE_OPTIONS: Mapping[Device, Mapping[str, Any]] = {Device.ASCEND_310P: {"dtype": "float16"}}
 """What differs besides on some devices."""
-
