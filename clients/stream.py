@@ -35,7 +35,7 @@ MESSAGE_BYTES = 64 * 1024
 _EVENT_BYTES = 16 * 2**20
 _CLOSE_TIMEOUT_S = 0.5
 _REASON_WAIT_S = 2.0
-_WORDY = ("keywords", "context")
+_WORDY = ("keywords", "context", "replace")
 """Options that are sent in a message, because a URL is limited in length and commas separate values in it."""
 
 _T = TypeVar("_T", bound=ServerEvent)

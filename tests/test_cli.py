@@ -29,6 +29,8 @@ WITH_VALUES = {
     "vad": ("silero", "silero"),
     "profile": ("captions", "captions"),
     "endpointing": ("silence", "silence"),
+    "replace": ("a:b", ("a:b",)),
+    "redact": ("pii", ("pii",)),
     "host": ("::1", "::1"),
     "api_keys": ("secret", ("secret",)),
     "allowed_hosts": ("asr.example", ("asr.example",)),

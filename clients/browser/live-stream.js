@@ -12,7 +12,7 @@ const BLOCKED_HANDSHAKES = 4;
 const UNSENT_SECONDS = 2;
 const UNSENT_BYTES = 256 * 1024;
 /** Options that may be too long for a URL; they are sent in a message. */
-const LONG_OPTIONS = ["keywords", "context"];
+const LONG_OPTIONS = ["keywords", "context", "replace"];
 
 /** Errors of the server after which a new connection can continue; docs/protocol.md has the reasons. */
 const TRANSIENT_CODES = new Set([

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streaming_asr.annotators import word_times
+from streaming_asr.annotators import figures, phrases, redaction, word_times
 from streaming_asr.core.annotator import Annotator, AnnotatorFactory
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Capabilities
@@ -10,6 +10,10 @@ from streaming_asr.core.recognizer import Capabilities
 ANNOTATORS: tuple[AnnotatorFactory, ...] = (
     word_times.estimated,
     word_times.aligned,
+    figures.figures,
+    phrases.replace,
+    phrases.profanity_filter,
+    redaction.redaction,
 )
 """First those that need the text as it was spoken, then those that change it; last those that guard it."""
 

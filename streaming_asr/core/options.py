@@ -110,8 +110,12 @@ RECORDED_ENDPOINT_MS: int = PROFILES["recording"].options["endpoint_ms"]
 MAX_KEYWORDS = 200
 MAX_KEYWORD_CHARS = 100
 MAX_CONTEXT_CHARS = 4_000
+MAX_REPLACEMENTS = 200
+MAX_REPLACEMENT_CHARS = 200
+REDACTIONS = ("numbers", "pci", "ssn", "pii")
+"""Values of `redact`."""
 
-AUDIO, RECOGNITION, UTTERANCES, PARTIALS = "audio", "recognition", "utterances", "partials"
+AUDIO, RECOGNITION, UTTERANCES, PARTIALS, TEXT = "audio", "recognition", "utterances", "partials", "text"
 """Groups of the options of a session."""
 
 
@@ -289,6 +293,30 @@ class SessionOptions:
     )
     word_times: bool = option(False, "whether finals have the times of their words", group=RECOGNITION, changeable=True)
 
+    itn: bool = option(
+        False,
+        "whether finals have numbers, dates and money in figures",
+        group=TEXT,
+        changeable=True,
+    )
+    replace: tuple[str, ...] = option(
+        (),
+        f"words to replace, each `from:to`; at most {MAX_REPLACEMENTS}",
+        group=TEXT,
+        changeable=True,
+        metavar="FROM:TO",
+    )
+    profanity_filter: bool = option(
+        False, "whether profane English words are masked by asterisks", group=TEXT, changeable=True
+    )
+    redact: tuple[str, ...] = option(
+        (),
+        f"what is left out of all texts: {', '.join(f'`{kind}`' for kind in REDACTIONS)}",
+        group=TEXT,
+        changeable=True,
+        metavar="KIND",
+    )
+
     def __post_init__(self) -> None:
         check_options(self)
         if self.language is not None:
@@ -302,6 +330,13 @@ class SessionOptions:
             raise OptionError("keywords", f"one is longer than {MAX_KEYWORD_CHARS} characters")
         if len(self.context) > MAX_CONTEXT_CHARS:
             raise OptionError("context", f"{len(self.context)} characters; at most {MAX_CONTEXT_CHARS} are allowed")
+        if len(self.replace) > MAX_REPLACEMENTS:
+            raise OptionError("replace", f"{len(self.replace)} given; at most {MAX_REPLACEMENTS} are allowed")
+        for replacement in self.replace:
+            parse_replacement(replacement)
+        for kind in self.redact:
+            if kind not in REDACTIONS:
+                raise OptionError("redact", f"{reprlib.repr(kind)} is not one of {', '.join(REDACTIONS)}")
 
     def changed(self, **changes: Any) -> SessionOptions:
         """These options with some replaced, validated again. A profile sets its options first, then `changes` do.
@@ -311,6 +346,23 @@ class SessionOptions:
         """
         profile = PROFILES.get(changes.get("profile") or "")
         return dataclasses.replace(self, **{**(profile.options if profile else {}), **changes})
+
+
+def parse_replacement(replacement: str) -> tuple[str, str]:
+    """The two sides of `from:to`.
+
+    Raises:
+        OptionError: there is nothing to replace, or it is too long.
+    """
+    shown = reprlib.repr(replacement)
+    old, colon, new = replacement.partition(":")
+    if not colon:
+        raise OptionError("replace", f"{shown} has no colon; write from:to")
+    if not any(char.isalnum() for char in old):
+        raise OptionError("replace", f"{shown} has no word before its colon; write from:to")
+    if len(replacement) > MAX_REPLACEMENT_CHARS:
+        raise OptionError("replace", f"{shown} is longer than {MAX_REPLACEMENT_CHARS} characters")
+    return old, new
 
 
 _DECLARED = options_of(SessionOptions)

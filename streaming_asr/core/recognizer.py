@@ -185,6 +185,8 @@ class Capabilities:
     """Whether earlier finals in the context are known to help more than they harm; the default for sessions."""
     aliases: tuple[str, ...] = ()
     """Names besides `model` that clients may give."""
+    writes_figures: bool = False
+    """Whether its texts have numbers, dates and money as people write them, rather than as they are said."""
     raw_answer: Callable[[str, str | None], str] = plain_text
     """Writes a transcript, from its text and its ISO 639-1 language, as the model itself answers."""
     word_aligner: WordAligner | None = None

@@ -223,6 +223,16 @@ _LONGEST_NAME = 100
 """Characters of an unknown option's name that are looked at for a similar one."""
 
 
+_LISTS = ("keywords", "redact", "replace")
+"""Options with several values, which a query gives by repeating them."""
+
+
+def _listed(name: str, value: str) -> list[str]:
+    """The values in a text: separated by commas, which a replacement may contain."""
+    values = [value] if name == "replace" else value.split(",")
+    return [part.strip() for part in values if part.strip()]
+
+
 def parse_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Convert option values to the types of `SessionOptions`, which checks their ranges.
 
@@ -238,6 +248,8 @@ def parse_options(given: Mapping[str, Any]) -> dict[str, Any]:
             near = difflib.get_close_matches(name[:_LONGEST_NAME], _HINTS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(sorted(_HINTS))}"
             raise OptionError(name, f"no such option; {hint}")
+        if name in _LISTS and isinstance(value, str):
+            value = _listed(name, value)
         try:
             parsed[name] = msgspec.convert(value, _HINTS[name], strict=False)
         except msgspec.ValidationError as error:
@@ -276,8 +288,9 @@ class NativeTranslator:
         given: dict[str, Any] = {}
         resume: str | None = None
         for name, value in self._query:
-            if name in ("keyword", "keywords"):
-                given.setdefault("keywords", []).extend(part.strip() for part in value.split(",") if part.strip())
+            if name in ("keyword", *_LISTS):
+                name = "keywords" if name == "keyword" else name
+                given.setdefault(name, []).extend(_listed(name, value))
             elif name == "resume":
                 resume = value
             elif name not in ("token", "api_key"):

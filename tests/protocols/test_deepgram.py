@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from streaming_asr.annotators import figures
 from streaming_asr.core import events
 from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import ChannelMode, Encoding, SessionOptions
@@ -133,6 +134,31 @@ def test_languages_are_codes(language: str, code: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ((("numerals", "true"),), {"itn": True}),
+        ((("smart_format", "true"),), {"itn": True}),
+        ((("smart_format", "false"),), {"itn": False}),
+        ((("replace", "monica:Monika"), ("replace", "a%3Ab:c d")), {"replace": ("monica:Monika", "a:b:c d")}),
+        ((("profanity_filter", "true"),), {"profanity_filter": True}),
+        ((("redact", "pci"), ("redact", "true")), {"redact": ("pci", "numbers")}),
+        ((("redact", '["pii","ssn"]'),), {"redact": ("pii", "ssn")}),
+        ((("redact", "false"),), {"redact": ()}),
+        ((), {"redact": ("ssn",)}),
+    ],
+)
+def test_how_texts_are_written(query: tuple[tuple[str, str], ...], options: dict[str, Any]) -> None:
+    asked = Talk(*query, defaults=SessionOptions(redact=("ssn",))).options
+    assert {name: getattr(asked, name) for name in options} == options
+
+
+def test_smart_format_asks_for_no_more_than_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "LIBRARY", "no_such_library")
+    assert not Talk(("smart_format", "true")).options.itn
+    assert Talk(("numerals", "true")).options.itn
+
+
+@pytest.mark.parametrize(
     ("name", "value", "says"),
     [
         ("encoding", "opus", "linear16, linear32, mulaw, alaw"),
@@ -144,6 +170,8 @@ def test_languages_are_codes(language: str, code: str | None) -> None:
         ("interim_results", "perhaps", "neither true nor false"),
         ("endpointing", "soon", "not a whole number"),
         ("language", "klingon", "ISO 639"),
+        ("redact", "name", "'name' can't be redacted here; these can: numbers"),
+        ("replace", "this", "has no colon; write from:to"),
         ("keyterm", "x" * 101, "longer than 100"),
     ],
 )
@@ -199,6 +227,16 @@ def test_the_recognizer_s_words_keep_their_times_within_the_speech() -> None:
         for word in sent["channel"]["alternatives"][0]["words"]
     ]
     assert received == [("to", 0.1, 0.4, 0.5), ("be", 0.4, 1.1, 0.7)]
+
+
+@pytest.mark.parametrize("query", [("language", "multi"), ("detect_language", "true")])
+def test_words_have_their_language_if_the_client_has_it_detected(query: tuple[str, str]) -> None:
+    for asked, language in (((query,), "en"), ((), None)):
+        talk = Talk(*asked)
+        (results,) = talk.report(started(1, 100), ended(1, 1300), final(1, "To be.", 1300))
+        alternative = results["channel"]["alternatives"][0]
+        assert alternative["languages"] == ["en"]
+        assert [word.get("language") for word in alternative["words"]] == [language, language]
 
 
 def test_punctuation_may_be_left_out() -> None:

@@ -47,7 +47,7 @@ def test_a_pause_ends_an_item() -> None:
         Stopped(1, 1000),
         Committed(1, None),
         Grown(1, " or not", "two be or not", "", "en"),
-        Settled(1, "two be or not", "en", 1.0, ((" two be or not", -0.1),), False),
+        Settled(1, "two be or not", "en", 1.0, ((" two be or not", -0.1),), False, ("en",)),
     ]
     assert items.on_events([_start(2), _end(2)])[-1] == Committed(2, 1)
 
@@ -71,7 +71,9 @@ def test_without_pauses_a_commit_ends_an_item_of_several_utterances() -> None:
     assert reported[-1] == Committed(1, None)
     reported += items.on_events([_final(2, "three four")])
     assert _deltas(reported, 1) == "one two. three four"
-    assert reported[-1] == Settled(1, "one two. three four", "en", 2.0, reported[-1].logprobs, False)  # type: ignore[union-attr]
+    settled = reported[-1]
+    assert isinstance(settled, Settled)
+    assert settled == Settled(1, "one two. three four", "en", 2.0, settled.logprobs, False, ("en",))
     assert not any(isinstance(event, Started | Stopped) for event in reported)
 
 
@@ -89,6 +91,17 @@ def test_the_utterances_of_an_item_are_joined_as_their_script_is_written(first: 
     reported += items.on_events([_final(2, second)])
     assert _deltas(reported, 1) == both
     assert [event.text for event in reported if isinstance(event, Settled)] == [both]
+
+
+def test_an_item_names_all_its_languages_that_of_most_of_the_speech_first() -> None:
+    items = Items(by_pauses=False)
+    items.on_events([_start(1), _end(1), _start(2), _end(2)])
+    items.on_events([events.Final(1, 0, "Hello.", "en", 0, 500, None, None)])
+    items.on_events([events.Final(2, 0, "你好", "zh", 500, 2000, None, None)])
+    items.commit()
+    settled = items.on_events([])[-1]
+    assert isinstance(settled, Settled)
+    assert settled.languages == ("zh", "en")
 
 
 @pytest.mark.parametrize("by_pauses", [True, False])
@@ -143,7 +156,7 @@ def test_what_is_cleared_is_never_reported(by_pauses: bool) -> None:
 def test_a_session_s_end_settles_the_open_item() -> None:
     items = Items(by_pauses=False)
     items.on_events([_start(1), _end(1), _final(1, "a")])
-    assert items.close() == [Committed(1, None), Settled(1, "a", "en", 1.0, ((" a", -0.1),), False)]
+    assert items.close() == [Committed(1, None), Settled(1, "a", "en", 1.0, ((" a", -0.1),), False, ("en",))]
     assert items.close() == []
 
 
@@ -151,10 +164,12 @@ def test_an_item_without_text_whose_decode_failed_has_failed() -> None:
     failed = events.SessionWarning("decode_failed", "no", 0, 1)
     items = Items(by_pauses=True)
     items.on_events([_start(1), _end(1)])
-    assert items.on_events([failed, _final(1, "")])[-1] == Settled(1, "", "en", 1.0, ((" ", -0.1),), True)
+    assert items.on_events([failed, _final(1, "")])[-1] == Settled(1, "", "en", 1.0, ((" ", -0.1),), True, ("en",))
     items = Items(by_pauses=True)
     items.on_events([_start(1), _end(1)])
-    assert items.on_events([failed, _final(1, "kept")])[-1] == Settled(1, "kept", "en", 1.0, ((" kept", -0.1),), False)
+    assert items.on_events([failed, _final(1, "kept")])[-1] == Settled(
+        1, "kept", "en", 1.0, ((" kept", -0.1),), False, ("en",)
+    )
 
 
 def test_scripts_without_spaces_are_joined_without() -> None:

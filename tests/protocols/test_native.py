@@ -46,6 +46,16 @@ def test_the_query_gives_options() -> None:
     )
 
 
+def test_options_with_several_values_may_be_repeated_or_have_commas() -> None:
+    talk = _connect(("replace", "a,b:c"), ("replace", "d:e"), ("redact", "pci,ssn"), ("redact", "pii"))
+    (command,) = talk.connected()
+    assert isinstance(command, Open)
+    assert command.options == SessionOptions(replace=("a,b:c", "d:e"), redact=("pci", "ssn", "pii"))
+    assert talk.received('{"type":"configure","redact":"numbers","replace":["f:g"]}') == [
+        Configure({"redact": ("numbers",), "replace": ("f:g",)})
+    ]
+
+
 def test_a_profile_in_the_query_sets_what_the_query_does_not() -> None:
     (command,) = _connect(("endpoint_ms", "700"), ("profile", "recording")).connected()
     assert isinstance(command, Open)

@@ -57,6 +57,14 @@ def test_the_sdk_gets_text(client: openai.OpenAI, sentence: Path) -> None:
     assert words(answer.text) == words(SAID)
 
 
+def test_words_are_replaced_and_redacted(client: openai.OpenAI, sentence: Path) -> None:
+    wanted = {"replace": ["amiable:friendly", "he might:she may"], "redact": "pii", "itn": "true"}
+    answer = client.audio.transcriptions.create(file=sentence, model="whisper-1", extra_body=wanted)
+    assert words(answer.text) == words("she may even have been made friendly himself")
+    with pytest.raises(openai.BadRequestError, match=r"redact: 'x' is not one of numbers, pci, ssn, pii\."):
+        client.audio.transcriptions.create(file=sentence, model="whisper-1", extra_body={"redact": "x"})
+
+
 def test_the_sdk_gets_segments_and_words_with_times(client: openai.OpenAI, sentence: Path) -> None:
     answer = client.audio.transcriptions.create(
         file=sentence, model="whisper-1", response_format="verbose_json", timestamp_granularities=["word"]

@@ -75,6 +75,7 @@ class FluxTranslator:
             word_times=True,
             **query.audio(),
             **self._rules.options(defaults),
+            **query.text_options(),
             **({"keywords": query.key_terms()} if query.key_terms() else {}),
             **({"language": only_language(self._hints)} if self._hints else {}),
         )

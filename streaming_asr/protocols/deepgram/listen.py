@@ -74,6 +74,7 @@ class DeepgramTranslator:
         self._pauses_end_speech = query.text("endpointing") not in ("false", "0")
         self._utterance_end_ms = query.whole("utterance_end_ms", 0, 60_000)
         self._options = self._requested_options(query, defaults)
+        self._detects = query.text("language") == "multi" or query.flag("detect_language") is True
         self._channels = self._options.channels if self._options.channel_mode is ChannelMode.SPLIT else 1
         self._bytes_per_ms = (
             _SAMPLE_BYTES[self._options.encoding] * self._options.channels * self._options.sample_rate / 1000
@@ -111,6 +112,7 @@ class DeepgramTranslator:
             options["language"] = None if query.flag("detect_language") else query.text("language")
         if keywords := query.key_terms():
             options["keywords"] = keywords
+        options |= query.text_options()
         return with_options(defaults, partials=self._interims, word_times=True, **options)
 
     def connected(self) -> list[Command]:
@@ -261,6 +263,7 @@ class DeepgramTranslator:
                 word.end_ms / 1000,
                 certain if word.confidence is None else round(word.confidence, 4),
                 word.text if self._punctuated else None,
+                language if self._detects else None,
             )
             for word in words
         ]

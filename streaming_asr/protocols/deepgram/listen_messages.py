@@ -40,6 +40,8 @@ class Word(msgspec.Struct, omit_defaults=True):
     end: float
     confidence: float
     punctuated_word: str | None = None
+    language: str | None = None
+    """Only if the client has it detected."""
 
 
 class Alternative(msgspec.Struct, omit_defaults=True):

@@ -8,9 +8,11 @@ import reprlib
 import uuid
 from collections.abc import Iterable
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 
+from streaming_asr.annotators import figures
 from streaming_asr.core.options import MAX_RATE, MIN_RATE, Encoding, OptionError, SessionOptions
 from streaming_asr.protocols.base import BadRequest, RefusalAnswer
 from streaming_asr.protocols.failures import Failure
@@ -32,6 +34,18 @@ _ERROR_CODES = {
     429: "TOO_MANY_REQUESTS",
     500: "INTERNAL_SERVER_ERROR",
 }
+_REDACTED = {
+    "numbers": "numbers",
+    "true": "numbers",
+    "aggressive_numbers": "numbers",
+    "pci": "pci",
+    "credit_card": "pci",
+    "ssn": "ssn",
+    "pii": "pii",
+    "phone_number": "pii",
+    "email_address": "pii",
+}
+"""Deepgram's names of what is redacted, and the session's."""
 _WEIGHT = re.compile(r":-?\d+(\.\d+)?$")
 
 
@@ -129,6 +143,31 @@ class Query:
     def key_terms(self) -> tuple[str, ...]:
         """`keyterm` and `keywords`, whose weights (`word:2`) have no meaning here."""
         return tuple([*self.texts("keyterm"), *(_WEIGHT.sub("", word) for word in self.texts("keywords"))])
+
+    def text_options(self) -> dict[str, Any]:
+        """Options for `smart_format`, `numerals`, `replace`, `profanity_filter` and `redact`, where they are given.
+
+        Raises:
+            BadRequest: a value is not one of Deepgram's, or names what can't be redacted here.
+        """
+        options: dict[str, Any] = {}
+        numerals, smart = self.flag("numerals"), self.flag("smart_format")
+        if numerals is not None or smart is not None:
+            # Many clients send `smart_format` without a thought: it is no reason to refuse them.
+            options["itn"] = bool(numerals) or (bool(smart) and figures.available())
+        if self.flag("profanity_filter") is not None:
+            options["profanity_filter"] = self.flag("profanity_filter")
+        if replacements := self.texts("replace"):
+            # Deepgram's clients escape each side by itself, within the escaped query.
+            options["replace"] = tuple(unquote(one) for one in replacements)
+        if asked := [part.strip() for value in self.texts("redact") for part in value.split(",")]:
+            kinds = [kind for kind in asked if kind != "false"]
+            for kind in kinds:
+                if kind not in _REDACTED:
+                    shown = reprlib.repr(kind)
+                    raise BadRequest(f"redact: {shown} can't be redacted here; these can: {', '.join(_REDACTED)}")
+            options["redact"] = tuple(dict.fromkeys(_REDACTED[kind] for kind in kinds))
+        return options
 
 
 def with_options(defaults: SessionOptions, **options: Any) -> SessionOptions:

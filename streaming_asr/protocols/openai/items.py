@@ -79,11 +79,14 @@ class Settled:
     text: str
     """The text of its deltas, unless the final decode differs."""
     language: str | None
+    """Of the last speech."""
     seconds: float
     """Of speech."""
     logprobs: tuple[tuple[str, float], ...] | None
     failed: bool
     """There is no text because the recognizer failed."""
+    languages: tuple[str, ...] = ()
+    """All that were spoken, that of most of the speech first."""
 
 
 ItemEvent = Started | Stopped | Committed | Grown | Settled
@@ -104,6 +107,8 @@ class _Item:
     text: str = ""
     """The finals so far."""
     language: str | None = None
+    spoken_ms: dict[str, int] = field(default_factory=dict)
+    """Of each language."""
     seconds: float = 0.0
     logprobs: list[tuple[str, float]] | None = field(default_factory=list)
     failed: bool = False
@@ -131,6 +136,9 @@ class _Item:
         self.text += with_space(self.text, final.text)
         self.language = final.language or self.language
         self.seconds += (final.end_ms - final.start_ms) / 1000
+        if final.language is not None:
+            spoken_ms = self.spoken_ms.get(final.language, 0)
+            self.spoken_ms[final.language] = spoken_ms + final.end_ms - final.start_ms
         if final.logprobs is None and final.text:
             self.logprobs = None
         elif self.logprobs is not None:
@@ -140,7 +148,8 @@ class _Item:
     def settle(self) -> Settled:
         logprobs = tuple(self.logprobs) if self.logprobs is not None else None
         failed = self.failed and not self.text
-        return Settled(self.number, self.text, self.language, self.seconds, logprobs, failed)
+        languages = tuple(sorted(self.spoken_ms, key=lambda language: -self.spoken_ms[language]))
+        return Settled(self.number, self.text, self.language, self.seconds, logprobs, failed, languages)
 
     def _take_unsent(self, text: str) -> str:
         """The part of the first pending utterance's text that has not been sent; from now on it counts as sent."""

@@ -169,8 +169,8 @@ class OpenAITranslator:
     def _completed(self, settled: items.Settled) -> wire.Completed:
         usage = wire.Usage(round(settled.seconds, 3))
         completed = wire.Completed(self._factory.event(), self._factory.item(settled.item), settled.text, usage)
-        if settled.language is not None:
-            completed.languages = [wire.Language(settled.language)]
+        if settled.languages:
+            completed.languages = [wire.Language(language) for language in settled.languages]
         if settled.logprobs is not None and LOGPROBS in self._configuration.include:
             completed.logprobs = [
                 wire.Logprob(token, list(token.encode()), logprob) for token, logprob in settled.logprobs

@@ -187,6 +187,7 @@ class VllmRecognizer:
             max_audio_s=model.max_audio_s,
             languages=model.languages,
             abortable=True,
+            writes_figures=model.writes_figures,
             aliases=self._aliases,
             raw_answer=model.raw_answer,
             word_aligner=self._aligner,

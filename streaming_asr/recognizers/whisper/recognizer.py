@@ -164,6 +164,7 @@ class FasterWhisperRecognizer:
             max_audio_s=WINDOW_S,
             languages=self._whisper.languages,
             word_times=True,
+            writes_figures=True,
         )
         if self._model is None:
             _explain(model, len(self._whisper.languages))

@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import IO
+from typing import IO, Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from streaming_asr.annotators.registry import make_annotators
 from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 from streaming_asr.engine.file_stream import stream_file
@@ -192,6 +193,7 @@ class Recordings:
                 _text(form, "vad"),
                 _number(form, "vad_threshold"),
                 word_times=word_times,
+                **_text_options(form),
             )
             stack.enter_context(watched(request))
             await stack.enter_async_context(self._slots.slot())
@@ -283,6 +285,7 @@ class Recordings:
         vad_threshold: float | None,
         *,
         word_times: bool = False,
+        **texts: Any,
     ) -> SessionOptions:
         """The options of a recording, as far as its request gives them."""
         defaults = self._service.options.session
@@ -294,8 +297,10 @@ class Recordings:
                 vad=vad or ungated(defaults.vad),
                 vad_threshold=defaults.vad_threshold if vad_threshold is None else vad_threshold,
                 word_times=word_times,
+                **texts,
             )
             make_detector(options)
+            make_annotators(options, self._service.recognizer.capabilities)
             return options
         except OptionError as error:
             raise ApiError(400, f"{error}.", param=error.option) from None
@@ -408,6 +413,23 @@ def _api_error(error: Exception) -> ApiError:
 def _text(form: FormData, name: str) -> str | None:
     value = form.get(name)
     return value if isinstance(value, str) and value else None
+
+
+def _text_options(form: FormData) -> dict[str, Any]:
+    """The options of a session that change its text, where the form gives them."""
+    options: dict[str, Any] = {}
+    for name in ("itn", "profanity_filter"):
+        if value := _text(form, name):
+            if value.lower() not in ("true", "false"):
+                raise ApiError(400, f"{name} is neither true nor false: {value!r}.", param=name)
+            options[name] = value.lower() == "true"
+    for name in ("replace", "redact"):
+        values = [value for field in (name, f"{name}[]") for value in form.getlist(field) if isinstance(value, str)]
+        if name == "redact":
+            values = [part.strip() for value in values for part in value.split(",")]
+        if given := tuple(value for value in values if value):
+            options[name] = given
+    return options
 
 
 def _number(form: FormData, name: str) -> float | None:

@@ -83,6 +83,10 @@ class SpeechModel(Protocol):
     def max_audio_s(self) -> float:
         """Longest utterance it takes whole, seconds."""
 
+    @property
+    def writes_figures(self) -> bool:
+        """See `Capabilities.writes_figures`."""
+
     def raw_answer(self, text: str, language: str | None) -> str:
         """See `Capabilities.raw_answer`."""
 

@@ -90,6 +90,9 @@ class Qwen3ASR:
         max_items: audio items of one request that the engine takes.
     """
 
+    writes_figures = False
+    """It writes most numbers as words, and some in figures."""
+
     def __init__(
         self, prompt: Qwen3Prompt, geometry: Geometry, *, max_model_len: int, form: Form, max_items: int = MAX_ITEMS
     ) -> None:

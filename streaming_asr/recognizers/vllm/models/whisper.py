@@ -35,6 +35,7 @@ class Whisper:
     """
 
     max_audio_s = WINDOW_S
+    writes_figures = True
 
     def __init__(self, tokenizer: Any) -> None:
         self._prompt = WhisperPrompt(

@@ -1,0 +1,126 @@
+"""English figures as people write them: `$23.50`, `July 4, 2024`, `10%`, `415-555-2671`, `5:30 p.m.`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from streaming_asr.annotators.edits import Edit
+
+if TYPE_CHECKING:
+    from streaming_asr.annotators.figures import Found
+
+_DIGITS = "zero|oh|one|two|three|four|five|six|seven|eight|nine"
+_TEENS = "ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
+_TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
+_NUMBER = f"(?:{_DIGITS}|{_TEENS}|{_TENS})"
+NUMBERS = re.compile(
+    rf"(?:{_NUMBER}|hundred|thousand|million|first|second|third|fifth|half|quarter|noon)", re.IGNORECASE
+)
+"""In every text with a number, and in some without."""
+_ORDINAL = "(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)"
+_HYPHEN = re.compile(rf"(?<=ty)-(?=(?:{_DIGITS}|{_ORDINAL})\b)", re.IGNORECASE)
+"""In `twenty-three`."""
+_AND = re.compile(rf"(?<=(?:hundred|housand|million) )and (?={_NUMBER}\b)", re.IGNORECASE)
+"""In `two hundred and thirty`, whose grammar is `two hundred thirty`."""
+_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
+_MONTH = re.compile(rf"\b(?:{_MONTHS})\b")
+_MONTH_FIRST = re.compile(rf"^((?:{_MONTHS}) \d\d?) (\d{{4}})$")
+_LARGE = re.compile(r"\b(?:hundred|thousand|million|billion)\b")
+_TENS_OR_TEENS = re.compile(rf"\b(?:{_TEENS}|{_TENS})\b")
+_HALF_TIME = re.compile(r"^0(?=\d:)")
+_O_CLOCK = re.compile(r"^0?(\d+):00$")
+_TOLL_FREE = re.compile(rf"\b(?:(one) )?(eight) hundred ((?:(?:{_DIGITS})(?:, | )?){{7}})(?<! )(?<!, )", re.IGNORECASE)
+_VALUES = {word: str(max(0, n - 1)) for n, word in enumerate(_DIGITS.split("|"))}
+_MAILBOX = r"[a-z0-9]+(?: (?:dot|underscore|dash|hyphen) [a-z0-9]+)*"
+_DOMAIN = r"[a-z0-9]+(?: (?:dot|dash|hyphen) [a-z0-9]+)* dot (?:com|org|net|edu|gov|io|ai|uk|de|fr|eu|us|info|cn|jp)"
+_SKIPPED = frozenset({"whitelist", "electronic"})
+"""`mister` and `seven eleven` are not figures, and the grammar's addresses take in the word before them."""
+
+
+def prepare(text: str) -> tuple[str, Sequence[int]]:
+    """In lower case, `twenty-three` as `twenty three`, `two hundred and five` as `two hundred five`."""
+    lower = "".join(char.lower() if char.isascii() else char for char in text)
+    lower = _HYPHEN.sub(" ", lower)
+    dropped = {place for match in _AND.finditer(lower) for place in range(*match.span())}
+    places = [place for place in range(len(lower)) if place not in dropped]
+    return "".join(lower[place] for place in places), places
+
+
+def write(text: str, found: Sequence[Found]) -> list[Edit]:
+    """The edits of a prepared text."""
+    edits = [_toll_free(match) for match in _TOLL_FREE.finditer(text)]
+    taken = [(edit.start, edit.end) for edit in edits]
+    rest = [one for one in found if not any(one.start < end and start < one.end for start, end in taken)]
+    n = 0
+    while n < len(rest):
+        one = rest[n]
+        n += 1
+        source, end = text[one.start : one.end], one.end
+        if one.kind == "telephone":
+            digits = _dialled(one.text)
+            # A number that is said in groups is one number.
+            while n < len(rest) and rest[n].kind == "telephone" and text[end : rest[n].start] in (" ", ", "):
+                digits += _dialled(rest[n].text)
+                end = rest[n].end
+                n += 1
+            written = _telephone(digits, source)
+        else:
+            written = _written(one.kind, one.text, source)
+        if written is not None:
+            edits.append(Edit(one.start, end, written))
+    return edits
+
+
+def _written(kind: str, figures: str, source: str) -> str | None:
+    """What is found, as people write it; None to leave it as it is."""
+    if kind in _SKIPPED:
+        return None
+    if kind == "ordinal":
+        # As people write them: `first`, but `21st`.
+        return figures if len(figures) > 3 else None
+    if kind == "date":
+        dated = _MONTH_FIRST.sub(r"\1, \2", figures)
+        return _MONTH.sub(lambda month: month.group().title(), dated)
+    if kind == "time":
+        if "o'clock" in source and (hour := _O_CLOCK.match(figures)):
+            return f"{hour[1]} o'clock"
+        return _HALF_TIME.sub("", figures)
+    if kind == "measure":
+        return figures.replace(" %", "%")
+    if kind == "decimal" and figures.startswith("."):
+        return "0" + figures
+    if kind in ("cardinal", "money") and _LARGE.search(source):
+        least = 5 if kind == "cardinal" else 4
+        return re.sub(rf"(?<![\d.])\d{{{least},}}", lambda digits: f"{int(digits.group()):,}", figures)
+    return figures
+
+
+def _dialled(figures: str) -> str:
+    return re.sub(r"[^\d+]", "", figures) if not figures.startswith("+") else figures
+
+
+def _telephone(digits: str, source: str) -> str | None:
+    """A row of digits: grouped as telephone numbers are, if it has the length of one."""
+    if len(digits) < 7 and _TENS_OR_TEENS.search(source):
+        # `twenty four seven` is not 2047.
+        return None
+    if digits.startswith("+"):
+        return digits
+    if len(digits) == 7:
+        return f"{digits[:3]}-{digits[3:]}"
+    if len(digits) == 10 and digits[0] not in "01":
+        return f"{digits[:3]}-{digits[3:6]}-{digits[6:]}"
+    if len(digits) == 11 and digits[0] == "1":
+        return f"1-{digits[1:4]}-{digits[4:7]}-{digits[7:]}"
+    if len(digits) == 16:
+        return " ".join(digits[n : n + 4] for n in range(0, 16, 4))
+    return digits
+
+
+def _toll_free(match: re.Match[str]) -> Edit:
+    """`one eight hundred …`, which the grammar takes for 805."""
+    digits = "".join(_VALUES[word] for word in re.findall(_DIGITS, match[3]))
+    number = f"{'1-' if match[1] else ''}800-{digits[:3]}-{digits[3:]}"
+    return Edit(match.start(), match.end(), number)

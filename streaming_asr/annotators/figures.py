@@ -1,0 +1,154 @@
+"""Numbers, dates, money and units as people write them: `itn=true`, inverse text normalization.
+
+Wetext finds them: finite-state grammars of WeTextProcessing for English, Mandarin and Japanese. Its output alone is not
+what people write (`10 %`, `july 4 2024`, `03:15:00p.m.` for 下午三点十五分), so `english_figures.py` and
+`chinese_figures.py` write what it found. Everything else of the text stays as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streaming_asr.annotators import chinese_figures, english_figures
+from streaming_asr.annotators.edits import Edit, edit_final, without_overlap
+from streaming_asr.core.annotator import Annotation, Annotator, Blocking, Speech, Watch
+from streaming_asr.core.events import Final, Partial
+from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.core.recognizer import Capabilities
+
+LIBRARY = "wetext"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something that the grammar found in a text."""
+
+    kind: str
+    """Of wetext: `cardinal`, `ordinal`, `decimal`, `fraction`, `money`, `date`, `time`, `measure`, `telephone` …"""
+    start: int
+    """In the text that it was given."""
+    end: int
+    text: str
+    """As the grammar writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """How the figures of one language are found and written."""
+
+    code: str
+    """For wetext."""
+    numbers: re.Pattern[str]
+    """Found in every text that has something to write in figures: the grammar takes its time for any text."""
+    prepare: Callable[[str], tuple[str, Sequence[int]]]
+    """Makes of a text what the grammar understands, and says where each of its characters was."""
+    write: Callable[[str, Sequence[Found]], list[Edit]]
+    """Makes edits of the prepared text of what was found in it."""
+
+
+def _as_it_is(text: str) -> tuple[str, Sequence[int]]:
+    return text, range(len(text))
+
+
+def _as_found(text: str, found: Sequence[Found]) -> list[Edit]:
+    return [Edit(one.start, one.end, one.text) for one in found]
+
+
+_HAN = re.compile("[零一二三四五六七八九〇两幺十百千万亿億]")
+_CHINESE = Language("zh", _HAN, _as_it_is, chinese_figures.write)
+LANGUAGES = {
+    "en": Language("en", english_figures.NUMBERS, english_figures.prepare, english_figures.write),
+    "zh": _CHINESE,
+    "yue": _CHINESE,
+    "ja": Language("ja", _HAN, _as_it_is, _as_found),
+}
+"""By ISO 639 code. Texts in other languages stay as they are."""
+
+
+class Figures(Annotator):
+    """Writes figures in finals. Keywords of the session stay as they are."""
+
+    name = "writing of numbers"
+    options = ("itn", "keywords")
+    budget_ms = 500
+    # For `watch`: it loads the library while the first utterance is spoken.
+    needs_audio = True
+
+    def __init__(self, keywords: Sequence[str]) -> None:
+        self._keywords = [re.compile(re.escape(keyword), re.IGNORECASE) for keyword in keywords if keyword.strip()]
+        self._loaded = False
+
+    def watch(self, partial: Partial, speech: Speech) -> Watch | None:
+        if self._loaded or partial.language not in LANGUAGES:
+            return None
+        self._loaded = True
+        return _load(LANGUAGES[partial.language])
+
+    def final(self, final: Final, speech: Speech | None) -> Final | Annotation:
+        language = LANGUAGES.get(final.language or "")
+        if language is None or not language.numbers.search(final.text):
+            return final
+        return self._annotate(final, language)
+
+    def _annotate(self, final: Final, language: Language) -> Annotation:
+        edits = yield Blocking(lambda: find_edits(final.text, language))
+        kept = [span.span() for keyword in self._keywords for span in keyword.finditer(final.text)]
+        return edit_final(
+            final, [edit for edit in edits if not any(edit.start < end and start < edit.end for start, end in kept)]
+        )
+
+
+def _load(language: Language) -> Watch:
+    yield Blocking(lambda: find_edits("", language))
+    return ()
+
+
+def find_edits(text: str, language: Language) -> list[Edit]:
+    """What is to be written otherwise in a text. Takes some milliseconds, the first time a second."""
+    prepared, places = language.prepare(text)
+    normalizer = _normalizer(language.code)
+    if not prepared.strip():
+        return []
+    found = [
+        Found(one.token_type, one.input_start, one.input_end, one.output_text)
+        for one in normalizer.normalize_with_mapping(prepared).mappings
+    ]
+    edits = language.write(prepared, found)
+    # A prepared text may lack characters of the text: an edit reaches to the place after its last character.
+    return without_overlap(
+        Edit(places[edit.start], places[edit.end - 1] + 1, edit.text)
+        for edit in edits
+        if edit.start < edit.end and any(char.isdigit() for char in edit.text)
+    )
+
+
+@functools.cache
+def _normalizer(code: str) -> Any:
+    from wetext import Normalizer
+
+    normalizer = Normalizer(lang=code, operator="itn")
+    normalizer.normalize("1")
+    return normalizer
+
+
+def available() -> bool:
+    """Whether the library is installed."""
+    return importlib.util.find_spec(LIBRARY) is not None
+
+
+def figures(options: SessionOptions, capabilities: Capabilities) -> Figures | None:
+    """The factory. A recognizer that writes figures itself needs none.
+
+    Raises:
+        OptionError: the library is not installed.
+    """
+    if not options.itn or capabilities.writes_figures:
+        return None
+    if not available():
+        raise OptionError("itn", f"needs {LIBRARY}, which is not installed: pip install 'streaming-asr[itn]'")
+    return Figures(options.keywords)

@@ -1,0 +1,146 @@
+"""`itn=true`: figures come out as people write them, with the times of the words that they stand for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from streaming_asr.annotators import figures
+from streaming_asr.annotators.edits import apply
+from streaming_asr.annotators.figures import LANGUAGES, find_edits
+from streaming_asr.annotators.registry import make_annotators
+from streaming_asr.core.annotations import Annotations
+from streaming_asr.core.annotator import Blocking
+from streaming_asr.core.events import Final
+from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.core.recognizer import Word
+from tests.support.fakes import CAPABILITIES
+
+
+def _written(text: str, language: str) -> str:
+    return apply(text, find_edits(text, LANGUAGES[language]))
+
+
+def _annotated(final: Final, **options: Any) -> Final:
+    annotators = make_annotators(SessionOptions(itn=True, **options), CAPABILITIES)
+    annotations = Annotations(0, annotators, recorded=False)
+    events = annotations.passed([final], 0.0)
+    for inquiry in annotations.take_inquiries():
+        assert isinstance(inquiry.question, Blocking)
+        events += annotations.answered(inquiry, inquiry.question.answer(), 0.0)
+    (written,) = events
+    assert isinstance(written, Final)
+    return written
+
+
+ENGLISH = (
+    "Call four one five, five five five, two six seven one: it costs twenty-three dollars and fifty cents on "
+    "July fourth, twenty twenty-four, with a ten percent discount."
+)
+MANDARIN = "电话是一三八零零一三八零零零，价格是二十三块五，二零二四年七月四日，百分之十五的折扣。"
+
+
+def test_a_telephone_number_a_price_a_date_and_a_percentage_in_english() -> None:
+    words = tuple(Word(word, n * 100, (n + 1) * 100) for n, word in enumerate(ENGLISH.split()))
+    written = _annotated(Final(1, 0, ENGLISH, "en", 0, 3000, 0.9, words))
+    assert written.text == "Call 415-555-2671: it costs $23.50 on July 4, 2024, with a 10% discount."
+    assert written.words is not None
+    assert [word.text for word in written.words] == written.text.split()
+    times = {word.text: (word.start_ms, word.end_ms) for word in written.words}
+    assert times["415-555-2671:"] == (100, 1100)
+    assert times["$23.50"] == (1300, 1800)
+    assert (times["July"][0], times["2024,"][1]) == (1900, 2300)
+    assert times["10%"] == (2500, 2700)
+    assert times["discount."] == (2700, 2800)
+
+
+def test_a_telephone_number_a_price_a_date_and_a_percentage_in_mandarin() -> None:
+    words = tuple(Word(char, n * 100, (n + 1) * 100) for n, char in enumerate(MANDARIN) if char.isalnum())
+    written = _annotated(Final(1, 0, MANDARIN, "zh", 0, 10_000, 0.9, words))
+    assert written.text == "电话是13800138000，价格是23.5元，2024年7月4日，15%的折扣。"
+    assert written.words is not None
+    assert "".join(word.text for word in written.words) == "电话是13800138000价格是23.5元2024年7月4日15%的折扣"
+    starts = {word.text: word.start_ms for word in written.words}
+    assert starts["13800138000"] == MANDARIN.index("一三八") * 100
+    assert starts["15%"] == MANDARIN.index("百分") * 100
+
+
+@pytest.mark.parametrize(
+    ("spoken", "written"),
+    [
+        ("Two hundred and thirty-four thousand people", "234,000 people"),
+        ("one hundred and five", "105"),
+        ("one eight hundred five five five one two three four.", "1-800-555-1234."),
+        ("at five thirty PM, not five o'clock", "at 5:30 p.m., not 5 o'clock"),
+        ("one thousand two hundred dollars", "$1,200"),
+        ("two point five kilometers", "2.5 km"),
+        # Words as people write them.
+        ("Wait a second, no one came first.", "Wait a second, no one came first."),
+        ("Mister Brown works twenty-four seven", "Mister Brown works twenty-four seven"),
+        ("john dot smith at gmail dot com", "john dot smith at gmail dot com"),
+    ],
+)
+def test_english(spoken: str, written: str) -> None:
+    assert _written(spoken, "en") == written
+
+
+@pytest.mark.parametrize(
+    ("spoken", "written"),
+    [
+        ("下午三点十五分", "下午3点15分"),
+        ("三百二十元", "320元"),
+        ("九百九十九块九毛九", "999.99元"),
+        ("一百二十三万人", "123万人"),
+        ("两千零八年八月八号", "2008年8月8号"),
+        ("一百零五个", "105个"),
+        ("我有一个问题，三五个人一起去", "我有一个问题，三五个人一起去"),
+    ],
+)
+def test_mandarin(spoken: str, written: str) -> None:
+    assert _written(spoken, "zh") == written
+
+
+def test_japanese() -> None:
+    assert _written("二千二十四年七月四日に、五千円です。", "ja") == "2024年7月4日に、5000円です。"
+
+
+@pytest.mark.parametrize("language", ["de", None])
+def test_other_languages_stay_as_they_are(language: str | None) -> None:
+    final = Final(1, 0, "twenty-three dollars", language, 0, 100, 0.9, None)
+    assert _annotated(final) == final
+
+
+def test_keywords_stay_as_they_are() -> None:
+    final = Final(1, 0, "Forever Twenty-One has twenty-one shops", "en", 0, 100, 0.9, None)
+    assert _annotated(final, keywords=("Forever twenty-one",)).text == "Forever Twenty-One has 21 shops"
+
+
+def test_a_recognizer_that_writes_figures_is_left_alone() -> None:
+    assert make_annotators(SessionOptions(itn=True), replace(CAPABILITIES, writes_figures=True)) == []
+
+
+def test_without_the_library_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "LIBRARY", "no_such_library")
+    with pytest.raises(OptionError, match=r"itn: needs no_such_library.*pip install 'streaming-asr\[itn\]'"):
+        make_annotators(SessionOptions(itn=True), CAPABILITIES)
+
+
+def test_several_threads_may_write_at_once() -> None:
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(lambda _: _written("twenty-three dollars", "en"), range(20))) == {"$23"}
+
+
+def test_a_server_without_it_does_not_load_the_library() -> None:
+    code = "import sys, streaming_asr.server.serve, streaming_asr.annotators.registry; print('wetext' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_a_text_without_a_number_does_not_wait() -> None:
+    annotations = Annotations(0, make_annotators(SessionOptions(itn=True), CAPABILITIES), recorded=False)
+    final = Final(1, 0, "To be, or not to be.", "en", 0, 100, 0.9, None)
+    assert annotations.passed([final], 0.0) == [final]
