@@ -208,7 +208,9 @@ class Recognizer(Protocol):
         """
 
     async def decode(self, job: DecodeJob) -> Hypothesis:
-        """Decode one job. Cancelling the call gives the work up as early as the engine can.
+        """Decode one job. Cancelling the call gives the work up as early as the engine can. The call ends when the
+        engine is free for another job, not before: that job would wait for the engine where none overtakes it, however
+        urgent.
 
         Raises:
             DecodeFailed: this job can't be decoded; others can.

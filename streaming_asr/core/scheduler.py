@@ -22,6 +22,12 @@ IDLE_SHARE = 0.5
 """The recognizer is idle for a session while the others take less of its slots than this, and want no more."""
 LATENCY_WINDOW_S = 30.0
 """How long a final's wait counts when a new session is to be accepted."""
+AHEAD_S = 10.0
+"""How much later the decodes of a session that is not live come than they would: nobody waits for them. While live
+partials take all slots, such a session gets one decode, of up to 30 s of audio, in little more than this time."""
+SHARE_OF_OTHERS = 0.5
+"""Of the slots, what sessions that are not live take at most while somebody speaks in one that is: a live final can't
+interrupt the decode that its slot runs."""
 SPARE_REQUESTS = 64
 """Outdated requests are removed once there are more than twice as many requests as sessions, and this many more."""
 MAX_FINALS_JUDGED = 20
@@ -101,10 +107,12 @@ class _Request(NamedTuple):
     """As `Demand.when_idle`."""
     rank: Kind
     """The kind that it is ranked as: demands of a session that is not live are ranked as partials."""
-    since: float
+    turn: float
+    """When it became wanted; `AHEAD_S` later where the session is not live, and counted from its last decode."""
     order: int
     session: Session
     demand: Demand
+    live: bool
 
 
 @dataclass(slots=True)
@@ -112,6 +120,12 @@ class _Running:
     session: Session
     kind: Kind
     began: float
+    live: bool
+    """Whether its session was, when it began."""
+
+    @property
+    def urgent(self) -> bool:
+        return self.live and self.kind is not Kind.PARTIAL
 
 
 class Scheduler:
@@ -129,8 +143,12 @@ class Scheduler:
         self._sessions: dict[str, Session] = {}
         self._requests: dict[str, _Request] = {}
         """The current request of each session, by its key."""
-        self._heap: list[_Request] = []
-        """The current requests and some outdated ones, the most urgent first."""
+        self._heaps: dict[bool, list[_Request]] = {True: [], False: []}
+        """The current requests and some outdated ones, the most urgent first; by whether the session is live."""
+        self._served: dict[str, float] = {}
+        """When the last decode of each session began that was not live."""
+        self._speaking: set[str] = set()
+        """Keys of live sessions that have an utterance without its final."""
         self._running: dict[int, _Running] = {}
         self._ids = itertools.count(1)
         self._orders = itertools.count()
@@ -146,6 +164,11 @@ class Scheduler:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def speaking(self) -> bool:
+        """Whether somebody speaks, or waits for a final, in a session that is live."""
+        return bool(self._speaking)
 
     @property
     def final_waits(self) -> bool:
@@ -174,65 +197,105 @@ class Scheduler:
 
     def remove(self, session: Session) -> list[int]:
         """Remove a session; returns its jobs in flight, which may be cancelled."""
-        self._sessions.pop(session.key, None)
-        self._requests.pop(session.key, None)
+        self._forget(session)
         return [job for job, running in self._running.items() if running.session is session]
 
     def update(self, session: Session, now: float) -> None:
         """Look up what the session wants decoded, after it received audio, a command or a result."""
-        demand = session.demand() if session.key in self._sessions else None
+        known = session.key in self._sessions
+        demand = session.demand() if known else None
+        live = known and session.live(now)
+        if live and session.pending:
+            self._speaking.add(session.key)
+        else:
+            self._speaking.discard(session.key)
         if demand is None:
             self._requests.pop(session.key, None)
             return
-        rank = demand.kind if session.live(now) else Kind.PARTIAL
         current = self._requests.get(session.key)
-        if current is not None and (current.rank, current.demand) == (rank, demand):
+        if current is not None and (current.live, current.demand) == (live, demand):
             return
-        request = _Request(demand.when_idle, rank, demand.since, next(self._orders), session, demand)
+        rank = demand.kind if live else Kind.PARTIAL
+        # Of audio that is ahead of its time nobody watches the text grow.
+        when_idle = demand.when_idle or (not live and demand.kind is Kind.PARTIAL)
+        turn = demand.since if live else max(demand.since, self._served.get(session.key, 0.0)) + AHEAD_S
+        request = _Request(when_idle, rank, turn, next(self._orders), session, demand, live)
         self._requests[session.key] = request
-        heapq.heappush(self._heap, request)
-        if len(self._heap) > 2 * len(self._sessions) + SPARE_REQUESTS:
-            self._heap = list(self._requests.values())
-            heapq.heapify(self._heap)
+        heap = self._heaps[live]
+        heapq.heappush(heap, request)
+        if len(heap) > 2 * len(self._sessions) + SPARE_REQUESTS:
+            heap[:] = [request for request in self._requests.values() if request.live is live]
+            heapq.heapify(heap)
 
     def next_job(self, now: float) -> Chosen | None:
-        """The next job to run, if a slot is free for it: finals first, then the one that has waited longest. What is
-        wanted only while the recognizer is idle comes last.
-
-        Jobs of sessions that are not live are ranked as partials, whatever their kind: they delay no live final, and
-        are not starved by live partials.
+        """The next job to run, if a slot is free for it: live finals first, then the one that has waited longest, where
+        sessions that are not live come `AHEAD_S` later than they would, and leave slots free for those that are. What
+        is wanted only while the recognizer is idle comes last.
 
         Raises:
             SessionBroke: the most urgent session failed to make its job. Call again for the next one.
         """
         if len(self._running) >= self._slots:
             return None
-        while self._heap:
-            request = self._heap[0]
+        while request := self._most_urgent():
             session = request.session
-            if self._requests.get(session.key) is not request:
-                heapq.heappop(self._heap)
-                continue
-            if request.demand.kind is Kind.PARTIAL and self._partials_running() >= self.partial_limit.limit:
-                return None
-            if request.when_idle and self._others_running(session) >= IDLE_SHARE * self._slots:
-                return None
-            heapq.heappop(self._heap)
+            heapq.heappop(self._heaps[request.live])
             del self._requests[session.key]
             try:
                 job = request.demand.take(next(self._ids), now)
+                if not request.live:
+                    self._served[session.key] = now
                 self.update(session, now)
             except Exception as error:
-                self._sessions.pop(session.key, None)
-                self._requests.pop(session.key, None)
+                self._forget(session)
                 raise SessionBroke(session) from error
             if job is None:
                 continue
-            self._running[job.id] = _Running(session, job.kind, now)
-            if job.kind is Kind.FINAL and session.live(now):
-                self._final_waits.append((now, max(0.0, now - request.since - self._late_s(request.since))))
-            return Chosen(session, job, now - request.since)
+            live = session.live(now)
+            self._running[job.id] = _Running(session, job.kind, now, live)
+            if job.kind is Kind.FINAL and live:
+                self._final_waits.append(
+                    (now, max(0.0, now - request.demand.since - self._late_s(request.demand.since)))
+                )
+            return Chosen(session, job, now - request.demand.since)
         return None
+
+    def _most_urgent(self) -> _Request | None:
+        """The request to serve next; it is the first of its heap."""
+        live, other = self._first(live=True), self._first(live=False)
+        if live is None or other is None:
+            return live or other
+        if live.when_idle or other.when_idle:
+            return live if other.when_idle else other
+        return live if live.rank is not Kind.PARTIAL or live.turn <= other.turn else other
+
+    def _first(self, *, live: bool) -> _Request | None:
+        """The most urgent request of the sessions that are live, or are not, if it may be served now."""
+        heap = self._heaps[live]
+        while heap and self._requests.get(heap[0].session.key) is not heap[0]:
+            heapq.heappop(heap)
+        return heap[0] if heap and self._may_run(heap[0]) else None
+
+    def _may_run(self, request: _Request) -> bool:
+        partial = request.demand.kind is Kind.PARTIAL
+        if partial and self._partials_running() >= self.partial_limit.limit:
+            return False
+        if request.when_idle and self._others_running(request.session) >= IDLE_SHARE * self._slots:
+            return False
+        if request.live and not partial:
+            return True
+        if not self._speaking:
+            return True
+        if sum(not running.urgent for running in self._running.values()) >= self.partial_limit.limit:
+            return False
+        not_live = sum(not running.live for running in self._running.values())
+        return request.live or not_live < max(1, int(SHARE_OF_OTHERS * self._slots))
+
+    def _forget(self, session: Session) -> None:
+        self._sessions.pop(session.key, None)
+        self._requests.pop(session.key, None)
+        self._speaking.discard(session.key)
+        self._served.pop(session.key, None)
 
     def finished(self, job: int, now: float) -> Session | None:
         """Free the slot of a job that ended, however it did; returns its session, or None if that was removed."""
@@ -261,7 +324,7 @@ class Scheduler:
     def wait_s(self, now: float) -> float:
         """As `lag_s`, but the live finals that still wait count too, so that it rises while the recognizer hangs."""
         waiting = [
-            max(0.0, now - request.since - self._late_s(request.since))
+            max(0.0, now - request.demand.since - self._late_s(request.demand.since))
             for request in self._requests.values()
             if request.rank is Kind.FINAL and not request.when_idle
         ]

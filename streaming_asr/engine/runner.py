@@ -19,6 +19,9 @@ from streaming_asr.engine.inquiries import Inquiries
 
 logger = logging.getLogger(__name__)
 
+CLOSE_S = 5.0
+"""Longest wait for cancelled decodes at the end."""
+
 Listener = Callable[[Sequence[Event]], None]
 """Takes a session's events that come from decodes and from annotators. Must not block."""
 
@@ -51,6 +54,8 @@ class Runner:
         self._observers = observers
         self._listeners: dict[str, tuple[Listener, Broke]] = {}
         self._tasks: dict[int, asyncio.Task[Hypothesis]] = {}
+        self._cancelled: set[int] = set()
+        """Jobs of them that are cancelled; once, as a recognizer may need a while to give one up."""
         self._inquiries = Inquiries()
         self._closed = False
 
@@ -80,8 +85,7 @@ class Runner:
     def fill(self, session: Session) -> None:
         """Cancel and start jobs. Enough after a session received audio that led to no event."""
         for job in session.take_superseded():
-            if task := self._tasks.get(job):
-                task.cancel()
+            self._cancel(job)
         self.scheduler.update(session, time.monotonic())
         self._fill()
 
@@ -89,10 +93,14 @@ class Runner:
         """Cancel all jobs in flight, and start no more."""
         self._closed = True
         self._inquiries.close()
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = dict(self._tasks)
+        for job in tasks:
+            self._cancel(job)
+        if tasks:
+            _, running = await asyncio.wait(tasks.values(), timeout=CLOSE_S)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _fill(self) -> None:
         while not self._closed and (chosen := self._next_job()):
@@ -117,6 +125,7 @@ class Runner:
 
     def _ended(self, job: DecodeJob, began: float, task: asyncio.Task[Hypothesis]) -> None:
         del self._tasks[job.id]
+        self._cancelled.discard(job.id)
         now = time.monotonic()
         session = self.scheduler.finished(job.id, now)
         try:
@@ -179,12 +188,17 @@ class Runner:
         self._listeners.pop(session.key, None)
         jobs = self.scheduler.remove(session)
         for job in jobs:
-            self._tasks[job].cancel()
+            self._cancel(job)
         try:
             session.abandon()
             self._release(session)
         except Exception:
             logger.exception("Session %s could not be abandoned", session.key)
+
+    def _cancel(self, job: int) -> None:
+        if job in self._tasks and job not in self._cancelled:
+            self._cancelled.add(job)
+            self._tasks[job].cancel()
 
     def _release(self, session: Session) -> None:
         for name in session.take_released():

@@ -70,7 +70,7 @@ class Service:
         self.turns = TurnPool(self._overloaded, self.metrics.turn_asked)
         self.decoders = Decoders(options.max_recording_s)
         self.files = FileSessions(self.decoders, self.metrics, options.max_file_sessions, options.max_session_s)
-        self.fair_loop = FairLoop(self.metrics.turn_wait.observe)
+        self.fair_loop = FairLoop(self.metrics.turn_wait.observe, self._somebody_speaks)
         self.parking: Parking[LiveConversation] = Parking(options.max_parked_mib << 20, self.metrics.resumption)
         self.metrics.watch_parked(lambda: len(self.parking.parked))
         self._memory = MemoryBound(options.max_memory_mib << 20 or default_limit())
@@ -252,6 +252,9 @@ class Service:
         """The runner, without which no session was opened."""
         assert self._runner is not None
         return self._runner
+
+    def _somebody_speaks(self) -> bool:
+        return self._runner is not None and self._runner.scheduler.speaking
 
     def _overloaded(self) -> bool:
         """Whether a final waits for a slot."""

@@ -13,7 +13,7 @@ from streaming_asr.core.channel import Demand
 from streaming_asr.core.events import Final, Partial, SpeechEnded
 from streaming_asr.core.options import ChannelMode, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Kind
-from streaming_asr.core.scheduler import SPARE_REQUESTS, Busy, Limits, PartialLimit, Scheduler
+from streaming_asr.core.scheduler import AHEAD_S, SPARE_REQUESTS, Busy, Limits, PartialLimit, Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.core.utterance import Utterance
 from tests.support.fakes import Simulation, make_session, silence, speech
@@ -86,6 +86,49 @@ def test_an_upload_delays_no_live_final_and_is_not_starved() -> None:
     assert statistics.median(final[number] - ended[number] for number in final) <= 0.31
     assert len(simulation.finals(upload)) >= 10
     assert sum(isinstance(e, Partial) for _, e in simulation.events[live.key]) >= 10
+
+
+def _at_once(simulation: Simulation, session: Session, latency_s: float, until: float) -> int:
+    """How many decodes of a session ran at once, at most, among those that began before `until`."""
+    began = [time for time, job in simulation.jobs if job.utterance.startswith(f"{session.key}.") and time < until]
+    return max((sum(time - latency_s < other <= time for other in began) for time in began), default=0)
+
+
+def test_an_upload_takes_half_the_slots_while_somebody_speaks_and_then_all() -> None:
+    """A decode that runs can't be interrupted, so a slot that an upload has is not there for a live final."""
+    simulation = Simulation(latency=lambda job: 1.0, slots=4)
+    live, upload = _sessions(simulation, 2)
+    _live(simulation, [live], 0.5)
+    sentence = np.concatenate([speech(1.0), silence(0.6)])
+    simulation.stream(upload, np.tile(sentence, 30), chunk=10**9, paced=False)
+    _live(simulation, [live], 5.0)
+    spoken = simulation.now
+    assert _at_once(simulation, upload, 1.0, spoken) == 2
+    simulation.stream(live, silence(1.5))
+    simulation.run_until(simulation.now + 5)
+    assert _at_once(simulation, upload, 1.0, 1e9) == 4
+    simulation.stop(upload)
+    assert len(simulation.finals(upload)) == 30
+
+
+def test_uploads_take_no_partial_from_those_who_speak_and_are_not_starved() -> None:
+    def decodes(uploads: int) -> tuple[int, list[int]]:
+        """Partials of live sessions that want more than there are slots, and finals of each upload."""
+        simulation = Simulation(latency=lambda job: 0.4, slots=2)
+        live = _sessions(simulation, 6)
+        sent = [simulation.add(make_session(key=f"upload{number}")) for number in range(uploads)]
+        for session in sent:
+            audio = np.tile(np.concatenate([speech(3.0), silence(0.6)]), 10)
+            simulation.deliver(session, session.receive(audio.tobytes(), 0.0))
+        _live(simulation, live, 29.0)
+        partials = [job for _, job in simulation.jobs if job.kind is Kind.PARTIAL]
+        assert all(job.utterance.startswith("s") for job in partials), "nobody watches the text of an upload grow"
+        return len(partials), [len(simulation.finals(session)) for session in sent]
+
+    alone, _ = decodes(0)
+    beside, finals = decodes(3)
+    assert beside >= alone - 3 * (29 // AHEAD_S + 1)
+    assert min(finals) >= 29 // AHEAD_S
 
 
 def test_an_upload_does_not_make_the_server_look_busy() -> None:
@@ -236,7 +279,7 @@ def test_outdated_requests_are_removed() -> None:
         for session in others:
             simulation.deliver(session, session.receive(speech(0.5, seed=round_).tobytes(), 0.0))
             simulation.deliver(session, session.receive(silence(0.3).tobytes(), 0.0))
-    assert len(simulation.scheduler._heap) <= 2 * 3 + SPARE_REQUESTS + 1
+    assert sum(map(len, simulation.scheduler._heaps.values())) <= 2 * 3 + SPARE_REQUESTS + 1
 
 
 def test_clients_that_finalize_all_the_time_delay_nobody_else_s_finals() -> None:

@@ -150,6 +150,58 @@ def test_a_closed_runner_starts_no_job_and_reports_nothing() -> None:
     assert decoding == ["first.0/1"]
 
 
+def test_a_slot_is_free_once_the_recognizer_has_given_a_cancelled_job_up() -> None:
+    """Also if its session leaves after it was cancelled: the next job is the most urgent one of that moment."""
+
+    class FakeStubbornRecognizer(FakeRecognizer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.began: list[str] = []
+            self.cancelled = 0
+            self.go_on = asyncio.Event()
+
+        async def decode(self, job: DecodeJob) -> Hypothesis:
+            self.began.append(job.utterance)
+            try:
+                await asyncio.sleep(20)
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                await self.go_on.wait()
+                raise
+            raise AssertionError("it was not cancelled")
+
+    async def scenario() -> None:
+        recognizer = FakeStubbornRecognizer()
+        runner = Runner(recognizer, Scheduler(slots=1))
+        leaver, talker, ender = (make_session(key=key) for key in ("leaver", "talker", "ender"))
+        for session in (leaver, talker, ender):
+            runner.add(session, lambda events: None, pytest.fail)
+        leaver.receive(speech(1).tobytes(), 0.0)
+        runner.update(leaver)
+        await asyncio.sleep(0)
+        leaver.finalize(0.1)
+        runner.update(leaver)
+        await asyncio.sleep(0)
+        runner.remove(leaver)
+        talker.receive(speech(1).tobytes(), 0.2)
+        runner.update(talker)
+        await asyncio.sleep(0)
+        ender.receive(speech(1).tobytes(), 0.3)
+        ender.finalize(0.4)
+        runner.update(ender)
+        await asyncio.sleep(0)
+        assert recognizer.began == ["leaver.0/1"]
+        recognizer.go_on.set()
+        while len(recognizer.began) < 2:  # noqa: ASYNC110 - nothing says when
+            await asyncio.sleep(0)
+        assert recognizer.began[1] == "ender.0/1"
+        assert recognizer.cancelled == 1
+        await runner.close()
+        assert runner.scheduler.running == 0
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
 def test_a_final_decoded_ahead_is_cancelled_as_soon_as_speech_goes_on() -> None:
     """Speech that goes on leads to no event while nothing has been shown."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -370,6 +371,36 @@ def test_a_cancelled_job_that_waits_is_never_decoded(
     running.wait(cancel_all_but_one())
     assert running.decode(clips.audio(LONG)).text
     assert encoded == 2
+
+
+def test_a_cancelled_job_ends_when_its_thread_is_free(
+    start: Callable[..., Running], clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next job would be chosen too early, and wait behind it where a more urgent one can't overtake."""
+    running = start(workers=1)
+    model: Any = running.recognizer._whisper
+    encode, began, go_on = model.encode, threading.Event(), threading.Event()
+
+    def held(*args: Any) -> Any:
+        began.set()
+        assert go_on.wait(10)
+        return encode(*args)
+
+    monkeypatch.setattr(model, "encode", held)
+
+    async def cancel_while_it_runs() -> None:
+        decode = asyncio.create_task(running.recognizer.decode(DecodeJob(1, Kind.FINAL, "u", clips.audio(LONG))))
+        assert await asyncio.to_thread(began.wait, 10)
+        decode.cancel()
+        await asyncio.wait([decode], timeout=0.05)
+        assert not decode.done()
+        assert running.recognizer._jobs
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await decode
+        assert not running.recognizer._jobs
+
+    running.wait(cancel_while_it_runs())
 
 
 def test_no_more_jobs_wait_than_the_bound(start: Callable[..., Running], clips: Clips) -> None:

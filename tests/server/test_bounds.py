@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from streaming_asr.core import options, session
+from streaming_asr.core import options, scheduler, session
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.engine.media import decoders, limits, live, live_child, live_reader, reader, repairs, timeline
 from streaming_asr.protocols import sent_messages
 from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.server import http_bounds, key_guesses, memory
 from streaming_asr.server.app import Application
-from streaming_asr.server.live import conversation, turn_questions, websocket
+from streaming_asr.server.live import conversation, fair_loop, turn_questions, websocket
 from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, recordings
 from streaming_asr.server.options import ServerOptions
 from tests.support.docs_tables import DOCS
@@ -59,6 +59,8 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "length of a URL; redirects of it": (chat.MAX_URL_CHARS, fetch.MAX_REDIRECTS),
     "names looked up at once, for URLs": (fetch.MAX_LOOK_UPS,),
     "bytes of one connection in one turn": (websocket.TURN_BYTES,),
+    "share of one client in the event loop, while others speak": (fair_loop.CLIENT_SHARE * 100,),
+    "slots of sessions ahead of real time, while others speak": (scheduler.SHARE_OF_OTHERS * 100,),
     "options changed, audio cleared": (conversation.CHANGES, conversation.CHANGES_PER_S),
     "utterances ended by `finalize`": (session.FORCED_FINALS, session.FORCED_FINALS_S),
     "wrong API keys from one address": (key_guesses.AT_ADDRESS, key_guesses.AT_ADDRESS_PER_S * 60),

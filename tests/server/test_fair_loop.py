@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from streaming_asr.server.live.fair_loop import SHARE_S, FairLoop
+from streaming_asr.server.live.fair_loop import CLIENT_SHARE, SHARE_S, Account, FairLoop
 
 
 def test_turns_run_in_the_order_of_requests_and_the_longest_wait_is_reported() -> None:
@@ -65,6 +65,61 @@ def test_the_event_loop_runs_other_callbacks_between_many_turns() -> None:
 
     asyncio.run(asking())
     assert order[:5] == ["turn", "other", "turn", "other", "turn"]
+
+
+def test_while_somebody_speaks_a_client_has_its_share_of_the_event_loop_and_no_more() -> None:
+    speaking = True
+    fair_loop, account = FairLoop(lambda _: None, lambda: speaking), Account()
+    account.charge(10.0)
+    account.charge(10.0)
+    waits = 20 / CLIENT_SHARE - 20
+    assert fair_loop.wait_s(account) == pytest.approx(waits, abs=1)
+    assert fair_loop.wait_s(Account()) == 0
+    speaking = False
+    assert fair_loop.wait_s(account) == 0
+
+
+def test_a_client_that_has_had_more_than_its_share_has_its_turn_later() -> None:
+    served: list[str] = []
+
+    async def asking() -> None:
+        fair_loop, account, ended = FairLoop(lambda _: None, lambda: True), Account(), asyncio.Event()
+
+        def flood() -> None:
+            served.append("flood")
+            account.charge(3600)
+            fair_loop.ask(flood, time.perf_counter(), account)
+
+        def other() -> None:
+            served.append("other")
+            if served.count("other") < 20:
+                fair_loop.ask(other, time.perf_counter())
+            else:
+                ended.set()
+
+        fair_loop.ask(flood, time.perf_counter(), account)
+        fair_loop.ask(other, time.perf_counter())
+        await ended.wait()
+
+    asyncio.run(asking())
+    assert served == ["flood"] + ["other"] * 20
+
+
+def test_a_turn_is_charged_to_its_client() -> None:
+    account = Account()
+
+    async def asking() -> None:
+        def turn() -> None:
+            until = time.thread_time() + 0.02
+            while time.thread_time() < until:
+                pass
+
+        began = time.monotonic()
+        FairLoop(lambda _: None).ask(turn, time.perf_counter(), account)
+        await asyncio.sleep(0)
+        assert account.even_at >= began + 0.02 * (1 / CLIENT_SHARE - 1)
+
+    asyncio.run(asking())
 
 
 def test_a_turn_that_raises_is_logged_and_the_others_run(caplog: pytest.LogCaptureFixture) -> None:

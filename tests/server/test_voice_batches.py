@@ -141,3 +141,23 @@ def test_a_callback_that_raises_does_not_starve_the_others(caplog: pytest.LogCap
 
     asyncio.run(script())
     assert len(caplog.records) == 1
+
+
+def test_an_answer_is_charged_to_those_who_asked() -> None:
+    charged: list[tuple[str, float]] = []
+
+    async def asking() -> None:
+        batcher, network, answered = VoiceBatcher(), Doubling(), asyncio.Event()
+        for name in ("a", "b"):
+            batcher.ask(
+                Number(network, 1),
+                lambda answer: answered.set(),
+                lambda: None,
+                lambda cost_s, name=name: charged.append((name, cost_s)),  # type: ignore[misc]
+            )
+        await asyncio.wait_for(answered.wait(), 5)
+
+    asyncio.run(asking())
+    (first, cost_s), (second, same_s) = charged
+    assert (first, second) == ("a", "b")
+    assert cost_s == same_s >= 0

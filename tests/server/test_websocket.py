@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from streaming_asr.server.live import websocket as websocket_module
-from streaming_asr.server.live.fair_loop import FairLoop
+from streaming_asr.server.live.fair_loop import Account, FairLoop
 from streaming_asr.server.live.websocket import DirectWebSocket, direct_socket
 from tests.support import serving
 from tests.support.wire import run
@@ -40,6 +40,7 @@ class Listener:
         self.directly = asyncio.Event()
         """Set it to have messages taken directly."""
         self.socket: DirectWebSocket | None = None
+        self.account = Account()
         self.gone = asyncio.Event()
         self._changed = asyncio.Event()
 
@@ -52,7 +53,7 @@ class Listener:
         self.socket = direct_socket(websocket)
         assert self.socket is not None
         await self.directly.wait()
-        self.socket.direct(self._take, FairLoop(lambda _: None))
+        self.socket.direct(self._take, FairLoop(lambda _: None, lambda: True), account=self.account)
         while (message := await websocket.receive())["type"] != "websocket.disconnect":
             text: str | None = message.get("text")
             self.received.append(text if text is not None else message["bytes"])
@@ -103,6 +104,23 @@ def test_messages_come_in_order_and_many_at_once() -> None:
         await listener.until(lambda: len(listener.messages) == len(MESSAGES))
         assert listener.messages == MESSAGES
         assert len(listener.taken) < len(MESSAGES) / 2
+
+    conversing(script)
+
+
+def test_a_client_that_costs_more_than_its_share_is_not_read_for_a_while() -> None:
+    """So a flood of frames that mean nothing waits in its own socket, and in the client."""
+
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        await socket.send("first")
+        await listener.until(lambda: bool(listener.taken))
+        assert listener.account.even_at > 0
+        listener.account.charge(3600)
+        assert listener.socket is not None
+        while not listener.socket.read_paused:
+            await socket.send("more")
+            await asyncio.sleep(0)
+        assert listener.messages == ["first"]
 
     conversing(script)
 

@@ -105,8 +105,14 @@ class FasterWhisperRecognizer:
         future.add_done_callback(self._jobs.discard)
         try:
             return await asyncio.wrap_future(future)
-        finally:
+        except asyncio.CancelledError:
             unwanted.set()
+            # CTranslate2 finishes its step, and the thread is not free before.
+            free = asyncio.wrap_future(future)
+            await asyncio.wait([free])
+            if not free.cancelled():
+                free.exception()  # Is not reported as forgotten.
+            raise
 
     def release(self, utterance: str) -> None:
         """Nothing is held between jobs: the spectrogram is too cheap to keep."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from streaming_asr.protocols.base import Close, Send
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.server.live.conversation import ConversationLimits
+from streaming_asr.server.live.fair_loop import Account
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.live.outbox import Outbox
 from streaming_asr.server.live.websocket import CLOSE_WAIT_S, direct_socket
@@ -47,6 +49,7 @@ class Connection:
         self._link = link
         self._outbox = Outbox(service.options.max_unread_events, service.options.max_unread_bytes)
         self._socket = direct_socket(websocket)
+        self._account = Account()
         self._may_read = asyncio.Event()
         """Cleared while the conversation can't take more messages."""
         self._may_read.set()
@@ -126,6 +129,16 @@ class Connection:
             if self._socket is not None:
                 self._socket.resume()
 
+    @property
+    def wait_s(self) -> float:
+        return self._service.fair_loop.wait_s(self._account)
+
+    def charge(self, cost_s: float) -> None:
+        self._account.charge(cost_s)
+
+    def ask_turn(self, turn: Callable[[], None]) -> None:
+        self._service.fair_loop.ask(turn, time.perf_counter(), self._account)
+
     def move(self, live: LiveConversation) -> None:
         self._live = live
 
@@ -150,7 +163,7 @@ class Connection:
     async def _read(self) -> None:
         """Receive messages until the client is gone; those that the socket gives directly do not come through here."""
         if self._socket is not None:
-            self._socket.direct(self._receive, self._service.fair_loop, self._give_up)
+            self._socket.direct(self._receive, self._service.fair_loop, self._give_up, self._account)
         if self._live is not None:
             self._live.start(self)
         while True:

@@ -49,6 +49,16 @@ class Seat(Protocol):
     def read_on(self) -> None:
         """More messages may come, if they were stopped."""
 
+    @property
+    def wait_s(self) -> float:
+        """How long to wait before the event loop does more for this client, seconds."""
+
+    def charge(self, cost_s: float) -> None:
+        """The event loop has worked for this client beside its turns, for this much processor time."""
+
+    def ask_turn(self, turn: Callable[[], None]) -> None:
+        """Have a turn, after the other connections."""
+
     def move(self, live: LiveConversation) -> None:
         """Serve another conversation from now on."""
 
@@ -301,7 +311,7 @@ class LiveConversation:
                 if self._seat is not None:
                     self._seat.send(action)
             elif isinstance(action, AskVoice):
-                self._voice.ask(action.query, self._voice_answered, self._voice_failed)
+                self._ask_voice(action)
             elif isinstance(action, AskTurn):
                 self._turns.ask(action.question, functools.partial(self._turn_judged, action))
             elif isinstance(action, Close):
@@ -314,6 +324,23 @@ class LiveConversation:
             elif isinstance(action, Claim):
                 self._claim(action)
             elif isinstance(action, Yield):
-                self._loop.call_soon(self._resume)
+                if self._seat is not None:
+                    self._seat.ask_turn(self._resume)
+                else:
+                    self._loop.call_soon(self._resume)
             else:
                 self._decoder.carry_out(action)
+
+    def _ask_voice(self, asked: AskVoice) -> None:
+        ask = functools.partial(
+            self._voice.ask, asked.query, self._voice_answered, self._voice_failed, self._voice_cost
+        )
+        wait_s = self._seat.wait_s if self._seat is not None else 0.0
+        if wait_s:
+            self._loop.call_later(wait_s, ask)
+        else:
+            ask()
+
+    def _voice_cost(self, cost_s: float) -> None:
+        if self._seat is not None:
+            self._seat.charge(cost_s)

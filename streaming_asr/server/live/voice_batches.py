@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ class _Asked(NamedTuple):
     query: Query
     on_answer: Callable[[Any], None]
     on_failure: Callable[[], None]
+    charge: Callable[[float], None] | None
 
 
 class VoiceBatcher:
@@ -30,16 +32,23 @@ class VoiceBatcher:
         self._waiting: list[_Asked] = []
         self._busy = False
 
-    def ask(self, query: Query, on_answer: Callable[[Any], None], on_failure: Callable[[], None]) -> None:
+    def ask(
+        self,
+        query: Query,
+        on_answer: Callable[[Any], None],
+        on_failure: Callable[[], None],
+        charge: Callable[[float], None] | None = None,
+    ) -> None:
         """Have a query answered, in the next iteration of the event loop at the soonest.
 
         Args:
             on_answer: is called with the network's answer.
             on_failure: is called instead if the network fails.
+            charge: is called with the processor time that the answer took, seconds.
         """
         if not self._waiting:
             asyncio.get_running_loop().call_later(GATHER_S if self._busy else 0, self._answer)
-        self._waiting.append(_Asked(query, on_answer, on_failure))
+        self._waiting.append(_Asked(query, on_answer, on_failure, charge))
 
     def _answer(self) -> None:
         batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
@@ -57,6 +66,7 @@ class VoiceBatcher:
 
     def _answer_together(self, batch: Sequence[_Asked]) -> None:
         """Answer queries for one network. A fault of the network, or of a callback, ends here: others go on."""
+        began = time.thread_time()
         try:
             answers = batch[0].query.network.answer([asked.query for asked in batch])
             if len(answers) != len(batch):
@@ -65,7 +75,10 @@ class VoiceBatcher:
             logger.exception("A network of voice detection failed on %d queries", len(batch))
             _fail(batch)
             return
+        cost_s = (time.thread_time() - began) / len(batch)
         for asked, answer in zip(batch, answers, strict=True):
+            if asked.charge is not None:
+                _call(asked.charge, cost_s)
             _call(asked.on_answer, answer)
 
 

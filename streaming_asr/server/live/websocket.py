@@ -30,7 +30,7 @@ from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from streaming_asr.server.live.fair_loop import FairLoop
+from streaming_asr.server.live.fair_loop import Account, FairLoop
 
 try:
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -115,6 +115,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     continued: bytearray | None = None
     """What a client has sent to another process, from its handshake on, which goes on here; set before it is
     connected."""
+    _account: Account | None = None
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -156,13 +157,20 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         received = self.conn.close_rcvd
         return None if received is None else int(received.code)
 
-    def direct(self, taker: Taker, fair_loop: FairLoop, on_fault: Callable[[], None] | None = None) -> None:
+    def direct(
+        self,
+        taker: Taker,
+        fair_loop: FairLoop,
+        on_fault: Callable[[], None] | None = None,
+        account: Account | None = None,
+    ) -> None:
         """Have a function take the messages from now on. Those that came before, and the end, are still `receive`d.
 
         Args:
             on_fault: is called when a turn fails, and has to close the connection; without it, that is cut off.
+            account: of the client, with the fair loop.
         """
-        self._taker, self._fair_loop, self._on_fault = taker, fair_loop, on_fault
+        self._taker, self._fair_loop, self._on_fault, self._account = taker, fair_loop, on_fault, account
 
     def release(self) -> tuple[socket.socket, bytes] | None:
         """Give up the connection, for another process of this server.
@@ -190,7 +198,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if self._released:
             return
         if self._unread:
-            self._fair_loop.ask(self._take_turn, self._since or time.perf_counter())
+            self._fair_loop.ask(self._take_turn, self._since or time.perf_counter(), self._account)
             return
         self._since = None
         self._read_on()
@@ -223,7 +231,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             # Its turn has not come yet: what comes from here on is read all at once, after it.
             self._pause()
         else:
-            self._fair_loop.ask(self._take_turn, self._since or time.perf_counter())
+            self._fair_loop.ask(self._take_turn, self._since or time.perf_counter(), self._account)
             self._since = None
         self._unread.append(data)
 
@@ -386,7 +394,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
                 return
         if self._unread:
             self._pause()
-            self._fair_loop.ask(self._take_turn, time.perf_counter())
+            self._fair_loop.ask(self._take_turn, time.perf_counter(), self._account)
             return
         self._read_on()
 
