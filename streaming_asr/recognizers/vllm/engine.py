@@ -79,17 +79,18 @@ class SupervisedEngine:
         self._become(State.READY)
         self._watcher = asyncio.create_task(self._watch(), name="vLLM watch")
 
-    async def run(self, request: Request, priority: int) -> Completion:
+    async def run(self, request: Request, priority: int, rank: int | None = None) -> Completion:
         """Run one request of a model that generates; waits while the engine is started again.
 
         Args:
             priority: lower goes first.
+            rank: number of the data-parallel engine that is to run it; None where there is one, or for any.
 
         Raises:
             RecognizerDown: the engine died under the request, or hangs.
             DecodeFailed: the engine refuses this request, took too long, or is gone for good.
         """
-        return await self._supervise(lambda llm: self._generate(llm, request, priority))
+        return await self._supervise(lambda llm: self._generate(llm, request, priority, rank))
 
     async def classify(self, request: Classification, priority: int) -> tuple[int, ...]:
         """Run one request of a model that classifies tokens; as `run` otherwise.
@@ -138,7 +139,7 @@ class SupervisedEngine:
         self._processes.closed = True
         await asyncio.to_thread(self._end, llm)
 
-    async def _generate(self, llm: Any, request: Request, priority: int) -> Completion:
+    async def _generate(self, llm: Any, request: Request, priority: int, rank: int | None) -> Completion:
         # Rendered first: vLLM 0.23 would process a raw prompt on the event loop.
         (prompt,) = await llm.renderer.render_cmpl_async([request.prompt])
         parameters = SamplingParams(
@@ -149,7 +150,8 @@ class SupervisedEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        outputs = llm.generate(prompt, parameters, f"asr-{next(self._ids)}", priority=priority)
+        name = f"asr-{next(self._ids)}"
+        outputs = llm.generate(prompt, parameters, name, priority=priority, data_parallel_rank=rank)
         return _completion([output async for output in outputs][-1])
 
     async def _classify(self, llm: Any, request: Classification, priority: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from streaming_asr.core.recognizer import (
     RecognizerUnavailable,
 )
 from streaming_asr.recognizers.common.cores import usable_cores
+from streaming_asr.recognizers.vllm.affinity import Affinity
 from streaming_asr.recognizers.vllm.health import RestartPolicy, State
 from streaming_asr.recognizers.vllm.loading import engine_builder, is_aligner, prepare_environment, read_config
-from streaming_asr.recognizers.vllm.models.base import ModelType, SpeechModel
+from streaming_asr.recognizers.vllm.models.base import ModelType, Run, SpeechModel
 from streaming_asr.recognizers.vllm.models.registry import model_type
 from streaming_asr.recognizers.vllm.word_aligner import VllmWordAligner
 
@@ -72,6 +73,8 @@ class VllmRecognizer:
         self._engine: SupervisedEngine | None = None
         self._model: SpeechModel | None = None
         self._stats: EngineStats | None = None
+        self._affinity: Affinity | None = None
+        """None where there is one engine."""
         self._aliases: tuple[str, ...] = ()
 
     @property
@@ -111,9 +114,14 @@ class VllmRecognizer:
             await self._engine.start()
             self._model = await kind.load(config, self._engine.llm)
             self._capabilities = self._describe(self._engine.llm, self._model)
-            # The first decode compiles what is compiled late.
-            await self._model.decode(_WARM_UP, functools.partial(self._engine.run, priority=0))
-            self._model.release(_WARM_UP.utterance)
+            engines = _engines(self._engine.llm.vllm_config.parallel_config)
+            self._affinity = Affinity(engines) if engines > 1 else None
+            # The first decode compiles what is compiled late, in each engine.
+            warm_ups = [replace(_WARM_UP, utterance=f"warm-up {number}") for number in range(engines)]
+            for job in warm_ups:
+                await self.decode(job)
+            for job in warm_ups:
+                self.release(job.utterance)
             if self._aligner is not None:
                 # Not before: each engine measures what memory is free.
                 await self._aligner.start()
@@ -130,9 +138,11 @@ class VllmRecognizer:
     async def decode(self, job: DecodeJob) -> Hypothesis:
         if self._engine is None or self._model is None:
             raise DecodeFailed("The recognizer is not running.")
-        return await self._model.decode(job, functools.partial(self._engine.run, priority=int(job.kind)))
+        return await self._model.decode(job, self._run(job))
 
     def release(self, utterance: str) -> None:
+        if self._affinity is not None:
+            self._affinity.release(utterance)
         if self._model is not None:
             self._model.release(utterance)
 
@@ -144,6 +154,12 @@ class VllmRecognizer:
             await self._aligner.close()
         if self._engine is not None:
             await self._engine.close()
+
+    def _run(self, job: DecodeJob) -> Run:
+        """Runs a job's requests, on the utterance's own engine."""
+        assert self._engine is not None
+        rank = None if self._affinity is None else self._affinity.engine(job.utterance)
+        return functools.partial(self._engine.run, priority=int(job.kind), rank=rank)
 
     def _became(self, state: State) -> None:
         if state.health is not None:
@@ -192,6 +208,12 @@ class VllmRecognizer:
             raw_answer=model.raw_answer,
             word_aligner=self._aligner,
         )
+
+
+def _engines(parallel: Any) -> int:
+    """How many engines this process may choose from, by vLLM's ``ParallelConfig``."""
+    count: int = parallel.data_parallel_size_local if parallel.local_engines_only else parallel.data_parallel_size
+    return count
 
 
 _WARM_UP = DecodeJob(
