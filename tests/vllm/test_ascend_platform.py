@@ -16,10 +16,14 @@ from typing import Any
 import pytest
 
 from streaming_asr.recognizers.vllm import plugin as vllm_plugin
-from tests.vllm import torch_npu_names
+
+NAMES = Path(__file__).parent / "ascend_rig" / "simulator"
+"""torch-npu, as far as it takes no NPU."""
 
 TUTORIAL = ["--tensor-parallel-size=1", "--max-model-len=4096", "--gpu-memory-utilization=0.9", "--enforce-eager"]
 """The line of vllm-ascend's tutorial."""
+
+TENSOR, DATA = ["--tensor-parallel-size=2"], ["--data-parallel-size=2"]
 
 LEFT_OUT = (vllm_plugin.MARK, "TORCH_COMPILE_DISABLE")
 """Variables of the tests' own process. With the second there are no graphs."""
@@ -49,6 +53,9 @@ for options in json.loads(sys.argv[2]):
         "graphs": config.compilation_config.cudagraph_mode.name,
         "sizes": config.compilation_config.cudagraph_capture_sizes,
         "worker": config.parallel_config.worker_cls.rpartition(".")[2],
+        "engines": config.parallel_config.data_parallel_size,
+        "devices": config.parallel_config.tensor_parallel_size,
+        "processes": config.parallel_config.distributed_executor_backend,
     }))
 """
 
@@ -56,7 +63,6 @@ for options in json.loads(sys.argv[2]):
 @pytest.fixture
 def resolved(vllm_023: Path, vllm_ascend: Path, tiny_qwen3_asr: Path, tmp_path: Path) -> Any:
     """The engine's configurations for a family of chips, one for each list of options of the user."""
-    names = torch_npu_names.write(tmp_path / "names")
 
     def resolve(family: str, *options: list[str]) -> list[dict[str, Any]]:
         built_for = tmp_path / family / "vllm_ascend"
@@ -65,12 +71,12 @@ def resolved(vllm_023: Path, vllm_ascend: Path, tiny_qwen3_asr: Path, tmp_path: 
             (built_for / part.name).symlink_to(part)
         (built_for / "_build_info.py").unlink()
         (built_for / "_build_info.py").write_text(f"__device_type__ = {family!r}\n")
-        paths = (names, built_for.parent, vllm_ascend, vllm_023, Path.cwd())
+        paths = (NAMES, built_for.parent, vllm_ascend, vllm_023, Path.cwd())
         ran = subprocess.run(
             [sys.executable, "-c", SCRIPT, str(tiny_qwen3_asr), json.dumps(options)],
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=400,
             env={
                 **{name: value for name, value in os.environ.items() if name not in LEFT_OUT},
                 "PYTHONPATH": os.pathsep.join(map(str, paths)),
@@ -92,16 +98,21 @@ COMMON = {
     "block": 128,
     "prefix_caching": True,
     "policy": "priority",
+    "engines": 1,
+    "devices": 1,
+    "processes": "uni",
 }
 
 
 @pytest.mark.parametrize("family", ["A2", "A3"])
-def test_an_atlas_a2_or_a3_takes_no_options_and_the_tutorials_line(resolved: Any, family: str) -> None:
-    by_itself, tutorial = resolved(family, [], TUTORIAL)
+def test_an_atlas_a2_or_a3_takes_no_options_the_tutorials_line_and_two_npus(resolved: Any, family: str) -> None:
+    by_itself, tutorial, tensor, data = resolved(family, [], TUTORIAL, TENSOR, DATA)
     expected = {**COMMON, "device": "ASCEND", "dtype": "torch.bfloat16", "worker": "NPUWorker"}
     # As the vendor's nightly on an A2, which has no options for graphs either.
     assert {**expected, "graphs": "FULL_AND_PIECEWISE"}.items() <= by_itself.items()
     assert {**expected, "graphs": "NONE"}.items() <= tutorial.items()
+    assert {**expected, "devices": 2, "processes": "mp"}.items() <= tensor.items()
+    assert {**expected, "engines": 2, "processes": "mp"}.items() <= data.items()
 
 
 def test_a_300i_duo_takes_no_options_and_the_tutorials_line(resolved: Any) -> None:
