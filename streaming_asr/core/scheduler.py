@@ -322,7 +322,11 @@ class Scheduler:
         return _percentile_90(self._recent_waits(now))
 
     def wait_s(self, now: float) -> float:
-        """As `lag_s`, but the live finals that still wait count too, so that it rises while the recognizer hangs."""
+        """As `lag_s`, but the live finals that still wait count too, so that it rises while the recognizer hangs. While
+        no session is open nobody waits, whatever was measured before.
+        """
+        if not self._sessions:
+            return 0.0
         waiting = [
             max(0.0, now - request.demand.since - self._late_s(request.demand.since))
             for request in self._requests.values()

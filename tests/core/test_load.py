@@ -73,3 +73,17 @@ def test_finals_that_still_wait_count_though_the_recognizer_hangs() -> None:
     assert simulation.scheduler.wait_s(simulation.now + 0.1) == pytest.approx(0.1, abs=0.01)
     assert simulation.scheduler.wait_s(simulation.now + 7.0) == pytest.approx(7.0, abs=0.01)
     assert simulation.scheduler.lag_s(simulation.now + 7.0) == 0.0
+
+
+def test_waits_do_not_count_once_nobody_is_there() -> None:
+    """Before, a server that everybody had left was full for another half a minute."""
+    simulation = Simulation(slots=1, latency=lambda job: 2.0)
+    sessions = [simulation.add(make_session(SessionOptions(partials=False), key=f"s{n}")) for n in range(8)]
+    for session in sessions:
+        simulation.stream(session, speech(0.5), paced=False)
+        simulation.deliver(session, session.stop(simulation.now))
+    simulation.finish()
+    assert simulation.scheduler.wait_s(simulation.now) > 2.0
+    for session in sessions:
+        simulation.scheduler.remove(session)
+    assert simulation.scheduler.wait_s(simulation.now) == 0.0
