@@ -120,6 +120,8 @@ class Hypothesis:
     """Mean token probability, 0..1."""
     logprobs: tuple[float, ...] | None = None
     """Natural log-probability of each token, same length as `tokens`."""
+    unsure: bool = False
+    """Whether the words of a partial are likely to be taken back: it shows only those that the one before had too."""
     no_speech: float | None = None
     """Probability that the audio has no speech, where the recognizer gives one."""
     words: tuple[Word, ...] | None = None

@@ -56,7 +56,9 @@ class Transcript:
     def language(self) -> str | None:
         return self._latest.language
 
-    def update(self, hypothesis: Hypothesis, withheld: int = 0, *, doubtful: bool = False) -> bool:
+    def update(
+        self, hypothesis: Hypothesis, withheld: int = 0, *, doubtful: bool = False, unsure: bool = False
+    ) -> bool:
         """Take the next hypothesis; returns whether the text changed.
 
         A hypothesis that contradicts the stable tokens is ignored: stable text can't be taken back, and the final,
@@ -66,18 +68,24 @@ class Transcript:
             withheld: words at the end to leave out, unless there are no others: the last one was cut by the end of the
                 audio.
             doubtful: whether all of it may still be wrong, so that none of it becomes stable.
+            unsure: whether its words are likely to be taken back: none of them becomes stable, only those that the
+                hypothesis before it had too are shown, and nothing that is shown is taken back for it.
         """
         tokens = hypothesis.tokens
         if tokens[: len(self._stable)] != self._stable:
             return False
         agreed = _common_prefix(tokens, self._latest.tokens)
-        end = max(len(self._stable), 0 if doubtful else min(agreed, len(tokens) - self._rollback))
+        end = max(len(self._stable), 0 if doubtful or unsure else min(agreed, len(tokens) - self._rollback))
         while end > len(self._stable) and not _word_boundary(hypothesis.pieces, end):
             end -= 1
+        shown = _before_last_words(hypothesis.pieces, withheld, end)
+        if unsure:
+            shown = max(end, min(shown, _with_words_of(self._latest.text, hypothesis.pieces)))
         self._stable = tokens[:end]
         self._latest = hypothesis
-        shown = _before_last_words(hypothesis.pieces, withheld, end)
         partial = PartialText("".join(hypothesis.pieces[:end]), "".join(hypothesis.pieces[end:shown]).rstrip())
+        if unsure and not _goes_on(self.partial, partial):
+            return False
         if not partial.stable.startswith(self.partial.stable):
             # The same tokens with other text: the recognizer breaks its contract.
             return False
@@ -98,6 +106,22 @@ def _before_last_words(pieces: tuple[str, ...], words: int, least: int) -> int:
             if _word_boundary(pieces, shown) and any(char.isalnum() for char in "".join(pieces[shown:end])):
                 break
     return shown if "".join(pieces[:shown]).strip() else len(pieces)
+
+
+def _with_words_of(text: str, pieces: tuple[str, ...]) -> int:
+    """Number of pieces up to which the words, without regard to case and punctuation, are those that `text` has."""
+    words = scripts.lower_words(text)
+    for end in range(len(pieces), 0, -1):
+        begin = scripts.lower_words("".join(pieces[:end]))
+        if _word_boundary(pieces, end) and begin == words[: len(begin)]:
+            return end
+    return 0
+
+
+def _goes_on(shown: PartialText, new: PartialText) -> bool:
+    """Whether the new text has all words of the one that is shown, without regard to case and punctuation."""
+    words = scripts.lower_words(shown.stable + shown.tentative)
+    return scripts.lower_words(new.stable + new.tentative)[: len(words)] == words
 
 
 def _common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:

@@ -194,9 +194,14 @@ class Utterance:
             return False
         self._text_end = flight.end
         # At a pause the last word is whole.
-        withheld = 0 if flight.kind is Kind.SPECULATIVE and flight.end == self.final_end else options.withheld_words
+        at_pause = flight.kind is Kind.SPECULATIVE and flight.end == self.final_end
         doubtful = hypothesis.language is not None and self._language.certain is None
-        return self.transcript.update(hypothesis, withheld, doubtful=doubtful)
+        return self.transcript.update(
+            hypothesis,
+            0 if at_pause else options.withheld_words,
+            doubtful=doubtful,
+            unsure=hypothesis.unsure and not at_pause,
+        )
 
     def suspect(self, job: int) -> None:
         """Drop a result that repeats the context: the decode is wanted again, without context."""

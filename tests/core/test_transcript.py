@@ -47,6 +47,32 @@ def test_a_contradiction_of_stable_text_is_passed_over() -> None:
     assert transcript.partial == PartialText("one two", "")
 
 
+def test_of_an_unsure_text_only_what_two_in_a_row_have_is_shown() -> None:
+    transcript = Transcript(rollback=5)
+    assert not transcript.update(_said("Sam"), unsure=True)
+    assert not transcript.update(_said("Simple rage now"), unsure=True)
+    assert transcript.update(_said("simple rage, on"), unsure=True)
+    assert transcript.partial == PartialText("", "simple rage,")
+
+
+def test_nothing_that_is_shown_is_taken_back_for_an_unsure_text() -> None:
+    transcript = Transcript(rollback=5)
+    transcript.update(_said("the sands are white"))
+    assert not transcript.update(_said("the hands are wide"), unsure=True)
+    assert transcript.partial == PartialText("", "the sands are white")
+    transcript.update(_said("the sand is white"))
+    assert transcript.partial == PartialText("", "the sand is white")
+
+
+def test_an_unsure_text_makes_nothing_stable() -> None:
+    transcript = Transcript(rollback=0)
+    transcript.update(_said("the sands"))
+    transcript.update(_said("the sands are"), unsure=True)
+    assert transcript.prefix == ()
+    transcript.update(_said("the sands are"))
+    assert transcript.partial == PartialText("the sands are", "")
+
+
 def test_words_are_not_made_stable_by_halves() -> None:
     transcript = Transcript(rollback=0)
     half = Hypothesis(tokens=(1, 2), pieces=("won", "der"))

@@ -17,6 +17,10 @@ from streaming_asr.recognizers.whisper.word_times import token_starts, words_of
 if TYPE_CHECKING:  # It needs CTranslate2, whose absence is reported when a recognizer starts.
     from streaming_asr.recognizers.whisper.model import CTranslate2Whisper, Draft, Encoding
 
+UNSURE_BELOW = 0.5
+"""Mean token probability below which a partial in a language other than English is mostly wrong with Whisper base, and
+often in a wrong language. English ones are mostly right even there. docs/benchmarks.md has the figures."""
+
 
 class Cancelled(Exception):
     """The result is no longer wanted."""
@@ -96,13 +100,15 @@ class _Decoding:
         if self._language == "zh":
             pieces = simplified(pieces)
         words = self._words(tokens, pieces) if self._job.word_times else None
+        confidence = math.exp(min(0.0, draft.mean_logprob))
         return Hypothesis(
             tokens=tokens,
             pieces=pieces,
             language=self._language,
             language_probability=self._language_probability,
             complete=draft.complete,
-            confidence=math.exp(min(0.0, draft.mean_logprob)),
+            confidence=confidence,
+            unsure=self._language != "en" and confidence < UNSURE_BELOW,
             logprobs=tuple(draft.logprobs[n] for n in kept) if draft.logprobs is not None else None,
             no_speech=draft.no_speech,
             words=words,
