@@ -69,6 +69,9 @@ def write(text: str, found: Sequence[Found]) -> list[Edit]:
         else:
             written = _written(one.kind, one.text, source)
         if written is not None:
+            if written.endswith(".") and text.startswith(".", end):
+                # The full stop of `p.m.` is that of the sentence, too.
+                written = written[:-1]
             edits.append(Edit(one.start, end, written))
     return edits
 

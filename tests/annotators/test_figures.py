@@ -79,6 +79,11 @@ def test_a_telephone_number_a_price_a_date_and_a_percentage_in_mandarin() -> Non
         ("at five thirty PM, not five o'clock", "at 5:30 p.m., not 5 o'clock"),
         ("one thousand two hundred dollars", "$1,200"),
         ("two point five kilometers", "2.5 km"),
+        (
+            'It ends at half past five p.m. He said "ten percent" (or so).',
+            'It ends at 5:30 p.m. He said "10%" (or so).',
+        ),
+        ("seventy-five cents or one dollar and one cent", "$0.75 or $1.01"),
         # Words as people write them.
         ("Wait a second, no one came first.", "Wait a second, no one came first."),
         ("Mister Brown works twenty-four seven", "Mister Brown works twenty-four seven"),

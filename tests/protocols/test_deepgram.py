@@ -147,7 +147,10 @@ def test_languages_are_codes(language: str, code: str | None) -> None:
         ((), {"redact": ("ssn",)}),
     ],
 )
-def test_how_texts_are_written(query: tuple[tuple[str, str], ...], options: dict[str, Any]) -> None:
+def test_how_texts_are_written(
+    query: tuple[tuple[str, str], ...], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "LIBRARY", "json")
     asked = Talk(*query, defaults=SessionOptions(redact=("ssn",))).options
     assert {name: getattr(asked, name) for name in options} == options
 
