@@ -6,12 +6,13 @@ Prometheus operator against models made from their definitions.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -36,6 +37,16 @@ CUSTOM = {
 }
 
 Manifest = dict[str, Any]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def schemas_read_once() -> Iterator[None]:
+    """The definitions that all schemas share are megabytes, and the package reads them for each object."""
+    from kubernetes_validate import utils
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
+        yield
 
 
 def merged(*values: Mapping[str, Any]) -> dict[str, Any]:
