@@ -269,6 +269,9 @@ def test_the_300i_duo_gets_its_shared_memory() -> None:
 
 
 def test_the_driver_is_mounted_at_the_paths_of_the_host() -> None:
+    elsewhere, _ = pod(KEY, {"ascend": {"mountDriver": True, "npuSmi": "/usr/local/sbin/npu-smi", "installInfo": ""}})
+    files = {volume["name"]: volume["hostPath"]["path"] for volume in elsewhere["volumes"] if "hostPath" in volume}
+    assert (files["npu-smi"], files.get("install-info")) == ("/usr/local/sbin/npu-smi", None)
     spec, container = pod(KEY, {"ascend": {"mountDriver": True}})
     hosts = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume}
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
