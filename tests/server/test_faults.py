@@ -21,6 +21,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server import serve, service
@@ -158,6 +159,14 @@ def _in_recognizer(name: str) -> Callable[[Victim], None]:
     return inject
 
 
+def _in_warning(victim: Victim) -> None:
+    _in("_live", "conversation", "warn")(victim)
+    victim.connection._live.warn(SessionWarning("recognizer_recovered", "A warning."))
+
+
+SPOILT: Any = {"type": "websocket.receive"}
+"""A message of ASGI that the reader of a connection can't take."""
+
 SEAMS = {
     "the session's receiving": Seam(_in("_live", "conversation", "_session", "receiving")),
     "the session's finalize": Seam(_in("_live", "conversation", "_session", "finalize")),
@@ -167,6 +176,25 @@ SEAMS = {
     "giving up the session": Seam(_in("_live", "conversation", "_session", "abandon"), goes_on=True),
     "the voice detector": Seam(_in_detector),
     "the network of the voice detector": Seam(_in_network),
+    "the connection's reader": Seam(lambda victim: victim.connection._socket.queue.put_nowait(SPOILT)),
+    "the connection's reader, for good": Seam(
+        lambda victim: (
+            _in("_websocket", "receive", fault=_async_fault)(victim),
+            victim.connection._socket.queue.put_nowait(SPOILT),
+        )[1]
+    ),
+    "an answer of the voice detector": Seam(_in("_live", "conversation", "voice_answered")),
+    "events of a decode": Seam(_in("_live", "conversation", "decoded")),
+    "the timer": Seam(
+        lambda victim: (_in("_live", "conversation", "tick")(victim), victim.connection._live._tick())[1]
+    ),
+    "the timer's next time": Seam(
+        lambda victim: (_in("_live", "conversation", "next_deadline")(victim), victim.connection._live._tick())[1]
+    ),
+    "a turn after others": Seam(
+        lambda victim: (_in("_live", "conversation", "resume")(victim), victim.connection._live._resume())[1]
+    ),
+    "a warning to all": Seam(_in_warning),
     "a turn of the fair loop": Seam(_once_in("_socket", "_take_unread")),
     "taking messages": Seam(_in("_live", "conversation", "receive")),
     "a decode": Seam(_in_recognizer("decode"), goes_on=True),

@@ -74,6 +74,8 @@ class Connection:
             await asyncio.wait((reader, closing), return_when=asyncio.FIRST_COMPLETED)
             # The client reads what is left and answers the close, or is cut off.
             await asyncio.wait((reader,), timeout=CLOSE_WAIT_S)
+            if self._closing.is_set():
+                await asyncio.wait((writer,), timeout=CLOSE_WAIT_S)
             await self._answer_to_close()
         finally:
             if self._socket is not None and not reader.done():
@@ -161,6 +163,16 @@ class Connection:
             self._socket.cut_off()
 
     async def _read(self) -> None:
+        try:
+            await self._read_all()
+        except Exception:
+            logger.exception("The reader of a connection failed")
+            self._give_up()
+            # The client's answer to the close, or its end.
+            while (await self._websocket.receive())["type"] != "websocket.disconnect":
+                pass
+
+    async def _read_all(self) -> None:
         """Receive messages until the client is gone; those that the socket gives directly do not come through here."""
         if self._socket is not None:
             self._socket.direct(self._receive, self._service.fair_loop, self._give_up, self._account)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.protocols.base import Claim, Close, Resumable, Send, Translator
-from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
 from streaming_asr.server.live.actions import Action, AskTurn, AskVoice, Yield
 from streaming_asr.server.live.conversation import Conversation, ConversationLimits, Link, Observer
 from streaming_asr.server.live.file_decoder import FileDecoder
@@ -125,25 +125,21 @@ class LiveConversation:
     def start(self, seat: Seat) -> None:
         """Its client has connected."""
         self._seat = seat
-        self.conversation.start(time.monotonic())
-        self._act()
+        self._input(self.conversation.start, time.monotonic())
         self._set_timer()
 
     def receive(self, messages: Iterable[str | bytes]) -> bool:
         """Give messages to the conversation; returns whether more may come now."""
-        self.conversation.receive(messages, time.monotonic())
-        self._act()
+        self._input(self.conversation.receive, messages, time.monotonic())
         return self.conversation.reading
 
     def end(self, failure: Failure) -> None:
         """End the session for a reason of the server's: what was received is transcribed, then the failure is sent."""
-        self.conversation.end(failure, time.monotonic())
-        self._act()
+        self._input(self.conversation.end, failure, time.monotonic())
 
     def warn(self, warning: SessionWarning) -> None:
         """Send the client a warning; the session goes on."""
-        self.conversation.warn(warning, time.monotonic())
-        self._act()
+        self._input(self.conversation.warn, warning, time.monotonic())
 
     def leave(self, *, for_good: bool) -> None:
         """The connection is over.
@@ -168,9 +164,11 @@ class LiveConversation:
             self._timer.cancel()
         if self._token is not None:
             self._parking.forget(self._token)
-        self.conversation.lost()
-        self._decoder.stop()
-        self._over(self)
+        try:
+            self.conversation.lost()
+            self._decoder.stop()
+        finally:
+            self._over(self)
 
     def _expire(self) -> None:
         if self._token is not None:
@@ -229,33 +227,26 @@ class LiveConversation:
     # What the event loop brings
 
     def _voice_answered(self, answer: Any) -> None:
-        self.conversation.voice_answered(answer, time.monotonic())
-        self._act()
+        self._input(self.conversation.voice_answered, answer, time.monotonic())
 
     def _voice_failed(self) -> None:
-        self.conversation.voice_failed()
-        self._act()
+        self._input(self.conversation.voice_failed)
 
     def _turn_judged(self, asked: AskTurn, probability: float) -> None:
-        self.conversation.turn_judged(asked, probability, time.monotonic())
-        self._act()
+        self._input(self.conversation.turn_judged, asked, probability, time.monotonic())
 
     def _resume(self) -> None:
-        self.conversation.resume(time.monotonic())
-        self._act()
+        self._input(self.conversation.resume, time.monotonic())
 
     def _decoded(self, events: Sequence[Event]) -> None:
-        self.conversation.decoded(events, time.monotonic())
-        self._act()
+        self._input(self.conversation.decoded, events, time.monotonic())
 
     def _session_broke(self, error: Exception) -> None:
-        self.conversation.session_broke()
-        self._act()
+        self._input(self.conversation.session_broke)
 
     def _tick(self) -> None:
-        self.conversation.tick(time.monotonic())
-        self._act()
-        self._set_timer()
+        self._input(self.conversation.tick, time.monotonic())
+        self._input(self._set_timer)
 
     def _set_timer(self) -> None:
         now = time.monotonic()
@@ -263,6 +254,16 @@ class LiveConversation:
         self._timer = self._loop.call_later(max(0.0, deadline - now), self._tick) if deadline is not None else None
 
     # What the conversation asks for
+
+    def _input(self, give: Callable[..., None], *arguments: Any) -> None:
+        """Give the conversation an input, and do what it asks for then. A fault ends this conversation alone."""
+        try:
+            give(*arguments)
+        except Exception:
+            logger.exception("A connection failed")
+            self.give_up()
+        else:
+            self._act()
 
     def _act(self) -> None:
         """Do what the conversation asks for. Call it after each input. A fault ends this conversation alone."""
@@ -277,11 +278,13 @@ class LiveConversation:
         seat = self._seat
         if seat is not None:
             seat.drop_unsent()
-        self.conversation.broken("its messages can't be sent")
+        self.conversation.broken("its connection failed")
         try:
             self._carry_out(self.conversation.take_actions())
         except Exception:
             logger.exception("A connection could not be closed in order")
+            if seat is not None:
+                seat.close(Close(CloseCode.INTERNAL, BROKEN.code))
         if seat is not None:
             seat.hang_up()
 
