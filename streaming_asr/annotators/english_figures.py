@@ -35,6 +35,7 @@ _TOLL_FREE = re.compile(rf"\b(?:(one) )?(eight) hundred ((?:(?:{_DIGITS})(?:, | 
 _VALUES = {word: str(max(0, n - 1)) for n, word in enumerate(_DIGITS.split("|"))}
 _MAILBOX = r"[a-z0-9]+(?: (?:dot|underscore|dash|hyphen) [a-z0-9]+)*"
 _DOMAIN = r"[a-z0-9]+(?: (?:dot|dash|hyphen) [a-z0-9]+)* dot (?:com|org|net|edu|gov|io|ai|uk|de|fr|eu|us|info|cn|jp)"
+_SIGNS = "$€£¥₹₩₽"
 _SKIPPED = frozenset({"whitelist", "electronic"})
 """`mister` and `seven eleven` are not figures, and the grammar's addresses take in the word before them."""
 
@@ -94,6 +95,9 @@ def _written(kind: str, figures: str, source: str) -> str | None:
         return figures.replace(" %", "%")
     if kind == "decimal" and figures.startswith("."):
         return "0" + figures
+    if kind == "money" and figures[0] not in _SIGNS:
+        # Of few currencies the name is another word, too: `one real passion`.
+        return None
     if kind in ("cardinal", "money") and _LARGE.search(source):
         least = 5 if kind == "cardinal" else 4
         return re.sub(rf"(?<![\d.])\d{{{least},}}", lambda digits: f"{int(digits.group()):,}", figures)

@@ -285,7 +285,11 @@ class Annotations:
 
     def _partial(self, partial: Partial, now: float) -> list[Event]:
         speech = self._speech.pop((partial.utterance, False), None)
-        sent = self._begin_to_watch(partial, speech, now) if speech is not None else []
+        watched = self._begin_to_watch(partial, speech, now) if speech is not None else []
+        return self._changed(partial) + watched
+
+    def _changed(self, partial: Partial) -> list[Event]:
+        """The partial as it is sent; empty if it is not."""
         for annotator in self._annotators:
             if not annotator.changes_partials:
                 continue
@@ -294,8 +298,8 @@ class Annotations:
             except Exception:
                 self._log(annotator)
                 if annotator.guards:
-                    return sent
-        return [partial, *sent] if self._shown.show(partial) else sent
+                    return []
+        return [partial] if self._shown.show(partial) else []
 
     def _text(self, text: str, language: str | None, annotators: Sequence[Annotator]) -> str:
         for annotator in annotators:
@@ -330,7 +334,11 @@ class Annotations:
         try:
             question = watching.watch.send(answer)
         except StopIteration as end:
-            return list(end.value or ())
+            sent: list[Event] = []
+            for event in end.value or ():
+                # It was given the partial as it was recognized.
+                sent += self._changed(event) if isinstance(event, Partial) else [event]
+            return sent
         except Exception:
             self._log(annotator)
             return []

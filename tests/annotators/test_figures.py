@@ -84,7 +84,9 @@ def test_a_telephone_number_a_price_a_date_and_a_percentage_in_mandarin() -> Non
             'It ends at 5:30 p.m. He said "10%" (or so).',
         ),
         ("seventy-five cents or one dollar and one cent", "$0.75 or $1.01"),
+        ("fifty euros", "€50"),
         # Words as people write them.
+        ("one real passion", "one real passion"),
         ("Wait a second, no one came first.", "Wait a second, no one came first."),
         ("Mister Brown works twenty-four seven", "Mister Brown works twenty-four seven"),
         ("john dot smith at gmail dot com", "john dot smith at gmail dot com"),

@@ -297,6 +297,16 @@ def test_an_annotator_can_look_at_an_utterance_while_it_is_spoken() -> None:
     assert Watching.watched == [0.5]
 
 
+def test_a_partial_that_it_returns_is_changed_by_the_others() -> None:
+    session = make_session(Watching(), Upper())
+    _receive(session, speech(0.5))
+    (partial,) = _decode(session, "so far")
+    (labelled,) = _answer(session, session.take_inquiries())
+    assert isinstance(partial, Partial)
+    assert labelled == replace(partial, speaker=7)
+    assert partial.tentative == "SO FAR"
+
+
 def test_what_it_finds_after_the_final_is_dropped() -> None:
     session = make_session(Watching())
     _receive(session, speech(0.5))
