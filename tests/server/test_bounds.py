@@ -22,6 +22,7 @@ from streaming_asr.server.app import Application
 from streaming_asr.server.live import conversation, fair_loop, turn_questions, websocket
 from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, recordings
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.replicas import channel, restarts
 from tests.support.docs_tables import DOCS
 from tests.support.fake_recognizer import FakeRecognizer
 
@@ -39,6 +40,9 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "bytes of all chat requests in memory": (recordings.MAX_CHATS_BYTES,),
     "its lowest rate, after 10 s": (bodies.MIN_BYTES_PER_S,),
     "client secrets that have not expired": (client_secrets.MAX_SECRETS,),
+    "those of other replicas": (),
+    "messages to a replica that reads none": (channel.MAX_QUEUED,),
+    "deaths of a replica": (restarts.MOST, restarts.WITHIN_S),
     "size of a request for one": (client_secrets.MAX_BODY_BYTES,),
     "bytes of their sessions' configurations": (client_secrets.MAX_SECRETS_BYTES,),
     "URL and headers of a request or handshake": (websocket.MAX_HEAD_BYTES,),

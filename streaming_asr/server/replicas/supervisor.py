@@ -34,6 +34,8 @@ ACCEPT_AGAIN_S = 0.5
 """After an accept that failed because the system lacks something."""
 KILL_AFTER_S = 30.0
 """A replica that is asked to end, and has not this long after `drain_timeout_s`, is killed."""
+ALL_GONE_S, LOOK_AGAIN_S = 5.0, 0.02
+"""How long to wait for the processes that a dead replica has started, which are killed."""
 SCRAPE_S = 2.0
 """How long the replicas may take to report their metrics; of those that take longer the last ones count."""
 MAX_SECRETS = 10_000
@@ -248,6 +250,8 @@ class Supervisor:
         status = await process.wait()
         # Its engine, and decoders of recordings.
         _kill(replica)
+        if not self._stopping:
+            await _all_gone(process.pid)
         while replica.channel is not None and replica.channel.read():
             pass
         self._lost(replica)
@@ -539,6 +543,17 @@ def _kill(replica: _Replica) -> None:
     if replica.process is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(replica.process.pid, signal.SIGKILL)
+
+
+async def _all_gone(group: int) -> None:
+    """Wait until no process of a group is left, so that devices are free again; not for long, since processes that
+    have ended stay where nobody waits for them."""
+    for _ in range(round(ALL_GONE_S / LOOK_AGAIN_S)):
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        await asyncio.sleep(LOOK_AGAIN_S)
 
 
 def _how(status: int) -> str:
