@@ -41,6 +41,9 @@ PIECE_MS = 100
 """Longest audio message."""
 PING_EVERY_MS = 1000
 """Of audio."""
+_FRAME_MS = 32
+"""Of the server's voice detection. A session that begins between two frames of the one before would cut the same speech
+a little otherwise, and now and then recognize another word."""
 _SLACK_MS = 500
 """Added to how far the session's options let an utterance reach back: frames, resampling, rounding."""
 _LOOK_BACK_MS = 2000
@@ -310,7 +313,8 @@ class AudioLedger:
         processed = self._position_of_frame(pong.id)
         for track in range(len(self._settled)):
             starts = [start for owner, start in self._open.values() if owner == track]
-            self._settle(track, min([*starts, processed]) - self._look_back)
+            position = min([*starts, processed]) - self._look_back
+            self._settle(track, position - position % max(1, self._frames(_FRAME_MS)))
 
     def _settle(self, track: int, position: int) -> None:
         self._settled[track] = max(self._settled[track], min(position, self._next))

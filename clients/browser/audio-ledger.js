@@ -12,6 +12,11 @@
 
 const PIECE_MS = 100;
 const PING_EVERY_MS = 1000;
+/**
+ * Of the server's voice detection. A session that begins between two frames of the one before would cut the same speech
+ * a little otherwise, and now and then recognize another word.
+ */
+const FRAME_MS = 32;
 /** Added to how far the session's options let an utterance reach back: frames, resampling, rounding. */
 const SLACK_MS = 500;
 /** How far an utterance may reach back before its detection, where the options do not say. */
@@ -237,7 +242,8 @@ export class AudioLedger {
 
   _observePong(sent) {
     if (typeof sent !== "number") return;
-    this._settle(Math.min(this._positionOfSample(sent), ...this._open.values()) - this._lookBack);
+    const position = Math.min(this._positionOfSample(sent), ...this._open.values()) - this._lookBack;
+    this._settle(position - (position % Math.max(1, this._samples(FRAME_MS))));
   }
 
   _settle(position) {

@@ -65,7 +65,7 @@ class LiveServer:
         command = [sys.executable, "-m", self._module, "serve", *self._arguments, "--port", str(self.port)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self._environment)
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read_log, args=(self.process,), daemon=True).start()
+        threading.Thread(target=self._read_log, args=(self.process, self._lines), daemon=True).start()
         self.port = int(self.wait_for(r"Listening on \w+://[^ ]*:(\d+) ").group(1))
         if wait_ready:
             self.wait_for(r"Ready: ")
@@ -129,12 +129,13 @@ class LiveServer:
             self.process.kill()
             raise
 
-    def _read_log(self, process: subprocess.Popen[str]) -> None:
+    def _read_log(self, process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+        """Its own lines, so that the end of a process is not taken for that of the one started after it."""
         assert process.stderr is not None
         for line in process.stderr:
             self.log.append(line)
-            self._lines.put(line)
-        self._lines.put(None)
+            lines.put(line)
+        lines.put(None)
 
     def __enter__(self) -> LiveServer:
         return self.start()
