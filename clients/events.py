@@ -69,6 +69,17 @@ class Partial(Numbered, tag="partial", frozen=True, kw_only=True):
     time_ms: int
     """End of the audio that the text covers."""
     speculative: bool = False
+    speaker: int | None = None
+    """Who speaks, from 0; None where it is not known. The final may have another."""
+
+
+class Speaker(Numbered, tag="speaker", frozen=True, kw_only=True):
+    """Who is speaking now, as far as it is known."""
+
+    utterance: int
+    channel: int = 0
+    time_ms: int
+    speaker: int
 
 
 class SpeechResumed(Numbered, tag="speech_resumed", frozen=True, kw_only=True):
@@ -112,6 +123,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     probability: float | None = None
     times_from: str = "recognizer"
     """`recognizer`, `aligner` (a second model found them) or `estimate`."""
+    speaker: int | None = None
 
 
 class Final(Numbered, tag="final", frozen=True, kw_only=True):
@@ -126,6 +138,8 @@ class Final(Numbered, tag="final", frozen=True, kw_only=True):
     """Where the utterance ends."""
     confidence: float | None = None
     words: tuple[Word, ...] | None = None
+    speaker: int | None = None
+    """Of most of the utterance; each of the `words` has its own."""
 
 
 class Finalized(Numbered, tag="finalized", frozen=True, kw_only=True):
@@ -161,6 +175,7 @@ ServerEvent = (
     | Configured
     | SpeechStarted
     | Partial
+    | Speaker
     | SpeechResumed
     | EagerTurnEnd
     | TurnResumed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streaming_asr.annotators import figures, phrases, redaction, word_times
+from streaming_asr.annotators.speakers import speakers
 from streaming_asr.core.annotator import Annotator, AnnotatorFactory
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Capabilities
@@ -10,6 +11,7 @@ from streaming_asr.core.recognizer import Capabilities
 ANNOTATORS: tuple[AnnotatorFactory, ...] = (
     word_times.estimated,
     word_times.aligned,
+    speakers,
     figures.figures,
     phrases.replace,
     phrases.profanity_filter,

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from streaming_asr.core.annotator import Annotation, Annotator, Question, Speech, Watch
+from streaming_asr.core.annotator import Annotation, Annotator, Question, Speech, TooLate, Watch
 from streaming_asr.core.events import EagerTurnEnd, Event, Final, Finalized, Partial, SessionWarning
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
 
@@ -79,12 +79,22 @@ class Annotations:
         channel: its index.
         annotators: in the order in which they work.
         recorded: whether the audio is a recording, whose finals may wait for `RECORDED_BUDGET_MS`.
+        live: whether, at a given time, audio is received as it is spoken. If not, nobody waits for its finals, either.
     """
 
-    def __init__(self, channel: int, annotators: Sequence[Annotator], *, recorded: bool) -> None:
+    def __init__(
+        self,
+        channel: int,
+        annotators: Sequence[Annotator],
+        *,
+        recorded: bool,
+        live: Callable[[float], bool] = lambda now: True,
+    ) -> None:
         self._channel = channel
         self._recorded = recorded
-        self._annotators = tuple(annotators)
+        self._live = live
+        self._annotators: tuple[Annotator, ...] = ()
+        self.reconfigure(annotators)
         self._waiting: deque[_Waiting] = deque()
         """Oldest first."""
         self._speech: dict[tuple[int, bool], Speech] = {}
@@ -123,9 +133,15 @@ class Annotations:
             for one in self._waiting
         )
 
-    def keep(self, utterance: int, audio: Audio, start: int, *, final: bool) -> None:
-        """Keep the audio of an utterance, from sample `start`, for its partial or final, which comes next."""
-        self._speech[utterance, final] = Speech(audio, start * 1000 // SAMPLE_RATE)
+    def keep(
+        self, utterance: int, audio: Audio, start: int, voiced: Sequence[tuple[int, int]] = (), *, final: bool
+    ) -> None:
+        """Keep the audio of an utterance, from sample `start`, for its partial or final, which comes next.
+
+        Args:
+            voiced: see `Speech`.
+        """
+        self._speech[utterance, final] = Speech(audio, start * 1000 // SAMPLE_RATE, voiced)
 
     def guarded(self, text: str, language: str | None) -> str:
         """A text as it may be used elsewhere: changed by the annotators that guard it, and by no others."""
@@ -174,6 +190,8 @@ class Annotations:
     def reconfigure(self, annotators: Sequence[Annotator]) -> None:
         """Use other annotators from the next event on. A final that waits keeps those that it has."""
         self._annotators = tuple(annotators)
+        for annotator in annotators:
+            annotator.recorded = self._recorded
 
     def abandon(self) -> None:
         """Drop everything."""
@@ -191,7 +209,7 @@ class Annotations:
 
     def _final(self, final: Final, now: float) -> list[Event]:
         self._settled = max(self._settled, final.utterance)
-        wait_ms = sum(self._budget_ms(annotator) for annotator in self._annotators)
+        wait_ms = sum(self._budget_ms(annotator, now) for annotator in self._annotators)
         speech = self._speech.pop((final.utterance, True), None)
         self._waiting.append(_Waiting(final, speech, self._annotators, now + wait_ms / 1000))
         sent = self._advance(now)
@@ -240,7 +258,8 @@ class Annotations:
             self._log(annotator)
             return self._leave_out(waiting, FAILED)
         waiting.annotation = annotation
-        waiting.inquiry = self._ask(annotator, question, min(waiting.due, now + self._budget_ms(annotator) / 1000))
+        due = min(waiting.due, now + self._budget_ms(annotator, now) / 1000)
+        waiting.inquiry = self._ask(annotator, question, due)
         return []
 
     def _take(self, waiting: _Waiting, final: Final) -> None:
@@ -252,6 +271,9 @@ class Annotations:
         """Let a final go on without the annotator whose turn it is."""
         annotator = waiting.annotators[waiting.next]
         if waiting.annotation is not None:
+            if code == LATE and (annotated := self._hurried(annotator, waiting.annotation)) is not None:
+                self._take(waiting, annotated)
+                return []
             waiting.annotation.close()
         final = waiting.final
         why = "were late" if code == LATE else "failed"
@@ -262,14 +284,28 @@ class Annotations:
         self._take(waiting, final)
         return [SessionWarning(code, message, self._channel, final.utterance)]
 
+    def _hurried(self, annotator: Annotator, annotation: Annotation) -> Final | None:
+        """What an annotator makes of a final without the answer that it waits for; None if it can't do without."""
+        try:
+            annotation.throw(TooLate())
+        except StopIteration as end:
+            annotated: Final = end.value
+            return annotated
+        except TooLate:
+            pass
+        except Exception:
+            self._log(annotator)
+        return None
+
     def _asking(self, inquiry: Inquiry) -> _Waiting | None:
         """The final that waits for the answer to a question."""
         if self._waiting and self._waiting[0].annotation is not None and self._waiting[0].inquiry == inquiry.number:
             return self._waiting[0]
         return None
 
-    def _budget_ms(self, annotator: Annotator) -> int:
-        return RECORDED_BUDGET_MS if self._recorded and annotator.budget_ms else annotator.budget_ms
+    def _budget_ms(self, annotator: Annotator, now: float) -> int:
+        patient = annotator.budget_ms and (self._recorded or not self._live(now))
+        return RECORDED_BUDGET_MS if patient else annotator.budget_ms
 
     def _ask(self, annotator: Annotator, question: Question, due: float) -> int:
         self._asked += 1

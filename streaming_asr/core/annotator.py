@@ -36,11 +36,17 @@ class Waiting:
 Question = Blocking | Waiting
 
 Annotation = Generator[Question, Any, Final]
-"""Yields questions, is sent their answers, and returns the final. It is closed if an answer is late or fails."""
+"""Yields questions, is sent their answers, and returns the final. `TooLate` is raised in it if an answer is late; it is
+closed if one fails."""
 
 Watch = Generator[Question, Any, Sequence[Event]]
 """Yields questions, is sent their answers, and returns events to send. It is closed if an answer fails or if the
 utterance gets its final."""
+
+
+class TooLate(Exception):
+    """Raised in an `Annotation` where it waits for an answer that will not come in time. It may return what it has; if
+    it does not handle this, the final is sent without it, and the client is warned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ class Speech:
     """16 kHz, shape ``[n]``, from the utterance's first sample, which is before the speech. Read-only."""
     start_ms: int
     """Of the stream, where the audio begins."""
+    voiced: Sequence[tuple[int, int]] = ()
+    """Where the voice detector found speech: samples of the audio from, and up to but not including, in order."""
 
 
 class Annotator:
@@ -69,6 +77,9 @@ class Annotator:
     guards: ClassVar[bool] = False
     """Whether a text must not be sent without it. If it fails, the final is sent empty, and a partial not at all. It
     must ask no question about finals, which could come too late."""
+
+    recorded: bool = False
+    """Whether the audio is a recording, whose finals may wait for half a minute. Set by what owns the annotator."""
 
     def final(self, final: Final, speech: Speech | None) -> Final | Annotation:
         """The final, changed; or a generator that asks questions first.

@@ -42,6 +42,7 @@ from streaming_asr.core.tape import AudioTape
 from streaming_asr.core.turn import Pause, TurnDetector, TurnQuestion
 from streaming_asr.core.utterance import Utterance
 from streaming_asr.core.voice import Detection, VoiceDetector
+from streaming_asr.core.voiced_frames import VoicedFrames
 
 
 class Demand(NamedTuple):
@@ -115,6 +116,8 @@ class Channel:
         self.annotations = annotations
         self._segmenter = Segmenter(detector.frame_samples, options, self._judge.asks_at_ms(options))
         self._tape = AudioTape()
+        self._voiced = VoicedFrames(detector.frame_samples)
+        """Only of audio that annotators are given."""
         self._context = ContextWindow(options, rolling=self._rolls(options))
         self._utterances: deque[Utterance] = deque()
         """Those without a published final, oldest first; only the last may be open."""
@@ -176,6 +179,8 @@ class Channel:
         decisions = yield from self._detector.detect(frames)
         if self._abandoned:
             return []
+        if self.annotations is not None and self.annotations.needs_audio:
+            self._voiced.append(decisions, start)
         events = self._apply(self._segmenter.push(decisions, energies), EndReason.ENDPOINT, now)
         self._forget()
         return self._annotated(events, now)
@@ -409,9 +414,7 @@ class Channel:
     def _partial(self, utterance: Utterance, end: int, speculative: bool) -> Partial:
         transcript = utterance.transcript
         if self.annotations is not None and self.annotations.needs_audio:
-            self.annotations.keep(
-                utterance.number, self._tape.slice(utterance.start, end), utterance.start, final=False
-            )
+            self._keep_speech(self.annotations, utterance, end, final=False)
         return Partial(
             utterance=utterance.number,
             channel=self._index,
@@ -424,6 +427,12 @@ class Channel:
             speculative=speculative,
             logprobs=transcript.logprobs,
         )
+
+    def _keep_speech(self, annotations: Annotations, utterance: Utterance, end: int, *, final: bool) -> None:
+        """Have the audio of an utterance, up to sample `end`, given to the annotators of its partial or final."""
+        audio = self._tape.slice(utterance.start, end)
+        voiced = self._voiced.spans(utterance.start, end)
+        annotations.keep(utterance.number, audio, utterance.start, voiced, final=final)
 
     def _publish(self) -> list[Event]:
         """The finals that are ready, in the order of speech, and each `Finalized` right after the finals before it."""
@@ -455,8 +464,7 @@ class Channel:
         if self.annotations is not None:
             known = self.annotations.guarded(text, hypothesis.language)
             if self.annotations.needs_audio and utterance.final_end is not None:
-                audio = self._tape.slice(utterance.start, utterance.final_end)
-                self.annotations.keep(utterance.number, audio, utterance.start, final=True)
+                self._keep_speech(self.annotations, utterance, utterance.final_end, final=True)
         self._context.add_final(known, hypothesis)
         offset = ms_of(utterance.start)
         words = None
@@ -490,3 +498,4 @@ class Channel:
         if self._utterances:
             keep = min(keep, self._utterances[0].start)
         self._tape.forget_before(keep)
+        self._voiced.forget_before(keep)

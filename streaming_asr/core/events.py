@@ -64,6 +64,18 @@ class Partial:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeakerIdentified:
+    """Who is speaking now, as far as it is known; the final may have another label."""
+
+    utterance: int
+    channel: int
+    speaker: int
+    """Counts from 0 in each session."""
+    time_ms: int
+    """End of the audio that was compared."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechResumed:
     """Speech went on after a pause whose speculative text had been sent."""
 
@@ -163,6 +175,7 @@ class Done:
 Event = (
     SpeechStarted
     | Partial
+    | SpeakerIdentified
     | SpeechResumed
     | EagerTurnEnd
     | TurnResumed

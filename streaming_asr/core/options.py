@@ -291,6 +291,11 @@ class SessionOptions:
         range=(0, 10),
         changeable=True,
     )
+    speakers: bool = option(
+        False,
+        "whether finals and words say who speaks (beta)",
+        group=RECOGNITION,
+    )
     word_times: bool = option(False, "whether finals have the times of their words", group=RECOGNITION, changeable=True)
 
     itn: bool = option(

@@ -270,7 +270,7 @@ class Session:
             if channel.annotations is not None:
                 channel.annotations.reconfigure(new)
             elif new:
-                channel.annotations = Annotations(channel.index, new, recorded=self._recorded)
+                channel.annotations = Annotations(channel.index, new, recorded=self._recorded, live=self.live)
         self.options = after
         if (before.encoding, before.sample_rate) == (after.encoding, after.sample_rate):
             return []
@@ -320,7 +320,9 @@ class Session:
 
     def _annotations(self, channel: int) -> Annotations | None:
         annotators = self._make_annotators(self.options, self.capabilities)
-        return Annotations(channel, annotators, recorded=self._recorded) if annotators else None
+        if not annotators:
+            return None
+        return Annotations(channel, annotators, recorded=self._recorded, live=self.live)
 
     def _reannotated(self, channel: Channel, before: SessionOptions, after: SessionOptions) -> list[Annotator]:
         """The annotators of a channel under other options: those that it has, where nothing changes for them."""

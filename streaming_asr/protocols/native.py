@@ -123,6 +123,15 @@ class Partial(Numbered, tag="partial"):
     start_ms: int
     time_ms: int
     speculative: bool
+    speaker: int | msgspec.UnsetType = msgspec.UNSET
+    """Absent, as in all messages, where it is not known."""
+
+
+class Speaker(Numbered, tag="speaker"):
+    utterance: int
+    channel: int
+    time_ms: int
+    speaker: int
 
 
 class SpeechResumed(Numbered, tag="speech_resumed"):
@@ -160,6 +169,7 @@ class Word(msgspec.Struct):
     end_ms: int
     probability: float | None
     times_from: TimesFrom
+    speaker: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Final(Numbered, tag="final"):
@@ -171,6 +181,7 @@ class Final(Numbered, tag="final"):
     time_ms: int
     confidence: float | None
     words: tuple[Word, ...] | None
+    speaker: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Finalized(Numbered, tag="finalized"):
@@ -204,6 +215,7 @@ NumberedMessage = (
     Configured
     | SpeechStarted
     | Partial
+    | Speaker
     | SpeechResumed
     | EagerTurnEnd
     | TurnResumed
@@ -429,12 +441,16 @@ def _failure(bad: BadMessage) -> Failure:
 def _message_for(event: Event) -> NumberedMessage:
     match event:
         case core_events.Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative):
-            return Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative)
+            partial = Partial(utterance, channel, revision, stable, tentative, language, start, end, speculative)
+            partial.speaker = _known(event.speaker)
+            return partial
+        case core_events.SpeakerIdentified(utterance, channel, speaker, time):
+            return Speaker(utterance, channel, time, speaker)
         case core_events.Final():
             words = None
             if event.words is not None:
                 words = tuple(
-                    Word(word.text, word.start_ms, word.end_ms, word.probability, word.times_from)
+                    Word(word.text, word.start_ms, word.end_ms, word.probability, word.times_from, _known(word.speaker))
                     for word in event.words
                 )
             return Final(
@@ -446,6 +462,7 @@ def _message_for(event: Event) -> NumberedMessage:
                 event.end_ms,
                 event.confidence,
                 words,
+                _known(event.speaker),
             )
         case core_events.SpeechStarted(utterance, channel, start):
             return SpeechStarted(utterance, channel, start)
@@ -465,6 +482,10 @@ def _message_for(event: Event) -> NumberedMessage:
             return Done(audio)
         case _:
             assert_never(event)
+
+
+def _known(speaker: int | None) -> int | msgspec.UnsetType:
+    return msgspec.UNSET if speaker is None else speaker
 
 
 def _encoded(message: Message, replaces: int | None = None) -> Send:

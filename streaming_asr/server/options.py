@@ -100,6 +100,12 @@ class ServerOptions:
     private_key: Path | None = option(None, "private key of the certificate", group=SERVER, metavar="PEM")
 
     max_sessions: int = option(256, "sessions at once; more are refused as `busy`", group=LIMITS, range=(1, 100_000))
+    max_speaker_sessions: int = option(
+        0,
+        "sessions at once with `speakers`; more are refused as `busy`; 0: ten a core",
+        group=LIMITS,
+        range=(0, 100_000),
+    )
     max_file_sessions: int = option(
         32,
         "sessions at once that send files; more are refused as `busy`",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from streaming_asr.annotators.registry import make_annotators
+from streaming_asr.annotators.speakers import compares_voices, load_voices
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.load import Load
 from streaming_asr.core.options import Encoding, OptionError, SessionOptions
@@ -41,6 +42,9 @@ from streaming_asr.turns.detectors import make_turn_detector
 from streaming_asr.voice.detectors import make_detector
 
 logger = logging.getLogger(__name__)
+
+VOICES_PER_CORE = 10
+"""Sessions whose voices are compared: about a fifth of a core, while all of them speak. See docs/speakers.md."""
 
 LOADING, DRAINING = "loading", "draining"
 STATUSES = (LOADING, *(health.value for health in Health), DRAINING)
@@ -83,6 +87,10 @@ class Service:
         self._draining = False
         self._runner: Runner | None = None
         self._numbers = itertools.count(1)
+        self._voices: set[str] = set()
+        """Keys of the open sessions whose voices are compared."""
+        self._loading: asyncio.Future[None] | None = None
+        """Of what compares voices, from the first session on that needs it."""
         self._instance = secrets.token_hex(3)
         self._watch: asyncio.Task[None] | None = None
 
@@ -205,6 +213,8 @@ class Service:
         # With none open there is nothing to wait for.
         if self._runner.scheduler.sessions and (excess := self._memory.excess(time.monotonic())):
             raise Refused(Failure(FailureKind.BUSY, f"The server is busy: {excess}."))
+        if compares_voices(options):
+            self._check_voices()
         key = f"{self._instance}-{next(self._numbers)}"
         try:
             session = Session(
@@ -217,6 +227,10 @@ class Service:
                 recorded=recorded,
             )
             self._runner.add(session, listener, broke)
+            if compares_voices(session.options):
+                self._voices.add(key)
+                if self._loading is None:
+                    self._loading = asyncio.get_running_loop().run_in_executor(None, load_voices)
         except OptionError as error:
             raise Refused(Failure(FailureKind.BAD_OPTION, str(error))) from None
         except Busy as error:
@@ -225,6 +239,17 @@ class Service:
             # If it sends a file, that comes sooner than a child starts.
             self.decoders.prepare()
         return session
+
+    def _check_voices(self) -> None:
+        """Check that the voices of another session can be compared.
+
+        Raises:
+            Refused: they can't.
+        """
+        most = self.options.max_speaker_sessions or VOICES_PER_CORE * (os.cpu_count() or 1)
+        if len(self._voices) >= most:
+            reason = f"speaker labels are on in {most} sessions, as many as are allowed; connect without, or later."
+            raise Refused(Failure(FailureKind.BUSY, f"The server is busy: {reason}"))
 
     def _make_room(self, scheduler: Scheduler) -> None:
         """Drop sessions whose clients are away, if one that is there needs their place."""
@@ -245,6 +270,7 @@ class Service:
 
     def remove(self, session: Session) -> None:
         """Remove a session and cancel its jobs."""
+        self._voices.discard(session.key)
         self._started.remove(session)
 
     @property

@@ -26,24 +26,37 @@ class TimedWord:
     start_ms: int
     end_ms: int
     confidence: float | None
+    speaker: int | None = None
 
 
-def timed_words(text: str, start_ms: int, end_ms: int, known: Sequence[Word] | None = None) -> list[TimedWord]:
+def timed_words(
+    text: str, start_ms: int, end_ms: int, known: Sequence[Word] | None = None, speaker: int | None = None
+) -> list[TimedWord]:
     """The words of `text`, without white space.
 
     Args:
         start_ms, end_ms: of the speech; no word is outside of it. Without `known` words each gets a part of it in
             proportion to its width.
         known: the recognizer's words, in stream time.
+        speaker: of words that have none of their own.
     """
 
     def within(time_ms: int) -> int:
         return max(start_ms, min(end_ms, time_ms))
 
     if known:
-        return [TimedWord(word.text, within(word.start_ms), within(word.end_ms), word.probability) for word in known]
+        return [
+            TimedWord(
+                word.text,
+                within(word.start_ms),
+                within(word.end_ms),
+                word.probability,
+                speaker if word.speaker is None else word.speaker,
+            )
+            for word in known
+        ]
     words = estimated_words.estimate_words(text, start_ms, end_ms)
-    return [TimedWord(word.text, word.start_ms, word.end_ms, None) for word in words]
+    return [TimedWord(word.text, word.start_ms, word.end_ms, None, speaker) for word in words]
 
 
 def time_pieces(text: str, start_ms: int, end_ms: int) -> list[TimedWord]:

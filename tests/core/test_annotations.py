@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from streaming_asr.core.annotations import MAX_WAITING, RECORDED_BUDGET_MS, Annotations, Inquiry
-from streaming_asr.core.annotator import Annotation, Annotator, Blocking, Speech, Watch
+from streaming_asr.core.annotator import Annotation, Annotator, Blocking, Speech, TooLate, Watch
 from streaming_asr.core.events import (
     Done,
     EagerTurnEnd,
@@ -210,6 +210,33 @@ def test_finals_of_a_recording_wait_longer_and_reading_pauses_meanwhile() -> Non
     held = session.held_s
     session.annotation_missed(inquiry, 6.0, failed=False)
     assert held - session.held_s > 0.4
+
+
+def test_finals_of_audio_that_is_not_received_live_wait_as_those_of_a_recording() -> None:
+    for live, budget_s in ((True, 0.2), (False, RECORDED_BUDGET_MS / 1000)):
+        annotations = Annotations(0, [Asking()], recorded=False, live=lambda now, live=live: live)
+        annotations.keep(1, silence(0.1), 0, final=True)
+        assert annotations.passed([Final(1, 0, "so", "en", 0, 100, None, None)], 5.0) == []
+        (inquiry,) = annotations.take_inquiries()
+        assert inquiry.due == 5.0 + budget_s
+
+
+def test_one_that_handles_being_late_changes_the_final_without_its_answer() -> None:
+    class Prompt(Asking):
+        def final(self, final: Final, speech: Speech | None) -> Annotation:
+            try:
+                yield Blocking(lambda: "")
+            except TooLate:
+                return replace(final, text="in time")
+            return final
+
+    annotations = Annotations(0, [Prompt()], recorded=False)
+    annotations.keep(1, silence(0.1), 0, final=True)
+    annotations.passed([Final(1, 0, "so", "en", 0, 100, None, None)], 0.0)
+    (inquiry,) = annotations.take_inquiries()
+    (final,) = annotations.missed(inquiry, 1.0, failed=False)
+    assert isinstance(final, Final)
+    assert final.text == "in time"
 
 
 @pytest.mark.parametrize("annotator", [Failing(), FailingGuard()])

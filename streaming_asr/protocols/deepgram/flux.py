@@ -15,6 +15,7 @@ from streaming_asr.core.events import (
     Finalized,
     Partial,
     SessionWarning,
+    SpeakerIdentified,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
@@ -174,8 +175,8 @@ class FluxTranslator:
                 return [_send(wire.Warned(self._request_id, self._next(), event.code.upper(), event.message))]
             case Done():
                 return [Close()]
-            case Finalized():
-                return []  # Flux has no message for this.
+            case Finalized() | SpeakerIdentified():
+                return []  # Flux has no message for these.
             case _:
                 assert_never(event)
 

@@ -19,6 +19,7 @@ from streaming_asr.core.events import (
     Finalized,
     Partial,
     SessionWarning,
+    SpeakerIdentified,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
@@ -113,6 +114,8 @@ class DeepgramTranslator:
         if keywords := query.key_terms():
             options["keywords"] = keywords
         options |= query.text_options()
+        if (diarize := query.flag("diarize")) is not None or query.text("diarize_model") is not None:
+            options["speakers"] = diarize is not False
         return with_options(defaults, partials=self._interims, word_times=True, **options)
 
     def connected(self) -> list[Command]:
@@ -197,7 +200,7 @@ class DeepgramTranslator:
                 return self._finalized(event)
             case Done():
                 return [*self._silences(), _send(self._metadata(event)), Close()]
-            case SpeechResumed() | EagerTurnEnd() | TurnResumed() | SessionWarning():
+            case SpeechResumed() | EagerTurnEnd() | TurnResumed() | SpeakerIdentified() | SessionWarning():
                 return []  # Deepgram has no messages for these.
             case _:
                 assert_never(event)
@@ -219,7 +222,7 @@ class DeepgramTranslator:
         from_finalize = reason is EndReason.FINALIZE
         if from_finalize:
             self._answered.add(final.channel)
-        words = timed_words.timed_words(final.text, final.start_ms, final.end_ms, final.words)
+        words = timed_words.timed_words(final.text, final.start_ms, final.end_ms, final.words, final.speaker)
         if words:
             self._last_words[final.channel] = words[-1].end_ms
         ended = not self._order.continues(final.utterance)
@@ -241,7 +244,7 @@ class DeepgramTranslator:
         return [_send(results)]
 
     def _interim(self, partial: Partial, text: str) -> wire.Results:
-        words = timed_words.timed_words(text, partial.start_ms, partial.end_ms)
+        words = timed_words.timed_words(text, partial.start_ms, partial.end_ms, speaker=partial.speaker)
         return self._results(partial.channel, text, words, partial.start_ms, partial.end_ms, partial.language, None)
 
     def _results(
@@ -264,6 +267,7 @@ class DeepgramTranslator:
                 certain if word.confidence is None else round(word.confidence, 4),
                 word.text if self._punctuated else None,
                 language if self._detects else None,
+                word.speaker,
             )
             for word in words
         ]

@@ -42,6 +42,8 @@ class Word(msgspec.Struct, omit_defaults=True):
     punctuated_word: str | None = None
     language: str | None = None
     """Only if the client has it detected."""
+    speaker: int | None = None
+    """From 0; only with `diarize`."""
 
 
 class Alternative(msgspec.Struct, omit_defaults=True):

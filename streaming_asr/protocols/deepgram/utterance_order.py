@@ -14,6 +14,7 @@ from streaming_asr.core.events import (
     Finalized,
     Partial,
     SessionWarning,
+    SpeakerIdentified,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
@@ -70,7 +71,7 @@ class UtteranceOrder:
                     | Final()
                 ):
                     yield from self._of_utterance(event)
-                case Finalized() | SessionWarning() | Done():
+                case SpeakerIdentified() | Finalized() | SessionWarning() | Done():
                     yield event
                 case _:
                     assert_never(event)

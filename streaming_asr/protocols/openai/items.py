@@ -20,6 +20,7 @@ from streaming_asr.core.events import (
     Finalized,
     Partial,
     SessionWarning,
+    SpeakerIdentified,
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
@@ -212,7 +213,7 @@ class Items:
                 case SessionWarning():
                     if event.code == "decode_failed" and event.utterance in self._owner:
                         self._owner[event.utterance].failed = True
-                case SpeechResumed() | EagerTurnEnd() | TurnResumed() | Finalized() | Done():
+                case SpeechResumed() | EagerTurnEnd() | TurnResumed() | SpeakerIdentified() | Finalized() | Done():
                     pass  # Items neither change nor end by these.
                 case _:
                     assert_never(event)

@@ -1,0 +1,114 @@
+"""Which speaker has each moment of an utterance: the windows around it vote, the nearer the more.
+
+The speaker of an utterance that is over is settled: later speech never changes a label that was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_asr.core.recognizer import SAMPLE_RATE
+from streaming_asr.core.speaker_clusters import SAME, Embeddings, SpeakerClusters
+from streaming_asr.core.speaker_windows import SpeakerWindow
+
+SLOT = SAMPLE_RATE // 10
+"""Samples that have one label."""
+_REACH = SAMPLE_RATE // 5
+"""How far a window votes beyond its own length."""
+_FAR = 1e-6
+"""Weight of a vote from further away, which counts only where there is no nearer one."""
+
+
+class UtteranceSpeakers:
+    """The labels of one utterance.
+
+    Args:
+        labels: of each slot, shape ``[n]``; from 0.
+    """
+
+    def __init__(self, labels: NDArray[np.int64]) -> None:
+        self._labels = labels
+
+    def of(self, start: int, end: int) -> int:
+        """The speaker of most of samples ``[start, end)`` of the utterance."""
+        first = min(max(0, start // SLOT), len(self._labels) - 1)
+        last = max(first + 1, -(-end // SLOT))
+        return int(np.bincount(self._labels[first:last]).argmax())
+
+
+class SpeakerLabels:
+    """Labels the utterances of one channel. A speaker's label is a number from 0, in the order of first labels."""
+
+    def __init__(self) -> None:
+        self._clusters = SpeakerClusters()
+        self._labels: dict[int, int] = {}
+        """By the clusters' number of a speaker."""
+        self._given = 0
+        """Labels so far."""
+        self._last: int | None = None
+        """The label of the end of the last utterance."""
+
+    def provisional(self, windows: Sequence[SpeakerWindow], embeddings: Embeddings) -> int | None:
+        """Who is speaking at the end of an utterance that goes on; None as long as nobody knows. Nothing is learned
+        from it.
+
+        Args:
+            embeddings: of each window, shape ``[len(windows), size]``.
+        """
+        if not len(windows):
+            return None
+        if not self._clusters.speakers:
+            return 0
+        latest = self._clusters.similarities(embeddings[-2:]).mean(axis=0)
+        best = int(latest.argmax())
+        if latest[best] < SAME / 2:
+            return None
+        return self._labels.get(self._clusters.speakers[best])
+
+    def settle(self, windows: Sequence[SpeakerWindow], embeddings: Embeddings, length: int) -> UtteranceSpeakers | None:
+        """Learn from an utterance that is over, and label it. Call it in the order of speech.
+
+        Args:
+            embeddings: of each window, shape ``[len(windows), size]``.
+            length: of the utterance, samples.
+
+        Returns:
+            None if nothing is known of any speaker.
+        """
+        slots = max(1, -(-length // SLOT))
+        if not windows:
+            # Too short to know a voice by: as a rule the same goes on.
+            return None if self._last is None else UtteranceSpeakers(np.full(slots, self._last))
+        for window, embedding in zip(windows, embeddings, strict=True):
+            if window.whole:
+                self._clusters.add(embedding)
+        for gone, kept in self._clusters.merge():
+            labels = [self._labels[speaker] for speaker in (gone, kept) if speaker in self._labels]
+            self._labels.pop(gone, None)
+            if labels:
+                self._labels[kept] = min(labels)
+        if not self._clusters.speakers:
+            self._clusters.found(embeddings)
+        votes = _weights(windows, slots) @ self._clusters.similarities(embeddings)
+        speakers = [self._clusters.speakers[index] for index in votes.argmax(axis=1)]
+        given = np.array([self._label(speaker) for speaker in speakers])
+        self._last = int(given[-1])
+        return UtteranceSpeakers(given)
+
+    def _label(self, speaker: int) -> int:
+        if speaker not in self._labels:
+            self._labels[speaker] = self._given
+            self._given += 1
+        return self._labels[speaker]
+
+
+def _weights(windows: Sequence[SpeakerWindow], slots: int) -> NDArray[np.float64]:
+    """How much each window counts in each slot, shape ``[slots, len(windows)]``: a triangle around its middle."""
+    starts, ends = (np.array([window[side] for window in windows], np.float64) for side in (0, 1))
+    middles = (np.arange(slots) + 0.5)[:, None] * SLOT
+    distance = np.abs(middles - (starts + ends) / 2) / ((ends - starts) / 2 + _REACH)
+    near: NDArray[np.float64] = np.maximum(1 - distance, _FAR / (1 + distance) ** 4)
+    return near
