@@ -136,7 +136,7 @@ def _figure(language: str) -> re.Pattern[str]:
     if language != "en":
         words += [*_ONE["en"].split(), *_MORE["en"].split()]
     alternatives = "|".join(sorted(set(words), key=len, reverse=True))
-    tens = r"(?:-(?:\w+))?"
+    tens = f"(?:-(?:{alternatives}))*"
     compound = f"|{_COMPOUND[language]}" if language in _COMPOUND else ""
     return re.compile(rf"\d+|[{_HAN}]|\b(?:(?:{alternatives}){tens}{compound})\b", re.IGNORECASE)
 

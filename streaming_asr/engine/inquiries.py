@@ -25,10 +25,19 @@ Missed = Callable[[bool], None]
 """Takes whether the answer failed, rather than was late."""
 
 
-class Inquiries:
-    """Has questions answered. Belongs to one event loop, and starts its threads at the first question."""
+Outcome = Callable[[str, str], None]
+"""Takes the annotator's name and what became of its question: answered, late, failed."""
 
-    def __init__(self) -> None:
+
+class Inquiries:
+    """Has questions answered. Belongs to one event loop, and starts its threads at the first question.
+
+    Args:
+        on_outcome: is called with the outcome of each question, for metrics. It must not fail.
+    """
+
+    def __init__(self, on_outcome: Outcome = lambda annotator, outcome: None) -> None:
+        self._on_outcome = on_outcome
         self._threads: ThreadPoolExecutor | None = None
         self._open: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -59,14 +68,17 @@ class Inquiries:
                 raise asyncio.TimeoutError
             answer = await asyncio.wait_for(self._asked(inquiry), max(0.0, inquiry.due - time.monotonic()))
         except asyncio.TimeoutError:
+            self._on_outcome(inquiry.annotator, "late")
             missed(False)
         except Exception:
             if inquiry.annotator not in self._failing:
                 self._failing.add(inquiry.annotator)
                 logger.exception("The annotator %s failed to answer", inquiry.annotator)
+            self._on_outcome(inquiry.annotator, "failed")
             missed(True)
         else:
             self._failing.discard(inquiry.annotator)
+            self._on_outcome(inquiry.annotator, "answered")
             answered(answer)
 
     async def _asked(self, inquiry: Inquiry) -> Any:

@@ -15,7 +15,7 @@ from streaming_asr.core.events import Event
 from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Recognizer
 from streaming_asr.core.scheduler import Chosen, Scheduler, SessionBroke
 from streaming_asr.core.session import Session
-from streaming_asr.engine.inquiries import Inquiries
+from streaming_asr.engine.inquiries import Inquiries, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +46,16 @@ class Runner:
         recognizer: started.
         scheduler: chooses the jobs.
         observers: notified of each decode.
+        annotator_asked: is called with the outcome of each question of an annotator.
     """
 
-    def __init__(self, recognizer: Recognizer, scheduler: Scheduler, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        scheduler: Scheduler,
+        observers: Sequence[Observer] = (),
+        annotator_asked: Outcome = lambda annotator, outcome: None,
+    ) -> None:
         self.recognizer = recognizer
         self.scheduler = scheduler
         self._observers = observers
@@ -56,7 +63,7 @@ class Runner:
         self._tasks: dict[int, asyncio.Task[Hypothesis]] = {}
         self._cancelled: set[int] = set()
         """Jobs of them that are cancelled; once, as a recognizer may need a while to give one up."""
-        self._inquiries = Inquiries()
+        self._inquiries = Inquiries(annotator_asked)
         self._closed = False
 
     def add(self, session: Session, listener: Listener, broke: Broke) -> None:

@@ -86,6 +86,12 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.annotator_questions = Counter(
+            "streaming_asr_annotator_questions",
+            "Questions of annotators, by annotator and outcome: answered, late, failed.",
+            ["annotator", "outcome"],
+            registry=registry,
+        )
         self.repairs = Counter(
             "streaming_asr_repairs",
             "Repairs of what clients sent; of a session each kind counts once.",
@@ -170,6 +176,10 @@ class Metrics:
     def turn_asked(self, outcome: str) -> None:
         """A pause was judged, or was not."""
         self.turn_questions.labels(outcome).inc()
+
+    def annotator_asked(self, annotator: str, outcome: str) -> None:
+        """A question of an annotator was answered, or was not."""
+        self.annotator_questions.labels(annotator, outcome).inc()
 
     def watch_engine(self, gauges: Callable[[], Mapping[str, float]]) -> None:
         """Export an engine's own gauges, which are read when the metrics are."""

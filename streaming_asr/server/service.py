@@ -132,7 +132,9 @@ class Service:
             make_annotators=make_annotators,
         )
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
-        self._runner = Runner(self.recognizer, Scheduler(can.concurrency, limits), self._observers)
+        self._runner = Runner(
+            self.recognizer, Scheduler(can.concurrency, limits), self._observers, self.metrics.annotator_asked
+        )
         self.metrics.ready.set(1)
         self.metrics.watch_load(lambda: self._load.value)
         if isinstance(self.recognizer, Supervised):

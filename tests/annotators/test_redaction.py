@@ -57,6 +57,7 @@ def _redacted(text: str, *kinds: str, language: str | None = "en") -> str:
         ("pii", "example dot com, thanks", "[EMAIL_ADDRESS], thanks"),
         ("pii", "What are you looking at? Mr. Smith.", "What are you looking at? Mr. Smith."),
         ("numbers", "I have 3 dogs, twenty-one cats and one idea", "I have [NUMBER] dogs, [NUMBER] cats and one idea"),
+        ("numbers", "a one-way street and a two-way one", "a one-way street and a [NUMBER]-way one"),
         # A number may go on in the next utterance.
         ("pci", "my card is 4111 1111", "my card is [NUMBER]"),
         ("pci", "11.", "[NUMBER]."),

@@ -48,11 +48,12 @@ def _fails() -> str:
     raise ValueError("no")
 
 
-def _events(question: Question) -> list[Event]:
+def _events(question: Question, outcomes: list[tuple[str, str]] | None = None) -> list[Event]:
     events: list[Event] = []
+    counted = [] if outcomes is None else outcomes
 
     async def scenario() -> None:
-        runner = Runner(FakeRecognizer(), Scheduler(slots=1))
+        runner = Runner(FakeRecognizer(), Scheduler(slots=1), annotator_asked=lambda *outcome: counted.append(outcome))
         session = Session(
             "s",
             SessionOptions(encoding=Encoding.F32LE),
@@ -100,9 +101,11 @@ def test_another_engine_answers() -> None:
     ],
 )
 def test_a_question_without_an_answer_costs_a_warning(question: Question, code: str) -> None:
-    warning, final, _ = _events(question)
+    outcomes: list[tuple[str, str]] = []
+    warning, final, _ = _events(question, outcomes)
     assert isinstance(warning, SessionWarning)
     assert warning.code == code
+    assert outcomes == [("answers", code.removeprefix("annotation_"))]
     assert isinstance(final, Final)
     assert final.text
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from streaming_asr.core import options, scheduler, session
+from streaming_asr.core import annotations, options, scheduler, session
 from streaming_asr.core.options import OptionError, SessionOptions
+from streaming_asr.engine import inquiries
 from streaming_asr.engine.media import decoders, limits, live, live_child, live_reader, reader, repairs, timeline
 from streaming_asr.protocols import sent_messages
 from streaming_asr.protocols.failures import FailureKind
@@ -31,10 +32,14 @@ SCALES = {"MiB": 2**20, "GiB": 2**30, "KiB": 2**10, "h": 3600, "min": 60, "kHz":
 IN_CODE: dict[str, tuple[float, ...]] = {
     "keywords of a session": (options.MAX_KEYWORDS, options.MAX_KEYWORD_CHARS),
     "its context": (options.MAX_CONTEXT_CHARS,),
+    "its replacements": (options.MAX_REPLACEMENTS, options.MAX_REPLACEMENT_CHARS),
     "pongs to a client that does not read": (1,),
     "time to read the last messages and the close": (websocket.CLOSE_WAIT_S,),
     "messages kept for a client that may resume": (sent_messages.MAX_BYTES,),
     "pauses that wait to be judged": (turn_questions.MOST_WAITING / turn_questions.THREADS,),
+    "finals of a live channel that wait for annotators": (annotations.MAX_WAITING,),
+    "wait of a recording's final for each annotator": (annotations.RECORDED_BUDGET_MS / 1000,),
+    "questions of annotators": (inquiries.MAX_WAITING,),
     "recordings received or waiting": (recordings.MAX_WAITING,),
     "size of a chat request": (chat.MAX_CHAT_BYTES,),
     "bytes of all chat requests in memory": (recordings.MAX_CHATS_BYTES,),
