@@ -23,7 +23,7 @@ from streaming_asr.server.app import Application
 from streaming_asr.server.live import conversation, fair_loop, turn_questions, websocket
 from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, recordings
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.replicas import channel, restarts
+from streaming_asr.server.replicas import channel, restarts, supervisor
 from tests.support.docs_tables import DOCS
 from tests.support.fake_recognizer import FakeRecognizer
 
@@ -48,6 +48,7 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "those of other replicas": (),
     "messages to a replica that reads none": (channel.MAX_QUEUED,),
     "deaths of a replica": (restarts.MOST, restarts.WITHIN_S),
+    "time without a report of a replica": (supervisor.HANGS_S,),
     "size of a request for one": (client_secrets.MAX_BODY_BYTES,),
     "bytes of their sessions' configurations": (client_secrets.MAX_SECRETS_BYTES,),
     "URL and headers of a request or handshake": (websocket.MAX_HEAD_BYTES,),

@@ -54,6 +54,7 @@ while number == 1:
 """,
     1,
 )
+HANGS = REPLICA + "report(); import time; time.sleep(60)"
 ALL_DIE = REPLICA + "report(); import time; time.sleep(0.05); sys.exit(3)"
 NEVER_STARTS = "import sys; sys.exit(7)"
 
@@ -150,6 +151,17 @@ def test_the_server_ends_when_no_replica_is_left() -> None:
         await log.has("No replica is left")
 
     assert run(supervise(ALL_DIE, client)) == supervisor.FAILED
+
+
+def test_a_replica_that_hangs_is_killed_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "HANGS_S", 0.5)
+
+    async def client(port: int, log: Log) -> None:
+        await log.has("has not answered")
+        await log.has("ended by SIGKILL")
+        await log.has("Replica 1 is process", times=2)
+
+    assert run(supervise(HANGS, client)) == 0
 
 
 def test_a_connection_that_a_replica_has_not_received_goes_to_another_when_it_dies() -> None:

@@ -34,6 +34,8 @@ ACCEPT_AGAIN_S = 0.5
 """After an accept that failed because the system lacks something."""
 KILL_AFTER_S = 30.0
 """A replica that is asked to end, and has not this long after `drain_timeout_s`, is killed."""
+HANGS_S = 60.0
+"""A replica that has been ready, and has reported nothing for this long, is killed."""
 ALL_GONE_S, LOOK_AGAIN_S = 5.0, 0.02
 """How long to wait for the processes that a dead replica has started, which are killed."""
 SCRAPE_S = 2.0
@@ -160,10 +162,12 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        watching = asyncio.create_task(self._watch(), name="watch for replicas that hang")
         keepers = [asyncio.create_task(self._keep(replica)) for replica in self._replicas]
         try:
             await asyncio.gather(*keepers)
         finally:
+            watching.cancel()
             for keeper in keepers:
                 keeper.cancel()
             for replica in self._replicas:
@@ -256,6 +260,17 @@ class Supervisor:
             pass
         self._lost(replica)
         return status
+
+    async def _watch(self) -> None:
+        """Kill replicas that hang: nobody else would notice, since whoever asks for the health reaches others."""
+        while True:
+            await asyncio.sleep(HANGS_S / 10)
+            now = time.monotonic()
+            for replica in self._reading:
+                silent_s = now - replica.place.reported_at
+                if replica.state is State.RUNNING and silent_s > HANGS_S:
+                    logger.error("Replica %d has not answered for %.0f s; it is killed", replica.number, silent_s)
+                    _kill(replica)
 
     def _lost(self, replica: _Replica) -> None:
         """The process of a replica has ended, or is about to."""
