@@ -122,11 +122,6 @@ class Application:
         lives = (connection.live for connection in self.connections)
         return sum(live is None or live.conversation.state is State.CLOSED for live in lives)
 
-    @property
-    def recorded_sessions(self) -> int:
-        """Sessions that transcribe a recording."""
-        return self.service.sessions - sum(live.conversation.has_session for live in self._conversations)
-
     async def _client_secret(self, request: Request) -> Response:
         options = self.service.options
         return await issue_client_secret(request, self.client_secrets, options.session, self.service.models)

@@ -186,11 +186,6 @@ class Service:
             return False
         return not (self._runner.scheduler.sessions and self._memory.excess(now))
 
-    @property
-    def sessions(self) -> int:
-        """Sessions that are open, of recordings too."""
-        return 0 if self._runner is None else self._runner.scheduler.sessions
-
     def drain(self) -> None:
         """Refuse new sessions from now on; those that are open go on."""
         self._draining = True

@@ -155,6 +155,24 @@ def test_connections_that_only_ask_take_no_place(replicated: Replicated) -> None
     run(script())
 
 
+def test_a_recording_that_is_still_sent_keeps_its_place(replicated: Replicated) -> None:
+    """Its session opens when it is complete; a live client that took its place would have it refused."""
+
+    async def script() -> None:
+        await close(*await room(replicated))
+        _, writer = await asyncio.open_connection("127.0.0.1", replicated.port)
+        head = "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+        head += f"Authorization: Bearer {KEY}\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
+        writer.write(head.encode())
+        sessions = await room(replicated, 2 * EACH - 1)
+        replicas = [replica_of(each.events[0]) for each in sessions]
+        assert sorted([replicas.count(1), replicas.count(2)]) == [EACH - 1, EACH]
+        writer.close()
+        await close(*sessions)
+
+    run(script())
+
+
 def test_a_client_that_comes_back_goes_on_with_its_session_whichever_replica_it_reaches(
     replicated: Replicated, clip: NDArray[np.int16]
 ) -> None:

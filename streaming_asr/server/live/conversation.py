@@ -244,10 +244,6 @@ class Conversation:
         return self._link
 
     @property
-    def has_session(self) -> bool:
-        return self._session is not None
-
-    @property
     def resumable(self) -> bool:
         """Whether it outlives its connection."""
         return self._replay is not None and self._link is not Link.GONE

@@ -19,7 +19,7 @@ class Place:
     number: int
     status: str = "starting"
     load: int = 0
-    """Sessions, connections that may become one, and recordings, as it reported last."""
+    """Sessions, and connections that may open one, as it reported last."""
     parked: int = 0
     """Of these, sessions that wait for their clients, and give way to others."""
     room: bool = False

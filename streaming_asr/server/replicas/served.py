@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from streaming_asr.server.app import Application
-from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, HttpBounds, new_connection
+from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, new_connection
 from streaming_asr.server.live.websocket import DirectWebSocket
 from streaming_asr.server.replicas.link import Report
 
@@ -48,14 +48,8 @@ class Served:
         """Connections that are not there yet: those that shake hands for TLS, the longest first."""
 
     def report(self) -> Report:
-        application, service = self._application, self._application.service
-        taken = self._taken()
-        return Report(
-            service.status,
-            taken + application.recordings.open,
-            len(service.parking.parked),
-            service.room(taken),
-        )
+        service, taken = self._application.service, self._taken()
+        return Report(service.status, taken, len(service.parking.parked), service.room(taken))
 
     def accept(self, connection: socket.socket) -> None:
         config = self._server.config
@@ -87,14 +81,14 @@ class Served:
         self._abandoned.set()
 
     def _taken(self) -> int:
-        """Sessions, and connections that may still open one."""
+        """Sessions, and connections that may still open one: that have sent no request yet, or whose request has no
+        complete answer. It may be for a recording, which opens its session late."""
         application = self._application
         connections = self._server.server_state.connections
         requests = [each for each in connections if hasattr(each, "cycle")]
-        silent = sum(each.cycle is None for each in requests if isinstance(each, HttpBounds))
+        pending = sum(each.cycle is None or not each.cycle.response_complete for each in requests)
         websockets = len(connections) - len(requests) - application.idle_connections
-        parked = len(application.service.parking.parked)
-        return len(self._connecting) + silent + websockets + parked + application.recorded_sessions
+        return len(self._connecting) + pending + websockets + len(application.service.parking.parked)
 
     def _connect(self, connection: socket.socket, protocol: asyncio.Protocol, tls: ssl.SSLContext | None) -> None:
         if len(self._connecting) >= self._most_connecting:
