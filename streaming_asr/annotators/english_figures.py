@@ -32,9 +32,9 @@ _TENS_OR_TEENS = re.compile(rf"\b(?:{_TEENS}|{_TENS})\b")
 _HALF_TIME = re.compile(r"^0(?=\d:)")
 _O_CLOCK = re.compile(r"^0?(\d+):00$")
 _TOLL_FREE = re.compile(rf"\b(?:(one) )?(eight) hundred ((?:(?:{_DIGITS})(?:, | )?){{7}})(?<! )(?<!, )", re.IGNORECASE)
-_VALUES = {word: str(max(0, n - 1)) for n, word in enumerate(_DIGITS.split("|"))}
-_MAILBOX = r"[a-z0-9]+(?: (?:dot|underscore|dash|hyphen) [a-z0-9]+)*"
-_DOMAIN = r"[a-z0-9]+(?: (?:dot|dash|hyphen) [a-z0-9]+)* dot (?:com|org|net|edu|gov|io|ai|uk|de|fr|eu|us|info|cn|jp)"
+_VALUES = {word: str(max(0, n - 1)) for n, word in enumerate(f"{_DIGITS}|ten|eleven|twelve".split("|"))}
+_SMALL_BEFORE = re.compile(r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve) (?:to|or|and) $")
+"""Numbers that stay words by themselves, but not beside one in figures."""
 _SIGNS = "$€£¥₹₩₽"
 _SKIPPED = frozenset({"whitelist", "electronic"})
 """`mister` and `seven eleven` are not figures, and the grammar's addresses take in the word before them."""
@@ -69,6 +69,11 @@ def write(text: str, found: Sequence[Found]) -> list[Edit]:
             written = _telephone(digits, source)
         else:
             written = _written(one.kind, one.text, source)
+        if one.kind == "cardinal" and written is not None and (small := _SMALL_BEFORE.search(text, 0, one.start)):
+            if "," in written:
+                # `ten or fifteen thousand` says two numbers of thousands.
+                continue
+            edits.append(Edit(small.start(1), small.end(1), _VALUES[small[1]]))
         if written is not None:
             if written.endswith(".") and text.startswith(".", end):
                 # The full stop of `p.m.` is that of the sentence, too.

@@ -85,6 +85,8 @@ def test_a_telephone_number_a_price_a_date_and_a_percentage_in_mandarin() -> Non
         ),
         ("seventy-five cents or one dollar and one cent", "$0.75 or $1.01"),
         ("fifty euros", "€50"),
+        ("from twelve to seventeen or nineteen each", "from 12 to 17 or 19 each"),
+        ("ten or fifteen thousand pounds", "ten or fifteen thousand pounds"),
         # Words as people write them.
         ("one real passion", "one real passion"),
         ("Wait a second, no one came first.", "Wait a second, no one came first."),
