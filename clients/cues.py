@@ -10,7 +10,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
+
+from msgspec.structs import replace
 
 from clients.events import Final, Word
 from clients.scripts import CLAUSE_ENDS, SENTENCE_ENDS, split, width
@@ -31,22 +33,26 @@ class Cue:
     end_ms: int
     text: str
     channel: int = 0
+    speaker: int | None = None
+    """From 0; None where it is not known."""
 
 
 def cues_of(final: Final) -> list[Cue]:
     """The cues of an utterance, in order and none longer than can be read at a glance, unless a word alone is.
 
-    Joined they are the text. With word times each cue has the times of its words; without, each word gets a part of
-    the utterance's time in proportion to its width.
+    Joined they are the text, and each is of one speaker. With word times each cue has the times of its words; without,
+    each word gets a part of the utterance's time in proportion to its width.
     """
     words = _align(final.text, final.start_ms, final.time_ms, final.words or ())
     words = words or _time_pieces(final.text, final.start_ms, final.time_ms)
     cues: list[Cue] = []
-    while words:
-        count = _fit_cue(words)
-        start_ms, end_ms = words[0].start_ms, words[count - 1].end_ms
-        cues.append(Cue(start_ms, max(start_ms + 1, end_ms), _join(words[:count]), final.channel))
-        words = words[count:]
+    for speaker, group in groupby(words, lambda word: final.speaker if word.speaker is None else word.speaker):
+        spoken = list(group)
+        while spoken:
+            count = _fit_cue(spoken)
+            start_ms, end_ms = spoken[0].start_ms, spoken[count - 1].end_ms
+            cues.append(Cue(start_ms, max(start_ms + 1, end_ms), _join(spoken[:count]), final.channel, speaker))
+            spoken = spoken[count:]
     return cues
 
 
@@ -69,8 +75,8 @@ def _align(text: str, start_ms: int, end_ms: int, words: Sequence[Word]) -> list
     for word, (begin, end) in zip(words, pairwise([0, *cuts, len(text)]), strict=False):
         begin_ms = max(begin_ms, min(word.start_ms, end_ms))
         if timed:
-            timed[-1] = _word(timed[-1].text, timed[-1].start_ms, min(timed[-1].end_ms, begin_ms))
-        timed.append(_word(text[begin:end], begin_ms, max(begin_ms, min(word.end_ms, end_ms))))
+            timed[-1] = replace(timed[-1], end_ms=min(timed[-1].end_ms, begin_ms))
+        timed.append(_word(text[begin:end], begin_ms, max(begin_ms, min(word.end_ms, end_ms)), word.speaker))
     return [piece for each in timed for piece in _subdivide(each)]
 
 
@@ -84,7 +90,7 @@ def _subdivide(word: Word) -> list[Word]:
     """The word; its parts where it is too long for a cue and can be cut."""
     if width(word.text.strip()) <= MAX_WIDTH:
         return [word]
-    return _time_pieces(word.text, word.start_ms, word.end_ms)
+    return [replace(piece, speaker=word.speaker) for piece in _time_pieces(word.text, word.start_ms, word.end_ms)]
 
 
 def _time_pieces(text: str, start_ms: int, end_ms: int) -> list[Word]:
@@ -100,8 +106,8 @@ def _time_pieces(text: str, start_ms: int, end_ms: int) -> list[Word]:
     return words
 
 
-def _word(text: str, start_ms: int, end_ms: int) -> Word:
-    return Word(text=text, start_ms=start_ms, end_ms=end_ms)
+def _word(text: str, start_ms: int, end_ms: int, speaker: int | None = None) -> Word:
+    return Word(text=text, start_ms=start_ms, end_ms=end_ms, speaker=speaker)
 
 
 def _fit_cue(words: Sequence[Word]) -> int:

@@ -154,7 +154,7 @@ class Track:
         elif isinstance(event, Final):
             self._partials.pop(event.channel, None)
             if event.text.strip():
-                self._view.final(event, self._label(event.channel))
+                self._view.final(event, self._label(event.channel, event.speaker))
         elif isinstance(event, Reconnecting):
             self._reconnecting(event)
         elif isinstance(event, Reconnected):
@@ -203,15 +203,17 @@ class Track:
     def _notice(self, message: str, style: str = "yellow") -> None:
         self._view.notice(f"{self.name}: {message}" if self._labelled else message, style=style)
 
-    def _label(self, channel: int) -> str:
+    def _label(self, channel: int, speaker: int | None) -> str:
         label = f"{self.name}: " if self._labelled else ""
+        if speaker is not None:
+            return f"{label}Speaker {speaker + 1}: "
         return f"{label}[channel {channel + 1}] " if self._several_channels else label
 
     def _current(self, partial: Partial) -> Text:
         text = Text(partial.stable).append(partial.tentative, style="dim")
         if len(text) > PARTIAL_CHARS:
             text = Text("…").append_text(text[-PARTIAL_CHARS:])
-        return Text(self._label(partial.channel)).append_text(text)
+        return Text(self._label(partial.channel, partial.speaker)).append_text(text)
 
     def _status_line(self) -> RenderableType:
         grid = Table.grid(padding=(0, 1))

@@ -52,6 +52,9 @@ def add_session_options(parser: argparse.ArgumentParser, *, profile: str | None 
     )
     group.add_argument("--context", metavar="TEXT", help="background: names, topic")
     group.add_argument("--endpoint-ms", type=_whole, metavar="MS", help="silence that ends an utterance")
+    group.add_argument(
+        "--speakers", action="store_true", help="say who speaks, by the voice (beta); with the times of words"
+    )
     group.add_argument("--word-times", action="store_true", help="include the times of words (subtitles always do)")
     group.add_argument(
         "--option",
@@ -88,7 +91,8 @@ def session_options(given: argparse.Namespace) -> dict[str, Any]:
         "keywords": given.keywords,
         "context": given.context,
         "endpoint_ms": given.endpoint_ms,
-        "word_times": given.word_times or timed,
+        "speakers": given.speakers,
+        "word_times": given.word_times or given.speakers or timed,
     }
     return {**{name: value for name, value in options.items() if value}, **others}
 

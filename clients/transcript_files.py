@@ -23,7 +23,7 @@ class TranscriptFile(ABC):
 
     Args:
         path: created with its folders, or emptied.
-        several_channels: whether to name the channel of each utterance.
+        several_channels: whether to name the channel of each utterance that has no speaker.
 
     Raises:
         TranscriptError: it can't be created or written.
@@ -59,7 +59,9 @@ class TranscriptFile(ABC):
     def close(self) -> None:
         self._file.close()
 
-    def _speaker(self, channel: int) -> str:
+    def _speaker(self, channel: int, speaker: int | None) -> str:
+        if speaker is not None:
+            return f"Speaker {speaker + 1}: "
         return f"[channel {channel + 1}] " if self._several_channels else ""
 
     def _append(self, text: str) -> None:
@@ -85,7 +87,7 @@ class TextFile(TranscriptFile):
     """One utterance a line."""
 
     def format(self, final: Final) -> str:
-        return f"{self._speaker(final.channel)}{final.text.strip()}\n"
+        return f"{self._speaker(final.channel, final.speaker)}{final.text.strip()}\n"
 
 
 class JsonFile(TranscriptFile):
@@ -106,6 +108,7 @@ class JsonFile(TranscriptFile):
             "language": final.language,
             "confidence": final.confidence,
             "words": final.words,
+            "speaker": final.speaker,
         }
         separator, self._separator = self._separator, ",\n"
         return separator + msgspec.json.encode(fields).decode()
@@ -121,7 +124,7 @@ class SrtFile(TranscriptFile):
 
     def _cue(self, cue: Cue) -> str:
         self._number += 1
-        text = self._speaker(cue.channel) + cue.text.replace("-->", "→")
+        text = self._speaker(cue.channel, cue.speaker) + cue.text.replace("-->", "→")
         return f"{self._number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{text}\n\n"
 
 
@@ -135,6 +138,8 @@ class VttFile(TranscriptFile):
 
     def _cue(self, cue: Cue) -> str:
         voice = f"<v Channel {cue.channel + 1}>" if self._several_channels else ""
+        if cue.speaker is not None:
+            voice = f"<v Speaker {cue.speaker + 1}>"
         text = voice + html.escape(cue.text, quote=False)
         return f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{text}\n\n"
 

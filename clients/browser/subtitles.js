@@ -20,14 +20,20 @@ const CLAUSE_END = new RegExp(`[${CLAUSE_ENDS}]\\s*$`, "u");
 
 /** @param {Utterance[]} finals @param {keyof FORMATS} format */
 export function render(finals, format) {
-  if (format === "txt") return finals.map(({ stable }) => `${stable.trim()}\n`).join("");
+  if (format === "txt") return finals.map(({ stable, speaker }) => `${named(speaker)}${stable.trim()}\n`).join("");
   if (format === "json") return `${JSON.stringify({ utterances: finals.map(toRecord) }, null, 1)}\n`;
   const cues = finals.flatMap(cuesOf);
   if (format === "srt") {
-    return cues.map((cue, index) => `${index + 1}\n${span(cue, ",")}\n${cue.text.replaceAll("-->", "→")}\n\n`).join("");
+    const text = (cue) => named(cue.speaker) + cue.text.replaceAll("-->", "→");
+    return cues.map((cue, index) => `${index + 1}\n${span(cue, ",")}\n${text(cue)}\n\n`).join("");
   }
   const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-  return `WEBVTT\n\n${cues.map((cue) => `${span(cue, ".")}\n${escaped(cue.text)}\n\n`).join("")}`;
+  const voice = ({ speaker }) => (speaker == null ? "" : `<v Speaker ${speaker + 1}>`);
+  return `WEBVTT\n\n${cues.map((cue) => `${span(cue, ".")}\n${voice(cue)}${escaped(cue.text)}\n\n`).join("")}`;
+}
+
+function named(speaker) {
+  return speaker == null ? "" : `Speaker ${speaker + 1}: `;
 }
 
 /** Milliseconds as 00:01:02.345, with the given decimal point. */
@@ -43,23 +49,26 @@ function span({ startMs, endMs }, point) {
   return `${clock(startMs, point)} --> ${clock(endMs, point)}`;
 }
 
-function toRecord({ number, startMs, endMs, stable, language, confidence, words }) {
-  return { utterance: number, start_ms: startMs, end_ms: endMs, text: stable, language, confidence, words };
+function toRecord({ number, startMs, endMs, stable, language, confidence, words, speaker }) {
+  return { utterance: number, start_ms: startMs, end_ms: endMs, text: stable, language, confidence, words, speaker };
 }
 
 /**
- * The cues of an utterance, none longer than can be read at a glance unless a word alone is. Joined they are the text.
+ * The cues of an utterance, none longer than can be read at a glance unless a word alone is, and each of one speaker.
+ * Joined they are the text.
  *
  * With word times each cue has the times of its words; without, each word gets a part of the utterance's time in
  * proportion to its width.
  */
-function cuesOf({ stable, startMs, endMs, words }) {
-  let rest = align(stable, startMs, endMs, words ?? []) ?? timePieces(stable, startMs, endMs);
+function cuesOf({ stable, startMs, endMs, words, speaker }) {
+  const spoken = align(stable, startMs, endMs, words ?? []) ?? timePieces(stable, startMs, endMs);
   const cues = [];
-  while (rest.length > 0) {
-    const count = fitCue(rest);
+  for (let rest = spoken; rest.length > 0; ) {
+    const who = rest[0].speaker ?? speaker;
+    const change = rest.findIndex((word) => (word.speaker ?? speaker) !== who);
+    const count = fitCue(change < 0 ? rest : rest.slice(0, change));
     const cue = { startMs: rest[0].startMs, endMs: rest[count - 1].endMs, text: join(rest.slice(0, count)) };
-    cues.push({ ...cue, endMs: Math.max(cue.startMs + 1, cue.endMs) });
+    cues.push({ ...cue, endMs: Math.max(cue.startMs + 1, cue.endMs), speaker: who });
     rest = rest.slice(count);
   }
   return cues;
@@ -90,7 +99,8 @@ function align(text, startMs, endMs, words) {
     const last = timed.at(-1);
     if (last) last.endMs = Math.min(last.endMs, beginMs);
     const piece = text.slice(index === 0 ? 0 : cuts[index - 1], cuts[index]);
-    timed.push({ text: piece, startMs: beginMs, endMs: Math.max(beginMs, Math.min(word.end_ms, endMs)) });
+    const wordEndMs = Math.max(beginMs, Math.min(word.end_ms, endMs));
+    timed.push({ text: piece, startMs: beginMs, endMs: wordEndMs, speaker: word.speaker });
   }
   return timed.flatMap(subdivide);
 }
@@ -102,7 +112,8 @@ function cutBetween(ends, low, high) {
 
 /** The word; its parts where it is too long for a cue and can be cut. */
 function subdivide(word) {
-  return width(word.text.trim()) <= MAX_WIDTH ? [word] : timePieces(word.text, word.startMs, word.endMs);
+  if (width(word.text.trim()) <= MAX_WIDTH) return [word];
+  return timePieces(word.text, word.startMs, word.endMs).map((piece) => ({ ...piece, speaker: word.speaker }));
 }
 
 /** The pieces of a text, each with a part of the time in proportion to its width. */

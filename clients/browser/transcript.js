@@ -2,7 +2,7 @@
 
 import { render } from "./subtitles.js";
 
-const KINDS = new Set(["speech_started", "partial", "speech_ended", "final"]);
+const KINDS = new Set(["speech_started", "partial", "speaker", "speech_ended", "final"]);
 
 /**
  * @typedef {object} Utterance
@@ -14,6 +14,7 @@ const KINDS = new Set(["speech_started", "partial", "speech_ended", "final"]);
  * @property {string | null} language
  * @property {number | null} confidence
  * @property {object[] | null} words as in the protocol, if they were requested
+ * @property {number | null} speaker from 0; null where it is not known
  * @property {boolean} final
  */
 
@@ -43,26 +44,31 @@ export class Transcript {
     this._latest = Math.max(this._latest, number);
     const utterance = this._utterances.get(number) ?? newUtterance(number);
     this._utterances.set(number, utterance);
+    if (event.type === "speaker") {
+      utterance.speaker = event.speaker;
+      return utterance;
+    }
     utterance.startMs = this._msOffset + (event.start_ms ?? event.time_ms);
     utterance.endMs = this._msOffset + event.time_ms;
     if (event.type === "partial") {
       utterance.stable = event.stable;
       utterance.tentative = event.tentative;
       utterance.language = event.language;
+      utterance.speaker = event.speaker ?? utterance.speaker;
     } else if (event.type === "final") {
       this._finish(utterance, event);
     }
     return utterance;
   }
 
-  _finish(utterance, { text, language, confidence, words }) {
+  _finish(utterance, { text, language, confidence, words, speaker }) {
     const shifted = words?.map((word) => ({
       ...word,
       start_ms: word.start_ms + this._msOffset,
       end_ms: word.end_ms + this._msOffset,
     }));
     const final = { stable: text, tentative: "", language, confidence, words: shifted ?? null, final: true };
-    Object.assign(utterance, final);
+    Object.assign(utterance, { ...final, speaker: speaker ?? null });
     if (text.trim() === "") this._utterances.delete(utterance.number);
   }
 
@@ -136,6 +142,7 @@ function newUtterance(number) {
     language: null,
     confidence: null,
     words: null,
+    speaker: null,
     final: false,
   };
 }

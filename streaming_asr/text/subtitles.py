@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 
 import msgspec
 
@@ -38,39 +38,54 @@ class Cue:
     start_ms: int
     end_ms: int
     text: str
+    speaker: int | None = None
+    """From 0; None where it is not known."""
 
 
 def render(finals: Sequence[Final], style: str) -> str:
     """The transcript in one of `STYLES`."""
     spoken = [final for final in finals if final.text]
     if style == "text":
-        return "".join(f"{final.text}\n" for final in spoken)
+        return "".join(f"{_named(final.speaker)}{final.text}\n" for final in spoken)
     if style == "json":
         return msgspec.json.format(msgspec.json.encode(spoken)).decode() + "\n"
     cues = [cue for final in spoken for cue in cues_of(final)]
     if style == "srt":
-        # SubRip has no way to escape anything. An arrow would be read as times.
-        blocks = (
-            f"{number}\n{_span(cue, ',')}\n{cue.text.replace('-->', '→')}\n\n" for number, cue in enumerate(cues, 1)
+        return "".join(
+            # SubRip has no way to escape anything. An arrow would be read as times.
+            f"{number}\n{_span(cue, ',')}\n{_named(cue.speaker)}{cue.text.replace('-->', '→')}\n\n"
+            for number, cue in enumerate(cues, 1)
         )
-        return "".join(blocks)
-    return "WEBVTT\n\n" + "".join(f"{_span(cue, '.')}\n{html.escape(cue.text, quote=False)}\n\n" for cue in cues)
+    return "WEBVTT\n\n" + "".join(
+        f"{_span(cue, '.')}\n{_voice(cue.speaker)}{html.escape(cue.text, quote=False)}\n\n" for cue in cues
+    )
+
+
+def _named(speaker: int | None) -> str:
+    return "" if speaker is None else f"Speaker {speaker + 1}: "
+
+
+def _voice(speaker: int | None) -> str:
+    """WebVTT's mark of who speaks."""
+    return "" if speaker is None else f"<v Speaker {speaker + 1}>"
 
 
 def cues_of(final: Final) -> list[Cue]:
     """The cues of a final, in order and none longer than can be read at a glance, unless a word alone is.
 
-    Joined they are the text. With the recognizer's words each cue has the times of its words; without, each word gets a
-    part of the final's time in proportion to its width.
+    Joined they are the text, and each is of one speaker. With the recognizer's words each cue has the times of its
+    words; without, each word gets a part of the final's time in proportion to its width.
     """
     words = _align(final.text, final.start_ms, final.end_ms, final.words or ())
     words = words or time_pieces(final.text, final.start_ms, final.end_ms)
     cues: list[Cue] = []
-    while words:
-        count = _fit_cue(words)
-        start_ms, end_ms = words[0].start_ms, words[count - 1].end_ms
-        cues.append(Cue(start_ms, max(start_ms + 1, end_ms), _join(words[:count])))
-        words = words[count:]
+    for speaker, group in groupby(words, lambda word: final.speaker if word.speaker is None else word.speaker):
+        spoken = list(group)
+        while spoken:
+            count = _fit_cue(spoken)
+            start_ms, end_ms = spoken[0].start_ms, spoken[count - 1].end_ms
+            cues.append(Cue(start_ms, max(start_ms + 1, end_ms), _join(spoken[:count]), speaker))
+            spoken = spoken[count:]
     return cues
 
 
@@ -94,7 +109,8 @@ def _align(text: str, start_ms: int, end_ms: int, words: Sequence[Word]) -> list
         begin_ms = max(begin_ms, min(word.start_ms, end_ms))
         if timed:
             timed[-1] = replace(timed[-1], end_ms=min(timed[-1].end_ms, begin_ms))
-        timed.append(TimedWord(text[begin:end], begin_ms, max(begin_ms, min(word.end_ms, end_ms)), None))
+        end_of_word = max(begin_ms, min(word.end_ms, end_ms))
+        timed.append(TimedWord(text[begin:end], begin_ms, end_of_word, None, word.speaker))
     return [piece for each in timed for piece in _subdivide(each)]
 
 
@@ -109,7 +125,7 @@ def _subdivide(word: TimedWord) -> list[TimedWord]:
     sentence of Chinese."""
     if width(word.text.strip()) <= MAX_WIDTH:
         return [word]
-    return time_pieces(word.text, word.start_ms, word.end_ms)
+    return [replace(piece, speaker=word.speaker) for piece in time_pieces(word.text, word.start_ms, word.end_ms)]
 
 
 def _fit_cue(words: Sequence[TimedWord]) -> int:

@@ -34,7 +34,14 @@ export class Options extends EventTarget {
       ...(this._changed("endpoint_ms") && { endpoint_ms: Number(this._value("endpoint_ms")) }),
       keywords: this._value("keywords").split(",").map((word) => word.trim()).filter(Boolean),
       context: this._value("context"),
+      ...(this._value("speakers") && { speakers: true, word_times: true }),
     };
+  }
+
+  /** Those of them that may change while audio flows. */
+  get changeable() {
+    const { speakers, ...changeable } = this.session;
+    return changeable;
   }
 
   /** The address of the captions page with these options. */

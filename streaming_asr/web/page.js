@@ -306,7 +306,7 @@ $("open-options").addEventListener("click", () => {
   $("options").showModal();
 });
 options.addEventListener("session", () => {
-  recorder.set(options.session);
+  recorder.set(options.changeable);
   $("captions-link").href = options.captionsAddress;
 });
 

@@ -74,12 +74,13 @@ export class TranscriptView {
       item: element("li"),
       when: element("div", "when"),
       time: element("time"),
+      speaker: element("span", "speaker"),
       language: element("span", "language"),
       text: element("p"),
       stable: element("span", "stable"),
       tentative: element("span", "tentative"),
     };
-    parts.when.append(parts.time, parts.language);
+    parts.when.append(parts.time, parts.speaker, parts.language);
     parts.text.append(parts.stable, parts.tentative);
     parts.item.append(parts.when, parts.text);
     this._items.set(utterance.number, parts);
@@ -126,8 +127,9 @@ export class TranscriptView {
   }
 }
 
-function fill({ item, time, language, text, stable, tentative }, utterance) {
+function fill({ item, time, speaker, language, text, stable, tentative }, utterance) {
   setText(time, shortClock(utterance.startMs));
+  setText(speaker, utterance.speaker === null ? "" : `Speaker ${utterance.speaker + 1}`);
   setText(language, utterance.final ? (utterance.language ?? "") : "");
   // The space between them is not underlined.
   const tail = utterance.tentative.trimStart();

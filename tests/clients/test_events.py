@@ -26,7 +26,8 @@ def _shape(kind: Any) -> Any:
     """A type as it is on the wire: structs by their fields, enums of strings as strings."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return frozenset(map(_shape, arguments))
+        # What the server leaves out, the client reads as None.
+        return frozenset(types.NoneType if one is msgspec.UnsetType else _shape(one) for one in arguments)
     if origin is not None:
         return origin, tuple(map(_shape, arguments))
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):

@@ -144,9 +144,10 @@ EXPECTED = {
     "01:01:02.100 --> 01:01:02.400\nBye.\n\n",
     "t.JSON": '{"utterances": [\n'
     '{"utterance":1,"channel":0,"start_ms":3660500,"end_ms":3661234,"text":"So — <b> & 你好.","language":"en",'
-    '"confidence":0.9,"words":null},\n'
+    '"confidence":0.9,"words":null,"speaker":null},\n'
     '{"utterance":2,"channel":1,"start_ms":3662000,"end_ms":3663000,"text":"Bye.","language":null,'
-    '"confidence":null,"words":[{"text":"Bye.","start_ms":3662100,"end_ms":3662400,"probability":null}]}\n]}\n',
+    '"confidence":null,"words":[{"text":"Bye.","start_ms":3662100,"end_ms":3662400,"probability":null,'
+    '"times_from":"recognizer","speaker":null}],"speaker":null}\n]}\n',
 }
 
 

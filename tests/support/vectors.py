@@ -62,11 +62,13 @@ def random_final(chance: random.Random) -> dict[str, Any]:
             if part.strip():
                 begin_ms = time_ms + chance.randrange(-300, 900)
                 time_ms = begin_ms + chance.randrange(800)
-                words.append({"text": part, "start_ms": begin_ms, "end_ms": time_ms})
+                speaker = chance.choice((None, 0, 0, 1))
+                words.append({"text": part, "start_ms": begin_ms, "end_ms": time_ms, "speaker": speaker})
     return {
         "utterance": 1,
         "text": "".join(parts).strip(),
         "start_ms": start_ms,
         "time_ms": start_ms + chance.randrange(30_000),
         "words": words,
+        "speaker": chance.choice((None, 0)),
     }

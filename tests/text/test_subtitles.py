@@ -20,7 +20,17 @@ from tests.support.vectors import cases, random_final, run_javascript
 
 def _final(case: dict[str, Any]) -> Final:
     words = tuple(Word(**word) for word in case["words"]) if case["words"] else None
-    return Final(case["utterance"], 0, case["text"], None, case["start_ms"], case["time_ms"], None, words)
+    return Final(
+        case["utterance"],
+        0,
+        case["text"],
+        None,
+        case["start_ms"],
+        case["time_ms"],
+        None,
+        words,
+        speaker=case.get("speaker"),
+    )
 
 
 @pytest.mark.parametrize("case", cases("subtitles", "cases"), ids=lambda case: case["name"])
@@ -36,7 +46,7 @@ def test_any_text_is_kept_and_cut_as_the_python_client_does(seed: int) -> None:
     assert "".join("".join(cue.text for cue in cues).split()) == "".join(case["text"].split())
     assert all(cue.start_ms < cue.end_ms for cue in cues)
     final = msgspec.convert({"type": "final", **case}, client_events.Final)
-    assert cues == [Cue(cue.start_ms, cue.end_ms, cue.text) for cue in client.cues_of(final)]
+    assert cues == [Cue(cue.start_ms, cue.end_ms, cue.text, cue.speaker) for cue in client.cues_of(final)]
 
 
 @pytest.mark.full

@@ -87,11 +87,12 @@ function runRetry({ steps }) {
 }
 
 function runSubtitles({ finals }) {
-  const utterances = finals.map(({ text, start_ms: startMs, time_ms: endMs, words }) => ({
+  const utterances = finals.map(({ text, start_ms: startMs, time_ms: endMs, words, speaker }) => ({
     stable: text,
     startMs,
     endMs,
     words,
+    speaker,
   }));
   const lines = (format) => render(utterances, format).split("\n").slice(0, -1);
   return { srt: lines("srt"), vtt: lines("vtt") };
