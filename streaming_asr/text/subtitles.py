@@ -76,17 +76,30 @@ def cues_of(final: Final) -> list[Cue]:
     Joined they are the text, and each is of one speaker. With the recognizer's words each cue has the times of its
     words; without, each word gets a part of the final's time in proportion to its width.
     """
-    words = _align(final.text, final.start_ms, final.end_ms, final.words or ())
-    words = words or time_pieces(final.text, final.start_ms, final.end_ms)
     cues: list[Cue] = []
-    for speaker, group in groupby(words, lambda word: final.speaker if word.speaker is None else word.speaker):
-        spoken = list(group)
+    for speaker, spoken in _by_speaker(final):
         while spoken:
             count = _fit_cue(spoken)
             start_ms, end_ms = spoken[0].start_ms, spoken[count - 1].end_ms
             cues.append(Cue(start_ms, max(start_ms + 1, end_ms), _join(spoken[:count]), speaker))
             spoken = spoken[count:]
     return cues
+
+
+def parts_of(final: Final) -> list[Cue]:
+    """What each speaker says in a final, in order: as `cues_of`, however long it is."""
+    return [
+        Cue(words[0].start_ms, max(words[0].start_ms + 1, words[-1].end_ms), _join(words), speaker)
+        for speaker, words in _by_speaker(final)
+    ]
+
+
+def _by_speaker(final: Final) -> list[tuple[int | None, list[TimedWord]]]:
+    """The words of a final, each with its white space, in runs of one speaker."""
+    words = _align(final.text, final.start_ms, final.end_ms, final.words or ())
+    words = words or time_pieces(final.text, final.start_ms, final.end_ms)
+    runs = groupby(words, lambda word: final.speaker if word.speaker is None else word.speaker)
+    return [(speaker, list(run)) for speaker, run in runs]
 
 
 def _align(text: str, start_ms: int, end_ms: int, words: Sequence[Word]) -> list[TimedWord]:

@@ -20,6 +20,7 @@ import openai
 import psutil
 import pytest
 import soundfile
+from openai.types.audio import TranscriptionDiarized
 
 from streaming_asr.server.openai_http.fetch import FetchRefused, fetch
 from tests.support.live_server import LiveServer
@@ -94,6 +95,41 @@ def test_the_sdk_streams(client: openai.OpenAI, librivox: Path) -> None:
 def test_the_sdk_gets_other_formats(client: openai.OpenAI, sentence: Path, style: Any, begins: str) -> None:
     answer = client.audio.transcriptions.create(file=sentence, model="any", response_format=style)
     assert str(answer).startswith(begins)
+
+
+@pytest.fixture(scope="module")
+def dialogue(librivox: Path) -> bytes:
+    """Two readers, one after the other."""
+    paths = librivox / "sense_and_sensibility_01_0870.wav", librivox.parent / "readers" / "1272-128104-0000.wav"
+    pause = np.zeros(20_000, np.int16)
+    samples = [part for path in paths for part in (soundfile.read(path, dtype="int16")[0], pause)]
+    both = io.BytesIO()
+    soundfile.write(both, np.concatenate(samples), 16_000, format="FLAC")
+    return both.getvalue()
+
+
+def test_the_sdk_gets_who_speaks(client: openai.OpenAI, dialogue: bytes) -> None:
+    file = ("two.flac", dialogue)
+    answer = client.audio.transcriptions.create(file=file, model="any", response_format="diarized_json")
+    assert isinstance(answer, TranscriptionDiarized)
+    assert [segment.speaker for segment in answer.segments] == ["A", "B"]
+    assert words(answer.segments[1].text)[:2] == ["mr", "quilter"]
+    assert words(answer.text) == words([segment.text for segment in answer.segments])
+    wanted = {"speakers": "true"}
+    subtitles = client.audio.transcriptions.create(file=file, model="any", response_format="vtt", extra_body=wanted)
+    assert [line.partition(">")[0] for line in str(subtitles).splitlines() if line.startswith("<v ")][
+        -1
+    ] == "<v Speaker 2"
+
+
+def test_the_sdk_streams_who_speaks(client: openai.OpenAI, dialogue: bytes) -> None:
+    events = list(
+        client.audio.transcriptions.create(
+            file=("two.flac", dialogue), model="any", response_format="diarized_json", stream=True
+        )
+    )
+    segments = [event for event in events if event.type == "transcript.text.segment"]
+    assert [(segment.id, segment.speaker) for segment in segments] == [("seg_0", "A"), ("seg_1", "B")]
 
 
 def test_a_quiet_recording_keeps_its_words(client: openai.OpenAI, server: LiveServer, sentence: Path) -> None:

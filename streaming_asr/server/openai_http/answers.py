@@ -15,11 +15,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.scripts import joined, with_space
 from streaming_asr.protocols.failures import FailureKind
-from streaming_asr.text.subtitles import render
+from streaming_asr.text.subtitles import Cue, parts_of, render
 from streaming_asr.text.timed_words import timed_words
 
-FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
-WORDY_FORMATS = ("srt", "vtt")
+DIARIZED = "diarized_json"
+"""The format that says who speaks."""
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt", DIARIZED)
+WORDY_FORMATS = ("srt", "vtt", DIARIZED)
 """Formats that gain from the times of words."""
 
 
@@ -108,6 +110,13 @@ def answer(transcription: Transcription, style: str, *, by_word: bool) -> Respon
         }
         if by_word:
             body["words"] = [word for final in transcription.finals for word in _words(final)]
+    if style == DIARIZED:
+        parts = [part for final in transcription.finals for part in parts_of(final)]
+        body |= {
+            "task": "transcribe",
+            "duration": transcription.audio_ms / 1000,
+            "segments": [diarized_segment(number, part) for number, part in enumerate(parts)],
+        }
     if transcription.warnings:
         body["warnings"] = [_warning(warning) for warning in transcription.warnings]
     return JSONResponse(body, headers=headers)
@@ -140,6 +149,18 @@ def _segment(number: int, final: Final) -> dict[str, Any]:
     }
 
 
+def diarized_segment(number: int, part: Cue) -> dict[str, Any]:
+    """What one speaker says in a row; speakers are called A, B and so on."""
+    return {
+        "id": f"seg_{number}",
+        "type": "transcript.text.segment",
+        "start": part.start_ms / 1000,
+        "end": part.end_ms / 1000,
+        "text": part.text,
+        "speaker": "unknown" if part.speaker is None else chr(ord("A") + part.speaker),
+    }
+
+
 def _words(final: Final) -> list[dict[str, Any]]:
     return [
         {"word": word.text, "start": word.start_ms / 1000, "end": word.end_ms / 1000}
@@ -157,10 +178,22 @@ class EventStream:
             "created": int(time.time()),
             "model": model,
         }
+        self._segments = 0
+        """Sent so far."""
 
     def delta(self, text: str) -> str:
         choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
         return _event({"type": "transcript.text.delta", "delta": text, **self._chunk, "choices": [choice]})
+
+    def segments(self, final: Final) -> str:
+        """What each speaker says in a final, an event each."""
+        events = ""
+        for part in parts_of(final):
+            choice = {"index": 0, "delta": {"content": ""}, "finish_reason": None}
+            # The `id` is the segment's.
+            events += _event({**self._chunk, **diarized_segment(self._segments, part), "choices": [choice]})
+            self._segments += 1
+        return events
 
     def warning(self, warning: SessionWarning) -> str:
         """An event that OpenAI does not have; its clients ignore unknown events."""

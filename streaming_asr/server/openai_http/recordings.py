@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from streaming_asr.annotators.registry import make_annotators
-from streaming_asr.core.events import Event, SessionWarning
+from streaming_asr.core.events import Event, Final, SessionWarning
 from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media.decoders import DecoderLost, MediaRefused, MediaTooLong, NoDecoder
@@ -30,6 +30,7 @@ from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.server.auth import Guard, Handler
 from streaming_asr.server.live.conversation import Observer
 from streaming_asr.server.openai_http.answers import (
+    DIARIZED,
     FORMATS,
     WORDY_FORMATS,
     ApiError,
@@ -193,25 +194,33 @@ class Recordings:
                 _text(form, "vad"),
                 _number(form, "vad_threshold"),
                 word_times=word_times,
+                speakers=style == DIARIZED or _flag(form, "speakers") or self._service.options.session.speakers,
                 **_text_options(form),
             )
             stack.enter_context(watched(request))
             await stack.enter_async_context(self._slots.slot())
             self._service.decoders.prepare()
-            if (_text(form, "stream") or "").lower() in ("true", "1"):
+            if _flag(form, "stream"):
                 stack.enter_context(self._counted(request.state.end))
-                sent = self._stream(stack.pop_all(), recording, options, request)
+                sent = self._stream(stack.pop_all(), recording, options, request, diarized=style == DIARIZED)
                 return StreamingResponse(sent, media_type="text/event-stream")
             transcription = await self._transcribed(recording, options, request)
         return answer(transcription, style, by_word=by_word)
 
     async def _stream(
-        self, held: AsyncExitStack, recording: IO[bytes], options: SessionOptions, request: Request
+        self,
+        held: AsyncExitStack,
+        recording: IO[bytes],
+        options: SessionOptions,
+        request: Request,
+        *,
+        diarized: bool,
     ) -> AsyncIterator[str]:
         """Server-sent events: a delta for each utterance as it is decoded, then the whole.
 
         Args:
             held: what is released at the end.
+            diarized: whether segments with their speakers are sent, too.
         """
         transcription, stream = Transcription(), EventStream(self._model)
         async with held:
@@ -220,6 +229,8 @@ class Recordings:
                     async for event in events:
                         if delta := transcription.take(event):
                             yield stream.delta(delta)
+                            if diarized and isinstance(event, Final):
+                                yield stream.segments(event)
                         elif isinstance(event, SessionWarning):
                             yield stream.warning(event)
             except ClientGone:
@@ -430,6 +441,10 @@ def _text_options(form: FormData) -> dict[str, Any]:
         if given := tuple(value for value in values if value):
             options[name] = given
     return options
+
+
+def _flag(form: FormData, name: str) -> bool:
+    return (_text(form, name) or "").lower() in ("true", "1")
 
 
 def _number(form: FormData, name: str) -> float | None:
