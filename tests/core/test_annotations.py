@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streaming_asr.core.annotations import MAX_WAITING, RECORDED_BUDGET_MS, Annotations, Inquiry
 from streaming_asr.core.annotator import Annotation, Annotator, Blocking, Speech, TooLate, Watch
@@ -383,3 +385,33 @@ def test_the_recognizer_s_context_has_guarded_texts_only() -> None:
     job = demand.take(1, 0.0)
     assert job is not None
     assert job.context.previous == "SAID"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(["say", "say", "answer", "answer", "miss", "fail", "late", "finalize"]), max_size=25))
+def test_whatever_becomes_of_the_questions_each_final_is_sent_once_and_in_order(steps: list[str]) -> None:
+    session = make_session(Asking(), Failing(), Upper())
+    now, asked, events = 0.0, list[Inquiry](), list[Event]()
+    for step in steps:
+        now += 0.05
+        if step == "say":
+            events += _receive(session, speech(0.4), silence(0.6)) + _decode(session, "said", now=now)
+        elif step == "finalize":
+            events += session.finalize(now)
+        elif step == "late":
+            now += 1
+        elif asked:
+            inquiry = asked.pop(0)
+            if step == "answer":
+                events += session.annotated(inquiry, "yes", now)
+            else:
+                events += session.annotation_missed(inquiry, now, failed=step == "fail")
+        asked += session.take_inquiries()
+    events += session.stop(now)
+    while asked := [*asked, *session.take_inquiries()]:
+        events += session.annotation_missed(asked.pop(0), now, failed=False)
+    said = list(range(1, steps.count("say") + 1))
+    assert [event.utterance for event in events if isinstance(event, Final)] == said
+    assert isinstance(events[-1], Done)
+    assert any(isinstance(event, Finalized) for event in events) is ("finalize" in steps)
+    assert not session.pending

@@ -91,7 +91,7 @@ class Qwen3ASR:
     """
 
     writes_figures = False
-    """It writes most numbers as words, and some in figures."""
+    """Its users report that it writes numbers as words."""
 
     def __init__(
         self, prompt: Qwen3Prompt, geometry: Geometry, *, max_model_len: int, form: Form, max_items: int = MAX_ITEMS
