@@ -38,6 +38,10 @@ EXTREMES: dict[str, list[object]] = {
     "partial_interval_ms": [100, 60_000],
     "withheld_words": [0, 10],
     "word_times": [True, False],
+    "itn": [True, False],
+    "replace": [(), ("a:b",) * 200],
+    "profanity_filter": [True, False],
+    "redact": [(), ("numbers", "pci", "ssn", "pii")],
     "encoding": list(Encoding),
     "sample_rate": [8_000, 44_100],
 }
