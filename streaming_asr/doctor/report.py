@@ -13,6 +13,7 @@ from rich.table import Table
 
 from streaming_asr import __version__
 from streaming_asr.doctor.checks import Check, processor, python
+from streaming_asr.doctor.engine import check_engine
 from streaming_asr.doctor.machine import Machine
 from streaming_asr.doctor.uses import Standing, Use, best, examine
 
@@ -29,14 +30,23 @@ def main(argv: Sequence[str] | None = None, machine: Machine | None = None) -> i
     """Report what this machine can run.
 
     Returns:
-        0 where at least one recognizer can start, else 1.
+        0 where at least one recognizer can start, or with ``--engine`` if that model works; else 1.
     """
     parser = argparse.ArgumentParser(
         prog="streaming-asr doctor",
         description="Report what this machine can run, what is missing, and how to install it.",
     )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
-    options = parser.parse_args(argv)
+    parser.add_argument(
+        "--engine",
+        metavar="MODEL",
+        help="start MODEL under vLLM instead, check the device with it, and stop; vLLM's options may follow",
+    )
+    options, engine = parser.parse_known_args(argv)
+    if engine and options.engine is None:
+        parser.error(f"unrecognized arguments: {' '.join(engine)}")
+    if options.engine is not None:
+        return _check_engine(options.engine, engine)
     machine = machine or Machine()
     uses = examine(machine)
     if options.json:
@@ -48,6 +58,13 @@ def main(argv: Sequence[str] | None = None, machine: Machine | None = None) -> i
         console.print(as_table(machine, uses))
         console.print(escape(last_line(uses)), style="bold", soft_wrap=True)
     return 0 if best(uses) is not None else 1
+
+
+def _check_engine(model: str, options: Sequence[str]) -> int:
+    works, lines = check_engine(model, options)
+    for line in lines:
+        print(line)
+    return 0 if works else 1
 
 
 def as_json(machine: Machine, uses: list[Use]) -> dict[str, Any]:

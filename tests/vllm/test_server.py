@@ -22,16 +22,25 @@ from numpy.typing import NDArray
 
 from tests.support.live_server import LiveServer
 from tests.support.wire import Conversation, run, speech, talk, words
-from tests.vllm.engine import OPTIONS
+from tests.vllm.engine import OPTIONS, engine_processes
+from tests.vllm.tiny_aligner import make_aligner
 from tests.vllm.whisper_checkpoint import convert
 
-STARTS_WITHIN_S = 120.0
+STARTS_WITHIN_S = 240.0
 
 
 @pytest.fixture(scope="module")
 def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     checkpoint = convert(Path(get_model_path()), tmp_path_factory.mktemp("whisper"))
-    options = (*OPTIONS, "--max-num-seqs=8", "--served-model-name=qwen3-asr")
+    aligner = make_aligner(tmp_path_factory.mktemp("aligner"), {"a": 5, "b": 25, "c": 40, "d": 55})
+    options = (
+        *OPTIONS,
+        "--max-num-seqs=8",
+        "--served-model-name=qwen3-asr",
+        f"--word-aligner={aligner}",
+        "--word-aligner-options=--dtype=float32 --kv-cache-memory-bytes=64M --max-model-len=4096",
+        "--word-aligner-budget-ms=20000",
+    )
     live = LiveServer(*options, model=str(checkpoint)).start(wait_ready=False)
     try:
         live.wait_for("Ready: ", STARTS_WITHIN_S)
@@ -85,9 +94,7 @@ def test_the_calls_of_the_vendors_guide_may_name_the_model_as_it_was_served(
 
 
 def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]) -> None:
-    assert vllm_server.process is not None
-    children = psutil.Process(vllm_server.process.pid).children()
-    (engine,) = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    engine, _ = engines(vllm_server)
 
     async def script(talking: Conversation, samples: NDArray[np.int16], middle: asyncio.Event) -> Conversation:
         hearing = asyncio.create_task(talking.receive_all())
@@ -117,3 +124,37 @@ def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tup
     for talking, (_, reference) in zip(talks, clips, strict=True):
         error = jiwer.wer(" ".join(words(reference)), " ".join(words(talking.text)))
         assert error < 0.3, (reference, talking.text)
+
+
+def test_words_have_the_aligners_times_and_estimated_ones_while_it_is_down(
+    vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]
+) -> None:
+    async def script(talking: Conversation) -> Conversation:
+        await talking.send_audio(clips[0][0])
+        await talking.send("stop")
+        assert await talking.receive_all() == 1000
+        return talking
+
+    def transcribe() -> tuple[str, set[str]]:
+        talking = run(talk(f"{vllm_server.url}?word_times=true", script))
+        for final in talking.of("final"):
+            assert words(" ".join(word["text"] for word in final["words"])) == words(final["text"])
+            times = [time for word in final["words"] for time in (word["start_ms"], word["end_ms"])]
+            assert times == sorted(times)
+        return talking.text, {word["times_from"] for final in talking.of("final") for word in final["words"]}
+
+    text, sources = transcribe()
+    assert "aligner" in sources
+    assert vllm_server.metric("streaming_asr_engine_aligner_aligned") > 0
+    _, aligner = engines(vllm_server)
+    os.kill(aligner.pid, signal.SIGKILL)
+    vllm_server.wait_for("The word aligner is restarting", 30)
+    assert transcribe() == (text, {"estimate"})
+    assert vllm_server.get("/readyz")[0] == 200
+
+
+def engines(server: LiveServer) -> list[psutil.Process]:
+    """The engines that run, in the order in which they started: first the recognizer's."""
+    assert server.process is not None
+    running = [process for process in engine_processes(server.process.pid) if process.ppid() == server.process.pid]
+    return sorted(running, key=psutil.Process.create_time)

@@ -30,7 +30,7 @@ def create(options: argparse.Namespace) -> Recognizer:
         aligner = VllmWordAligner(options.word_aligner, engine, budget_ms=options.word_aligner_budget_ms)
     elif options.word_aligner_options:
         raise ValueError("--word-aligner-options are those of a word aligner; name one with --word-aligner")
-    return VllmRecognizer(options.model, options.engine, aligner=aligner)
+    return VllmRecognizer(options.model, options.engine, aligner=aligner, self_check=options.self_check)
 
 
 def add_flags(group: argparse._ArgumentGroup) -> None:
@@ -51,6 +51,12 @@ def add_flags(group: argparse._ArgumentGroup) -> None:
         default=300,
         metavar="MS",
         help="time for which a final may wait for the times of its words",
+    )
+    group.add_argument(
+        "--self-check",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="check at the start whether the device computes encoder windows as it must, under vLLM",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.util
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,16 @@ from streaming_asr.recognizers.common.cores import usable_cores
 from streaming_asr.recognizers.vllm.affinity import Affinity
 from streaming_asr.recognizers.vllm.health import RestartPolicy, State
 from streaming_asr.recognizers.vllm.loading import engine_builder, is_aligner, prepare_environment, read_config
-from streaming_asr.recognizers.vllm.models.base import ModelType, Run, SpeechModel
+from streaming_asr.recognizers.vllm.models.base import ModelType, Run, SpeechModel, Verdict
 from streaming_asr.recognizers.vllm.models.registry import model_type
+from streaming_asr.recognizers.vllm.self_check import LIMIT_S
 from streaming_asr.recognizers.vllm.word_aligner import VllmWordAligner
 
 if TYPE_CHECKING:  # vLLM may be missing, which `start` reports.
     from streaming_asr.recognizers.vllm.engine import SupervisedEngine
     from streaming_asr.recognizers.vllm.stats import EngineStats
+
+logger = logging.getLogger(__name__)
 
 MOST_JOBS = 64
 """Jobs at once on an accelerator, if ``--max-num-seqs`` allows them."""
@@ -50,6 +54,7 @@ class VllmRecognizer:
         concurrency: jobs that run at once; None for what the engine and its device can use.
         restarts: how often a dead engine is started again; None for the default.
         aligner: finds the times of words; it is started and closed with this.
+        self_check: whether the device is checked at the start.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class VllmRecognizer:
         concurrency: int | None = None,
         restarts: RestartPolicy | None = None,
         aligner: VllmWordAligner | None = None,
+        self_check: bool = True,
     ) -> None:
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}; at least 1 is needed")
@@ -68,6 +74,9 @@ class VllmRecognizer:
         self._concurrency = concurrency
         self._restarts = restarts
         self._aligner = aligner
+        self._self_check = self_check
+        self.verdict: Verdict | None = None
+        """Of the check at the start; None if there was none."""
         self._listeners: list[Callable[[Health], None]] = []
         self._capabilities: Capabilities | None = None
         self._engine: SupervisedEngine | None = None
@@ -113,7 +122,6 @@ class VllmRecognizer:
         try:
             await self._engine.start()
             self._model = await kind.load(config, self._engine.llm)
-            self._capabilities = self._describe(self._engine.llm, self._model)
             engines = _engines(self._engine.llm.vllm_config.parallel_config)
             self._affinity = Affinity(engines) if engines > 1 else None
             # The first decode compiles what is compiled late, in each engine.
@@ -122,6 +130,9 @@ class VllmRecognizer:
                 await self.decode(job)
             for job in warm_ups:
                 self.release(job.utterance)
+            if self._self_check:
+                await self._check(self._model)
+            self._capabilities = self._describe(self._engine.llm, self._model)
             if self._aligner is not None:
                 # Not before: each engine measures what memory is free.
                 await self._aligner.start()
@@ -160,6 +171,40 @@ class VllmRecognizer:
         assert self._engine is not None
         rank = None if self._affinity is None else self._affinity.engine(job.utterance)
         return functools.partial(self._engine.run, priority=int(job.kind), rank=rank)
+
+    async def _check(self, model: SpeechModel) -> None:
+        """Check the device; `SpeechModel.check` does what follows from it."""
+        assert self._engine is not None
+        llm = self._engine.llm
+
+        async def ask_workers(method: str, *arguments: Any) -> Sequence[Any]:
+            answers: Sequence[Any] = await llm.collective_rpc(method, args=arguments)
+            return answers
+
+        # One engine: the second decode of a clip is to find the first in its caches.
+        rank = None if self._affinity is None else 0
+        run = functools.partial(self._engine.run, priority=0, rank=rank)
+        dtype = str(llm.model_config.dtype).removeprefix("torch.")
+        try:
+            verdict = await asyncio.wait_for(model.check(run, ask_workers, dtype), LIMIT_S)
+        except asyncio.TimeoutError:
+            verdict = Verdict(f"it took longer than {LIMIT_S:.0f} s", None)
+        except DecodeFailed as error:
+            verdict = Verdict(f"it failed: {error}", None)
+        self.verdict = verdict
+        if verdict is None:
+            return
+        if verdict.works:
+            logger.info("Self-check passed: %s.", verdict.detail)
+        elif verdict.works is None:
+            logger.warning(
+                "Self-check without a result: %s. Audio goes to the engine in encoder windows.", verdict.detail
+            )
+        else:
+            logger.warning(
+                "Self-check failed: %s. Each decode encodes the whole audio again, which is right but costs more.",
+                verdict.detail,
+            )
 
     def _became(self, state: State) -> None:
         if state.health is not None:

@@ -30,6 +30,8 @@ MAX_WAITING = 64
 FINAL, EARLY = 0, 1
 """Priorities in the engine: lower goes first."""
 DEFAULT_BUDGET_MS = 300
+RESTARTS = RestartPolicy(first_wait_s=5.0)
+"""One engine starts at a time. If a device takes both with it, the recognizer's comes first."""
 
 
 class VllmWordAligner:
@@ -141,7 +143,7 @@ class VllmWordAligner:
         from streaming_asr.recognizers.vllm.engine import SupervisedEngine
         from streaming_asr.recognizers.vllm.models.qwen3_aligner import Qwen3Aligner, japanese_morphemes
 
-        self._engine = SupervisedEngine(build, self._restarts or RestartPolicy(), self._became)
+        self._engine = SupervisedEngine(build, self._restarts or RESTARTS, self._became)
         await self._engine.start()
         llm = self._engine.llm
         morphemes = await asyncio.to_thread(japanese_morphemes)

@@ -55,6 +55,20 @@ Run = Callable[[Request], Awaitable[Completion]]
 """Runs one request on the engine. Raises what `Recognizer.decode` may raise."""
 
 
+AskWorkers = Callable[..., Awaitable[Sequence[Any]]]
+"""Calls a method of each of the engine's workers, by name and with arguments; returns their answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a check of the device."""
+
+    detail: str
+    """For people, one line."""
+    works: bool | None
+    """None: it could not be found out."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelType:
     """A kind of checkpoint that can be run, as its module declares it."""
@@ -95,6 +109,16 @@ class SpeechModel(Protocol):
 
         Raises:
             DecodeFailed: the job is not one for this model; also all that `run` raises.
+        """
+
+    async def check(self, run: Run, ask_workers: AskWorkers, dtype: str) -> Verdict | None:
+        """Check on the device what decoding rests on; what does not work there is not used from then on.
+
+        Args:
+            dtype: of the engine, such as ``bfloat16``.
+
+        Returns:
+            None where there is nothing to check. Raises what `run` raises.
         """
 
     def release(self, utterance: str) -> None:

@@ -6,13 +6,13 @@ model classifies these: which step of 80 ms the unit starts in, and which it end
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from streaming_asr.core.mel import HOP
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, TimesFrom, Word
@@ -57,7 +57,7 @@ class Qwen3Aligner:
     """The model's side of a word aligner. Its methods block, and may be called in one thread at a time.
 
     Args:
-        tokenizer: Transformers' tokenizer of the checkpoint.
+        tokenizer: Transformers' fast tokenizer of the checkpoint.
         config: the checkpoint's ``config.json``.
         max_model_len: positions of the engine.
         morphemes: for Japanese; without it there is no Japanese.
@@ -69,8 +69,8 @@ class Qwen3Aligner:
     def __init__(
         self, tokenizer: Any, config: Mapping[str, Any], *, max_model_len: int, morphemes: Morphemes | None = None
     ) -> None:
-        # Tokenizers must not be used by two threads at once, and vLLM uses this one, too.
-        self._tokenizer = copy.deepcopy(tokenizer)
+        # A copy: they must not be used by two threads at once, and vLLM uses this one, too.
+        self._tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         vocabulary = self._tokenizer.get_vocab()
         for token in (_BEFORE, _AUDIO, _AFTER, TIMESTAMP):
             if token not in vocabulary:
@@ -108,7 +108,8 @@ class Qwen3Aligner:
         samples = np.pad(audio, (0, max(0, SHORTEST_SAMPLES - len(audio))))
         ids = list(self._audio)
         for unit in units:
-            ids += [*self._tokenizer.encode(unit.text, add_special_tokens=False), self._timestamp, self._timestamp]
+            tokens = self._tokenizer.encode(unit.text, add_special_tokens=False).ids
+            ids += [*tokens, self._timestamp, self._timestamp]
         positions = len(ids) - 1 + audio_tokens(math.ceil(len(samples) / HOP))
         if positions > self._max_model_len:
             raise CannotAlign(

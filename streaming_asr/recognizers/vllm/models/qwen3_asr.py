@@ -17,7 +17,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, Context, Cost, DecodeFail
 from streaming_asr.recognizers.common import guards
 from streaming_asr.recognizers.common.token_text import TokenText
 from streaming_asr.recognizers.vllm.device import Device
-from streaming_asr.recognizers.vllm.models.base import Completion, ModelType, Request, Run
+from streaming_asr.recognizers.vllm.models.base import AskWorkers, Completion, ModelType, Request, Run, Verdict
 from streaming_asr.recognizers.vllm.models.mel import FRAMES_PER_S
 from streaming_asr.recognizers.vllm.models.qwen3_audio import (
     AudioInput,
@@ -28,8 +28,10 @@ from streaming_asr.recognizers.vllm.models.qwen3_audio import (
     choose_form,
     prompt_of,
 )
+from streaming_asr.recognizers.vllm.models.qwen3_check import check_windows
 from streaming_asr.recognizers.vllm.models.qwen3_languages import NAME_OF
 from streaming_asr.recognizers.vllm.models.qwen3_prompt import TEXT_TAG, Answer, Qwen3Prompt
+from streaming_asr.recognizers.vllm.self_check import WORKER_EXTENSION
 
 logger = logging.getLogger(__name__)
 
@@ -98,16 +100,21 @@ class Qwen3ASR:
     ) -> None:
         self.form = form
         self.languages = tuple(NAME_OF)
-        seconds = TEXT_SHARE * max_model_len / audio_tokens(FRAMES_PER_S)
-        if form is not Form.WHOLE:
-            seconds = min(seconds, max_items * geometry.window / FRAMES_PER_S)
-        self.max_audio_s = float(math.floor(seconds))
+        self._max_items = max_items
         self._prompt = prompt
         self._geometry = geometry
         self._max_model_len = max_model_len
         self._text = TokenText(prompt.symbol)
         self._utterances: OrderedDict[str, _Utterance] = OrderedDict()
         self._threads = ThreadPoolExecutor(MEL_THREADS, thread_name_prefix="mel")
+
+    @property
+    def max_audio_s(self) -> float:
+        """Longest utterance it takes whole, seconds."""
+        seconds = TEXT_SHARE * self._max_model_len / audio_tokens(FRAMES_PER_S)
+        if self.form is not Form.WHOLE:
+            seconds = min(seconds, self._max_items * self._geometry.window / FRAMES_PER_S)
+        return float(math.floor(seconds))
 
     def raw_answer(self, text: str, language: str | None) -> str:
         return f"language {NAME_OF.get(language or '', 'None')}{TEXT_TAG}{text}"
@@ -140,6 +147,15 @@ class Qwen3ASR:
         utterance.language = hypothesis.language
         utterance.tokens, utterance.logprobs = hypothesis.tokens, hypothesis.logprobs
         return hypothesis
+
+    async def check(self, run: Run, ask_workers: AskWorkers, dtype: str) -> Verdict | None:
+        """As `SpeechModel.check`: a device on which windows do not give what whole audio gives is used without them."""
+        if self.form is Form.WHOLE:
+            return None
+        verdict = await check_windows(self._prompt, self._geometry, self.form, run, ask_workers, dtype)
+        if verdict.works is False:
+            self.form = Form.WHOLE
+        return verdict
 
     def release(self, utterance: str) -> None:
         self._utterances.pop(utterance, None)
@@ -247,6 +263,7 @@ MODEL_TYPE = ModelType(
         # It also sizes the encoder's cache.
         "max_num_batched_tokens": 16384,
         "scheduling_policy": "priority",
+        "worker_extension_cls": WORKER_EXTENSION,
     },
     {
         # vLLM's default for CPUs is 128 positions, more than an encoder window has.

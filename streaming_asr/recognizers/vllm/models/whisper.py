@@ -12,7 +12,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Cost, DecodeJob, Hypothesis, plain_text
 from streaming_asr.recognizers.common import guards
 from streaming_asr.recognizers.common.token_text import TokenText
-from streaming_asr.recognizers.vllm.models.base import Completion, ModelType, Request, Run
+from streaming_asr.recognizers.vllm.models.base import AskWorkers, Completion, ModelType, Request, Run, Verdict
 from streaming_asr.recognizers.whisper.prompt import (
     GUARDS,
     POSITIONS,
@@ -71,6 +71,9 @@ class Whisper:
             draft = await self._generate(job, language, (), (), run)
             decodes += 1
         return self._hypothesis(job, draft, language, probability, decodes)
+
+    async def check(self, run: Run, ask_workers: AskWorkers, dtype: str) -> Verdict | None:
+        return None
 
     def release(self, utterance: str) -> None:
         """Nothing is held between jobs."""
