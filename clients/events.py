@@ -88,6 +88,15 @@ class SpeechResumed(Numbered, tag="speech_resumed", frozen=True, kw_only=True):
     time_ms: int
 
 
+class Translation(Numbered, tag="translation", frozen=True, kw_only=True):
+    """A final in the language of the option `translate_to`. It comes after the final."""
+
+    utterance: int
+    channel: int = 0
+    text: str
+    language: str
+
+
 class EagerTurnEnd(Numbered, tag="eager_turn_end", frozen=True, kw_only=True):
     """The turn is probably over; if it is, `text` is its final. Else `TurnResumed` follows."""
 
@@ -181,6 +190,7 @@ ServerEvent = (
     | TurnResumed
     | SpeechEnded
     | Final
+    | Translation
     | Finalized
     | Pong
     | ServerWarning

@@ -26,6 +26,7 @@ from clients.events import (
     Reconnecting,
     ServerError,
     ServerWarning,
+    Translation,
 )
 from clients.level import FLOOR_DB
 
@@ -87,6 +88,13 @@ class LiveView:
             Text(f"{clock(final.start_ms)} - {clock(final.time_ms)}", style="dim"), Text(f"{label}{final.text.strip()}")
         )
         self._screen.print(line)
+
+    def translation(self, text: str, label: str) -> None:
+        """Print the translation of an utterance permanently."""
+        if self._finals_on_screen:
+            self._screen.print(Text(f"  {label}→ {text.strip()}", style="italic"))
+        else:
+            print(f"  {label}→ {text.strip()}", flush=True)
 
     def notice(self, message: str, *, style: str = "yellow", urgent: bool = False) -> None:
         """Print a line that is not transcript.
@@ -155,6 +163,8 @@ class Track:
             self._partials.pop(event.channel, None)
             if event.text.strip():
                 self._view.final(event, self._label(event.channel, event.speaker))
+        elif isinstance(event, Translation):
+            self._view.translation(event.text, self._label(event.channel, None))
         elif isinstance(event, Reconnecting):
             self._reconnecting(event)
         elif isinstance(event, Reconnected):

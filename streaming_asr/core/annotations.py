@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 64
 """Finals of a live channel that wait; with more, the oldest goes on without its annotators. Those of a recording are
 bounded by the audio that is kept."""
+MAX_FOLLOWED = 16
+"""Finals of a channel that annotators follow at once. A further one is not followed."""
 RECORDED_BUDGET_MS = 30_000
 """For which a final of a recording may wait for each annotator: nobody waits for it, and no more audio is read."""
 
@@ -72,6 +74,15 @@ class _Watching:
     watch: Watch
 
 
+@dataclass(slots=True)
+class _Following:
+    """An annotator that looks at a final which was sent."""
+
+    annotator: Annotator
+    utterance: int
+    watch: Watch
+
+
 class Annotations:
     """The annotators of one channel, and the finals that wait for them.
 
@@ -101,6 +112,8 @@ class Annotations:
         """Of events that come next, by utterance and whether it is the final."""
         self._watching: dict[int, _Watching] = {}
         """By the number of the question that each waits for; at most one an annotator."""
+        self._following: dict[int, _Following] = {}
+        """By the number of the question that each waits for."""
         self._asked = 0
         """Questions so far."""
         self._inquiries: list[Inquiry] = []
@@ -122,8 +135,8 @@ class Annotations:
 
     @property
     def pending(self) -> bool:
-        """Whether a final waits."""
-        return bool(self._waiting)
+        """Whether a final waits, or is followed."""
+        return bool(self._waiting or self._following)
 
     @property
     def held_samples(self) -> int:
@@ -172,6 +185,8 @@ class Annotations:
         """Take the answer to a question; one that comes too late is ignored."""
         if (watching := self._watching.pop(inquiry.number, None)) is not None:
             return self._watch(watching, answer, now)
+        if (following := self._following.pop(inquiry.number, None)) is not None:
+            return self._follow(following, answer, now)
         waiting = self._asking(inquiry)
         if waiting is None or waiting.annotation is None:
             return []
@@ -182,6 +197,9 @@ class Annotations:
         if (watching := self._watching.pop(inquiry.number, None)) is not None:
             watching.watch.close()
             return []
+        if (following := self._following.pop(inquiry.number, None)) is not None:
+            following.watch.close()
+            return [self._not_followed(following.annotator, following.utterance, FAILED if failed else LATE)]
         waiting = self._asking(inquiry)
         if waiting is None:
             return []
@@ -200,8 +218,11 @@ class Annotations:
                 waiting.annotation.close()
         for watching in self._watching.values():
             watching.watch.close()
+        for following in self._following.values():
+            following.watch.close()
         self._waiting.clear()
         self._watching.clear()
+        self._following.clear()
         self._speech.clear()
         self._inquiries.clear()
 
@@ -227,6 +248,9 @@ class Annotations:
             if waiting.next == len(waiting.annotators):
                 self._waiting.popleft()
                 sent += [waiting.final, *waiting.followed_by]
+                for annotator in waiting.annotators:
+                    if annotator.follow_ms:
+                        sent += self._begin_to_follow(annotator, waiting.final, now)
                 continue
             annotator = waiting.annotators[waiting.next]
             if annotator.budget_ms and now >= waiting.due:
@@ -261,6 +285,35 @@ class Annotations:
         due = min(waiting.due, now + self._budget_ms(annotator, now) / 1000)
         waiting.inquiry = self._ask(annotator, question, due)
         return []
+
+    def _begin_to_follow(self, annotator: Annotator, final: Final, now: float) -> list[Event]:
+        if len(self._following) >= MAX_FOLLOWED:
+            return [self._not_followed(annotator, final.utterance, LATE)]
+        try:
+            watch = annotator.follow(final)
+        except Exception:
+            self._log(annotator)
+            return [self._not_followed(annotator, final.utterance, FAILED)]
+        return [] if watch is None else self._follow(_Following(annotator, final.utterance, watch), None, now)
+
+    def _follow(self, following: _Following, answer: Any, now: float) -> list[Event]:
+        """Run what follows a final up to its next question, or to its end."""
+        annotator = following.annotator
+        try:
+            question = following.watch.send(answer)
+        except StopIteration as end:
+            return list(end.value or ())
+        except Exception:
+            self._log(annotator)
+            return [self._not_followed(annotator, following.utterance, FAILED)]
+        self._following[self._ask(annotator, question, now + annotator.follow_ms / 1000)] = following
+        return []
+
+    def _not_followed(self, annotator: Annotator, utterance: int, code: str) -> SessionWarning:
+        why = "was late" if code == LATE else "failed"
+        return SessionWarning(
+            code, f"The {annotator.name} of this utterance {why}, and is not sent.", self._channel, utterance
+        )
 
     def _take(self, waiting: _Waiting, final: Final) -> None:
         waiting.annotation = None

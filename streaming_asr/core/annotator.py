@@ -40,8 +40,8 @@ Annotation = Generator[Question, Any, Final]
 closed if one fails."""
 
 Watch = Generator[Question, Any, Sequence[Event]]
-"""Yields questions, is sent their answers, and returns events to send. It is closed if an answer fails or if the
-utterance gets its final."""
+"""Yields questions, is sent their answers, and returns events to send. It is closed if an answer fails; and one that
+watches an utterance, if that gets its final."""
 
 
 class TooLate(Exception):
@@ -70,6 +70,8 @@ class Annotator:
     """Names of the options of a session that it depends on. If none of them changes in mid-stream, it is kept."""
     budget_ms: int = 0
     """For which a final may wait for its answers; 0 if it asks nothing about finals."""
+    follow_ms: ClassVar[int] = 0
+    """For which `follow` may wait for each answer; 0 if it does nothing."""
     needs_audio: ClassVar[bool] = False
     """Whether it is given the audio of utterances."""
     changes_partials: ClassVar[bool] = False
@@ -98,6 +100,10 @@ class Annotator:
     def text(self, text: str, language: str | None) -> str:
         """A text that is sent before its final: what `final` would make of it."""
         return text
+
+    def follow(self, final: Final) -> Watch | None:
+        """Look at a final as it was sent. Nothing waits for it but the end of the stream."""
+        return None
 
     def watch(self, partial: Partial, speech: Speech) -> Watch | None:
         """Look at an utterance while it is spoken, if `needs_audio` is True. Nothing waits for it, and one annotator

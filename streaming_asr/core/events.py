@@ -146,6 +146,17 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
+class Translation:
+    """A final in another language. It comes after the final, which did not wait for it."""
+
+    utterance: int
+    channel: int
+    text: str
+    language: str
+    """As the session asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionWarning:
     """Something the client should know; the session goes on."""
 
@@ -181,6 +192,7 @@ Event = (
     | TurnResumed
     | SpeechEnded
     | Final
+    | Translation
     | Finalized
     | SessionWarning
     | Done

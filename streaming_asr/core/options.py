@@ -322,8 +322,24 @@ class SessionOptions:
         metavar="KIND",
     )
 
+    translate_to: str | None = option(
+        None,
+        "language of translations of finals, such as `de`; the server needs `--translate-url`",
+        group=TEXT,
+        changeable=True,
+        metavar="LANGUAGE",
+    )
+
     def __post_init__(self) -> None:
         check_options(self)
+        if self.translate_to is not None:
+            try:
+                known = language_of(self.translate_to)
+            except ValueError:
+                known = None
+            if known is None:
+                what = "is not a language: use an ISO 639 code such as 'en', or a tag such as 'zh-TW'"
+                raise OptionError("translate_to", f"{reprlib.repr(self.translate_to)} {what}")
         if self.language is not None:
             try:
                 object.__setattr__(self, "language", language_of(self.language))

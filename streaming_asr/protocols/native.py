@@ -140,6 +140,13 @@ class SpeechResumed(Numbered, tag="speech_resumed"):
     time_ms: int
 
 
+class Translation(Numbered, tag="translation"):
+    utterance: int
+    channel: int
+    text: str
+    language: str
+
+
 class EagerTurnEnd(Numbered, tag="eager_turn_end"):
     utterance: int
     channel: int
@@ -221,6 +228,7 @@ NumberedMessage = (
     | TurnResumed
     | SpeechEnded
     | Final
+    | Translation
     | Finalized
     | Pong
     | Warn
@@ -474,6 +482,8 @@ def _message_for(event: Event) -> NumberedMessage:
             return EagerTurnEnd(utterance, channel, end, text, probability)
         case core_events.TurnResumed(utterance, channel, time):
             return TurnResumed(utterance, channel, time)
+        case core_events.Translation(utterance, channel, text, language):
+            return Translation(utterance, channel, text, language)
         case core_events.Finalized(channel, time):
             return Finalized(channel, time)
         case core_events.SessionWarning(code, message, warned_channel, warned_utterance):

@@ -96,6 +96,14 @@ class ServerOptions:
         flag="--model-alias",
         metavar="NAME",
     )
+    translate_url: str | None = option(
+        None,
+        "chat API that translates finals for sessions with `translate_to`, such as http://localhost:11434/v1; its key "
+        "is in STREAMING_ASR_TRANSLATE_KEY",
+        group=SERVER,
+        metavar="URL",
+    )
+    translate_model: str = option("", "name of the model there", group=SERVER, metavar="NAME")
     certificate: Path | None = option(None, "certificate, for https and wss", group=SERVER, metavar="PEM")
     private_key: Path | None = option(None, "private key of the certificate", group=SERVER, metavar="PEM")
 
@@ -200,6 +208,13 @@ class ServerOptions:
             raise OptionError("metrics_host", "the metrics have no port of their own; give --metrics-port too")
         if self.otlp_endpoint is not None and not self.otlp_endpoint.startswith(("http://", "https://")):
             raise OptionError("otlp_endpoint", f"{self.otlp_endpoint!r} is not a URL such as http://localhost:4318")
+        if self.translate_url is not None:
+            if not self.translate_url.startswith(("http://", "https://")):
+                raise OptionError(
+                    "translate_url", f"{self.translate_url!r} is not a URL such as http://localhost:11434/v1"
+                )
+            if not self.translate_model:
+                raise OptionError("translate_url", "the model there is not known; give --translate-model too")
         for origin in self.allowed_origins:
             if origin != "*" and ("://" not in origin or origin.count("/") != 2):
                 raise OptionError("allowed_origins", f"{origin!r} is not an origin such as https://app.example")

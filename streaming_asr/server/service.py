@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import os
@@ -26,6 +27,7 @@ from streaming_asr.engine.runner import Broke, Listener, Runner
 from streaming_asr.engine.runner import Observer as DecodeObserver
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
+from streaming_asr.server.chat_translator import ChatTranslator
 from streaming_asr.server.live.conversation import Observer
 from streaming_asr.server.live.fair_loop import FairLoop
 from streaming_asr.server.live.file_sessions import FileSessions
@@ -45,6 +47,9 @@ logger = logging.getLogger(__name__)
 
 VOICES_PER_CORE = 10
 """Sessions whose voices are compared: about a fifth of a core, while all of them speak. See docs/speakers.md."""
+
+TRANSLATE_KEY = "STREAMING_ASR_TRANSLATE_KEY"
+"""Environment variable with the key for `--translate-url`."""
 
 LOADING, DRAINING = "loading", "draining"
 STATUSES = (LOADING, *(health.value for health in Health), DRAINING)
@@ -93,6 +98,12 @@ class Service:
         """Of what compares voices, from the first session on that needs it."""
         self._instance = secrets.token_hex(3)
         self._watch: asyncio.Task[None] | None = None
+        self._translator = (
+            ChatTranslator(options.translate_url, options.translate_model, os.environ.get(TRANSLATE_KEY))
+            if options.translate_url
+            else None
+        )
+        self.make_annotators = functools.partial(make_annotators, translator=self._translator)
 
     @property
     def ready(self) -> bool:
@@ -129,7 +140,7 @@ class Service:
             can,
             make_detector,
             make_turn_detector=make_turn_detector,
-            make_annotators=make_annotators,
+            make_annotators=self.make_annotators,
         )
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
         self._runner = Runner(
@@ -220,7 +231,7 @@ class Service:
                 self.recognizer.capabilities,
                 make_detector,
                 make_turn_detector=make_turn_detector,
-                make_annotators=make_annotators,
+                make_annotators=self.make_annotators,
                 recorded=recorded,
             )
             self._runner.add(session, listener, broke)
@@ -313,6 +324,8 @@ class Service:
             self._watch.cancel()
         self.turns.close()
         await self.decoders.close()
+        if self._translator is not None:
+            self._translator.close()
         if self._runner is not None:
             await self._runner.close()
         if self.tracing is not None:

@@ -42,6 +42,7 @@ EXTREMES: dict[str, list[object]] = {
     "replace": [(), ("a:b",) * 200],
     "profanity_filter": [True, False],
     "redact": [(), ("numbers", "pci", "ssn", "pii")],
+    "translate_to": [None, "de"],
     "encoding": list(Encoding),
     "sample_rate": [8_000, 44_100],
 }

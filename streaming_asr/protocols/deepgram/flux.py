@@ -19,6 +19,7 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    Translation,
     TurnResumed,
 )
 from streaming_asr.core.language_tags import only_language
@@ -175,7 +176,7 @@ class FluxTranslator:
                 return [_send(wire.Warned(self._request_id, self._next(), event.code.upper(), event.message))]
             case Done():
                 return [Close()]
-            case Finalized() | SpeakerIdentified():
+            case Finalized() | SpeakerIdentified() | Translation():
                 return []  # Flux has no message for these.
             case _:
                 assert_never(event)

@@ -23,6 +23,7 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    Translation,
     TurnResumed,
 )
 from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions, nearest_allowed
@@ -200,8 +201,10 @@ class DeepgramTranslator:
                 return self._finalized(event)
             case Done():
                 return [*self._silences(), _send(self._metadata(event)), Close()]
-            case SpeechResumed() | EagerTurnEnd() | TurnResumed() | SpeakerIdentified() | SessionWarning():
+            case SpeechResumed() | EagerTurnEnd() | TurnResumed() | SpeakerIdentified() | Translation():
                 return []  # Deepgram has no messages for these.
+            case SessionWarning():
+                return []
             case _:
                 assert_never(event)
 

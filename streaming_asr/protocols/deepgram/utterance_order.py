@@ -18,6 +18,7 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    Translation,
     TurnResumed,
 )
 from streaming_asr.protocols.base import assert_never
@@ -71,7 +72,7 @@ class UtteranceOrder:
                     | Final()
                 ):
                     yield from self._of_utterance(event)
-                case SpeakerIdentified() | Finalized() | SessionWarning() | Done():
+                case SpeakerIdentified() | Translation() | Finalized() | SessionWarning() | Done():
                     yield event
                 case _:
                     assert_never(event)

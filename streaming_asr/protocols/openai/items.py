@@ -24,6 +24,7 @@ from streaming_asr.core.events import (
     SpeechEnded,
     SpeechResumed,
     SpeechStarted,
+    Translation,
     TurnResumed,
 )
 from streaming_asr.core.scripts import with_space
@@ -213,8 +214,10 @@ class Items:
                 case SessionWarning():
                     if event.code == "decode_failed" and event.utterance in self._owner:
                         self._owner[event.utterance].failed = True
-                case SpeechResumed() | EagerTurnEnd() | TurnResumed() | SpeakerIdentified() | Finalized() | Done():
-                    pass  # Items neither change nor end by these.
+                case SpeechResumed() | EagerTurnEnd() | TurnResumed() | SpeakerIdentified() | Translation():
+                    pass  # OpenAI has no messages for these.
+                case Finalized() | Done():
+                    pass
                 case _:
                     assert_never(event)
         if self._cut is not None:

@@ -21,7 +21,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from streaming_asr.annotators.registry import make_annotators
 from streaming_asr.core.events import Event, Final, SessionWarning
 from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, OptionError, SessionOptions
 from streaming_asr.engine.file_stream import stream_file
@@ -311,7 +310,7 @@ class Recordings:
                 **texts,
             )
             make_detector(options)
-            make_annotators(options, self._service.recognizer.capabilities)
+            self._service.make_annotators(options, self._service.recognizer.capabilities)
             return options
         except OptionError as error:
             raise ApiError(400, f"{error}.", param=error.option) from None
