@@ -23,7 +23,7 @@ _LEVEL = 0.05
 """Root mean square of each turn, before its gain."""
 _GAIN_DB = 3.0
 """Voices are up to this much louder or quieter than each other."""
-TELEPHONE_HZ = (300, 3400)
+_TELEPHONE_HZ = (300, 3400)
 _SLOPE = 8
 """Twice the order of the filters."""
 _MU = 255.0
@@ -105,19 +105,19 @@ def _trimmed(audio: Audio) -> Audio:
 
 def _sent(audio: Audio, line: Line, beds: Sequence[Audio], name: str) -> Audio:
     if line is Line.TELEPHONE:
-        return by_telephone(audio)
+        return _by_telephone(audio)
     if line is Line.NOISE:
         return Condition(snr_db=_NOISE_DB, beds=beds).apply(audio, name)
     return audio
 
 
-def by_telephone(audio: Audio, band: tuple[int, int] = TELEPHONE_HZ) -> Audio:
-    """Speech as a telephone line passes it: 8 kHz, the given band in Hz, µ-law."""
+def _by_telephone(audio: Audio) -> Audio:
+    """Speech as a telephone line passes it."""
     narrow = np.asarray(soxr.resample(audio, SAMPLE_RATE, 8000), np.float64)
     spectrum = np.fft.rfft(narrow)
     hz = np.fft.rfftfreq(len(narrow), 1 / 8000)
     # Slopes as of the filters in telephones: Butterworth's, forwards and backwards.
-    spectrum *= 1 / (1 + (band[0] / np.maximum(hz, 1)) ** _SLOPE) / (1 + (hz / band[1]) ** _SLOPE)
+    spectrum *= 1 / (1 + (_TELEPHONE_HZ[0] / np.maximum(hz, 1)) ** _SLOPE) / (1 + (hz / _TELEPHONE_HZ[1]) ** _SLOPE)
     narrow = np.clip(np.fft.irfft(spectrum, len(narrow)), -1, 1)
     # µ-law, by its formula: 8 bits of the logarithm of the level.
     coded = np.round(np.sign(narrow) * np.log1p(_MU * np.abs(narrow)) / np.log1p(_MU) * 127) / 127

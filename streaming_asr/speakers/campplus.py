@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from streaming_asr.core.options import OptionError
-from streaming_asr.core.recognizer import SAMPLE_RATE, Audio
-from streaming_asr.core.speaker_clusters import Embedding, Embeddings
+from streaming_asr.core.recognizer import Audio
+from streaming_asr.core.speaker_clusters import Embeddings
 from streaming_asr.speakers.fbank import fbank
 
 WEIGHTS = Path(__file__).parent / "weights" / "campplus_zh_en.onnx"
@@ -25,15 +25,6 @@ SHA256 = "1bbf921a6494c136859ba6c0d94136e43cf68a3e8fb713de7cf7dbabf5a1018e"
 """Of the weights."""
 SIZE = 192
 """Numbers of an embedding."""
-TELEPHONE = Path(__file__).parent / "weights" / "telephone.npy"
-"""The mean embedding of many voices on the telephone, shape ``[SIZE]``: `python -m benchmarks.speakers.telephone`.
-
-The network takes the missing half of the spectrum for a part of the voice: on the telephone, all voices are about as
-alike as half the voices of a room are. Without that part, the same thresholds serve both."""
-_NARROW_HZ = 4200
-_NARROW_DB = -65.0
-"""Audio with less power than this above `_NARROW_HZ`, compared with all of it, comes from the telephone. Wideband
-speech was seen down to -53 dB, and audio that was once at 8 kHz has -135 dB."""
 _TINY = 1e-9
 
 
@@ -65,28 +56,8 @@ class CamPlus:
             features = np.stack([fbank(windows[place]) for place in places])
             features -= features.mean(axis=1, keepdims=True)
             (result[places],) = _network().run(None, {"features": features})
-        result = _unit(result)
-        narrow = [is_narrow(window) for window in windows]
-        result[narrow] = _unit(result[narrow] - _telephone())
-        return result
-
-
-def is_narrow(audio: Audio) -> bool:
-    """Whether audio, shape ``[n]``, was once at 8 kHz."""
-    power = np.abs(np.fft.rfft(audio * np.hanning(len(audio)).astype(np.float32))) ** 2
-    above = power[_NARROW_HZ * len(audio) // SAMPLE_RATE :]
-    return bool(above.sum() <= power.sum() * 10 ** (_NARROW_DB / 10))
-
-
-def _unit(embeddings: Embeddings) -> Embeddings:
-    unit: Embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), _TINY)
-    return unit
-
-
-@cache
-def _telephone() -> Embedding:
-    centre: Embedding = np.load(TELEPHONE).astype(np.float32)
-    return centre
+        unit: Embeddings = result / np.maximum(np.linalg.norm(result, axis=1, keepdims=True), _TINY)
+        return unit
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import uuid
@@ -240,6 +241,24 @@ def test_words_have_their_language_if_the_client_has_it_detected(query: tuple[st
         alternative = results["channel"]["alternatives"][0]
         assert alternative["languages"] == ["en"]
         assert [word.get("language") for word in alternative["words"]] == [language, language]
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [(("diarize", "true"), True), (("diarize_model", "latest"), True), (("diarize", "false"), False), (None, False)],
+)
+def test_diarize_asks_who_speaks(query: tuple[str, str] | None, asked: bool) -> None:
+    assert Talk(*([query] if query else [])).options.speakers is asked
+
+
+def test_words_have_their_speaker_where_it_is_known() -> None:
+    talk = Talk(("diarize", "true"), ("interim_results", "true"))
+    interim = dataclasses.replace(partial(1, "so it", 400), speaker=1)
+    labelled = final(1, "so it is", 900, words=[Word("so", 100, 300, speaker=0), Word("it", 300, 500)])
+    labelled = dataclasses.replace(labelled, speaker=2)
+    sent = talk.report(started(1, 100), interim, ended(1, 900), labelled, started(2, 1000), final(2, "I", 1200))
+    words = [results["channel"]["alternatives"][0]["words"] for results in sent]
+    assert [[word.get("speaker") for word in each] for each in words] == [[1, 1], [0, 2], [None]]
 
 
 def test_punctuation_may_be_left_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -122,6 +123,18 @@ def test_every_event_is_sent() -> None:
         "probability": 0.8,
         "times_from": "recognizer",
     }
+
+
+def test_who_speaks_is_sent_where_it_is_known() -> None:
+    partial = events.Partial(1, 0, 1, "so", "", "en", 0, 600)
+    final = events.Final(1, 0, "so it", "en", 0, 900, None, (Word("so", 0, 300, speaker=1), Word("it", 300, 900)))
+    identified = events.SpeakerIdentified(1, 0, 1, 700)
+    sent = sent_messages(
+        _connect().on_events([partial, identified, replace(partial, speaker=1), final, replace(final, speaker=1)])
+    )
+    assert [message.get("speaker") for message in sent] == [None, 1, 1, None, 1]
+    assert sent[1] == {"type": "speaker", "utterance": 1, "channel": 0, "time_ms": 700, "speaker": 1}
+    assert [word.get("speaker") for word in sent[3]["words"]] == [1, None]
 
 
 def test_only_partials_may_be_replaced() -> None:

@@ -48,6 +48,15 @@ class Clips:
         path.write_bytes(b"".join(parts))
         return str(path)
 
+    def dialogue(self) -> str:
+        """Path of the first sentence and one of a second reader at 16 kHz, with a second of silence after each."""
+        second = self._librivox.parent / "readers" / "1272-128104-0000.wav"
+        pause = np.zeros(16_000, np.int16)
+        first = np.fromfile(self.raw(1, 16_000), np.int16)
+        path = self._folder / "dialogue.raw"
+        path.write_bytes(np.concatenate([first, pause, samples_of(second), pause]).tobytes())
+        return str(path)
+
     def side_by_side(self) -> str:
         """Path of the two sentences at 16 kHz, each on a channel of its own."""
         left, right = (np.fromfile(self.raw(index, 16_000), np.int16) for index in (0, 1))

@@ -224,9 +224,17 @@ def test_the_sdk_receives_turns_that_end_by_silence(unjudged: LiveServer, clips:
     assert messages[-1]["type"] == "closed"
 
 
+def test_the_sdk_gets_who_speaks(guarded: LiveServer, clips: Clips) -> None:
+    messages = _sdk(guarded, clips, "diarize", dialogue=clips.dialogue())
+    finals = [results["channel"]["alternatives"][0]["words"] for results in _results(messages) if _text(results)]
+    assert [{word["speaker"] for word in words} for words in finals] == [{0}, {1}]
+
+
 def test_livekit(unjudged: LiveServer, clips: Clips) -> None:
     reports = run_python(
-        "clients", "deepgram_livekit.py", {"url": unjudged.http_url, "key": KEY, "clip": clips.raw(0, 16_000)}
+        "clients",
+        "deepgram_livekit.py",
+        {"url": unjudged.http_url, "key": KEY, "clip": clips.raw(0, 16_000), "dialogue": clips.dialogue()},
     )
     for scenario in ("live 0", "live 1", "flux"):
         messages = _of(reports, scenario)
@@ -238,6 +246,8 @@ def test_livekit(unjudged: LiveServer, clips: Clips) -> None:
         assert_said(final["text"], clips.texts()[0])
         assert " ".join(word for word, _ in final["words"]) == final["text"]
     assert "preflight_transcript" in _kinds(_of(reports, "flux"))
+    finals = [message for message in _of(reports, "diarize") if message["type"] == "final_transcript"]
+    assert [final["speaker"] for final in finals if final["text"]] == ["S0", "S1"]
 
 
 def test_pipecat(guarded: LiveServer, clips: Clips) -> None:

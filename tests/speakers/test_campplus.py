@@ -12,9 +12,11 @@ import pytest
 import soxr
 
 from streaming_asr.core.recognizer import SAMPLE_RATE
-from streaming_asr.speakers.campplus import SHA256, SIZE, WEIGHTS, CamPlus, is_narrow
+from streaming_asr.core.speaker_clusters import SAME
+from streaming_asr.speakers.campplus import SHA256, SIZE, WEIGHTS, CamPlus
 from streaming_asr.speakers.fbank import fbank
 from tests.support.campplus import CLIPS, FRAME_STEP, VECTORS, clip
+from tests.support.wire import speech
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -37,23 +39,15 @@ def test_the_weights_are_those_that_were_converted() -> None:
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == SHA256
 
 
-def test_audio_that_was_once_at_8_khz_is_recognized(librivox: Path) -> None:
-    wide = clip(librivox, "other")
-    narrow = np.asarray(soxr.resample(soxr.resample(wide, SAMPLE_RATE, 8000), 8000, SAMPLE_RATE), np.float32)
-    as_sent = np.round(narrow * 32768).astype(np.float32) / 32768
-    assert [is_narrow(wide), is_narrow(narrow), is_narrow(as_sent)] == [False, True, True]
-
-
-def test_the_telephone_does_not_make_two_voices_alike(librivox: Path) -> None:
-    """Without taking out what all telephone speech shares, they are about as alike as one voice is to itself."""
-    readers = librivox.parent / "readers"
-    first, second = (_clip(path) for path in (librivox / "sense_and_sensibility_01_0870.wav", _second_reader(readers)))
+def test_two_readers_on_the_telephone_are_less_alike_than_one_is_to_itself(librivox: Path) -> None:
+    paths = librivox / "sense_and_sensibility_01_0870.wav", librivox.parent / "readers" / "1272-128104-0000.wav"
+    first, second = (speech(path, 8_000).astype(np.float32) / 32768 for path in paths)
     by_telephone = [
-        np.asarray(soxr.resample(soxr.resample(audio, SAMPLE_RATE, 8000), 8000, SAMPLE_RATE), np.float32)
-        for audio in (first[16_000:32_000], first[48_000:64_000], second[16_000:32_000])
+        np.asarray(soxr.resample(audio, 8_000, SAMPLE_RATE), np.float32)
+        for audio in (first[8_000:16_000], first[24_000:32_000], second[8_000:16_000])
     ]
     one, same, other = CamPlus().embed(by_telephone)
-    assert one @ same > 0.45 > 0.25 > one @ other
+    assert one @ same > SAME > one @ other
 
 
 def test_nothing_is_loaded_unless_labels_are_asked_for() -> None:
@@ -66,13 +60,3 @@ assert make_annotators(SessionOptions(), CAPABILITIES) == []
 assert "onnxruntime" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
-
-
-def _second_reader(readers: Path) -> Path:
-    return readers / "1272-128104-0000.wav"
-
-
-def _clip(path: Path) -> np.ndarray:
-    from tests.support.wire import speech
-
-    return speech(path).astype(np.float32) / 32768

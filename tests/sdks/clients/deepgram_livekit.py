@@ -28,7 +28,14 @@ async def listen(service: Any, scenario: str, chunk_ms: int, path: str = ASKED["
     async for event in stream:
         text = event.alternatives[0].text if event.alternatives else ""
         words = event.alternatives[0].words or [] if event.alternatives else []
-        report(scenario, type=event.type.value, text=text, words=[[str(word), word.start_time] for word in words])
+        speaker = event.alternatives[0].speaker_id if event.alternatives else None
+        report(
+            scenario,
+            type=event.type.value,
+            text=text,
+            words=[[str(word), word.start_time] for word in words],
+            speaker=speaker,
+        )
     await speaking
     await stream.aclose()
 
@@ -43,6 +50,11 @@ async def main() -> None:
         for index, chunk_ms in enumerate((10, 500)):
             await asyncio.wait_for(listen(live, f"live {index}", chunk_ms), 40)
         await asyncio.wait_for(listen(flux, "flux", 20), 40)
+        if "dialogue" in ASKED:
+            telling_apart = deepgram.STT(
+                base_url=f"{socket}/v1/listen", api_key=ASKED["key"], sample_rate=RATE, enable_diarization=True
+            )
+            await asyncio.wait_for(listen(telling_apart, "diarize", 100, ASKED["dialogue"]), 60)
         if "silence" in ASKED:
             await asyncio.wait_for(listen(live, "silence", 100, ASKED["silence"]), 40)
 

@@ -65,6 +65,17 @@ async def live() -> None:
         await converse(scenario, shared.listen.v1.connect(model="nova-3", language="en-US", **RAW, **wanted), speak)
 
 
+async def diarize() -> None:
+    """Two voices in one channel."""
+
+    async def speak(connection: Any) -> None:
+        for piece in pieces(pcm(ASKED["dialogue"]), 3200):
+            await connection.send_media(piece)
+        await connection.send_close_stream()
+
+    await converse("diarize", client().listen.v1.connect(model="nova-3", **RAW, diarize="true"), speak)
+
+
 async def finalize() -> None:
     """Of speech, of nothing, and in mid-word; and what is not understood."""
 
