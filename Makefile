@@ -1,11 +1,13 @@
 # The front door: every target needs nothing but Python 3.10-3.12 and this checkout, and installs into VENV what it lacks.
 #
 #   VENV=dir      where the virtual environment is made (default .venv)
+#   RIG_VENV=dir  where that of `make ascend-rig` is made (default .venv-ascend-rig)
 #   PYTHON=path   the Python it is made from (default: the first of python3.11, 3.12, 3.10, python3 that fits)
 #   ARGS="..."    passed on: to `streaming-asr serve`, to `streaming-asr doctor`, to pytest
 
 SHELL := /bin/bash
 VENV ?= .venv
+RIG_VENV ?= .venv-ascend-rig
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c '$(FITS)' >/dev/null 2>&1 && echo $$p && break; done)
 ARGS ?=
@@ -17,7 +19,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve doctor cpu check format test uvicorn what-test-installs chromium
+.PHONY: help serve doctor cpu check format test uvicorn ascend-rig run-ascend-rig what-test-installs chromium
 
 help:
 	@echo 'To use it:'
@@ -29,6 +31,8 @@ help:
 	@echo '  make format                        format the code, and fix what the linter can'
 	@echo '  make test [ARGS="-k segmenter"]    as check, with all tests; installs vLLM for CPU and Chromium'
 	@echo '  make uvicorn RELEASES="0.53.0"     run the tests that depend on uvicorn with other releases of it'
+	@echo '  make ascend-rig [ARGS="-k server"] run vllm-ascend and vLLM 0.23 on the CPU under the recognizer; installs'
+	@echo '                                     7 GB into $(RIG_VENV) (11 GB while it does), then takes 10 minutes'
 
 serve: $(VENV)/.installed-serve
 	@$(BIN)/streaming-asr serve $(ARGS)
@@ -86,6 +90,13 @@ what-test-installs:
 uvicorn: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.support.uvicorn_versions $(RELEASES)
 
+# An environment of its own: vLLM 0.23 and vllm-ascend want other releases of torch and Transformers.
+ascend-rig:
+	@$(MAKE) --no-print-directory VENV='$(RIG_VENV)' GOAL=ascend-rig run-ascend-rig
+
+run-ascend-rig: $(BIN)/python
+	@$(BIN)/python -m tests.vllm.ascend_rig $(ARGS)
+
 # The tests of the browser page drive a real one; without it they fail, and say the same.
 chromium:
 	@for name in "$$STREAMING_ASR_CHROMIUM" chromium google-chrome; do \
@@ -119,7 +130,7 @@ $(BIN)/python:
 	@python='$(PYTHON)'; \
 	if [[ -z $$python ]]; then \
 		echo 'No Python 3.10, 3.11 or 3.12 was found. Install one (Debian, Ubuntu: apt-get install python3 python3-venv)' >&2; \
-		echo 'or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11' >&2; exit 1; \
+		echo 'or name it: make $(or $(GOAL),$(MAKECMDGOALS)) PYTHON=/path/to/python3.11' >&2; exit 1; \
 	elif ! command -v "$$python" >/dev/null; then \
 		echo "PYTHON=$$python is not a command." >&2; exit 1; \
 	elif ! "$$python" -c '$(FITS)'; then \

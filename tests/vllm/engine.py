@@ -30,7 +30,7 @@ OPTIONS = (
     "--kv-cache-memory-bytes=256M",
     "--enable-logging-iteration-details",
 )
-WAIT_S = 120.0
+WAIT_S = 600.0
 SAME = 1e-4
 """Requests that mean the same are no further apart than this; see `far_apart`."""
 
@@ -91,6 +91,13 @@ class LiveEngine:
     @property
     def geometry(self) -> Geometry:
         return self.model._geometry
+
+    @property
+    def block(self) -> int:
+        """Positions of a block of the key-value cache: 32 on a CPU, 128 under vllm-ascend."""
+        assert self.recognizer._engine is not None
+        size: int = self.recognizer._engine.llm.vllm_config.cache_config.block_size
+        return size
 
     def request(
         self,

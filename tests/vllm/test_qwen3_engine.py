@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, DecodeFailed, DecodeJob, Hypothesis, Kind
+from streaming_asr.recognizers.vllm.compat import version
 from streaming_asr.recognizers.vllm.models import qwen3_asr
 from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, UtteranceAudio
 from tests.vllm.engine import SAME, LiveEngine, far_apart, speech, until, whole
 
 FRAME = 160
+WINDOW = 104
+"""Positions of one of the encoder's windows."""
 _ids = itertools.count(1)
 
 
@@ -56,7 +60,12 @@ def test_this_vllm_takes_features(engine: LiveEngine) -> None:
 def test_windows_say_what_the_whole_says(engine: LiveEngine, librivox: Path, samples: int) -> None:
     audio = speech(librivox, 34)[:samples]
     windows = engine.windows(audio, name=f"length {samples}")
-    assert far_apart(engine.run(engine.request(windows)), engine.run(engine.request(whole(audio)))) < SAME
+    reference = whole(audio)
+    if samples % FRAME and version() < (0, 24):
+        # vLLM 0.23's processor makes another frame of what is left, with zeros; the spectrogram in one item has none.
+        reference = UtteranceAudio("whole", replace(engine.geometry, window=0), Form.FEATURES).input(audio, exact=True)
+        assert reference.frames == (samples // FRAME,)
+    assert far_apart(engine.run(engine.request(windows)), engine.run(engine.request(reference))) < SAME
 
 
 def test_the_comparison_notices_a_single_frame(engine: LiveEngine, librivox: Path) -> None:
@@ -103,15 +112,19 @@ def test_a_partial_encodes_only_its_tail(engine: LiveEngine, librivox: Path) -> 
         encoded.append(engine.recognizer.stats.encoder_tokens - before)
         missed.append(completion.prompt_tokens - completion.cached_tokens)
     # The frozen windows' outputs, keys and values are there: 1 to 9 s are left to encode, of 13 positions each, and a
-    # block of 32 positions may begin before the tail.
+    # block may begin before the tail.
+    text = len(engine.prompt.ids(0, Context(), None))
+    assert max(missed[1:]) <= engine.block + WINDOW + 117 + text
+    if version() < (0, 24):
+        # It does not report what it encodes. The tests under vllm-ascend count it.
+        assert not any(encoded)
+        return
     assert encoded[0] == 130
     tails = [13 * (frames // 100) + (7 if frames % 100 else 0) for frames in range(1050, 3400, 50)]
-    tails = [tokens - 104 * ((tokens - 13) // 104) for tokens in tails]
+    tails = [tokens - WINDOW * ((tokens - 13) // WINDOW) for tokens in tails]
     frozen_now = [frames in (1700, 2500, 3300) for frames in range(1050, 3400, 50)]
     for tokens, tail, frozen in zip(encoded[1:], tails, frozen_now, strict=True):
-        assert tokens == tail + (104 if frozen else 0)
-    text = len(engine.prompt.ids(0, Context(), None))
-    assert max(missed[1:]) <= 32 + 104 + 117 + text
+        assert tokens == tail + (WINDOW if frozen else 0)
 
 
 def test_a_final_after_partials_is_the_request_that_offline_decoding_makes(engine: LiveEngine, librivox: Path) -> None:
@@ -123,7 +136,8 @@ def test_a_final_after_partials_is_the_request_that_offline_decoding_makes(engin
     offline = decode(engine, audio, "offline", Kind.FINAL)
     assert (final.tokens, final.language) == (offline.tokens, offline.language)
     assert final.logprobs == pytest.approx(offline.logprobs, rel=0, abs=SAME)
-    assert final.cost.cached_tokens > offline.cost.cached_tokens + 150
+    # Two windows, up to the last whole block.
+    assert final.cost.cached_tokens > offline.cost.cached_tokens + 2 * WINDOW - engine.block
 
 
 def test_a_hypothesis_begins_with_its_prefix_and_has_text_only(engine: LiveEngine, librivox: Path) -> None:
