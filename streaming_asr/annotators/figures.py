@@ -89,6 +89,10 @@ class Figures(Annotator):
         self._keywords = [re.compile(re.escape(keyword), re.IGNORECASE) for keyword in keywords if keyword.strip()]
         self._loaded = False
 
+    def warm_up(self) -> None:
+        for language in LANGUAGES.values():
+            _grammar(language.code)
+
     def watch(self, partial: Partial, speech: Speech) -> Watch | None:
         if self._loaded or partial.language not in LANGUAGES:
             return None

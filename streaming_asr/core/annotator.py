@@ -83,6 +83,11 @@ class Annotator:
     recorded: bool = False
     """Whether the audio is a recording, whose finals may wait for half a minute. Set by what owns the annotator."""
 
+    def warm_up(self) -> None:
+        """Load what takes long to load. Called in a thread before a server is ready whose sessions have this annotator
+        by default; else the first session that asks for it has to wait.
+        """
+
     def final(self, final: Final, speech: Speech | None) -> Final | Annotation:
         """The final, changed; or a generator that asks questions first.
 

@@ -142,6 +142,8 @@ class Service:
             make_turn_detector=make_turn_detector,
             make_annotators=self.make_annotators,
         )
+        for annotator in self.make_annotators(self.options.session, can):
+            await asyncio.to_thread(annotator.warm_up)
         limits = Limits(self.options.max_sessions, self.options.final_objective_s)
         self._runner = Runner(
             self.recognizer, Scheduler(can.concurrency, limits), self._observers, self.metrics.annotator_asked

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import threadpoolctl
 
+from streaming_asr.core.annotator import Annotator
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.session import Session
 from streaming_asr.protocols.failures import FailureKind
@@ -136,3 +137,23 @@ def test_voice_detection_needs_no_file_once_the_server_has_started(monkeypatch: 
         await service.close()
 
     asyncio.run(run())
+
+
+def test_what_the_default_annotators_need_is_loaded_before_the_server_is_ready() -> None:
+    async def scenario() -> None:
+        service = Service(FakeRecognizer(), ServerOptions())
+        warmed: list[bool] = []
+
+        class Slow(Annotator):
+            name = "slow"
+
+            def warm_up(self) -> None:
+                warmed.append(service.ready)
+
+        service.make_annotators = lambda options, capabilities: [Slow()]  # type: ignore[assignment]
+        await service.start()
+        assert warmed == [False]
+        assert service.ready
+        await service.close()
+
+    asyncio.run(scenario())
