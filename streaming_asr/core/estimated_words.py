@@ -20,9 +20,9 @@ def time_pieces(text: str, start_ms: int, end_ms: int) -> list[Word]:
 
 
 def estimate_words(text: str, start_ms: int, end_ms: int) -> tuple[Word, ...]:
-    """The words of `text`, without white space; what has no letter and no figure is not one."""
+    """The words of `text`, without surrounding white space; what has no letter and no figure is not one."""
     return tuple(
-        Word("".join(piece.text.split()), piece.start_ms, piece.end_ms, times_from=TimesFrom.ESTIMATE)
+        Word(piece.text.strip(), piece.start_ms, piece.end_ms, times_from=TimesFrom.ESTIMATE)
         for piece in time_pieces(text, start_ms, end_ms)
         if any(map(str.isalnum, piece.text))
     )

@@ -44,19 +44,16 @@ def timed_words(
     def within(time_ms: int) -> int:
         return max(start_ms, min(end_ms, time_ms))
 
-    if known:
-        return [
-            TimedWord(
-                word.text,
-                within(word.start_ms),
-                within(word.end_ms),
-                word.probability,
-                speaker if word.speaker is None else word.speaker,
-            )
-            for word in known
-        ]
-    words = estimated_words.estimate_words(text, start_ms, end_ms)
-    return [TimedWord(word.text, word.start_ms, word.end_ms, None, speaker) for word in words]
+    return [
+        TimedWord(
+            "".join(word.text.split()),
+            within(word.start_ms),
+            within(word.end_ms),
+            word.probability,
+            speaker if word.speaker is None else word.speaker,
+        )
+        for word in known or estimated_words.estimate_words(text, start_ms, end_ms)
+    ]
 
 
 def time_pieces(text: str, start_ms: int, end_ms: int) -> list[TimedWord]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_asr.recognizers.vllm.models.align_units import group_words, split_units
@@ -49,6 +49,7 @@ def test_morphemes_of_another_text_are_refused() -> None:
             split_units("東京", "ja", lambda _, words=words: words)
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(["en", "zh", "ko"]))
 def test_each_unit_is_in_one_word_and_no_text_is_lost(text: str, language: str) -> None:
     cut = split_units(text, language)
