@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ def test_the_page_s_annotator_writes_in_capital_letters(
     asked: bool, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "ANNOTATORS", (_written_factory(),))
-    options: Any = SimpleNamespace(capitals=asked)
+    options: Any = SimpleNamespace(**dataclasses.asdict(SessionOptions()), capitals=asked)
     annotations = Annotations(0, registry.make_annotators(options, CAPABILITIES), recorded=False)
     (final,) = annotations.passed([Final(1, 0, "hello", "en", 0, 100, None, None)], 0.0)
     assert isinstance(final, Final)
