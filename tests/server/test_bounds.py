@@ -18,7 +18,7 @@ from streaming_asr.engine import inquiries
 from streaming_asr.engine.media import decoders, limits, live, live_child, live_reader, reader, repairs, timeline
 from streaming_asr.protocols import sent_messages
 from streaming_asr.protocols.failures import FailureKind
-from streaming_asr.server import http_bounds, key_guesses, memory
+from streaming_asr.server import chat_translator, http_bounds, key_guesses, memory
 from streaming_asr.server.app import Application
 from streaming_asr.server.live import conversation, fair_loop, turn_questions, websocket
 from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, recordings
@@ -40,6 +40,9 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "finals of a live channel that wait for annotators": (annotations.MAX_WAITING,),
     "wait of a recording's final for each annotator": (annotations.RECORDED_BUDGET_MS / 1000,),
     "questions of annotators": (inquiries.MAX_WAITING,),
+    "finals of a channel that are being translated": (annotations.MAX_FOLLOWED,),
+    "texts that wait for the translator": (chat_translator.MAX_WAITING,),
+    "time and size of a translation": (chat_translator.TIMEOUT_S, chat_translator.MAX_ANSWER_BYTES),
     "recordings received or waiting": (recordings.MAX_WAITING,),
     "size of a chat request": (chat.MAX_CHAT_BYTES,),
     "bytes of all chat requests in memory": (recordings.MAX_CHATS_BYTES,),
