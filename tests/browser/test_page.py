@@ -192,12 +192,16 @@ def test_options_reach_the_server_and_last(server: LiveServer, browser: Browser)
         }
         captions = page.locator("#captions-link").get_attribute("href")
         assert captions == "captions?language=de&endpoint_ms=800&keywords=Dashwood%2C+Norland"
+        page.get_by_label("Speakers").select_option("true")
+        assert page.evaluate("WebSocket.made.at(-1).sent.length") == len(sent), "it can't change in mid-stream"
         page.get_by_label("dark").check()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 22, 21)"
         page.reload()
         page.get_by_role("button", name="Start").click()
         visiting.wait_for_connection()
-        assert "endpoint_ms=800" in page.evaluate("WebSocket.made.at(-1).url")
+        assert {"endpoint_ms=800", "speakers=true", "word_times=true"} <= set(
+            page.evaluate("WebSocket.made.at(-1).url").partition("?")[2].split("&")
+        )
         assert page.evaluate("WebSocket.made.at(-1).sent[0].keywords") == ["Dashwood", "Norland"]
 
 
@@ -245,6 +249,27 @@ def test_the_page_follows_until_the_reader_scrolls_back(fed: Page) -> None:
     expect(latest).to_be_hidden()
     fed.evaluate(FEED, [41, 45, 20])
     assert _from_end(fed) < 2
+
+
+def test_who_speaks_is_shown(fed: Page) -> None:
+    events = [
+        {
+            "type": "partial",
+            "utterance": 1,
+            "revision": 1,
+            "stable": "So",
+            "tentative": " it",
+            "start_ms": 0,
+            "time_ms": 600,
+        },
+        {"type": "speaker", "utterance": 1, "channel": 0, "time_ms": 600, "speaker": 0},
+    ]
+    fed.evaluate("events => events.forEach((event) => WebSocket.made.at(-1).deliver(event))", events)
+    label = fed.locator("#transcript .speaker")
+    expect(label).to_have_text("Speaker 1")
+    final = {"type": "final", "utterance": 1, "text": "So it is.", "start_ms": 0, "time_ms": 900, "speaker": 1}
+    fed.evaluate("event => WebSocket.made.at(-1).deliver(event)", final)
+    expect(label).to_have_text("Speaker 2")
 
 
 def test_half_an_hour_of_speech_stays_within_bounds(fed: Page) -> None:
