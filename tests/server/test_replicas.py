@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import trustme
@@ -81,16 +82,17 @@ def clip(librivox: Path) -> NDArray[np.int16]:
     return np.concatenate([samples, np.zeros(16_000, np.int16)])
 
 
-async def opened(server: LiveServer, **query: str) -> tuple[Conversation, dict[str, Any]]:
+async def opened(server: LiveServer, tls: ssl.SSLContext | None = None) -> tuple[Conversation, dict[str, Any]]:
     """A connection, and the first event that it gets."""
-    url = f"{server.url}?resume=offer&" + "&".join(f"{name}={value}" for name, value in query.items())
-    talking = Conversation(await connect(url, additional_headers=HEADERS, ping_timeout=None))
+    url = f"{server.url}?resume=offer"
+    talking = Conversation(await connect(url, additional_headers=HEADERS, ping_timeout=None, ssl=tls))
     return talking, await talking.receive_any()
 
 
-async def claimed(server: LiveServer, token: str, seq: int) -> Conversation:
+async def claimed(server: LiveServer, token: str, seq: int, tls: ssl.SSLContext | None = None) -> Conversation:
     """A connection that has asked for the session of this token."""
-    socket = await connect(f"{server.url}?resume=claim", additional_headers=HEADERS, ping_timeout=None)
+    url = f"{server.url}?resume=claim"
+    socket = await connect(url, additional_headers=HEADERS, ping_timeout=None, ssl=tls)
     talking = Conversation(socket)
     await talking.send("resume", token=token, seq=seq)
     return talking
@@ -111,6 +113,11 @@ async def room(server: LiveServer, sessions: int = 2 * EACH) -> list[Conversatio
 
 def lasting_stream(server: LiveServer) -> AbstractAsyncContextManager[LastingStream]:
     return open_lasting_stream(server.url, {"sample_rate": 16_000}, api_key=KEY)
+
+
+async def metrics_text(server: LiveServer, tls: ssl.SSLContext | None) -> str:
+    async with httpx.AsyncClient(verify=tls or False, headers=HEADERS) as client:
+        return (await client.get(f"{server.http_url}/metrics")).text
 
 
 def replica_of(ready: dict[str, Any]) -> int:
@@ -176,26 +183,31 @@ def test_a_recording_that_is_still_sent_keeps_its_place(replicated: Replicated) 
 def test_a_client_that_comes_back_goes_on_with_its_session_whichever_replica_it_reaches(
     replicated: Replicated, clip: NDArray[np.int16]
 ) -> None:
-    async def script() -> None:
-        for _ in range(2):
-            talking, ready = await opened(replicated)
-            token = ready["resume"]["token"]
-            await talking.send_audio(clip[:16_000], 1600)
-            await talking.receive("speech_started")
-            talking.socket.transport.abort()
-            # The other one has fewer sessions, and gets the connection.
-            again = await claimed(replicated, token, talking.events[-1]["seq"])
-            resumed = await again.receive("ready")
-            assert (resumed["resume"]["token"], resumed["resume"]["resumed"]) == (token, True)
-            assert resumed["session"] == ready["session"]
-            received = resumed["resume"]["audio_bytes"] // 2
-            await again.send_audio(clip[received:], 1600)
-            await again.send("stop")
-            assert await again.receive_all() == 1000
-            assert again.of("final")
-            assert again.of("done")[0]["audio_ms"] == len(clip) // 16
+    run(comes_back(replicated, clip))
 
-    run(script())
+
+async def comes_back(server: LiveServer, clip: NDArray[np.int16], tls: ssl.SSLContext | None = None) -> None:
+    for _ in range(2):
+        talking, ready = await opened(server, tls)
+        token = ready["resume"]["token"]
+        await talking.send_audio(clip[:16_000], 1600)
+        await talking.receive("speech_started")
+        talking.socket.transport.abort()
+        while f'streaming_asr_parked_sessions{{replica="{replica_of(ready)}"}} 1.0' not in await metrics_text(
+            server, tls
+        ):
+            pass
+        # The other one has fewer sessions, and gets the connection.
+        again = await claimed(server, token, talking.events[-1]["seq"], tls)
+        resumed = await again.receive("ready")
+        assert (resumed["resume"]["token"], resumed["resume"]["resumed"]) == (token, True)
+        assert resumed["session"] == ready["session"]
+        received = resumed["resume"]["audio_bytes"] // 2
+        await again.send_audio(np.concatenate([clip[received:], *[clip] * 20]), 1600)
+        await again.send("stop")
+        assert await again.receive_all() == 1000
+        assert len(again.of("final")) > 1
+        assert again.of("done")[0]["audio_ms"] == 21 * len(clip) // 16
 
 
 def test_a_token_of_a_session_that_is_gone_gets_a_new_session(replicated: Replicated) -> None:
@@ -309,7 +321,9 @@ def test_replicas_are_replaced_one_after_the_other(replicated: Replicated, clip:
     run(script())
 
 
-def test_all_sessions_get_their_finals_when_the_server_stops(clip: NDArray[np.int16], tmp_path: Path) -> None:
+def test_with_tls_sessions_are_resumed_and_get_their_finals_when_the_server_stops(
+    clip: NDArray[np.int16], tmp_path: Path
+) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
@@ -319,6 +333,7 @@ def test_all_sessions_get_their_finals_when_the_server_stops(clip: NDArray[np.in
     arguments = ("--certificate", str(tmp_path / "cert.pem"), "--private-key", str(tmp_path / "key.pem"))
 
     async def script(server: LiveServer) -> None:
+        await comes_back(server, clip, tls)
         sessions = [Conversation(await connect(server.url, ssl=tls, ping_timeout=None)) for _ in range(4)]
         for each in sessions:
             await each.send_audio(clip, 1600)

@@ -151,7 +151,6 @@ class Connection:
             return False
         self._live = None
         self._outbox.clear()
-        self._closing.set()
         self._link.pass_on(token, *released)
         return True
 

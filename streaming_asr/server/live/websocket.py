@@ -19,7 +19,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 from starlette.applications import Starlette
@@ -31,6 +31,7 @@ from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from streaming_asr.server.live.fair_loop import Account, FairLoop
+from streaming_asr.server.live.relay import relay
 
 try:
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -104,6 +105,16 @@ class _Frames(ServerProtocol):
         super().recv_frame(frame)
 
 
+class Released(NamedTuple):
+    """A connection for another process."""
+
+    connection: socket.socket
+    received: bytes
+    """All that the client has sent, from its handshake on."""
+    client: tuple[str, int] | None
+    """The client's address, if the connection is only to this process, which speaks TLS with the client."""
+
+
 class DirectWebSocket(WebSocketsSansIOProtocol):
     """As uvicorn's, until somebody calls `direct`."""
 
@@ -112,6 +123,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     _fair_loop: FairLoop
     movable = False
     """Whether a client that claims a session may be given to another process; see `release`."""
+    relayed_for: tuple[str, int] | None = None
+    """Address of the client that another process speaks TLS with."""
     continued: bytearray | None = None
     """What a client has sent to another process, from its handshake on, which goes on here; set before it is
     connected."""
@@ -145,6 +158,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         # uvicorn copies this to the scope's `state`, where `direct_socket` finds it.
         self.app_state = {**self.app_state, _KEY: self}
         super().connection_made(transport)
+        if self.relayed_for is not None:
+            self.client, self.scheme = self.relayed_for, "wss"
         if self._sent_before is not None:
             end = self._sent_before.find(b"\r\n\r\n") + 4
             handshake = bytes(self._sent_before[:end])
@@ -172,26 +187,30 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """
         self._taker, self._fair_loop, self._on_fault, self._account = taker, fair_loop, on_fault, account
 
-    def release(self) -> tuple[socket.socket, bytes] | None:
+    def release(self) -> Released | None:
         """Give up the connection, for another process of this server.
 
         Returns:
-            Its socket, and all that the client has sent; None if it can't be given up: its TLS is known only here, the
-            client has sent too much, or it has not read everything.
+            None if it can't be given up: the client has sent too much, or has not read everything.
         """
-        ours: socket.socket | None = self.transport.get_extra_info("socket")
-        encrypted = self.transport.get_extra_info("sslcontext") is not None
-        unsent = self.transport.get_write_buffer_size()
-        if self._kept is None or ours is None or encrypted or unsent or self.transport.is_closing():
+        transport = self.transport
+        ours: socket.socket | None = transport.get_extra_info("socket")
+        if self._kept is None or ours is None or transport.get_write_buffer_size() or transport.is_closing():
             return None
         self._released = True
         self._pause()
-        passed_on = socket.socket(fileno=os.dup(ours.fileno()))
         received = bytes(self._kept) + b"".join(self._unread)
         self._unread.clear()
-        # Later: what is being handled now may still use it. Closing one of two descriptors sends nothing.
-        self.loop.call_soon(self.transport.abort)
-        return passed_on, received
+        if transport.get_extra_info("sslcontext") is None:
+            passed_on = socket.socket(fileno=os.dup(ours.fileno()))
+            # Later: what is being handled now may still use it. Closing one of two descriptors sends nothing.
+            self.loop.call_soon(transport.abort)
+            return Released(passed_on, received, None)
+        passed_on = relay(transport)
+        # uvicorn closes it when the application has returned.
+        self.transport = _Nowhere()
+        self.connection_lost(ConnectionAbortedError("another process serves it"))
+        return Released(passed_on, received, self.client or ("", 0))
 
     def resume(self) -> None:
         """More messages may come."""
@@ -329,7 +348,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if message["type"] != "websocket.accept":
             transport.abort()
             return
-        self.transport = _Unsent()
+        self.transport = _Nowhere()
         try:
             await super().send(message)
         finally:
@@ -416,14 +435,19 @@ class MovableWebSocket(DirectWebSocket):
     movable = True
 
 
-class _Unsent(asyncio.Transport):
-    """Takes what is not to be sent again."""
+class _Nowhere(asyncio.Transport):
+    """Takes what is not to be sent."""
 
     def write(self, data: object) -> None:
         pass
 
     def is_closing(self) -> bool:
         return False
+
+    def close(self) -> None:
+        pass
+
+    abort = pause_reading = resume_reading = close
 
 
 def _is_pong(frame: bytes) -> bool:

@@ -70,11 +70,12 @@ class Host(Protocol):
     def accept_metrics(self, connection: socket.socket) -> None:
         """Serve whoever asks for the metrics at their own address."""
 
-    def continue_claim(self, connection: socket.socket, received: bytes) -> None:
+    def continue_claim(self, connection: socket.socket, received: bytes, client: tuple[str, int] | None) -> None:
         """Serve a client whose session is parked here, and that has connected to another replica.
 
         Args:
             received: all that it has sent, from the handshake on.
+            client: its address, if the connection leads to the other replica, which speaks TLS with it.
         """
 
     def add_secret(self, digest: bytes, expires: float, session: bytes) -> None:
@@ -137,10 +138,10 @@ class Link:
         number = token.partition(".")[0]
         return number != str(self.number) and self.statuses.get(number) == READY
 
-    def pass_on(self, token: str, connection: socket.socket, received: bytes) -> None:
-        """Give a client to the replica that has its session. The socket is closed here."""
-        if self._channel is not None:
-            self._channel.send("claim", body=received, sockets=[connection], to=int(token.partition(".")[0]))
+    def pass_on(self, token: str, connection: socket.socket, received: bytes, client: tuple[str, int] | None) -> None:
+        """Give a client to the replica that has its session; see `Host.continue_claim`. The socket is closed here."""
+        to = int(token.partition(".")[0])
+        self._send("claim", body=received, sockets=[connection], to=to, client=client)
         connection.close()
 
     def share_secret(self, digest: bytes, expires: float, session: bytes) -> None:
@@ -177,12 +178,14 @@ class Link:
         elif message.kind == "metrics connection" and message.sockets:
             host.accept_metrics(message.sockets[0])
         elif message.kind == "claim" and message.sockets:
-            host.continue_claim(message.sockets[0], message.body)
+            client = message.fields["client"]
+            host.continue_claim(message.sockets[0], message.body, (client[0], client[1]) if client else None)
         elif message.kind == "secret" and message.body:
             host.add_secret(bytes.fromhex(message.fields["digest"]), message.fields["expires"], message.body)
         elif message.kind == "statuses":
             self.statuses = message.fields["statuses"]
         elif message.kind == "metrics?":
+            self._report(host.report())
             self._send("metrics", body=host.metrics())
         elif message.kind == "all metrics" and self._asked is not None:
             asked, self._asked = self._asked, None

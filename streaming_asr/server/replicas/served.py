@@ -61,13 +61,13 @@ class Served:
             return
         self._connect(connection, new_connection(self._metrics, self._metrics_state), None)
 
-    def continue_claim(self, connection: socket.socket, received: bytes) -> None:
+    def continue_claim(self, connection: socket.socket, received: bytes, client: tuple[str, int] | None) -> None:
         config = self._server.config
         if not issubclass(config.ws_protocol_class or object, DirectWebSocket):
             connection.close()
             return
         websocket = DirectWebSocket(config=config, server_state=self._server.server_state, app_state={})
-        websocket.continued = bytearray(received)
+        websocket.continued, websocket.relayed_for = bytearray(received), client
         self._connect(connection, websocket, None)
 
     def add_secret(self, digest: bytes, expires: float, session: bytes) -> None:

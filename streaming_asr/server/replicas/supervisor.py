@@ -502,7 +502,9 @@ class Supervisor:
         for connection in message.sockets:
             for replica in self._reading:
                 if replica.number == message.fields["to"] and replica.channel is not None:
-                    replica.channel.send("claim", body=message.body, sockets=[connection])
+                    replica.channel.send(
+                        "claim", body=message.body, sockets=[connection], client=message.fields["client"]
+                    )
             connection.close()
 
     def _share_secret(self, issuer: _Replica, message: Message) -> None:
