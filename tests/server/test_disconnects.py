@@ -75,7 +75,7 @@ def test_of_hundreds_of_clients_that_leave_in_any_way_nothing_stays(caplog: pyte
             assert [sample.value for sample in open_sessions] == [0.0] * len(open_sessions)
             assert len(open_sessions) == len(PROTOCOLS)
 
-    run(scenario())
+    run(scenario(), 120)
     assert ways.total() == CLIENTS
     gc.collect()
     assert not [thing for thing in gc.get_objects() if isinstance(thing, Connection)]

@@ -41,6 +41,7 @@ class Listener:
         """Set it to have messages taken directly."""
         self.socket: DirectWebSocket | None = None
         self.account = Account()
+        self.outlives = True
         self.gone = asyncio.Event()
         self._changed = asyncio.Event()
 
@@ -53,7 +54,9 @@ class Listener:
         self.socket = direct_socket(websocket)
         assert self.socket is not None
         await self.directly.wait()
-        self.socket.direct(self._take, FairLoop(lambda _: None, lambda: True), account=self.account)
+        self.socket.direct(
+            self._take, FairLoop(lambda _: None, lambda: True), None, self.account, lambda: self.outlives
+        )
         while (message := await websocket.receive())["type"] != "websocket.disconnect":
             text: str | None = message.get("text")
             self.received.append(text if text is not None else message["bytes"])
@@ -195,6 +198,22 @@ def test_messages_just_before_the_end_are_received() -> None:
         socket.transport.close()
         await listener.gone.wait()
         assert listener.messages == ["hello", b"last words", b"last words", b"last words"]
+
+    conversing(script)
+
+
+def test_of_a_client_that_is_gone_nothing_is_handled_that_nobody_waits_for() -> None:
+    async def script(listener: Listener, socket: ClientConnection) -> None:
+        listener.outlives = False
+        await socket.send("hello")
+        await listener.until(lambda: bool(listener.taken))
+        # It is not read any more, as one that floods, or sends more than is decoded.
+        listener.account.charge(3600)
+        for _ in range(10):
+            await socket.send(b"last words" * 1000)
+        socket.transport.abort()
+        await asyncio.wait_for(listener.gone.wait(), 10)
+        assert listener.messages == ["hello"]
 
     conversing(script)
 

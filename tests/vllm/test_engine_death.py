@@ -62,6 +62,56 @@ def test_a_killed_engine_comes_back_and_says_the_same(engine: LiveEngine, libriv
     assert not left
 
 
+def test_an_engine_that_is_stopped_for_a_moment_loses_nothing(engine: LiveEngine, librivox: Path) -> None:
+    before = [engine.call(engine.recognizer.decode(job)) for job in jobs(librivox)]
+    processes = engine_processes(os.getpid())
+    engine.health.clear()
+
+    async def stop_in_mid_decode() -> list[Hypothesis]:
+        for process in processes:
+            process.suspend()
+        tasks = [asyncio.create_task(engine.recognizer.decode(job)) for job in jobs(librivox)]
+        await asyncio.wait(tasks, timeout=1)
+        assert not any(task.done() for task in tasks)
+        for process in processes:
+            process.resume()
+        return await asyncio.gather(*tasks)
+
+    after = engine.call(stop_in_mid_decode())
+    assert [one.tokens for one in after] == [one.tokens for one in before]
+    assert engine.health == []
+    assert engine_processes(os.getpid()) == processes
+
+
+def test_an_engine_that_stays_stopped_is_noticed_ended_and_started_again(
+    engine: LiveEngine, librivox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can't end by itself: only SIGKILL reaches a process that is stopped."""
+    before = [engine.call(engine.recognizer.decode(job)) for job in jobs(librivox)]
+    first = engine_processes(os.getpid())
+    engine.health.clear()
+
+    async def stop_for_good() -> list[Hypothesis]:
+        for process in first:
+            process.suspend()
+        with monkeypatch.context() as patched:
+            patched.setattr(engine_module, "LONGEST_DECODE_S", 3.0)
+            began = time.monotonic()
+            tasks = [asyncio.create_task(engine.recognizer.decode(job)) for job in jobs(librivox)]
+            lost = await asyncio.gather(*tasks, return_exceptions=True)
+            assert time.monotonic() - began < 3.0 + 10.0
+        assert {type(outcome) for outcome in lost} == {RecognizerDown}
+        assert engine.health == [Health.RECOVERING]
+        # As the scheduler would, whose sessions keep the audio.
+        return await asyncio.gather(*(engine.recognizer.decode(job) for job in jobs(librivox)))
+
+    again = engine.call(stop_for_good())
+    assert [one.tokens for one in again] == [one.tokens for one in before]
+    assert engine.health == [Health.RECOVERING, Health.READY]
+    _, left = psutil.wait_procs(first, timeout=15)
+    assert not left
+
+
 SERVER = """
 import asyncio, os, signal, sys
 from pathlib import Path

@@ -174,7 +174,7 @@ class Connection:
     async def _read_all(self) -> None:
         """Receive messages until the client is gone; those that the socket gives directly do not come through here."""
         if self._socket is not None:
-            self._socket.direct(self._receive, self._service.fair_loop, self._give_up, self._account)
+            self._socket.direct(self._receive, self._service.fair_loop, self._give_up, self._account, self._outlives)
         if self._live is not None:
             self._live.start(self)
         while True:
@@ -186,6 +186,10 @@ class Connection:
             if not self._receive([text if text is not None else message["bytes"]]):
                 await self._may_read.wait()
             await asyncio.sleep(0)
+
+    def _outlives(self) -> bool:
+        """Whether the session goes on without its client, so that what that sent last is not for nothing."""
+        return self._live is not None and self._live.resumable
 
     def _receive(self, messages: Sequence[str | bytes]) -> bool:
         """Give messages to the conversation; returns whether more may come now."""

@@ -129,6 +129,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     """What a client has sent to another process, from its handshake on, which goes on here; set before it is
     connected."""
     _account: Account | None = None
+    _outlives: Callable[[], bool]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -178,14 +179,17 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         fair_loop: FairLoop,
         on_fault: Callable[[], None] | None = None,
         account: Account | None = None,
+        outlives: Callable[[], bool] = lambda: True,
     ) -> None:
         """Have a function take the messages from now on. Those that came before, and the end, are still `receive`d.
 
         Args:
             on_fault: is called when a turn fails, and has to close the connection; without it, that is cut off.
             account: of the client, with the fair loop.
+            outlives: whether messages still count once the client is gone.
         """
         self._taker, self._fair_loop, self._on_fault, self._account = taker, fair_loop, on_fault, account
+        self._outlives = outlives
 
     def release(self) -> Released | None:
         """Give up the connection, for another process of this server.
@@ -322,6 +326,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self._cut_off.cancel()
         self.ended.set()
         try:
+            if self._taker is not None and not self._outlives():
+                self._unread.clear()
             while self._taker is not None and self._unread:
                 self._take_turn()
         finally:
