@@ -52,7 +52,8 @@ def test_clients_that_connect_again_by_themselves_go_on_with_the_next_server(
         for client, reports in ((client, future.result()) for client, future in running.items()):
             finals = [report["text"] for report in reports if report["scenario"] == "final" and report["text"].strip()]
             said, next_said = (words(text) for text in clips.texts())
-            assert_said(finals[-1], " ".join(next_said))
+            # A speaker's pause may have divided it.
+            assert_said(" ".join(words(finals)[-len(next_said) :]), " ".join(next_said))
             # The sentence was cut at any place, and the model may mistake a word of so short a piece.
             assert len(set(words(finals[0])) & set(said[:6])) >= 2, f"{client}: {finals}"
             assert len(words(finals)) <= len(said) + len(next_said) + 2, f"{client}: words came twice"

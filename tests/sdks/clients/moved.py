@@ -24,7 +24,7 @@ SOCKET = URL.replace("http", "ws", 1)
 RATE = 16_000
 COMPLETED = "conversation.item.input_audio_transcription.completed"
 DELTA = "conversation.item.input_audio_transcription.delta"
-LAST_WORDS_S = 4.0
+LAST_WORDS_S = 12.0
 """After the audio, for the last transcript."""
 FEW_WORDS = 3
 
