@@ -31,6 +31,12 @@ def test_the_engine_is_vllm_ascends(engine: LiveEngine) -> None:
     assert (config.scheduler_config.policy, config.cache_config.block_size) == ("priority", 128)
 
 
+def test_the_self_check_of_the_device_passes(engine: LiveEngine) -> None:
+    verdict = engine.recognizer.verdict
+    assert verdict is not None
+    assert verdict.works, verdict.detail
+
+
 def test_it_decodes_what_vllms_cpu_engine_decodes(engine: LiveEngine, tiny_qwen3_asr: Path) -> None:
     command = [sys.executable, "-m", "tests.vllm.ascend_rig.decodes", str(tiny_qwen3_asr)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=600, env=cpu())
