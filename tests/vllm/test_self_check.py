@@ -21,7 +21,7 @@ from streaming_asr.recognizers.vllm.models.qwen3_asr import Qwen3ASR
 from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, Geometry
 from streaming_asr.recognizers.vllm.models.qwen3_prompt import Qwen3Prompt
 from streaming_asr.recognizers.vllm.recognizer import VllmRecognizer
-from streaming_asr.recognizers.vllm.self_check import completions_apart, windows_apart
+from streaming_asr.recognizers.vllm.self_check import ENCODER_TOLERANCE, completions_apart, windows_apart
 from tests.vllm.engine import LiveEngine, speech
 
 BINS, WINDOW = 128, 800
@@ -137,6 +137,16 @@ def test_the_real_engine_passes(engine: LiveEngine) -> None:
     assert verdict is not None
     assert verdict.works, verdict.detail
     assert engine.model.form is Form.FEATURES
+
+
+def test_the_real_encoder_differs_where_a_window_sees_its_neighbour(engine: LiveEngine) -> None:
+    llm = engine.recognizer._engine.llm if engine.recognizer._engine is not None else None
+    assert llm is not None
+    # Half a window attends to its other half, as whole windows must not.
+    (answer,) = engine.call(llm.collective_rpc("streaming_asr_windows_apart", args=(BINS, WINDOW // 2)))
+    batch, item = answer
+    assert batch < 1e-4
+    assert item > ENCODER_TOLERANCE
 
 
 class Slow:
