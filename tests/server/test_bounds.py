@@ -18,6 +18,7 @@ from streaming_asr.engine import inquiries
 from streaming_asr.engine.media import decoders, limits, live, live_child, live_reader, reader, repairs, timeline
 from streaming_asr.protocols import sent_messages
 from streaming_asr.protocols.failures import FailureKind
+from streaming_asr.recognizers.vllm import word_aligner
 from streaming_asr.server import chat_translator, http_bounds, key_guesses, memory
 from streaming_asr.server.app import Application
 from streaming_asr.server.live import conversation, fair_loop, turn_questions, websocket
@@ -39,6 +40,7 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "pauses that wait to be judged": (turn_questions.MOST_WAITING / turn_questions.THREADS,),
     "finals of a live channel that wait for annotators": (annotations.MAX_WAITING,),
     "wait of a recording's final for each annotator": (annotations.RECORDED_BUDGET_MS / 1000,),
+    "texts that wait for a word aligner": (word_aligner.MAX_WAITING,),
     "questions of annotators": (inquiries.MAX_WAITING,),
     "finals of a channel that are being translated": (annotations.MAX_FOLLOWED,),
     "texts that wait for the translator": (chat_translator.MAX_WAITING,),
