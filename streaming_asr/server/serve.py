@@ -46,6 +46,7 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self._most_open = most_open
         self._on_signal = on_signal
+        self._signalled = False
         self._loop = asyncio.get_running_loop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -55,9 +56,11 @@ class _Uvicorn(uvicorn.Server):
             self.servers.append(server)  # type: ignore[arg-type]  # It is only closed.
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._on_signal.is_set():
+        # Not by the event: a replica may have been asked to end, too, and systemd signals every process of a service.
+        if self._signalled:
             logger.warning("%s again: exiting at once", signal.Signals(sig).name)
             self.should_exit = self.force_exit = True
+        self._signalled = True
         self._loop.call_soon_threadsafe(self._on_signal.set)
 
 

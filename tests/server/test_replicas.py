@@ -64,9 +64,10 @@ class Replicated(LiveServer):
             assert time.monotonic() < deadline, self.statuses()
             time.sleep(0.05)
 
-    def process_of(self, replica: int) -> int:
-        """The process that it has now."""
-        return [int(found) for found in re.findall(rf"Replica {replica} is process (\d+)", "".join(self.log))][-1]
+
+def process_of(server: LiveServer, replica: int) -> int:
+    """The process that a replica has now."""
+    return [int(found) for found in re.findall(rf"Replica {replica} is process (\d+)", "".join(server.log))][-1]
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +280,7 @@ def test_a_replica_that_dies_takes_only_its_own_sessions_which_go_on_at_another(
             others = [await opened(replicated) for _ in range(2)]
             staying = next(talking for talking, ready in others if replica_of(ready) != dying)
             counted = metrics(replicated)
-            os.kill(replicated.process_of(dying), signal.SIGKILL)
+            os.kill(process_of(replicated, dying), signal.SIGKILL)
             await lasting.stop()
             events = [event async for event in lasting]
             assert any(isinstance(event, Reconnected) for event in events)
@@ -301,7 +302,7 @@ def test_a_replica_that_dies_takes_only_its_own_sessions_which_go_on_at_another(
 
 def test_replicas_are_replaced_one_after_the_other(replicated: Replicated, clip: NDArray[np.int16]) -> None:
     async def script() -> None:
-        before = [replicated.process_of(replica) for replica in (1, 2)]
+        before = [process_of(replicated, replica) for replica in (1, 2)]
         async with lasting_stream(replicated) as lasting:
             replicated.signal(signal.SIGHUP)
             replaced = asyncio.create_task(asyncio.to_thread(replicated.wait_for, "All replicas have been replaced"))
@@ -316,7 +317,7 @@ def test_replicas_are_replaced_one_after_the_other(replicated: Replicated, clip:
             events = [event async for event in lasting]
             assert any(isinstance(event, Reconnected) for event in events)
             assert isinstance(events[-1], Done)
-        assert not set(before) & {replicated.process_of(replica) for replica in (1, 2)}
+        assert not set(before) & {process_of(replicated, replica) for replica in (1, 2)}
 
     run(script())
 
@@ -338,7 +339,10 @@ def test_with_tls_sessions_are_resumed_and_get_their_finals_when_the_server_stop
         for each in sessions:
             await each.send_audio(clip, 1600)
             await each.receive("speech_started")
+        # As systemd does, to each process of a service.
         server.signal(signal.SIGTERM)
+        for replica in (1, 2):
+            os.kill(process_of(server, replica), signal.SIGTERM)
         assert [await each.receive_all() for each in sessions] == [1012] * 4
         for each in sessions:
             assert each.of("final")
@@ -372,7 +376,7 @@ def test_a_server_whose_recognizer_cannot_run_ends_with_one_message() -> None:
 
 def test_replicas_end_when_their_supervisor_is_killed(replicated: Replicated) -> None:
     """The last test of this server."""
-    processes = [replicated.process_of(replica) for replica in (1, 2)]
+    processes = [process_of(replicated, replica) for replica in (1, 2)]
     replicated.kill()
     deadline = time.monotonic() + 30
     while any(_runs(process) for process in processes):

@@ -29,6 +29,8 @@ def connections():
         if not packet:
             return
         kind, fields, _, _ = json.loads(packet)
+        if kind == "drain":
+            return
         if kind == "connection":
             yield fields["id"], socket.socket(fileno=descriptors[0])
 """
@@ -62,6 +64,8 @@ NEVER_STARTS = "import sys; sys.exit(7)"
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restarts, "FIRST_WAIT_S", 0.01)
+    # Some of the scripts end only so.
+    monkeypatch.setattr(supervisor, "KILL_AFTER_S", 0.2)
 
 
 class Log(logging.Handler):

@@ -84,6 +84,12 @@ class Host(Protocol):
     def metrics(self) -> bytes:
         """Of this process."""
 
+    def drain(self) -> None:
+        """Let the sessions finish, then end."""
+
+    def exit(self) -> None:
+        """End at once."""
+
     def abandoned(self) -> None:
         """The supervisor is gone: nobody brings clients any more."""
 
@@ -184,6 +190,10 @@ class Link:
             host.add_secret(bytes.fromhex(message.fields["digest"]), message.fields["expires"], message.body)
         elif message.kind == "statuses":
             self.statuses = message.fields["statuses"]
+        elif message.kind == "drain":
+            host.drain()
+        elif message.kind == "exit":
+            host.exit()
         elif message.kind == "metrics?":
             self._report(host.report())
             self._send("metrics", body=host.metrics())

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-READY, DRAINING = "ready", "draining"
+STARTING, READY, DRAINING = "starting", "ready", "draining"
 """Statuses of a replica, as far as placing depends on them."""
 SILENT_S = 3.0
 """A replica reports every second; one that has not for longer is asked last: its event loop hangs."""
@@ -17,7 +17,7 @@ class Place:
     """What is known of a replica that can be given connections."""
 
     number: int
-    status: str = "starting"
+    status: str = STARTING
     load: int = 0
     """Sessions, and connections that may open one, as it reported last."""
     parked: int = 0

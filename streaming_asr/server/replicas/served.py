@@ -25,7 +25,7 @@ class Served:
     Args:
         server: started; its configuration is loaded.
         metrics: configuration of connections to the metrics' own address.
-        abandoned: is set when the supervisor is gone.
+        ending: is set when the sessions are to finish.
         most_connecting: handshakes of TLS under way at once; one more takes the place of the one that has taken the
             longest.
     """
@@ -35,14 +35,14 @@ class Served:
         application: Application,
         server: uvicorn.Server,
         metrics: uvicorn.Config | None,
-        abandoned: asyncio.Event,
+        ending: asyncio.Event,
         most_connecting: int,
     ) -> None:
         self._application = application
         self._server = server
         self._metrics = metrics
         self._metrics_state = ServerState()
-        self._abandoned = abandoned
+        self._ending = ending
         self._most_connecting = most_connecting
         self._connecting: dict[asyncio.Task[None], None] = {}
         """Connections that are not there yet: those that shake hands for TLS, the longest first."""
@@ -76,9 +76,15 @@ class Served:
     def metrics(self) -> bytes:
         return self._application.metrics_text()
 
+    def drain(self) -> None:
+        self._ending.set()
+
+    def exit(self) -> None:
+        self._server.should_exit = self._server.force_exit = True
+
     def abandoned(self) -> None:
         logger.error("The supervisor is gone; this replica ends, too")
-        self._abandoned.set()
+        self.drain()
 
     def _taken(self) -> int:
         """Sessions, and connections that may still open one: that have sent no request yet, or whose request has no

@@ -21,7 +21,7 @@ from streaming_asr.server.listening import METRICS_FLAGS, address, bind
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas.channel import Channel, Message, channel_pair
 from streaming_asr.server.replicas.link import Identity
-from streaming_asr.server.replicas.placement import DRAINING, READY, Place, Placement
+from streaming_asr.server.replicas.placement import DRAINING, READY, STARTING, Place, Placement
 from streaming_asr.server.replicas.restarts import MOST, WITHIN_S, Restarts
 from streaming_asr.server.replicas.shares import Share
 from streaming_asr.server.replicas.summed_metrics import sum_growing
@@ -293,9 +293,12 @@ class Supervisor:
         process = replica.process
         if process is None or replica.state not in (State.STARTING, State.RUNNING):
             return
+        reads = replica.place.status != STARTING
         self._go(replica, State.ENDING)
         replica.place.status = DRAINING
-        _send_signal(process, signal.SIGTERM)
+        # Not by a signal: where all processes get one, as of systemd, a second would end it at once.
+        if not (reads and replica.channel is not None and replica.channel.send("drain")):
+            _send_signal(process, signal.SIGTERM)
 
         def kill() -> None:
             if replica.process is process and process.returncode is None:
@@ -340,9 +343,7 @@ class Supervisor:
             return
         logger.warning("%s again: exiting at once", signal.Signals(number).name)
         for replica in self._replicas:
-            if replica.process is not None and self._signals == 2:
-                _send_signal(replica.process, signal.SIGTERM)
-            else:
+            if not (self._signals == 2 and replica.channel is not None and replica.channel.send("exit")):
                 _kill(replica)
 
     def _stop(self) -> None:
