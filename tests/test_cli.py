@@ -134,6 +134,21 @@ def test_a_value_out_of_range_is_an_error_without_a_traceback(
     assert not served
 
 
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--word-aligner", "Qwen/Qwen3-ForcedAligner-0.6B"], "--word-aligner is for models under vLLM"),
+        (["Qwen/Qwen3-ASR-0.6B", "--word-aligner-options=--dtype=float16"], "name one with --word-aligner"),
+    ],
+)
+def test_a_word_aligner_that_would_not_be_used_is_refused(
+    served: list[ServerOptions], capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+) -> None:
+    assert main(["serve", *arguments]) == 1
+    assert why in capsys.readouterr().err
+    assert not served
+
+
 @pytest.mark.parametrize("wrong", [["--endpoint-ms", "soon"], ["--encoding", "mp3"]])
 def test_a_wrong_flag_is_an_error_that_names_it(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

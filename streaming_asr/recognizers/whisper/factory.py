@@ -33,6 +33,8 @@ def add_flags(group: argparse._ArgumentGroup) -> None:
 def create(options: argparse.Namespace) -> Recognizer:
     from streaming_asr.recognizers.whisper.recognizer import FasterWhisperRecognizer
 
+    if getattr(options, "word_aligner", None) is not None:
+        raise ValueError("--word-aligner is for models under vLLM; this Whisper finds the times of words itself")
     return FasterWhisperRecognizer(
         options.model, device=options.device, compute_type=options.compute_type, workers=options.workers
     )
