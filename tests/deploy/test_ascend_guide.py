@@ -40,6 +40,8 @@ def test_a_command_of_the_guide_can_be_typed(line: str) -> None:
             cli._parser().parse_known_args(arguments)
         case ["python", "-m", module, *_]:
             assert importlib.util.find_spec(module) is not None
+        case ["make", target]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         case ["docker", "compose", *_] | ["docker", "save" | "load", *_] | ["curl", *_] | ["pip", "install", *_]:
             pass
         case ["git", "clone", "--depth", "1", "--branch", _, "https://github.com/vllm-project/vllm"]:
