@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from streaming_asr.annotators import chinese_figures, english_figures
@@ -24,6 +24,8 @@ LIBRARY = "wetext"
 _BETWEEN = '.,;:?!。，；：？！、…"“”()（）\\{}'
 _CLAUSE = re.compile(rf"[^{re.escape(_BETWEEN)}]+(?:\.(?=\w)[^{re.escape(_BETWEEN)}]*)*")
 """Text between punctuation; a full stop within a word, as in `p.m`, belongs to it."""
+_NEAR = 12
+"""Characters on both sides of a cut between two parts of a clause, within which no number begins or ends."""
 _AS_SAID = frozenset({"word", "char", "punctuation"})
 """Tags of what is no figure."""
 _NOT_SAID = frozenset({"preserve_order", "kind", "style"})
@@ -55,6 +57,8 @@ class Language:
     """Makes of a text what the grammar understands, and says where each of its characters was."""
     write: Callable[[str, Sequence[Found]], list[Edit]]
     """Makes edits of the prepared text of what was found in it."""
+    longest: int
+    """Characters that go to the grammar at once: it works for some 30 ms. Longer rows of numbers stay as they are."""
 
 
 def _as_it_is(text: str) -> tuple[str, Sequence[int]]:
@@ -66,12 +70,12 @@ def _as_found(text: str, found: Sequence[Found]) -> list[Edit]:
 
 
 _HAN = re.compile("[零一二三四五六七八九〇两幺十百千万亿億]")
-_CHINESE = Language("zh", _HAN, _as_it_is, chinese_figures.write)
+_CHINESE = Language("zh", _HAN, _as_it_is, chinese_figures.write, 50)
 LANGUAGES = {
-    "en": Language("en", english_figures.NUMBERS, english_figures.prepare, english_figures.write),
+    "en": Language("en", english_figures.NUMBERS, english_figures.prepare, english_figures.write, 160),
     "zh": _CHINESE,
     "yue": _CHINESE,
-    "ja": Language("ja", _HAN, _as_it_is, _as_found),
+    "ja": Language("ja", _HAN, _as_it_is, _as_found, 50),
 }
 """By ISO 639 code. Texts in other languages stay as they are."""
 
@@ -121,16 +125,17 @@ def _load(language: Language) -> Watch:
 def find_edits(text: str, language: Language) -> list[Edit]:
     """What is to be written otherwise in a text. Takes some milliseconds, the first time a third of a second.
 
-    Each clause with a number goes to the grammar by itself: it holds Python's lock for as long as it works, and the
-    event loop waits for that.
+    Each clause with a number goes to the grammar by itself, a long one in parts: it holds Python's lock for as long as
+    it works, which grows faster than the text, and the event loop waits for that.
     """
     prepared, places = language.prepare(text)
     grammar = _grammar(language.code)
     found = [
         one
         for clause in _CLAUSE.finditer(prepared)
-        if language.numbers.search(clause.group())
-        for one in grammar.find(clause.group(), clause.start())
+        for start, end in _parts(prepared, *clause.span(), language)
+        if language.numbers.search(prepared, start, end)
+        for one in grammar.find(prepared[start:end], start)
     ]
     edits = language.write(prepared, found)
     # A prepared text may lack characters of the text: an edit reaches to the place after its last character.
@@ -139,6 +144,26 @@ def find_edits(text: str, language: Language) -> list[Edit]:
         for edit in edits
         if edit.start < edit.end and any(char.isdigit() for char in edit.text)
     )
+
+
+def _parts(text: str, start: int, end: int, language: Language) -> Iterator[tuple[int, int]]:
+    """The parts of a clause that can go to the grammar, cut where there is no number. A part that has no such place is
+    left out.
+    """
+    while end - start > language.longest:
+        cuts = (cut for cut in range(start + language.longest, start, -1) if _can_cut(text, cut, language))
+        cut = next(cuts, None)
+        if cut is None:
+            cut = next((cut for cut in range(start + language.longest, end) if _can_cut(text, cut, language)), end)
+        else:
+            yield start, cut
+        start = cut
+    yield start, end
+
+
+def _can_cut(text: str, place: int, language: Language) -> bool:
+    between_words = text[place - 1].isspace() or not text[place - 1].isascii()
+    return between_words and not language.numbers.search(text, max(0, place - _NEAR), place + _NEAR)
 
 
 class Grammar:

@@ -166,3 +166,20 @@ def test_a_text_without_a_number_does_not_wait() -> None:
     annotations = Annotations(0, make_annotators(SessionOptions(itn=True), CAPABILITIES), recorded=False)
     final = Final(1, 0, "To be, or not to be.", "en", 0, 100, 0.9, None)
     assert annotations.passed([final], 0.0) == [final]
+
+
+def test_a_long_clause_goes_to_the_grammar_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds Python's lock for longer than the event loop can wait: for seconds, of a thousand digits."""
+    lengths = []
+    find = figures.Grammar.find
+
+    def watched(self: figures.Grammar, text: str, offset: int = 0) -> list[figures.Found]:
+        lengths.append(len(text))
+        return find(self, text, offset)
+
+    monkeypatch.setattr(figures.Grammar, "find", watched)
+    said = "we walked on and on until we had seen twenty-three of the houses that stand there "
+    written = said.replace("twenty-three", "23")
+    assert _written(said * 20 + "seven " * 1000 + said, "en") == written * 20 + "seven " * 1000 + written
+    assert _written("七" * 1000 + "我们走了很远才看到那些漂亮的房子，三十五个", "zh").endswith("，35个")
+    assert max(lengths) <= 160
