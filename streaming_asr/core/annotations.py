@@ -160,6 +160,10 @@ class Annotations:
         """A text as it may be used elsewhere: changed by the annotators that guard it, and by no others."""
         return self._text(text, language, [annotator for annotator in self._annotators if annotator.guards])
 
+    def go_on_after(self, utterance: int, stable: str) -> None:
+        """The channel had no annotators until now, and the stable text of its utterance was sent."""
+        self._shown = Shown(utterance, stable, empty=not stable)
+
     def passed(self, events: Sequence[Event], now: float) -> list[Event]:
         """Take the channel's events; returns those that can be sent now."""
         sent: list[Event] = []

@@ -336,6 +336,13 @@ class Channel:
         if self.annotations is not None:
             self.annotations.abandon()
 
+    def annotate(self, annotations: Annotations) -> None:
+        """Have events changed from now on, which none were until now. Stable text that was sent is not taken back."""
+        self.annotations = annotations
+        if self._utterances:
+            latest = self._utterances[-1]
+            annotations.go_on_after(latest.number, latest.transcript.partial.stable)
+
     def _annotated(self, events: list[Event], now: float) -> list[Event]:
         return events if self.annotations is None or not events else self.annotations.passed(events, now)
 

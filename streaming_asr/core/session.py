@@ -270,7 +270,7 @@ class Session:
             if channel.annotations is not None:
                 channel.annotations.reconfigure(new)
             elif new:
-                channel.annotations = Annotations(channel.index, new, recorded=self._recorded, live=self.live)
+                channel.annotate(Annotations(channel.index, new, recorded=self._recorded, live=self.live))
         self.options = after
         if (before.encoding, before.sample_rate) == (after.encoding, after.sample_rate):
             return []

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming_asr.annotators.edits import Edit, TextAnnotator, apply, edit_final, edit_tokens, without_overlap
-from streaming_asr.core.events import Final, Partial
-from streaming_asr.core.recognizer import TimesFrom, Word
+from streaming_asr.annotators.registry import make_annotators
+from streaming_asr.core.events import Event, Final, Partial
+from streaming_asr.core.options import Encoding, SessionOptions
+from streaming_asr.core.recognizer import Hypothesis, TimesFrom, Word
+from streaming_asr.core.session import Session
+from tests.support.fakes import CAPABILITIES, FakeDetector, check_invariants, speech
 
 
 def _final(text: str, each_ms: int = 100) -> Final:
@@ -118,3 +123,23 @@ def test_stable_text_is_never_taken_back(text: str, cut: int) -> None:
     longer = AbToX().partial(Partial(1, 0, 2, text, "", "en", 0, 100))
     assert longer.stable.startswith(shorter.stable)
     assert (shorter.stable + shorter.tentative).rstrip() == text.replace("ab", "X").rstrip()
+
+
+@pytest.mark.parametrize("changes", [{"replace": ("w1:b",)}, {"redact": ("numbers",)}])
+def test_options_that_change_in_mid_speech_take_no_stable_text_back(changes: dict[str, tuple[str, ...]]) -> None:
+    options = SessionOptions(encoding=Encoding.F32LE, withheld_words=0)
+    session = Session("s", options, CAPABILITIES, lambda _: FakeDetector(), make_annotators=make_annotators)
+    events: list[Event] = []
+    words = 0
+    for step in range(14):
+        if step == 9:
+            events += session.configure(0.0, **changes)
+        events += session.receive(speech(0.6).tobytes(), 0.0)
+        while (demand := session.demand()) is not None:
+            words += 1
+            job = demand.take(words, 0.0)
+            assert job is not None
+            pieces = tuple(f" w{n}" for n in range(1, words + 1))
+            events += session.complete(words, Hypothesis(tuple(range(words)), pieces, "en", 1.0), 0.0)
+    check_invariants(events)
+    assert any(isinstance(event, Partial) and event.stable for event in events)
