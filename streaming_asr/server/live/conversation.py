@@ -425,6 +425,8 @@ class Conversation:
         Returns:
             Whether the session goes on; if not, the client has missed what is not kept, and nothing has changed.
         """
+        if self._link is not Link.PARKED:
+            return False
         try:
             missed = self._replay.resumed(seen) if self._replay is not None else None
         except Exception:
