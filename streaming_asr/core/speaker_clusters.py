@@ -21,7 +21,7 @@ Embeddings = NDArray[np.float32]
 
 SAME = 0.50
 """Cosine with a speaker's mean from which an embedding is theirs."""
-ALIKE = 0.55
+ALIKE = 0.50
 """Cosine of two embeddings that wait, from which they count as of one voice."""
 NEEDED = 3
 """Embeddings that found a speaker."""
@@ -56,16 +56,30 @@ class SpeakerClusters:
         result: NDArray[np.float32] = embeddings @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
         return result
 
-    def add(self, embedding: Embedding) -> None:
-        """Take the embedding of a whole window, in the order of speech."""
+    def add_stretch(self, embeddings: Embeddings) -> None:
+        """Take the embeddings of all whole windows of a stretch, in the order of speech.
+
+        A window is a noisy sample of a voice. If on average a stretch is like a speaker, those of its windows that are
+        not do not wait: they are of the same voice, or of two.
+        """
+        known = bool(self._means) and float(self.similarities(embeddings).mean(axis=0).max()) >= SAME
+        for embedding in embeddings:
+            self.add(embedding, waits=not known)
+
+    def add(self, embedding: Embedding, *, waits: bool = True) -> None:
+        """Take the embedding of a whole window, in the order of speech.
+
+        Args:
+            waits: whether it may found a speaker.
+        """
         if self._means:
             similar = self.similarities(embedding[None])[0]
             best = int(similar.argmax())
             if similar[best] >= SAME:
                 self._learn(self.speakers[best], embedding)
                 return
-            if len(self._means) >= self._most:
-                return
+        if not waits or len(self._means) >= self._most:
+            return
         alike = [number for number, other in enumerate(self._waiting) if float(embedding @ other) >= ALIKE]
         if len(alike) + 1 < NEEDED:
             self._waiting.append(embedding)

@@ -82,9 +82,8 @@ class SpeakerLabels:
         if not windows:
             # Too short to know a voice by: as a rule the same goes on.
             return None if self._last is None else UtteranceSpeakers(np.full(slots, self._last))
-        for window, embedding in zip(windows, embeddings, strict=True):
-            if window.whole:
-                self._clusters.add(embedding)
+        for stretch in _stretches(windows):
+            self._clusters.add_stretch(embeddings[stretch])
         for gone, kept in self._clusters.merge():
             labels = [self._labels[speaker] for speaker in (gone, kept) if speaker in self._labels]
             self._labels.pop(gone, None)
@@ -103,6 +102,19 @@ class SpeakerLabels:
             self._labels[speaker] = self._given
             self._given += 1
         return self._labels[speaker]
+
+
+def _stretches(windows: Sequence[SpeakerWindow]) -> list[list[int]]:
+    """Numbers of the whole windows of each stretch that has any: those of one overlap, and those of two do not."""
+    stretches: list[list[int]] = []
+    end = -1
+    for number, window in enumerate(windows):
+        if window.whole:
+            if window.start >= end:
+                stretches.append([])
+            stretches[-1].append(number)
+            end = window.end
+    return stretches
 
 
 def _weights(windows: Sequence[SpeakerWindow], slots: int) -> NDArray[np.float64]:

@@ -45,6 +45,18 @@ def test_noises_that_are_like_nothing_found_no_speaker() -> None:
     assert clusters.speakers == [0]
 
 
+def test_odd_windows_within_the_speech_of_a_known_voice_found_no_speaker() -> None:
+    odd = voice(1, 0, 0.4)
+    clusters = SpeakerClusters()
+    add(clusters, *[voice(0)] * NEEDED)
+    for _ in range(NEEDED):
+        clusters.add_stretch(np.stack([voice(0), voice(0), odd]))
+    assert clusters.speakers == [0]
+    for _ in range(NEEDED):
+        clusters.add_stretch(odd[None])
+    assert clusters.speakers == [0, 1]
+
+
 def test_what_waits_is_bounded_and_the_oldest_is_dropped() -> None:
     clusters = SpeakerClusters()
     add(clusters, *[voice(0)] * (NEEDED - 1), *(voice(number) for number in range(1, MAX_WAITING + 1)), voice(0))
