@@ -232,9 +232,7 @@ def test_the_sdk_gets_who_speaks(guarded: LiveServer, clips: Clips) -> None:
 
 def test_livekit(unjudged: LiveServer, clips: Clips) -> None:
     reports = run_python(
-        "clients",
-        "deepgram_livekit.py",
-        {"url": unjudged.http_url, "key": KEY, "clip": clips.raw(0, 16_000), "dialogue": clips.dialogue()},
+        "clients", "deepgram_livekit.py", {"url": unjudged.http_url, "key": KEY, "clip": clips.raw(0, 16_000)}
     )
     for scenario in ("live 0", "live 1", "flux"):
         messages = _of(reports, scenario)
@@ -246,6 +244,11 @@ def test_livekit(unjudged: LiveServer, clips: Clips) -> None:
         assert_said(final["text"], clips.texts()[0])
         assert " ".join(word for word, _ in final["words"]) == final["text"]
     assert "preflight_transcript" in _kinds(_of(reports, "flux"))
+
+
+def test_livekit_gets_who_speaks(guarded: LiveServer, clips: Clips) -> None:
+    asked = {"url": guarded.http_url, "key": KEY, "clip": clips.raw(0, 16_000), "dialogue": clips.dialogue()}
+    reports = run_python("clients", "deepgram_livekit.py", asked)
     finals = [message for message in _of(reports, "diarize") if message["type"] == "final_transcript"]
     assert [final["speaker"] for final in finals if final["text"]] == ["S0", "S1"]
 

@@ -43,6 +43,12 @@ async def listen(service: Any, scenario: str, chunk_ms: int, path: str = ASKED["
 async def main() -> None:
     async with http_context.open():
         socket = ASKED["url"].replace("http", "ws", 1)
+        if "dialogue" in ASKED:
+            telling_apart = deepgram.STT(
+                base_url=f"{socket}/v1/listen", api_key=ASKED["key"], sample_rate=RATE, enable_diarization=True
+            )
+            await asyncio.wait_for(listen(telling_apart, "diarize", 100, ASKED["dialogue"]), 60)
+            return
         live = deepgram.STT(base_url=f"{socket}/v1/listen", api_key=ASKED["key"], sample_rate=RATE)
         flux = deepgram.STTv2(
             base_url=f"{socket}/v2/listen", api_key=ASKED["key"], sample_rate=RATE, eager_eot_threshold=0.4
@@ -50,11 +56,6 @@ async def main() -> None:
         for index, chunk_ms in enumerate((10, 500)):
             await asyncio.wait_for(listen(live, f"live {index}", chunk_ms), 40)
         await asyncio.wait_for(listen(flux, "flux", 20), 40)
-        if "dialogue" in ASKED:
-            telling_apart = deepgram.STT(
-                base_url=f"{socket}/v1/listen", api_key=ASKED["key"], sample_rate=RATE, enable_diarization=True
-            )
-            await asyncio.wait_for(listen(telling_apart, "diarize", 100, ASKED["dialogue"]), 60)
         if "silence" in ASKED:
             await asyncio.wait_for(listen(live, "silence", 100, ASKED["silence"]), 40)
 

@@ -175,7 +175,15 @@ async def main() -> None:
         if run == "blocking":
             await asyncio.to_thread(blocking)
         else:
-            await {"live": live, "finalize": finalize, "forms": forms, "refusals": refusals, "flux": flux}[run]()
+            runs = {
+                "live": live,
+                "finalize": finalize,
+                "forms": forms,
+                "diarize": diarize,
+                "refusals": refusals,
+                "flux": flux,
+            }
+        await runs[run]()
 
 
 asyncio.run(main())
