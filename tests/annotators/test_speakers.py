@@ -18,6 +18,9 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Word
 from tests.support.fakes import CAPABILITIES
 from tests.support.wire import speech
 
+# They need onnxruntime.
+pytestmark = pytest.mark.full
+
 Span = tuple[int, int]
 
 

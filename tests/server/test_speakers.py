@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from tests.support.live_server import LiveServer
 from tests.support.wire import Conversation, run, speech, talk, transcribe
 
+# They need a live recognizer.
+pytestmark = pytest.mark.full
+
 RATE = 16_000
 
 

@@ -25,6 +25,7 @@ def test_the_features_are_those_of_kaldi(librivox: Path, name: str) -> None:
     np.testing.assert_allclose(features[::FRAME_STEP], np.load(VECTORS)[f"{name}_features"], atol=2e-3)
 
 
+@pytest.mark.full
 def test_weights_in_16_bits_give_the_embeddings_of_the_published_network(librivox: Path) -> None:
     found = CamPlus().embed([clip(librivox, name) for name in CLIPS])
     assert found.shape == (len(CLIPS), SIZE)
@@ -39,6 +40,7 @@ def test_the_weights_are_those_that_were_converted() -> None:
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == SHA256
 
 
+@pytest.mark.full
 def test_two_readers_on_the_telephone_are_less_alike_than_one_is_to_itself(librivox: Path) -> None:
     paths = librivox / "sense_and_sensibility_01_0870.wav", librivox.parent / "readers" / "1272-128104-0000.wav"
     first, second = (speech(path, 8_000).astype(np.float32) / 32768 for path in paths)
@@ -50,6 +52,7 @@ def test_two_readers_on_the_telephone_are_less_alike_than_one_is_to_itself(libri
     assert one @ same > SAME > one @ other
 
 
+@pytest.mark.full
 def test_nothing_is_loaded_unless_labels_are_asked_for() -> None:
     code = """
 import sys
