@@ -93,6 +93,23 @@ def test_the_calls_of_the_vendors_guide_may_name_the_model_as_it_was_served(
     assert ask("another").status_code == 404
 
 
+def test_words_have_the_aligners_times(vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]) -> None:
+    async def script(talking: Conversation) -> Conversation:
+        await talking.send_audio(clips[0][0])
+        await talking.send("stop")
+        assert await talking.receive_all() == 1000
+        return talking
+
+    talking = run(talk(f"{vllm_server.url}?word_times=true", script))
+    finals = talking.of("final")
+    for final in finals:
+        assert words(" ".join(word["text"] for word in final["words"])) == words(final["text"])
+        times = [time for word in final["words"] for time in (word["start_ms"], word["end_ms"])]
+        assert times == sorted(times)
+    assert "aligner" in {word["times_from"] for final in finals for word in final["words"]}
+    assert vllm_server.metric("streaming_asr_engine_aligner_aligned") > 0
+
+
 def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]) -> None:
     engine, _ = engines(vllm_server)
 
@@ -124,33 +141,6 @@ def test_a_killed_engine_costs_no_words(vllm_server: LiveServer, clips: list[tup
     for talking, (_, reference) in zip(talks, clips, strict=True):
         error = jiwer.wer(" ".join(words(reference)), " ".join(words(talking.text)))
         assert error < 0.3, (reference, talking.text)
-
-
-def test_words_have_the_aligners_times_and_estimated_ones_while_it_is_down(
-    vllm_server: LiveServer, clips: list[tuple[NDArray[np.int16], str]]
-) -> None:
-    async def script(talking: Conversation) -> Conversation:
-        await talking.send_audio(clips[0][0])
-        await talking.send("stop")
-        assert await talking.receive_all() == 1000
-        return talking
-
-    def transcribe() -> tuple[str, set[str]]:
-        talking = run(talk(f"{vllm_server.url}?word_times=true", script))
-        for final in talking.of("final"):
-            assert words(" ".join(word["text"] for word in final["words"])) == words(final["text"])
-            times = [time for word in final["words"] for time in (word["start_ms"], word["end_ms"])]
-            assert times == sorted(times)
-        return talking.text, {word["times_from"] for final in talking.of("final") for word in final["words"]}
-
-    text, sources = transcribe()
-    assert "aligner" in sources
-    assert vllm_server.metric("streaming_asr_engine_aligner_aligned") > 0
-    _, aligner = engines(vllm_server)
-    os.kill(aligner.pid, signal.SIGKILL)
-    vllm_server.wait_for("The word aligner is restarting", 30)
-    assert transcribe() == (text, {"estimate"})
-    assert vllm_server.get("/readyz")[0] == 200
 
 
 def engines(server: LiveServer) -> list[psutil.Process]:
