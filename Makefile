@@ -32,7 +32,7 @@ help:
 	@echo '  make test [ARGS="-k segmenter"]    as check, with all tests; installs vLLM for CPU and Chromium'
 	@echo '  make uvicorn RELEASES="0.53.0"     run the tests that depend on uvicorn with other releases of it'
 	@echo '  make ascend-rig [ARGS="-k server"] run vllm-ascend and vLLM 0.23 on the CPU under the recognizer; installs'
-	@echo '                                     7 GB into $(RIG_VENV) (11 GB while it does), then takes 10 minutes'
+	@echo '                                     7 GB into $(RIG_VENV) (11 GB while it does): 4 minutes, then 15'
 
 serve: $(VENV)/.installed-serve
 	@$(BIN)/streaming-asr serve $(ARGS)

@@ -16,7 +16,7 @@ from tests.support.wire import Conversation, run, talk
 from tests.support.wire import speech as clip
 from tests.vllm.engine import OPTIONS, engine_processes
 
-STARTS_WITHIN_S = 240.0
+STARTS_WITHIN_S = 600.0
 SPEAKERS = 3
 
 
@@ -53,7 +53,7 @@ def test_live_sessions_get_partials_and_finals_while_others_speak(ascend_server:
     async def everyone() -> list[Conversation]:
         return await asyncio.gather(*(speak(ascend_server, path, asyncio.Event()) for path in paths))
 
-    talks = run(everyone(), 240)
+    talks = run(everyone(), 400)
     for talking in talks:
         kinds = [event["type"] for event in talking.events]
         assert kinds.index("speech_started") < kinds.index("partial") < kinds.index("final")
@@ -79,7 +79,7 @@ def test_a_killed_engine_costs_no_session(ascend_server: LiveServer, librivox: P
         os.kill(next(one.pid for one in processes if one.ppid() == ascend_server.process.pid), signal.SIGKILL)
         return await asyncio.gather(*talks)
 
-    talks = run(everyone(), 280)
+    talks = run(everyone(), 600)
     codes = [warning["code"] for talking in talks for warning in talking.of("warning")]
     assert {"recognizer_recovering", "recognizer_recovered"} <= set(codes)
     for talking in talks:
