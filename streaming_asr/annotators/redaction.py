@@ -90,21 +90,31 @@ _JOINT = (
 )
 """Between figures that belong together."""
 
-_AT = r"(?:\s*@\s*|\s+at\s+)"
-_DOT = r"(?:\s*\.\s*|\s+dot\s+|\s+punkt\s+|\s+point\s+)"
-_LOCAL = (
-    r"[\w+\-]+(?:(?:\.|\s+dot\s+|\s+punkt\s+|\s+point\s+|\s+underscore\s+|\s+dash\s+|\s+hyphen\s+|\s+plus\s+)[\w+\-]+)*"
+# Parts and their number are bounded: a recognizer that repeats itself must not make the search take seconds.
+_PART = r"[\w+\-]{1,64}"
+_BEGIN = r"(?<![\w+\-])"
+_SPOKEN = r"\s{1,9}(?:dot|punkt|underscore|hyphen)"
+_AT = r"(?:\s{0,9}@\s{0,9}|\s{1,9}at\s{1,9})"
+_DOT = r"(?:\s{0,9}\.\s{0,9}|\s{1,9}(?:dot|punkt|point)\s{1,9})"
+_LOCAL = rf"{_BEGIN}{_PART}(?:(?:\.|\s{{1,9}}(?:dot|punkt|point|underscore|dash|hyphen|plus)\s{{1,9}}){_PART}){{0,9}}"
+_LOCAL_CHAIN = rf"{_BEGIN}{_PART}(?:{_SPOKEN}\s{{1,9}}{_PART}){{1,9}}"
+_EMAIL = re.compile(
+    rf"{_LOCAL_CHAIN}{_AT}{_PART}(?:{_DOT}{_PART}){{0,9}}|{_LOCAL}{_AT}{_PART}(?:{_DOT}{_PART}){{1,9}}", re.IGNORECASE
 )
-_LOCAL_CHAIN = r"[\w+\-]+(?:\s+(?:dot|punkt|underscore|hyphen)\s+[\w+\-]+)+"
-_EMAIL = re.compile(rf"\b{_LOCAL}{_AT}[\w\-]+(?:{_DOT}[\w\-]+)+", re.IGNORECASE)
+"""An address; its last dot may be misrecognized if there is another before "at"."""
+_CHAIN = re.compile(_LOCAL_CHAIN, re.IGNORECASE)
+"""What may become an address if its next words are decoded anew."""
 _EMAIL_EDGES = re.compile(
-    rf"\b{_LOCAL_CHAIN}(?:{_AT}[\w\-]*|\s+at)?\W*$|^\W*(?:at\s+|@\s*)?[\w\-]+(?:\s+(?:dot|punkt)\s+[\w\-]+)+",
+    rf"{_LOCAL_CHAIN}(?:{_AT}(?:{_PART})?|\s{{1,9}}at)?\W{{0,9}}$"
+    rf"|{_LOCAL}{_SPOKEN}\W{{0,9}}$"
+    rf"|^\W{{0,9}}(?:at\s{{1,9}}|@\s{{0,9}})?{_PART}(?:\s{{1,9}}(?:dot|punkt)\s{{1,9}}{_PART}){{1,9}}"
+    rf"|^\W{{0,9}}(?:dot|punkt|underscore|hyphen)\s{{1,9}}{_PART}(?:{_SPOKEN}\s{{1,9}}{_PART}){{0,9}}",
     re.IGNORECASE,
 )
 """A part of an address at an end of a final, as a pause may split it."""
 _EMAIL_OPEN = re.compile(
-    rf"(?:\b[\w+\-]+(?:\.|\s+(?:dot|punkt|point|underscore|dash|hyphen|plus)\b\s*))*\b[\w+\-]*"
-    rf"(?:{_AT}|\s+at|\s*@)?[\w\-]*(?:{_DOT}[\w\-]*)*(?:\s+(?:dot|punkt|point))?[\s.]*$",
+    rf"{_LOCAL}(?:\.|\s{{1,9}}(?:dot|punkt|point|underscore|dash|hyphen|plus)\b)?(?:{_AT}|\s{{1,9}}at|\s{{0,9}}@)?"
+    rf"(?:{_PART}(?:{_DOT}{_PART}){{0,9}})?(?:\s{{1,9}}(?:dot|punkt|point))?[\s.]{{0,9}}$",
     re.IGNORECASE,
 )
 """What may be the beginning of an address at the end of a text: the last word at least."""
@@ -204,7 +214,8 @@ class Redaction(TextAnnotator):
 
     def hidden(self, text: str, language: str | None) -> list[Edit]:
         figures = [Edit(run.start, run.end, HIDDEN) for run in find_runs(text, language) if not run.lone]
-        return without_overlap([*self._addresses(text), *figures])
+        chains = _CHAIN.finditer(text) if "pii" in self._kinds else ()
+        return without_overlap([*self._addresses(text), *figures, *(Edit(*one.span(), HIDDEN) for one in chains)])
 
     def _addresses(self, text: str) -> Iterator[Edit]:
         if "pii" in self._kinds:
