@@ -280,6 +280,9 @@ class Annotations:
             if not annotator.budget_ms:
                 raise RuntimeError(f"{annotator.name} asks a question, but has no budget for it")
         except StopIteration as end:
+            if not isinstance(end.value, Final):
+                logger.error("The annotator %s returned no final: %r", annotator.name, type(end.value))
+                return self._leave_out(waiting, FAILED)
             self._take(waiting, end.value)
             return []
         except Exception:
@@ -346,8 +349,7 @@ class Annotations:
         try:
             annotation.throw(TooLate())
         except StopIteration as end:
-            annotated: Final = end.value
-            return annotated
+            return end.value if isinstance(end.value, Final) else None
         except TooLate:
             pass
         except Exception:

@@ -16,7 +16,8 @@ from streaming_asr.core.annotator import Blocking
 logger = logging.getLogger(__name__)
 
 THREADS = max(1, min(4, (os.cpu_count() or 1) // 4))
-"""Questions answered by threads at once: a quarter of the cores, so that decodes keep the others."""
+"""Questions of one annotator answered by threads at once: a quarter of the cores, so that decodes keep the others. Each
+annotator has threads of its own: one that hangs makes no other late."""
 MAX_WAITING = 256
 """Questions that wait or are being answered, of all sessions. Further ones are late at once."""
 
@@ -38,8 +39,11 @@ class Inquiries:
 
     def __init__(self, on_outcome: Outcome = lambda annotator, outcome: None) -> None:
         self._on_outcome = on_outcome
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        """By the name of the annotator."""
         self._open: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[Any]] = set()
+        """What answers, late ones included that have not noticed yet that they are cancelled."""
         self._closed = False
         self._failing: set[str] = set()
         """Annotators whose failure was logged since they last had an answer."""
@@ -59,14 +63,14 @@ class Inquiries:
         self._closed = True
         for task in self._open:
             task.cancel()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def _answer(self, inquiry: Inquiry, answered: Answered, missed: Missed) -> None:
         try:
-            if len(self._open) > MAX_WAITING:
+            if max(len(self._open), len(self._asking) + 1) > MAX_WAITING:
                 raise asyncio.TimeoutError
-            answer = await asyncio.wait_for(self._asked(inquiry), max(0.0, inquiry.due - time.monotonic()))
+            answer = await self._in_time(inquiry)
         except asyncio.TimeoutError:
             self._on_outcome(inquiry.annotator, "late")
             missed(False)
@@ -81,10 +85,37 @@ class Inquiries:
             self._on_outcome(inquiry.annotator, "answered")
             answered(answer)
 
+    async def _in_time(self, inquiry: Inquiry) -> Any:
+        """The answer.
+
+        Raises:
+            asyncio.TimeoutError: it is late. What answers is cancelled, and nothing waits until it has noticed.
+        """
+        asked = asyncio.create_task(self._asked(inquiry), name=f"answer: {inquiry.annotator}")
+        self._asking.add(asked)
+        asked.add_done_callback(self._answer_done)
+        try:
+            await asyncio.wait([asked], timeout=max(0.0, inquiry.due - time.monotonic()))
+        finally:
+            asked.cancel()
+        if not asked.done():
+            raise asyncio.TimeoutError
+        if asked.cancelled():
+            raise RuntimeError(f"the question of {inquiry.annotator} cancelled itself")
+        return asked.result()
+
+    def _answer_done(self, asked: asyncio.Task[Any]) -> None:
+        self._asking.discard(asked)
+        if not asked.cancelled():
+            # Read, or asyncio logs it: the error of an answer in time is reported, and of a late one nobody cares.
+            asked.exception()
+
     async def _asked(self, inquiry: Inquiry) -> Any:
         question = inquiry.question
         if not isinstance(question, Blocking):
             return await question.answer()
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="annotators")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, question.answer)
+        if inquiry.annotator not in self._threads:
+            name = f"annotators: {inquiry.annotator}"
+            self._threads[inquiry.annotator] = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
+        threads = self._threads[inquiry.annotator]
+        return await asyncio.get_running_loop().run_in_executor(threads, question.answer)

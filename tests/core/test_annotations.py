@@ -251,6 +251,21 @@ def test_one_that_fails_is_left_out_unless_the_text_must_not_be_sent_without_it(
     assert "failed" in caplog.text
 
 
+def test_one_that_returns_no_final_is_left_out() -> None:
+    class Forgetful(Asking):
+        def final(self, final: Final, speech: Speech | None) -> Any:
+            yield Blocking(lambda: "")
+
+    annotations = Annotations(0, [Forgetful()], recorded=False)
+    annotations.keep(1, silence(0.1), 0, final=True)
+    final = Final(1, 0, "so", "en", 0, 100, None, None)
+    annotations.passed([final], 0.0)
+    (inquiry,) = annotations.take_inquiries()
+    warning, sent = annotations.answered(inquiry, "", 0.0)
+    assert isinstance(warning, SessionWarning)
+    assert sent == final
+
+
 def test_a_partial_that_a_guard_fails_on_is_not_sent() -> None:
     session = make_session(FailingGuard())
     _receive(session, speech(0.5))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from streaming_asr.core.annotations import Inquiry
 from streaming_asr.core.annotator import Annotation, Annotator, Blocking, Question, Speech, Waiting
 from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.options import Encoding, SessionOptions
@@ -42,6 +44,18 @@ async def _never() -> Any:
 async def _soon() -> str:
     await asyncio.sleep(0)
     return "soon"
+
+
+async def _stays() -> Any:
+    """As a client of another server that takes its time to close."""
+    try:
+        await asyncio.sleep(1)
+    except asyncio.CancelledError:
+        await asyncio.sleep(1)
+
+
+async def _gives_up() -> Any:
+    raise asyncio.CancelledError
 
 
 def _fails() -> str:
@@ -97,6 +111,7 @@ def test_another_engine_answers() -> None:
     ("question", "code"),
     [
         (Waiting(_never), "annotation_late"),
+        (Waiting(_gives_up), "annotation_failed"),
         (Blocking(_fails), "annotation_failed"),
     ],
 )
@@ -115,3 +130,35 @@ def test_too_many_questions_are_late_at_once(monkeypatch: pytest.MonkeyPatch) ->
     warning, _, _ = _events(Waiting(_soon))
     assert isinstance(warning, SessionWarning)
     assert warning.code == "annotation_late"
+
+
+def test_a_final_does_not_wait_until_a_late_question_is_cancelled() -> None:
+    began = time.monotonic()
+    warning, _, _ = _events(Waiting(_stays))
+    assert isinstance(warning, SessionWarning)
+    assert time.monotonic() - began < 1
+
+
+def test_an_annotator_that_hangs_makes_no_other_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inquiries, "THREADS", 1)
+    hangs = threading.Event()
+    answers: list[str] = []
+
+    async def scenario() -> None:
+        asker = inquiries.Inquiries()
+        due = time.monotonic() + 20
+        done = asyncio.Event()
+
+        def answered(answer: str) -> None:
+            answers.append(answer)
+            done.set()
+
+        asker.ask(Inquiry(0, 1, "hangs", Blocking(hangs.wait), due), lambda _: None, lambda failed: None)
+        await asyncio.sleep(0)
+        asker.ask(Inquiry(0, 2, "answers", Blocking(lambda: "here"), due), answered, lambda failed: done.set())
+        await done.wait()
+        hangs.set()
+        asker.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert answers == ["here"]
