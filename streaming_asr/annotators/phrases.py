@@ -36,7 +36,17 @@ class Phrases:
         """
         found = self._pattern.finditer(text) if self._phrases else ()
         return without_overlap(
-            Edit(*match.span(), replacement(self._phrases[_plain(match.group())], match.group())) for match in found
+            Edit(*match.span(), replacement(self._index(match.group()), match.group())) for match in found
+        )
+
+    def _index(self, found: str) -> int:
+        """Of the phrase that was found."""
+        if (index := self._phrases.get(_plain(found))) is not None:
+            return index
+        # Regular expressions take a few letters for the same that `lower` tells apart: ı and i, ſ and s.
+        longest_first = sorted(self._phrases, key=len, reverse=True)
+        return next(
+            self._phrases[phrase] for phrase in longest_first if re.fullmatch(_pattern(phrase), found, re.IGNORECASE)
         )
 
     def open_from(self, text: str) -> int:

@@ -98,3 +98,9 @@ def test_a_profane_word_is_not_shown_while_it_is_spoken() -> None:
         partial = ProfanityFilter().partial(Partial(1, 0, 1, "", text, "en", 0, 100))
         assert partial.tentative == "oh"
     assert ProfanityFilter().partial(Partial(1, 0, 1, "", "oh fuck no", "en", 0, 100)).tentative == "oh **** no"
+
+
+@pytest.mark.parametrize(("old", "text"), [("sınıf", "bu sinif"), ("ſo", "bu so"), ("İz", "bu iz"), ("ı", "bu İ")])
+def test_letters_with_and_without_a_dot_are_found(old: str, text: str) -> None:
+    """Regular expressions take some letters for the same that are different in lower case."""
+    assert _replaced(text, f"{old}:new") in (text, "bu new")
