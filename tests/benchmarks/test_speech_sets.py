@@ -15,7 +15,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE
 
 
 def test_the_clips_that_the_repository_carries() -> None:
-    assert sets(OWN) == ["librivox"]
+    assert sets(OWN) == ["librivox", "readers"]
     found = clips(OWN, "librivox")
     assert len(found) == 5
     first = found[0]
