@@ -170,20 +170,22 @@ def blocking() -> None:
             report_message("blocking", message)
 
 
+RUNS = {
+    "live": live,
+    "finalize": finalize,
+    "forms": forms,
+    "diarize": diarize,
+    "refusals": refusals,
+    "flux": flux,
+}
+
+
 async def main() -> None:
     for run in ASKED["run"]:
         if run == "blocking":
             await asyncio.to_thread(blocking)
         else:
-            runs = {
-                "live": live,
-                "finalize": finalize,
-                "forms": forms,
-                "diarize": diarize,
-                "refusals": refusals,
-                "flux": flux,
-            }
-        await runs[run]()
+            await RUNS[run]()
 
 
 asyncio.run(main())
