@@ -55,20 +55,27 @@ class LiveEngine:
     def __enter__(self) -> LiveEngine:
         self._thread.start()
         self._others = engine_processes(os.getpid())
-        self.call(self.recognizer.start())
+        self.call(self.open())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         processes = [process for process in engine_processes(os.getpid()) if process not in self._others]
-        self.call(self.recognizer.close())
+        self.call(self.shut())
         _, left = psutil.wait_procs(processes, timeout=15)
         # A zombie has ended; it only waits for init to notice.
         alive = [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
         assert not alive, "closing left processes of the engine behind"
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(WAIT_S)
+
+    async def open(self) -> None:
+        """Start what stands on the event loop."""
+        await self.recognizer.start()
+
+    async def shut(self) -> None:
+        await self.recognizer.close()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the engine's loop."""

@@ -65,16 +65,21 @@ def make_checkpoint(folder: Path, size: Size = Size(), *, seed: int = 0, window:
     """
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = make_tokenizer(folder)
+    write_settings(folder, size, vocabulary, window, chunk)
+    random = torch.Generator().manual_seed(seed)
+    weights = dict(make_weights(size, len(vocabulary), vocabulary["<|im_end|>"], random))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def write_settings(folder: Path, size: Size, vocabulary: dict[str, int], window: int = 800, chunk: int = 100) -> None:
+    """Write what a checkpoint has besides its weights and its tokenizer; arguments as for `make_checkpoint`."""
     write(folder / "config.json", make_config(size, vocabulary, window, chunk))
     write_processor(folder)
     write(
         folder / "generation_config.json",
         {"eos_token_id": [vocabulary["<|endoftext|>"], vocabulary["<|im_end|>"]], "do_sample": False},
     )
-    random = torch.Generator().manual_seed(seed)
-    weights = dict(make_weights(size, len(vocabulary), vocabulary["<|im_end|>"], random))
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
 def write_processor(folder: Path) -> None:
@@ -104,8 +109,12 @@ def make_tokenizer(folder: Path, tags: Sequence[str] = (TEXT_TAG,)) -> dict[str,
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(_CORPUS, vocab_size=400, min_frequency=1, show_progress=False)
     bpe.save_model(str(folder))
-    vocabulary = bpe.get_vocab()
-    first = len(vocabulary)
+    return add_tokens(folder, bpe.get_vocab(), tags)
+
+
+def add_tokens(folder: Path, pieces: dict[str, int], tags: Sequence[str] = (TEXT_TAG,)) -> dict[str, int]:
+    """Add special tokens and tags to a tokenizer of the given pieces, numbered from 0; returns the whole vocabulary."""
+    first = len(pieces)
     added = {
         token: {
             "content": token,
@@ -136,8 +145,7 @@ def make_tokenizer(folder: Path, tags: Sequence[str] = (TEXT_TAG,)) -> dict[str,
             **audio,
         },
     )
-    whole: dict[str, int] = vocabulary | {token: first + n for n, token in enumerate(added)}
-    return whole
+    return pieces | {token: first + n for n, token in enumerate(added)}
 
 
 def make_config(size: Size, vocabulary: dict[str, int], window: int, chunk: int) -> dict[str, object]:
