@@ -147,6 +147,8 @@ class Scheduler:
         """The current requests and some outdated ones, the most urgent first; by whether the session is live."""
         self._served: dict[str, float] = {}
         """When the last decode of each session began that was not live."""
+        self._not_live: dict[str, float] = {}
+        """When each session was last seen to be not live."""
         self._speaking: set[str] = set()
         """Keys of live sessions that have an utterance without its final."""
         self._running: dict[int, _Running] = {}
@@ -204,7 +206,11 @@ class Scheduler:
         """Look up what the session wants decoded, after it received audio, a command or a result."""
         known = session.key in self._sessions
         demand = session.demand() if known else None
-        live = known and session.live(now)
+        # Until all is decoded that its client sent ahead, nobody waits for it, however slowly more comes.
+        ahead = demand is not None and demand.since <= self._not_live.get(session.key, -1.0)
+        live = known and session.live(now) and not ahead
+        if known and not live:
+            self._not_live[session.key] = now
         if live and session.pending:
             self._speaking.add(session.key)
         else:
@@ -251,12 +257,9 @@ class Scheduler:
                 raise SessionBroke(session) from error
             if job is None:
                 continue
-            live = session.live(now)
-            self._running[job.id] = _Running(session, job.kind, now, live)
-            if job.kind is Kind.FINAL and live:
-                self._final_waits.append(
-                    (now, max(0.0, now - request.demand.since - self._late_s(request.demand.since)))
-                )
+            self._running[job.id] = _Running(session, job.kind, now, request.live)
+            if job.kind is Kind.FINAL and request.live:
+                self._final_waits.append((now, self._waited_s(request, now)))
             return Chosen(session, job, now - request.demand.since)
         return None
 
@@ -296,6 +299,7 @@ class Scheduler:
         self._requests.pop(session.key, None)
         self._speaking.discard(session.key)
         self._served.pop(session.key, None)
+        self._not_live.pop(session.key, None)
 
     def finished(self, job: int, now: float) -> Session | None:
         """Free the slot of a job that ended, however it did; returns its session, or None if that was removed."""
@@ -328,11 +332,18 @@ class Scheduler:
         if not self._sessions:
             return 0.0
         waiting = [
-            max(0.0, now - request.demand.since - self._late_s(request.demand.since))
+            self._waited_s(request, now)
             for request in self._requests.values()
             if request.rank is Kind.FINAL and not request.when_idle
         ]
         return _percentile_90(self._recent_waits(now) + waiting)
+
+    def _waited_s(self, request: _Request, now: float) -> float:
+        """For how long a final has waited in a session that was live, without the times that the caller could not act.
+        The client of one that was not has sent it ahead, and does not wait: its waits say nothing about the recognizer.
+        """
+        since = max(request.demand.since, self._not_live.get(request.session.key, 0.0))
+        return max(0.0, now - since - self._late_s(since))
 
     def _recent_waits(self, now: float) -> list[float]:
         while self._final_waits and self._final_waits[0][0] < now - LATENCY_WINDOW_S:

@@ -88,6 +88,20 @@ def test_an_upload_delays_no_live_final_and_is_not_starved() -> None:
     assert sum(isinstance(e, Partial) for _, e in simulation.events[live.key]) >= 10
 
 
+def test_what_an_upload_has_waited_refuses_nobody_even_once_it_is_sent_no_faster_than_speech() -> None:
+    simulation = Simulation(latency=lambda job: 1.0, slots=1)
+    live, upload = _sessions(simulation, 2)
+    sentence = np.concatenate([speech(1.0), silence(0.6)])
+    simulation.stream(upload, np.tile(sentence, 40), chunk=10**9, paced=False)
+    for _ in range(12):
+        # The server reads no more of it than speech takes, because it holds enough.
+        simulation.stream(live, sentence)
+        simulation.deliver(upload, upload.receive(silence(0.1).tobytes(), simulation.now))
+    assert upload.live(simulation.now)
+    simulation.run_until(simulation.now + 5)
+    simulation.add(make_session(key="next"))
+
+
 def _at_once(simulation: Simulation, session: Session, latency_s: float, until: float) -> int:
     """How many decodes of a session ran at once, at most, among those that began before `until`."""
     began = [time for time, job in simulation.jobs if job.utterance.startswith(f"{session.key}.") and time < until]
