@@ -27,7 +27,7 @@ _CLAUSE = re.compile(rf"[^{re.escape(_BETWEEN)}]+(?:\.(?=\w)[^{re.escape(_BETWEE
 _NEAR = 12
 """Characters on both sides of a cut between two parts of a clause, within which no number begins or ends."""
 _AS_SAID = frozenset({"word", "char", "punctuation"})
-"""Tags of what is no figure."""
+"""Tags of what is not a figure."""
 _NOT_SAID = frozenset({"preserve_order", "kind", "style"})
 """What a tag has besides parts of the text."""
 

@@ -200,7 +200,7 @@ class Redaction(TextAnnotator):
     def open_from(self, text: str, language: str | None) -> int:
         end = self.shown_until(text, language)
         for run in find_runs(text, language):
-            # A lone word is no figure unless another follows.
+            # A lone word is not a figure unless another follows.
             if not run.lone or _JOINED.fullmatch(text, run.end, max(run.end, end)):
                 return min(run.start, end)
         return end

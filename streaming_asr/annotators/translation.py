@@ -49,11 +49,13 @@ class Translated(Annotator):
 
 
 def translated(options: SessionOptions, translator: Translator | None) -> Translated | None:
-    """Raises:
-    OptionError: a translation is asked for, and there is no translator.
+    """The annotator that the options ask for, if they do.
+
+    Raises:
+        OptionError: a translation is asked for, and the server has no translator.
     """
     if options.translate_to is None:
         return None
     if translator is None:
-        raise OptionError("translate_to", "there is no translator: only a server started with --translate-url has one")
+        raise OptionError("translate_to", "this server has no translator; start it with --translate-url")
     return Translated(translator, options.translate_to)

@@ -259,7 +259,7 @@ class Scheduler:
                 continue
             self._running[job.id] = _Running(session, job.kind, now, request.live)
             if job.kind is Kind.FINAL and request.live:
-                self._final_waits.append((now, self._waited_s(request, now)))
+                self._final_waits.append((now, self._waited_s(request.demand.since, now)))
             return Chosen(session, job, now - request.demand.since)
         return None
 
@@ -332,17 +332,14 @@ class Scheduler:
         if not self._sessions:
             return 0.0
         waiting = [
-            self._waited_s(request, now)
+            self._waited_s(request.demand.since, now)
             for request in self._requests.values()
             if request.rank is Kind.FINAL and not request.when_idle
         ]
         return _percentile_90(self._recent_waits(now) + waiting)
 
-    def _waited_s(self, request: _Request, now: float) -> float:
-        """For how long a final has waited in a session that was live, without the times that the caller could not act.
-        The client of one that was not has sent it ahead, and does not wait: its waits say nothing about the recognizer.
-        """
-        since = max(request.demand.since, self._not_live.get(request.session.key, 0.0))
+    def _waited_s(self, since: float, now: float) -> float:
+        """For how long a live final has waited, without the times that the caller could not act."""
         return max(0.0, now - since - self._late_s(since))
 
     def _recent_waits(self, now: float) -> list[float]:

@@ -7,6 +7,8 @@ begin with the stable tokens, so they are decoded once, and it can't contradict 
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from dataclasses import dataclass
 
 from streaming_asr.core import scripts
@@ -110,12 +112,17 @@ def _before_last_words(pieces: tuple[str, ...], words: int, least: int) -> int:
 
 def _with_words_of(text: str, pieces: tuple[str, ...]) -> int:
     """Number of pieces up to which the words, without regard to case and punctuation, are those that `text` has."""
-    words = scripts.lower_words(text)
-    for end in range(len(pieces), 0, -1):
-        begin = scripts.lower_words("".join(pieces[:end]))
-        if _word_boundary(pieces, end) and begin == words[: len(begin)]:
-            return end
-    return 0
+    whole = "".join(pieces)
+    until = len(whole)
+    known = iter(scripts.lower_words(text))
+    for word in scripts.find_words(whole):
+        if word.group().lower() != next(known, None):
+            until = word.start()
+            break
+    end = bisect.bisect_right(list(itertools.accumulate(map(len, pieces))), until)
+    while end and not _word_boundary(pieces, end):
+        end -= 1
+    return end
 
 
 def _goes_on(shown: PartialText, new: PartialText) -> bool:

@@ -61,7 +61,7 @@ def test_it_stays_between_0_and_1_whatever_is_observed(observed: list[tuple[int,
 
 
 def test_finals_that_still_wait_count_though_the_recognizer_hangs() -> None:
-    """No decode ends, so there is no wait that is over."""
+    """No decode ends, so no wait is over."""
     simulation = Simulation(slots=1, latency=lambda job: 1e6)
     sessions = [simulation.add(make_session(SessionOptions(partials=False), key=f"s{n}")) for n in range(8)]
     for _ in range(10):

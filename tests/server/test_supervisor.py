@@ -44,7 +44,7 @@ for received, connection in connections():
     report(received, load=3)
 """
 )
-"""Each connection is told which replica it has reached."""
+"""Each connection is sent the number of the replica that it has reached."""
 GREETS_OR_DIES = GREETS.replace("report(load=3)", "report(load=3)\nif number == 2: sys.exit(3)", 1)
 GREETS_OR_DIES_OF_IT = GREETS.replace(
     "report(load=3)",

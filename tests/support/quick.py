@@ -27,8 +27,10 @@ FIXTURES = frozenset({"clips", "guarded", "in_browser", "server"})
 
 
 def check_names() -> None:
-    """Raises:
-    pytest.UsageError: a folder or file listed here is not there.
+    """Check that what is listed here is there.
+
+    Raises:
+        pytest.UsageError: a folder or file is not.
     """
     if missing := [name for name in (*FOLDERS, *FILES) if not (TESTS / name).exists()]:
         raise pytest.UsageError(f"tests/support/quick.py names what is not there: {', '.join(missing)}")

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from streaming_asr.core.recognizer import RecognizerUnavailable
@@ -21,6 +22,29 @@ _OTHER_SOURCES = (
     "Without a way to the Hugging Face hub: give the folder of the weights instead of a name, or set "
     "VLLM_USE_MODELSCOPE=True to fetch them from ModelScope, or HF_ENDPOINT to a mirror"
 )
+
+
+@asynccontextmanager
+async def closed_on_failure(close: Callable[[], Awaitable[None]], name: str) -> AsyncIterator[None]:
+    """Close what starts in this block if it does not start.
+
+    Args:
+        name: of what is started, for people.
+
+    Raises:
+        RecognizerUnavailable: it can't run here; the message says why.
+    """
+    try:
+        yield
+    except RecognizerUnavailable:
+        await close()
+        raise
+    except Exception as error:  # vLLM's reasons for not starting have no common class.
+        await close()
+        raise RecognizerUnavailable(f"vLLM can't run {name}: {error}") from error
+    except BaseException:
+        await close()
+        raise
 
 
 def prepare_environment() -> None:

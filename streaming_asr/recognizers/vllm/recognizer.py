@@ -26,7 +26,13 @@ from streaming_asr.core.recognizer import (
 from streaming_asr.recognizers.common.cores import usable_cores
 from streaming_asr.recognizers.vllm.affinity import Affinity
 from streaming_asr.recognizers.vllm.health import RestartPolicy, State
-from streaming_asr.recognizers.vllm.loading import engine_builder, is_aligner, prepare_environment, read_config
+from streaming_asr.recognizers.vllm.loading import (
+    closed_on_failure,
+    engine_builder,
+    is_aligner,
+    prepare_environment,
+    read_config,
+)
 from streaming_asr.recognizers.vllm.models.base import ModelType, Run, SpeechModel, Verdict
 from streaming_asr.recognizers.vllm.models.registry import model_type
 from streaming_asr.recognizers.vllm.self_check import LIMIT_S
@@ -119,7 +125,7 @@ class VllmRecognizer:
         from streaming_asr.recognizers.vllm.engine import SupervisedEngine
 
         self._engine = SupervisedEngine(build, self._restarts or RestartPolicy(), self._became)
-        try:
+        async with closed_on_failure(self.close, self._name):
             await self._engine.start()
             self._model = await kind.load(config, self._engine.llm)
             engines = _engines(self._engine.llm.vllm_config.parallel_config)
@@ -136,15 +142,6 @@ class VllmRecognizer:
             if self._aligner is not None:
                 # Not before: each engine measures what memory is free.
                 await self._aligner.start()
-        except RecognizerUnavailable:
-            await self.close()
-            raise
-        except Exception as error:  # vLLM's reasons for not starting have no common class.
-            await self.close()
-            raise RecognizerUnavailable(f"vLLM can't run {self._name}: {error}") from error
-        except BaseException:
-            await self.close()
-            raise
 
     async def decode(self, job: DecodeJob) -> Hypothesis:
         if self._engine is None or self._model is None:

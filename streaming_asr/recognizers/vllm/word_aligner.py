@@ -16,7 +16,13 @@ import numpy as np
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, DecodeFailed, RecognizerUnavailable, Word
 from streaming_asr.recognizers.vllm.health import RestartPolicy, State
-from streaming_asr.recognizers.vllm.loading import engine_builder, is_aligner, prepare_environment, read_config
+from streaming_asr.recognizers.vllm.loading import (
+    closed_on_failure,
+    engine_builder,
+    is_aligner,
+    prepare_environment,
+    read_config,
+)
 
 if TYPE_CHECKING:  # vLLM may be missing, which the recognizer reports.
     from streaming_asr.recognizers.vllm.engine import SupervisedEngine
@@ -91,17 +97,8 @@ class VllmWordAligner:
             RecognizerUnavailable: it can't run here; the message says why.
         """
         prepare_environment()
-        try:
+        async with closed_on_failure(self.close, f"the word aligner {self._name}"):
             await self._start()
-        except RecognizerUnavailable:
-            await self.close()
-            raise
-        except Exception as error:  # vLLM's reasons for not starting have no common class.
-            await self.close()
-            raise RecognizerUnavailable(f"vLLM can't run the word aligner {self._name}: {error}") from error
-        except BaseException:
-            await self.close()
-            raise
 
     async def align(self, audio: Audio, text: str, language: str, *, early: bool = False) -> tuple[Word, ...] | None:
         """The times of a text's words. Cancelling the call gives the work up.
