@@ -86,6 +86,12 @@ class Collector:
         ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _kept_to_itself() -> None:
+    """An exporter whose collector is away goes on trying after its test, and would write into the logs of others."""
+    logging.getLogger("opentelemetry.exporter").propagate = False
+
+
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     collector = Collector()
