@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 
 import numpy as np
@@ -24,6 +25,8 @@ FORCED_FINALS_S = 2.0
 """A session whose client ends more utterances than this by `finalize`, in so much audio, does not count as live."""
 LIVE_SLACK_S = 2.0
 """Seconds of audio that may be received ahead of real time and still count as live: networks send it in bursts."""
+FIRST_SLACK_S = 0.5
+"""As much of it has a session without a head start when it begins; it grows as time goes by."""
 LIVE_WINDOW_S = 10.0
 """Time over which the pace of the audio is judged. Earlier audio does not count: a backlog sent after connecting is
 forgotten, and a client's clock that runs fast by a thousandth never adds up to more than the slack."""
@@ -47,6 +50,7 @@ class Session:
         make_annotators: makes what changes the texts of each channel.
         recorded: whether the audio is a recording, which never counts as live. Silence alone ends its utterances: its
             finals are not urgent, and it is received faster than pauses can be judged.
+        head_start: whether the session counts as live although its first `LIVE_SLACK_S` of audio come at once.
 
     Raises:
         OptionError: the recognizer can't do what an option asks, or there is no detector of a name.
@@ -62,9 +66,12 @@ class Session:
         make_turn_detector: TurnDetectorFactory = silence_alone,
         make_annotators: AnnotatorsFactory = no_annotators,
         recorded: bool = False,
+        head_start: bool = True,
     ) -> None:
         self.key = key
         self._recorded = recorded
+        self._full_slack_at: float | None = -math.inf if head_start else None
+        """From when on it has all of `LIVE_SLACK_S`; None until audio is received."""
         self.capabilities = capabilities
         self._make_detector = make_detector
         self._make_turn_detector = silence_alone if recorded else make_turn_detector
@@ -121,7 +128,10 @@ class Session:
             return True
         self._forget_pace(now)
         since, before = self._pace[0]
-        return (self._samples - before) / SAMPLE_RATE - (now - since) <= LIVE_SLACK_S
+        slack_s = LIVE_SLACK_S
+        if self._full_slack_at is not None:
+            slack_s -= max(0.0, self._full_slack_at - now)
+        return (self._samples - before) / SAMPLE_RATE - (now - since) <= slack_s
 
     @property
     def _forces_finals(self) -> bool:
@@ -335,6 +345,8 @@ class Session:
         return annotators
 
     def _note_pace(self, now: float) -> None:
+        if self._full_slack_at is None:
+            self._full_slack_at = now + LIVE_SLACK_S - FIRST_SLACK_S
         if not self._pace or now - self._pace[-1][0] >= _PACE_STEP_S:
             self._pace.append((now, self._samples))
             self._forget_pace(now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from streaming_asr.core.events import Done, Event, SessionWarning
@@ -45,6 +45,7 @@ async def stream_file(
     audio: AsyncIterator[Audio | SessionWarning],
     options: SessionOptions,
     observer: Observer | None = None,
+    rest_s: Callable[[float], float] = lambda cost_s: 0.0,
 ) -> AsyncIterator[Event]:
     """Yield the events of a file.
 
@@ -52,6 +53,8 @@ async def stream_file(
         audio: pieces of 16 kHz mono float32 samples, each of shape ``[n]``, and warnings about them, which are events.
         options: of the session; its encoding is replaced, and partials are turned off.
         observer: is notified of the session.
+        rest_s: is called with the processor time that each piece of audio took, seconds; returns how long to wait
+            before the next one.
 
     Raises:
         What `host.open` raises, what `audio` does, and what breaks the session.
@@ -80,13 +83,15 @@ async def stream_file(
             if isinstance(piece, SessionWarning):
                 yield piece
                 continue
+            began = time.thread_time()
             on_events(session.receive(piece.tobytes(), time.monotonic()))
             host.update(session)
+            rest = rest_s(time.thread_time() - began)
             while session.held_s > bound:
                 yield await next_event()
             while not inbox.empty():
                 yield await next_event()
-            await asyncio.sleep(0)
+            await asyncio.sleep(rest)
         on_events(session.stop(time.monotonic()))
         host.update(session)
         while True:

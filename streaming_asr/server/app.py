@@ -10,6 +10,7 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -21,7 +22,8 @@ from streaming_asr.core.recognizer import Recognizer
 from streaming_asr.protocols.base import BadRequest, Handshake, WireProtocol, plain_refusal
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.protocols.registry import PROTOCOLS
-from streaming_asr.server.auth import Endpoint, Guard, choose_subprotocol, key_of
+from streaming_asr.server.auth import Endpoint, Guard, address_of, choose_subprotocol, key_of
+from streaming_asr.server.fair_requests import FairRequests, account_of
 from streaming_asr.server.hosts import HostNames
 from streaming_asr.server.live.connection import SHUTDOWN, Connection, conversation_limits
 from streaming_asr.server.live.conversation import State
@@ -68,9 +70,11 @@ class Application:
             routes.append(guard.websocket(path, self._endpoint(path, protocol), deny=deny))
         if options.metrics_port is None:
             routes.append(guard.route("/metrics", self._metrics))
+        fair = [Middleware(FairRequests, self.service.fair_loop, self.service.metrics)]
         handlers: dict[Any, Any] = {ClientDisconnect: self._hung_up, Exception: self._broken}
-        self.asgi = Starlette(routes=routes, exception_handlers=handlers)
-        self.metrics_asgi = Starlette(routes=[Route("/metrics", self._metrics)], exception_handlers=handlers)
+        self.asgi = Starlette(routes=routes, middleware=fair, exception_handlers=handlers)
+        metrics = [Route("/metrics", self._metrics)]
+        self.metrics_asgi = Starlette(routes=metrics, middleware=fair, exception_handlers=handlers)
         """Only the metrics, for an address of their own."""
 
     def end_all(self, failure: Failure = SHUTDOWN) -> None:
@@ -160,9 +164,10 @@ class Application:
                 key_of(websocket) or "",
                 handshake.resume_s,
                 self._conversations.discard,
+                address_of(websocket),
             )
             self._conversations.add(live)
-            connection = Connection(websocket, live, self.service, self._link)
+            connection = Connection(websocket, live, self.service, self._link, account_of(websocket))
             self.connections.add(connection)
             self._none_open.clear()
             try:

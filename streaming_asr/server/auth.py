@@ -143,7 +143,7 @@ class Guard:
         # Nobody can guess an issued one, so that it needs no bound.
         if connection.scope["type"] == "websocket" and self._issued(key):
             return None
-        address, now = connection.client.host if connection.client else "", time.monotonic()
+        address, now = address_of(connection), time.monotonic()
         wait_s = self._guesses.wait_s(address, key, now)
         if wait_s and not (self._long_keys and key_is_valid(key, self._long_keys)):
             return Failure(FailureKind.TOO_MANY_GUESSES, f"Too many wrong API keys; try again in {wait_s:.0f} s.")
@@ -209,6 +209,11 @@ class Guard:
                     await websocket.close(CloseCode.INTERNAL, BROKEN.code)
 
         return WebSocketRoute(path, guarded)
+
+
+def address_of(connection: HTTPConnection) -> str:
+    """The address that a request or handshake comes from; of one through a trusted proxy, what that reports."""
+    return connection.client.host if connection.client else ""
 
 
 def key_of(connection: HTTPConnection) -> str | None:

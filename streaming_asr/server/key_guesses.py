@@ -8,9 +8,9 @@ are too long to be guessed are always looked at (`auth.py`): a client that guess
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from streaming_asr.server.addresses import MAX_ADDRESSES, Bucket, PerAddress, place
 
 AT_ADDRESS = 10
 """Wrong keys from one address before it has to wait."""
@@ -19,29 +19,14 @@ AT_ADDRESS_PER_S = 1 / 6
 IN_ALL = 1000
 """Wrong keys from all addresses before each that has sent one has to wait."""
 IN_ALL_PER_S = 5.0
-MAX_ADDRESSES = 10_000
-"""Addresses that are remembered, the latest ones."""
-
-
-@dataclass(slots=True)
-class _Count:
-    """A leaky bucket of wrong keys."""
-
-    level: float = 0.0
-    since: float = 0.0
-
-    def leak(self, per_s: float, now: float) -> float:
-        self.level = max(0.0, self.level - (now - self.since) * per_s)
-        self.since = now
-        return self.level
 
 
 class KeyGuesses:
     """Counts wrong keys. Times are of any clock that never goes back, seconds."""
 
     def __init__(self) -> None:
-        self._of_all = _Count()
-        self._of_each: OrderedDict[str, _Count] = OrderedDict()
+        self._of_all = Bucket()
+        self._of_each = PerAddress(Bucket)
         self._right: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
     def wait_s(self, address: str, key: str, now: float) -> float:
@@ -50,10 +35,9 @@ class KeyGuesses:
         Args:
             address: of the client, or whatever stands for it.
         """
-        place = _place(address)
-        if (place, _digest(key)) in self._right:
+        if (place(address), _digest(key)) in self._right:
             return 0.0
-        count = self._of_each.get(place)
+        count = self._of_each.find(address)
         if count is None:
             return 0.0
         own = (count.leak(AT_ADDRESS_PER_S, now) - AT_ADDRESS + 1) / AT_ADDRESS_PER_S
@@ -62,33 +46,17 @@ class KeyGuesses:
 
     def wrong(self, address: str, now: float) -> None:
         """A client sent a wrong key."""
-        place = _place(address)
-        count = self._of_each.setdefault(place, _Count())
-        self._of_each.move_to_end(place)
-        if len(self._of_each) > MAX_ADDRESSES:
-            self._of_each.popitem(last=False)
+        count = self._of_each.get(address)
         for each, per_s, most in ((count, AT_ADDRESS_PER_S, AT_ADDRESS), (self._of_all, IN_ALL_PER_S, IN_ALL)):
             each.level = min(most, each.leak(per_s, now) + 1)
 
     def right(self, address: str, key: str) -> None:
         """A client sent a right key."""
-        proof = _place(address), _digest(key)
+        proof = place(address), _digest(key)
         self._right[proof] = None
         self._right.move_to_end(proof)
         if len(self._right) > MAX_ADDRESSES:
             self._right.popitem(last=False)
-
-
-def _place(address: str) -> str:
-    """What counts as one address: of IPv6 a whole network, of which a single client may have every address."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        # As a proxy reports it.
-        return address[:64]
-    if isinstance(ip, ipaddress.IPv6Address):
-        return str(ip.ipv4_mapped or ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
-    return str(ip)
 
 
 def _digest(key: str) -> bytes:

@@ -28,8 +28,9 @@ from streaming_asr.engine.runner import Observer as DecodeObserver
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.server.chat_translator import ChatTranslator
+from streaming_asr.server.head_starts import HeadStarts
 from streaming_asr.server.live.conversation import Observer
-from streaming_asr.server.live.fair_loop import FairLoop
+from streaming_asr.server.live.fair_loop import Account, FairLoop
 from streaming_asr.server.live.file_sessions import FileSessions
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.live.parking import Parking
@@ -77,11 +78,16 @@ class Service:
         self._warn = warn
         self.voice = VoiceBatcher()
         self.turns = TurnPool(self._overloaded, self.metrics.turn_asked)
-        self.decoders = Decoders(options.max_recording_s)
-        self.files = FileSessions(self.decoders, self.metrics, options.max_file_sessions, options.max_session_s)
+        self.decoders = Decoders(options.max_recording_s, background=True)
+        """Of recordings."""
+        self._live_decoders = Decoders(options.max_recording_s)
+        self.files = FileSessions(self._live_decoders, self.metrics, options.max_file_sessions, options.max_session_s)
         self.fair_loop = FairLoop(self.metrics.turn_wait.observe, self._somebody_speaks)
         self.parking: Parking[LiveConversation] = Parking(options.max_parked_mib << 20, self.metrics.resumption)
         self.metrics.watch_parked(lambda: len(self.parking.parked))
+        self._recordings = Account()
+        """All recordings together are one client of the event loop."""
+        self._head_starts = HeadStarts()
         self._memory = MemoryBound(options.max_memory_mib << 20 or default_limit())
         self.metrics.watch_memory(resident_bytes, self._memory.limit)
         self.metrics.watch_status(STATUSES, lambda: self.status)
@@ -205,12 +211,21 @@ class Service:
         self.metrics.ready.set(0)
         self.parking.drop_all()
 
-    def open(self, options: SessionOptions, listener: Listener, broke: Broke, *, recorded: bool = False) -> Session:
+    def open(
+        self,
+        options: SessionOptions,
+        listener: Listener,
+        broke: Broke,
+        *,
+        recorded: bool = False,
+        address: str = "",
+    ) -> Session:
         """Open a session.
 
         Args:
             listener, broke: see `Runner.add`.
             recorded: see `Session`.
+            address: of the client.
 
         Raises:
             Refused: the server takes no session now, or not with these options.
@@ -235,6 +250,7 @@ class Service:
                 make_turn_detector=make_turn_detector,
                 make_annotators=self.make_annotators,
                 recorded=recorded,
+                head_start=not recorded and self._head_starts.take(address, time.monotonic()),
             )
             self._runner.add(session, listener, broke)
             if compares_voices(session.options):
@@ -247,7 +263,7 @@ class Service:
             raise Refused(Failure(FailureKind.BUSY, f"The server is busy: {error}.")) from None
         if options.encoding is Encoding.AUTO and not recorded:
             # If it sends a file, that comes sooner than a child starts.
-            self.decoders.prepare()
+            self._live_decoders.prepare()
         return session
 
     def _check_voices(self) -> None:
@@ -289,6 +305,11 @@ class Service:
         assert self._runner is not None
         return self._runner
 
+    def recordings_rest_s(self, cost_s: float) -> float:
+        """How long no recording should be worked on now, after one took this much processor time, in seconds."""
+        self._recordings.charge(cost_s)
+        return self.fair_loop.wait_s(self._recordings)
+
     def _somebody_speaks(self) -> bool:
         return self._runner is not None and self._runner.scheduler.speaking
 
@@ -326,6 +347,7 @@ class Service:
             self._watch.cancel()
         self.turns.close()
         await self.decoders.close()
+        await self._live_decoders.close()
         if self._translator is not None:
             self._translator.close()
         if self._runner is not None:

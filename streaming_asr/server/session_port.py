@@ -23,11 +23,17 @@ class Sessions(Protocol):
     """Opens sessions and decodes their audio. The server's `Service` is one."""
 
     def open(
-        self, options: SessionOptions, listener: Callable[[Sequence[Event]], None], broke: Callable[[Exception], None]
+        self,
+        options: SessionOptions,
+        listener: Callable[[Sequence[Event]], None],
+        broke: Callable[[Exception], None],
+        *,
+        address: str = "",
     ) -> Session:
         """Open a session.
 
         Args:
+            address: of the client.
             listener: is called with the events that decodes bring.
             broke: is called once if the session fails; it has then been removed.
 

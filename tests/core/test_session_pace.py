@@ -7,13 +7,13 @@ import pytest
 from tests.support.fakes import make_session, silence
 
 
-def _live_over_time(pieces: list[tuple[float, float]]) -> list[bool]:
+def _live_over_time(pieces: list[tuple[float, float]], *, head_start: bool = True) -> list[bool]:
     """Whether a session counts as live after each piece.
 
     Args:
         pieces: (time, seconds of audio that came then).
     """
-    session = make_session()
+    session = make_session(head_start=head_start)
     live = []
     for now, seconds in pieces:
         session.receive(silence(seconds).tobytes(), now)
@@ -33,6 +33,16 @@ def test_a_backlog_in_mid_stream_is_forgotten() -> None:
     live = _live_over_time([*before, (130, 10.0), *after])
     assert all(live[:1200])
     assert all(live[-80:])
+
+
+def test_a_command_sent_at_once_is_live_with_a_head_start_only() -> None:
+    assert _live_over_time([(100.0, 1.8)]) == [True]
+    live = _live_over_time([(100.0, 1.8), (100.6, 0.0), (100.7, 0.0)], head_start=False)
+    assert live == [False, False, True]
+
+
+def test_audio_in_bursts_is_live_without_a_head_start() -> None:
+    assert all(_live_over_time([(half / 2, 0.5) for half in range(100)], head_start=False))
 
 
 def test_a_clock_that_runs_fast_stays_live() -> None:

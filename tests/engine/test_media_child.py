@@ -58,7 +58,7 @@ def _wait_until(fulfilled: Callable[[], bool]) -> None:
 
 def test_the_limits_hold_before_a_recording_is_opened(hour: Path) -> None:
     async def scenario() -> None:
-        decoders = Decoders(86_400.0)
+        decoders = Decoders(86_400.0, background=True)
         with hour.open("rb") as file:
             async with decoders.open(file.fileno()) as recording:
                 await _first(recording)

@@ -19,7 +19,15 @@ from streaming_asr.engine.media import decoders, limits, live, live_child, live_
 from streaming_asr.protocols import sent_messages
 from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.recognizers.vllm import word_aligner
-from streaming_asr.server import chat_translator, http_bounds, key_guesses, memory
+from streaming_asr.server import (
+    addresses,
+    chat_translator,
+    fair_requests,
+    head_starts,
+    http_bounds,
+    key_guesses,
+    memory,
+)
 from streaming_asr.server.app import Application
 from streaming_asr.server.live import conversation, fair_loop, turn_questions, websocket
 from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, recordings
@@ -75,12 +83,19 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "names looked up at once, for URLs": (fetch.MAX_LOOK_UPS,),
     "bytes of one connection in one turn": (websocket.TURN_BYTES,),
     "share of one client in the event loop, while others speak": (fair_loop.CLIENT_SHARE * 100,),
+    "requests of one address, while others speak": (fair_loop.CLIENT_SHARE * 100,),
+    "requests that wait for that": (fair_requests.MAX_WAITING,),
+    "recordings in the event loop, while others speak": (fair_loop.CLIENT_SHARE * 100,),
+    "live sessions of one address that begin with 2 s at once": (
+        head_starts.AT_ADDRESS,
+        head_starts.AT_ADDRESS_PER_S,
+    ),
     "slots of sessions ahead of real time, while others speak": (scheduler.SHARE_OF_OTHERS * 100,),
     "options changed, audio cleared": (conversation.CHANGES, conversation.CHANGES_PER_S),
     "utterances ended by `finalize`": (session.FORCED_FINALS, session.FORCED_FINALS_S),
     "wrong API keys from one address": (key_guesses.AT_ADDRESS, key_guesses.AT_ADDRESS_PER_S * 60),
     "wrong API keys from all addresses": (key_guesses.IN_ALL, key_guesses.IN_ALL_PER_S),
-    "addresses whose wrong keys are counted": (key_guesses.MAX_ADDRESSES,),
+    "addresses that are remembered": (addresses.MAX_ADDRESSES,),
     "time for a handshake of TLS": (http_bounds.HEAD_TIMEOUT_S,),
 }
 """The numbers of bounds that no option sets, in the order in which the table has them."""

@@ -15,6 +15,7 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Handshake
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.server.live.connection import Connection, conversation_limits
+from streaming_asr.server.live.fair_loop import Account
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.options import ServerOptions
@@ -79,7 +80,7 @@ def _connected(script: Callable[[FakeWebSocket, Service], Awaitable[None]], **op
             service.parking,
             service.files,
         )
-        connection = Connection(socket, live, service)  # type: ignore[arg-type]
+        connection = Connection(socket, live, service, None, Account())  # type: ignore[arg-type]
         running = asyncio.create_task(connection.run())
         await script(socket, service)
         await running

@@ -19,6 +19,7 @@ from streaming_asr.protocols.base import Handshake
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.server.live.connection import Connection, conversation_limits
 from streaming_asr.server.live.conversation import State
+from streaming_asr.server.live.fair_loop import Account
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.options import ServerOptions
@@ -159,7 +160,7 @@ def _connected(script: Callable[[FakeWebSocket, Service, LiveConversation], Awai
             service.parking,
             service.files,
         )
-        connection = Connection(socket, live, service)  # type: ignore[arg-type]
+        connection = Connection(socket, live, service, None, Account())  # type: ignore[arg-type]
         running = asyncio.create_task(connection.run())
         try:
             await script(socket, service, live)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streaming_asr.server import key_guesses
+from streaming_asr.server import addresses, key_guesses
 from streaming_asr.server.key_guesses import AT_ADDRESS, AT_ADDRESS_PER_S, IN_ALL, IN_ALL_PER_S, KeyGuesses
 
 
@@ -61,9 +61,10 @@ def test_addresses_of_one_ipv6_network_are_one_client() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_guesses, "MAX_ADDRESSES", 3)
+    for module in (addresses, key_guesses):
+        monkeypatch.setattr(module, "MAX_ADDRESSES", 3)
     guesses = KeyGuesses()
     for number in range(10):
         guesses.wrong(f"10.0.0.{number}", 0.0)
         guesses.right(f"10.0.0.{number}", "key")
-    assert (len(guesses._of_each), len(guesses._right)) == (3, 3)
+    assert (len(guesses._of_each._of_each), len(guesses._right)) == (3, 3)

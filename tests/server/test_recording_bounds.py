@@ -114,6 +114,39 @@ def test_a_recording_is_never_live_however_slowly_it_is_decoded() -> None:
     assert opened
 
 
+def test_a_recording_rests_after_each_piece_as_long_as_it_is_asked_to() -> None:
+    costs: list[float] = []
+    heard: list[int] = []
+
+    async def pieces() -> AsyncIterator[Audio]:
+        for number in range(4):
+            heard.append(number)
+            yield np.zeros(16_000, np.float32)
+
+    class FakeHost:
+        def open(self, options: SessionOptions, listener: Any, broke: Any, *, recorded: bool) -> Session:
+            return Session("k", options, CAPABILITIES, make_detector, recorded=recorded)
+
+        def update(self, session: Session) -> None:
+            pass
+
+        def remove(self, session: Session) -> None:
+            pass
+
+    def rest_s(cost_s: float) -> float:
+        costs.append(cost_s)
+        return 0.0 if len(costs) < 3 else 3600.0
+
+    async def scenario() -> None:
+        events = stream_file(FakeHost(), pieces(), SessionOptions(), rest_s=rest_s)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(events.__anext__(), 0.5)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert heard == [0, 1, 2]
+    assert all(cost > 0 for cost in costs)
+
+
 @pytest.mark.parametrize(
     ("address", "public"),
     [

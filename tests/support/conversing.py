@@ -154,7 +154,12 @@ class FakeSessions:
         self._listeners: dict[str, Callable[[Sequence[Event]], None]] = {}
 
     def open(
-        self, options: SessionOptions, listener: Callable[[Sequence[Event]], None], broke: Callable[[Exception], None]
+        self,
+        options: SessionOptions,
+        listener: Callable[[Sequence[Event]], None],
+        broke: Callable[[Exception], None],
+        *,
+        address: str = "",
     ) -> Session:
         if self.refusal is not None:
             raise Refused(self.refusal)

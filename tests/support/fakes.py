@@ -95,10 +95,14 @@ def silence(seconds: float) -> Audio:
 
 
 def make_session(
-    options: SessionOptions | None = None, capabilities: Capabilities = CAPABILITIES, key: str = "s"
+    options: SessionOptions | None = None,
+    capabilities: Capabilities = CAPABILITIES,
+    key: str = "s",
+    *,
+    head_start: bool = True,
 ) -> Session:
     options = replace(options or SessionOptions(), encoding=Encoding.F32LE)
-    return Session(key, options, capabilities, lambda _: FakeDetector())
+    return Session(key, options, capabilities, lambda _: FakeDetector(), head_start=head_start)
 
 
 @dataclass

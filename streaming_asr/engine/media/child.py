@@ -37,10 +37,9 @@ def main() -> None:
         if handed_over is None:
             return
         job, source = handed_over
-    live = "channels" in job
-    limit_process(job["cpu_s"], live=live)
+    limit_process(job["cpu_s"])
     try:
-        if live:
+        if "channels" in job:
             LiveDecoding(source, job["channels"], _write).run()
         else:
             _decode(source, job)

@@ -29,6 +29,8 @@ CPU_S, CPU_S_PER_MB = 60, 10
 EXPANDED_S, MIN_BITS_PER_S = 600, 200
 """A recording may last this long however small it is; beyond, it must have this many bits for each second. Speech
 has 4,000 and more, but silence compresses to nothing, and a day of it would fit into 200 kB."""
+NICENESS = 15
+"""Of children in the background. Beside a process of niceness 0 they get a thirtieth of a processor."""
 SPARE_S = 300.0
 """An unused spare child is ended after this time."""
 NEXT_SPARE_S = 0.1
@@ -125,9 +127,12 @@ class Decoders:
 
     Args:
         max_recording_s: length of the longest recording that is decoded.
+        background: whether live sessions go before what is decoded. From its start on, a child then gets hardly more of
+            a processor than they leave.
     """
 
-    def __init__(self, max_recording_s: float) -> None:
+    def __init__(self, max_recording_s: float, *, background: bool = False) -> None:
+        self._background = background
         self._max_recording_s = max_recording_s
         self._spare: asyncio.Task[Child] | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -139,7 +144,7 @@ class Decoders:
         """Start a spare child, if there is none: a recording will come."""
         self._forget_next()
         if _CAN_HAND_OVER and self._spare is None:
-            self._spare = asyncio.create_task(_start_child(), name="start a decoder of recordings")
+            self._spare = asyncio.create_task(_start_child(self._background), name="start a decoder of recordings")
             self._expiry = asyncio.get_running_loop().call_later(SPARE_S, self._expire)
 
     def prepare_soon(self) -> None:
@@ -207,7 +212,7 @@ class Decoders:
             OSError: it can't be started.
         """
         if not _CAN_HAND_OVER:
-            return await _start_child(descriptor, job)
+            return await _start_child(self._background, descriptor, job)
         spare = self._taken()
         if spare is not None:
             child = await spare
@@ -217,7 +222,7 @@ class Decoders:
             except OSError:
                 # It was killed meanwhile.
                 await child.end()
-        child = await _start_child()
+        child = await _start_child(self._background)
         child.hand_over(descriptor, job)
         return child
 
@@ -316,10 +321,11 @@ class Child:
         return await asyncio.to_thread(self._process.wait)
 
 
-async def _start_child(recording: int | None = None, *job: str) -> Child:
+async def _start_child(background: bool, recording: int | None = None, *job: str) -> Child:
     """Start a child.
 
     Args:
+        background: see `Decoders`.
         recording, job: what it decodes; without them it waits.
 
     Raises:
@@ -345,6 +351,10 @@ async def _start_child(recording: int | None = None, *job: str) -> Child:
                     cwd=_ROOT,
                     env=_environment(),
                 )
+            if background and os.name == "posix":
+                # Nobody may raise the priority, where the server's own is lower.
+                with contextlib.suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
         except BaseException:
             file.close()
             if connection is not None:

@@ -12,26 +12,20 @@ MEMORY_BYTES = 2**30
 """Address space beyond what the child has when its libraries are loaded."""
 MAX_FILES = 16
 """Descriptors, with the three standard ones."""
-NICENESS = 5
-"""Live sessions go before recordings."""
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
-def limit_process(cpu_s: int, *, live: bool = False) -> None:
+def limit_process(cpu_s: int) -> None:
     """Limit this process. Called before a recording is opened.
 
     Args:
-        cpu_s: processor time, seconds.
-        live: whether it belongs to a live session; `allow_cpu` then sets how much of the time it may use so far.
+        cpu_s: processor time, seconds; `allow_cpu` sets how much of it a live session's file may use so far.
     """
     if sys.platform == "win32":
         return
     import resource
 
-    if not live:
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
     limits = {
         resource.RLIMIT_CPU: cpu_s,
         resource.RLIMIT_NOFILE: MAX_FILES,

@@ -37,10 +37,16 @@ class Connection:
         websocket: accepted.
         live: has the conversation that begins here; the client may claim another.
         link: to other processes of this server, which may have the session that the client claims.
+        account: what the event loop does for the client is charged to it.
     """
 
     def __init__(
-        self, websocket: WebSocket, live: LiveConversation, service: Service, link: Link | None = None
+        self,
+        websocket: WebSocket,
+        live: LiveConversation,
+        service: Service,
+        link: Link | None,
+        account: Account,
     ) -> None:
         self._websocket = websocket
         self._live: LiveConversation | None = live
@@ -49,7 +55,7 @@ class Connection:
         self._link = link
         self._outbox = Outbox(service.options.max_unread_events, service.options.max_unread_bytes)
         self._socket = direct_socket(websocket)
-        self._account = Account()
+        self._account = account
         self._may_read = asyncio.Event()
         """Cleared while the conversation can't take more messages."""
         self._may_read.set()

@@ -185,6 +185,7 @@ class Conversation:
         translator: of the client's protocol.
         listener: is given to `Sessions.open`; it must call `decoded`.
         broke: is given to `Sessions.open`; it must call `session_broke`.
+        address: of the client.
     """
 
     def __init__(
@@ -195,8 +196,10 @@ class Conversation:
         observer: Observer,
         listener: Callable[[Sequence[Event]], None],
         broke: Callable[[Exception], None],
+        address: str = "",
     ) -> None:
         self._translator = translator
+        self._address = address
         self._sessions = sessions
         self._limits = limits
         self._observer = observer
@@ -562,7 +565,7 @@ class Conversation:
     def _open(self, command: Open) -> list[Command]:
         self._drop_session()
         try:
-            session = self._sessions.open(command.options, self._listener, self._broke)
+            session = self._sessions.open(command.options, self._listener, self._broke, address=self._address)
         except Refused as refused:
             self._observer.refused(refused.failure.code)
             return self._failed(refused.failure)

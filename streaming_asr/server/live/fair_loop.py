@@ -26,10 +26,20 @@ CLIENT_SHARE = 0.2
 Turn = Callable[[], None]
 
 
-class Account:
-    """What one client has had of the event loop."""
+OPENING_S = 2.0
+"""What a connection costs in this time counts as its opening."""
 
-    def __init__(self) -> None:
+
+class Account:
+    """What one client has had of the event loop.
+
+    Args:
+        opening: of the address that the client comes from, which is charged for the opening too.
+    """
+
+    def __init__(self, opening: Account | None = None) -> None:
+        self._opening = opening
+        self._open_at = time.monotonic() + OPENING_S
         self.even_at = 0.0
         """When it has had no more than its share, of `time.monotonic`."""
 
@@ -39,7 +49,13 @@ class Account:
         Args:
             cost_s: processor time.
         """
-        self.even_at = max(self.even_at, time.monotonic()) + cost_s * (1 / CLIENT_SHARE - 1)
+        now = time.monotonic()
+        self.even_at = max(self.even_at, now) + cost_s * (1 / CLIENT_SHARE - 1)
+        if self._opening is not None:
+            if now < self._open_at:
+                self._opening.charge(cost_s)
+            else:
+                self._opening = None
 
 
 class FairLoop:

@@ -80,6 +80,7 @@ class LiveConversation:
         owner: API key of the client; empty without one.
         resume_s: how long the conversation is kept without a connection.
         over: is called once, when nothing of it is left.
+        address: of the client.
     """
 
     def __init__(
@@ -95,8 +96,11 @@ class LiveConversation:
         owner: str = "",
         resume_s: float = 0.0,
         over: Callable[[LiveConversation], None] = lambda live: None,
+        address: str = "",
     ) -> None:
-        self.conversation = Conversation(translator, sessions, limits, observer, self._decoded, self._session_broke)
+        self.conversation = Conversation(
+            translator, sessions, limits, observer, self._decoded, self._session_broke, address
+        )
         self._decoder = FileDecoder(files, self.conversation, self._act, time.monotonic)
         self._voice = voice
         self._turns = turns

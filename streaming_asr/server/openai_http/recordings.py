@@ -366,7 +366,8 @@ class Recordings:
         try:
             with _descriptor(recording) as descriptor:
                 async with self._service.decoders.open(descriptor) as decoded:
-                    async for event in stream_file(self._service, decoded.read(), options, observer):
+                    audio, rest_s = decoded.read(), self._service.recordings_rest_s
+                    async for event in stream_file(self._service, audio, options, observer, rest_s):
                         if isinstance(event, SessionWarning):
                             if event.repair:
                                 self._service.metrics.repairs.labels(event.code).inc()
