@@ -26,7 +26,7 @@ from streaming_asr.server.auth import Endpoint, Guard, address_of, choose_subpro
 from streaming_asr.server.fair_requests import FairRequests, account_of
 from streaming_asr.server.hosts import HostNames
 from streaming_asr.server.live.connection import SHUTDOWN, Connection, conversation_limits
-from streaming_asr.server.live.conversation import State
+from streaming_asr.server.live.conversation_state import State
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, issue_client_secret
 from streaming_asr.server.openai_http.recordings import Recordings

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.protocols.failures import FailureKind
-from streaming_asr.server.live.conversation import State
+from streaming_asr.server.live.conversation_state import State
 from tests.support.conversing import quiet, voiced
 from tests.support.watched import DIALECTS, WatchedClient
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
-from streaming_asr.server.live.conversation import LINKS, TRANSITIONS, Link, State
+from streaming_asr.server.live.client_link import LINKS, Link
+from streaming_asr.server.live.conversation_state import TRANSITIONS, State
 from tests.support.conversing import FILE, TIGHT, Client, break_at, command, full_client, quiet, voiced
 
 NOT_YOURS = Failure(FailureKind.UNAUTHORIZED, "Of another key.")

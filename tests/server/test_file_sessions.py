@@ -18,7 +18,7 @@ from streaming_asr.engine.media import live as live_module
 from streaming_asr.protocols.base import Handshake
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.server.live.connection import Connection, conversation_limits
-from streaming_asr.server.live.conversation import State
+from streaming_asr.server.live.conversation_state import State
 from streaming_asr.server.live.fair_loop import Account
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.metrics import ConversationMetrics

@@ -11,7 +11,7 @@ from streaming_asr.protocols.base import Claim, Close, Handshake, Send
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.protocols.native import NativeTranslator
 from streaming_asr.protocols.sent_messages import OVERHEAD_BYTES, SentMessages
-from streaming_asr.server.live.conversation import State
+from streaming_asr.server.live.conversation_state import State
 from tests.support.conversing import LIMITS, TOKEN, Client, command, full_client, quiet, voiced
 
 

@@ -12,7 +12,8 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Close, Command, Handshake, Opened, Send, Translator
 from streaming_asr.protocols.failures import CloseCode, Failure
 from streaming_asr.protocols.registry import PROTOCOLS
-from streaming_asr.server.live.conversation import HELD_MARGIN_S, MESSAGES_AT_ONCE, SLICE_S, ConversationLimits, State
+from streaming_asr.server.live.conversation import HELD_MARGIN_S, MESSAGES_AT_ONCE, SLICE_S, ConversationLimits
+from streaming_asr.server.live.conversation_state import State
 from tests.support.conversing import TIGHT, Client
 from tests.support.fakes import check_invariants
 

@@ -11,7 +11,6 @@ what it waits for, it has a link to its client.
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -38,7 +37,6 @@ from streaming_asr.protocols.base import (
     Lifetime,
     Open,
     Opened,
-    Replay,
     ReportRepair,
     Resumable,
     Send,
@@ -57,6 +55,8 @@ from streaming_asr.server.live.actions import (
     StopDecoder,
     Yield,
 )
+from streaming_asr.server.live.client_link import ClientLink, Link
+from streaming_asr.server.live.conversation_state import TRANSITIONS, State
 from streaming_asr.server.live.intake import Content, Decoded, Intake
 from streaming_asr.server.session_port import Refused, Sessions
 
@@ -76,68 +76,6 @@ SAMPLE_BYTES = 4
 """Of audio kept for decoding."""
 HELD_MARGIN_S = 15.0
 """Room above the longest utterance; with less, the bound on held audio could block for ever."""
-
-
-class State(enum.Enum):
-    """What a conversation waits for."""
-
-    OPEN = enum.auto()
-    """The next message."""
-    WAITING_FOR_DECODER = enum.auto()
-    """The audio of a file that the client sends; see `Intake.blocked`."""
-    WAITING_FOR_VOICE = enum.auto()
-    """The answer to a query of the voice detector."""
-    FULL = enum.auto()
-    """A final, which frees some of the audio held."""
-    YIELDING = enum.auto()
-    """`resume`, after other clients have had their turn."""
-    CLAIMING = enum.auto()
-    """`claim_failed`, or the end: the session that the client names may go on in its own conversation."""
-    ENDING = enum.auto()
-    """The last finals: the server ends the session. Messages are dropped."""
-    CLOSED = enum.auto()
-    """Nothing: a close is among the actions, or the client is gone. The session has been given up."""
-
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.OPEN: frozenset(
-        {
-            State.WAITING_FOR_DECODER,
-            State.WAITING_FOR_VOICE,
-            State.FULL,
-            State.YIELDING,
-            State.CLAIMING,
-            State.ENDING,
-            State.CLOSED,
-        }
-    ),
-    State.WAITING_FOR_DECODER: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
-    State.WAITING_FOR_VOICE: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
-    State.FULL: frozenset({State.YIELDING, State.ENDING, State.CLOSED}),
-    State.YIELDING: frozenset({State.OPEN, State.ENDING, State.CLOSED}),
-    State.CLAIMING: frozenset({State.OPEN, State.CLOSED}),
-    State.ENDING: frozenset({State.CLOSED}),
-    State.CLOSED: frozenset(),
-}
-"""The states that may follow each."""
-
-
-class Link(enum.Enum):
-    """Whether there is a client to send to. In each of these a conversation may have any state."""
-
-    CONNECTED = enum.auto()
-    PARKED = enum.auto()
-    """The connection is lost, and the session goes on with what it received; its client may come back."""
-    GONE = enum.auto()
-    """Nobody will be sent anything more."""
-
-
-LINKS: dict[Link, frozenset[Link]] = {
-    Link.CONNECTED: frozenset({Link.PARKED, Link.GONE}),
-    Link.PARKED: frozenset({Link.CONNECTED, Link.GONE}),
-    Link.GONE: frozenset(),
-}
-"""The links that may follow each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,9 +144,7 @@ class Conversation:
         self._listener = listener
         self._broke = broke
         self._state = State.OPEN
-        self._link = Link.CONNECTED
-        self._replay: Replay | None = None
-        """What the client missed, if the session outlives its connection."""
+        self._link = ClientLink()
         self._otherwise: tuple[Command, ...] = ()
         """What to do if the session that the client claims is gone."""
         self._actions: list[Action] = []
@@ -244,20 +180,19 @@ class Conversation:
 
     @property
     def link(self) -> Link:
-        return self._link
+        return self._link.state
 
     @property
     def resumable(self) -> bool:
         """Whether it outlives its connection."""
-        return self._replay is not None and self._link is not Link.GONE
+        return self._link.resumable
 
     @property
     def size(self) -> int:
         """About how many bytes it keeps: audio for decoding, audio that waits, and messages."""
         waiting = sum(len(command.data) for command in self._todo if isinstance(command, Audio))
         waiting += sum(audio.frames.nbytes for audio in self._intake.decoded)
-        kept = self._replay.size if self._replay is not None else 0
-        return round(self.held_s * SAMPLE_RATE) * SAMPLE_BYTES + waiting + kept
+        return round(self.held_s * SAMPLE_RATE) * SAMPLE_BYTES + waiting + self._link.size
 
     @property
     def reading(self) -> bool:
@@ -291,7 +226,7 @@ class Conversation:
         if self._state is State.ENDING or self._state is State.CLOSED:
             return None
         later = now + self._idle_timeout_s
-        if not self._may_end or self._link is Link.PARKED:
+        if not self._may_end or self.link is Link.PARKED:
             return later
         idle = self._idle_since + self._idle_timeout_s if self._state is State.OPEN else later
         return idle if self._expiry is None else min(idle, self._expiry[0])
@@ -300,7 +235,7 @@ class Conversation:
 
     def start(self, now: float) -> None:
         """The client has connected."""
-        if self._state is State.OPEN and self._link is Link.CONNECTED:
+        if self._state is State.OPEN and self.link is Link.CONNECTED:
             self._guarded(self._start, now)
 
     def receive(self, messages: Iterable[str | bytes], now: float) -> None:
@@ -391,7 +326,7 @@ class Conversation:
 
     def tick(self, now: float) -> None:
         """Time has passed: end what has lasted too long, or whose client has sent nothing for too long."""
-        if self._link is Link.PARKED:
+        if self.link is Link.PARKED:
             return
         if self._expiry is not None and now >= self._expiry[0]:
             self.end(self._expiry[1], now)
@@ -417,7 +352,7 @@ class Conversation:
         have not been acted on are no part. Call it only if `resumable`.
         """
         self._inbox.clear()
-        self._go_link(Link.PARKED)
+        self._link.park()
 
     def claimed(self, seen: int, now: float) -> bool:
         """The client of a parked conversation is back on another connection; its messages come next.
@@ -428,16 +363,9 @@ class Conversation:
         Returns:
             Whether the session goes on; if not, the client has missed what is not kept, and nothing has changed.
         """
-        if self._link is not Link.PARKED:
-            return False
-        try:
-            missed = self._replay.resumed(seen) if self._replay is not None else None
-        except Exception:
-            logger.exception("A translator failed to resume a session")
-            missed = None
+        missed = self._link.resume(seen)
         if missed is None:
             return False
-        self._go_link(Link.CONNECTED)
         self._idle_since = now
         self._actions.extend(missed)
         return True
@@ -456,8 +384,7 @@ class Conversation:
 
     def lost(self) -> None:
         """The client is gone."""
-        if self._link is not Link.GONE:
-            self._go_link(Link.GONE)
+        self._link.end()
         self._guarded(self._close)
         self._actions.clear()
 
@@ -523,7 +450,7 @@ class Conversation:
         elif isinstance(command, Lifetime):
             self._limit_time(command, now)
         elif isinstance(command, Resumable):
-            self._replay = command.replay
+            self._link.keep(command.replay)
             self._actions.append(command)
         elif isinstance(command, Claim):
             self._otherwise = command.otherwise
@@ -861,11 +788,6 @@ class Conversation:
         if state not in TRANSITIONS[self._state]:
             raise RuntimeError(f"{self._state.name} can't be followed by {state.name}")
         self._state = state
-
-    def _go_link(self, link: Link) -> None:
-        if link not in LINKS[self._link]:
-            raise RuntimeError(f"{self._link.name} can't be followed by {link.name}")
-        self._link = link
 
 
 def _closing(failure: Failure) -> Close:

@@ -13,7 +13,8 @@ from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.protocols.base import Claim, Close, Resumable, Send, Translator
 from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
 from streaming_asr.server.live.actions import Action, AskTurn, AskVoice, Yield
-from streaming_asr.server.live.conversation import Conversation, ConversationLimits, Link, Observer
+from streaming_asr.server.live.client_link import Link
+from streaming_asr.server.live.conversation import Conversation, ConversationLimits, Observer
 from streaming_asr.server.live.file_decoder import FileDecoder
 from streaming_asr.server.live.file_sessions import FileSessions
 from streaming_asr.server.live.outbox import SlowReader
