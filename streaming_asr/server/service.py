@@ -29,7 +29,6 @@ from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.server.chat_translator import ChatTranslator
 from streaming_asr.server.head_starts import HeadStarts
-from streaming_asr.server.live.conversation import Observer
 from streaming_asr.server.live.fair_loop import Account, FairLoop
 from streaming_asr.server.live.file_sessions import FileSessions
 from streaming_asr.server.live.live_conversation import LiveConversation
@@ -38,6 +37,7 @@ from streaming_asr.server.live.turn_questions import TurnPool
 from streaming_asr.server.live.voice_batches import VoiceBatcher
 from streaming_asr.server.memory import MemoryBound, default_limit, resident_bytes, trim
 from streaming_asr.server.metrics import ConversationMetrics, Metrics
+from streaming_asr.server.observer import Observer
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.session_port import Refused
 from streaming_asr.server.tracing import NotObserved, Traced, Tracing, make_tracing

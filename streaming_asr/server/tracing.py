@@ -26,7 +26,7 @@ from streaming_asr.core.channel import utterance_name
 from streaming_asr.core.events import Done, Event, Final, Partial, SpeechEnded, SpeechStarted
 from streaming_asr.core.options import OptionError
 from streaming_asr.core.recognizer import DecodeFailed, DecodeJob, Hypothesis, Kind
-from streaming_asr.server.live.conversation import Observer
+from streaming_asr.server.observer import Observer
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,7 @@ from streaming_asr.server.live.actions import (
 from streaming_asr.server.live.client_link import ClientLink, Link
 from streaming_asr.server.live.conversation_state import TRANSITIONS, State
 from streaming_asr.server.live.intake import Content, Decoded, Intake
+from streaming_asr.server.observer import Observer
 from streaming_asr.server.session_port import Refused, Sessions
 
 logger = logging.getLogger(__name__)
@@ -92,28 +93,6 @@ class ConversationLimits:
     max_unread_bytes: int
     """Size of these messages."""
     idle_timeout_s: float
-
-
-class Observer(Protocol):
-    """Notified of what happens in a conversation, for metrics."""
-
-    def opened(self, session: str) -> None:
-        """A session was opened; `session` is its key."""
-
-    def closed(self) -> None:
-        """An open session is over."""
-
-    def refused(self, code: str) -> None:
-        """A session was not opened."""
-
-    def failed(self, code: str) -> None:
-        """The client is sent an error."""
-
-    def received(self, audio_ms: int) -> None:
-        """The session received this much more audio."""
-
-    def on_events(self, events: Sequence[Event], now: float) -> None:
-        """The client is sent events of the session."""
 
 
 class Conversation:

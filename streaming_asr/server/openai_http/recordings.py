@@ -27,7 +27,7 @@ from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media.decoders import DecoderLost, MediaRefused, MediaTooLong, NoDecoder
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
 from streaming_asr.server.auth import Guard, Handler
-from streaming_asr.server.live.conversation import Observer
+from streaming_asr.server.observer import Observer
 from streaming_asr.server.openai_http.answers import (
     DIARIZED,
     FORMATS,
