@@ -29,7 +29,8 @@ from streaming_asr.server import (
     memory,
 )
 from streaming_asr.server.app import Application
-from streaming_asr.server.live import conversation, fair_loop, turn_questions, websocket
+from streaming_asr.server.live import fair_loop, turn_questions, websocket
+from streaming_asr.server.live import limits as live_limits
 from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, recordings
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas import channel, restarts, supervisor
@@ -91,7 +92,7 @@ IN_CODE: dict[str, tuple[float, ...]] = {
         head_starts.AT_ADDRESS_PER_S,
     ),
     "slots of sessions ahead of real time, while others speak": (scheduler.SHARE_OF_OTHERS * 100,),
-    "options changed, audio cleared": (conversation.CHANGES, conversation.CHANGES_PER_S),
+    "options changed, audio cleared": (live_limits.CHANGES, live_limits.CHANGES_PER_S),
     "utterances ended by `finalize`": (session.FORCED_FINALS, session.FORCED_FINALS_S),
     "wrong API keys from one address": (key_guesses.AT_ADDRESS, key_guesses.AT_ADDRESS_PER_S * 60),
     "wrong API keys from all addresses": (key_guesses.IN_ALL, key_guesses.IN_ALL_PER_S),

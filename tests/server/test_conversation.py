@@ -11,8 +11,9 @@ from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, Close, Command, Lifetime, Open, Opened, Send
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
-from streaming_asr.server.live.conversation import CHANGES, CHANGES_PER_S, MESSAGES_AT_ONCE
+from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE
 from streaming_asr.server.live.conversation_state import State
+from streaming_asr.server.live.limits import CHANGES, CHANGES_PER_S
 from tests.support.conversing import LIMITS, TIGHT, Client, break_at, command, fail, full_client, quiet, voiced
 
 

@@ -33,8 +33,9 @@ from streaming_asr.server.live.actions import (
     StopDecoder,
     Yield,
 )
-from streaming_asr.server.live.conversation import Conversation, ConversationLimits
+from streaming_asr.server.live.conversation import Conversation
 from streaming_asr.server.live.conversation_state import State
+from streaming_asr.server.live.limits import ConversationLimits
 from streaming_asr.server.session_port import Refused
 from tests.support.fakes import CAPABILITIES, FRAME, FakeDetector, read
 

@@ -12,8 +12,9 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Close, Command, Handshake, Opened, Send, Translator
 from streaming_asr.protocols.failures import CloseCode, Failure
 from streaming_asr.protocols.registry import PROTOCOLS
-from streaming_asr.server.live.conversation import HELD_MARGIN_S, MESSAGES_AT_ONCE, SLICE_S, ConversationLimits
+from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE, SLICE_S
 from streaming_asr.server.live.conversation_state import State
+from streaming_asr.server.live.limits import HELD_MARGIN_S, ConversationLimits
 from tests.support.conversing import TIGHT, Client
 from tests.support.fakes import check_invariants
 
@@ -113,7 +114,7 @@ class WatchedClient(Client):
         self.finish()
         for _ in range(3):
             # The session's time may first run out while an answer is awaited.
-            self.wait(2 * max(self.limits.idle_timeout_s, self.conversation._idle_timeout_s))
+            self.wait(2 * max(self.limits.idle_timeout_s, self.conversation._deadlines.idle_timeout_s))
             self.finish()
 
     def check_end(self) -> None:

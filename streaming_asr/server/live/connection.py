@@ -12,8 +12,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from streaming_asr.protocols.base import Close, Send
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
-from streaming_asr.server.live.conversation import ConversationLimits
 from streaming_asr.server.live.fair_loop import Account
+from streaming_asr.server.live.limits import ConversationLimits
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.live.outbox import Outbox
 from streaming_asr.server.live.websocket import CLOSE_WAIT_S, direct_socket

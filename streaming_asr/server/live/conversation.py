@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,9 @@ from streaming_asr.server.live.actions import (
 )
 from streaming_asr.server.live.client_link import ClientLink, Link
 from streaming_asr.server.live.conversation_state import TRANSITIONS, State
+from streaming_asr.server.live.deadlines import Deadlines
 from streaming_asr.server.live.intake import Content, Decoded, Intake
+from streaming_asr.server.live.limits import ConversationLimits
 from streaming_asr.server.observer import Observer
 from streaming_asr.server.session_port import Refused, Sessions
 
@@ -69,30 +70,8 @@ MESSAGES_AT_ONCE = 32
 """Messages acted on before other clients have their turn; audio of several in a row counts as one."""
 METERED_MS = 1000
 """Audio received between two reports to the observer, one a chunk would cost too much."""
-CHANGES = 100
-CHANGES_PER_S = 20
-"""`Configure` and `Clear` of one session, and how many more for each second of its audio: each costs the server more
-than the client."""
 SAMPLE_BYTES = 4
 """Of audio kept for decoding."""
-HELD_MARGIN_S = 15.0
-"""Room above the longest utterance; with less, the bound on held audio could block for ever."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConversationLimits:
-    """What one client may do."""
-
-    max_message_bytes: int
-    max_session_s: float
-    """Audio of one session."""
-    max_held_s: float
-    """Audio kept for decoding, per channel; at least the longest utterance and a margin are."""
-    max_unread: int
-    """Messages that the client leaves unread; counted by the caller."""
-    max_unread_bytes: int
-    """Size of these messages."""
-    idle_timeout_s: float
 
 
 class Conversation:
@@ -147,11 +126,7 @@ class Conversation:
         """Audio of the session that was reported to the observer."""
         self._changes = 0
         """`Configure` and `Clear` carried out in the session."""
-        self._idle_timeout_s = limits.idle_timeout_s
-        self._idle_since = 0.0
-        """When the last message had been acted on. It counts only while `OPEN`: else the server is busy."""
-        self._expiry: tuple[float, Failure] | None = None
-        """When the connection's time is over, and what the client is then sent."""
+        self._deadlines = Deadlines(limits.idle_timeout_s)
 
     @property
     def state(self) -> State:
@@ -204,11 +179,9 @@ class Conversation:
         """When to call `tick` next, after `start` and after each `tick`; None once the conversation ends anyway."""
         if self._state is State.ENDING or self._state is State.CLOSED:
             return None
-        later = now + self._idle_timeout_s
         if not self._may_end or self.link is Link.PARKED:
-            return later
-        idle = self._idle_since + self._idle_timeout_s if self._state is State.OPEN else later
-        return idle if self._expiry is None else min(idle, self._expiry[0])
+            return now + self._deadlines.idle_timeout_s
+        return self._deadlines.next(now, idle=self._state is State.OPEN)
 
     # Inputs
 
@@ -307,12 +280,8 @@ class Conversation:
         """Time has passed: end what has lasted too long, or whose client has sent nothing for too long."""
         if self.link is Link.PARKED:
             return
-        if self._expiry is not None and now >= self._expiry[0]:
-            self.end(self._expiry[1], now)
-        elif self._state is State.OPEN and now >= self._idle_since + self._idle_timeout_s:
-            timeout = self._idle_timeout_s
-            message = f"Nothing came for {timeout:g} s; send audio, silence or pings to keep a session open."
-            self.end(Failure(FailureKind.IDLE, message), now)
+        if failure := self._deadlines.passed(now, idle=self._state is State.OPEN):
+            self.end(failure, now)
 
     def end(self, failure: Failure, now: float) -> None:
         """End the session for a reason of the server's: what was received is transcribed, then the failure is sent.
@@ -322,9 +291,7 @@ class Conversation:
 
     def too_much_unread(self) -> None:
         """The client leaves too much unread, and what is unsent was dropped: end at once."""
-        most, most_bytes = self._limits.max_unread, self._limits.max_unread_bytes
-        message = f"More than {most} messages or {most_bytes} bytes are unread; read events while you send."
-        self._abort(Failure(FailureKind.SLOW_READER, message))
+        self._abort(self._limits.too_much_unread())
 
     def park(self) -> None:
         """The connection is lost, and the client may come back: go on with what was received, of which messages that
@@ -345,7 +312,7 @@ class Conversation:
         missed = self._link.resume(seen)
         if missed is None:
             return False
-        self._idle_since = now
+        self._deadlines.idle_since = now
         self._actions.extend(missed)
         return True
 
@@ -397,15 +364,14 @@ class Conversation:
             else:
                 acted_on += 1
                 self._todo.extend(self._next_commands(now))
-        self._idle_since = now
+        self._deadlines.idle_since = now
 
     def _next_commands(self, now: float) -> list[Command]:
         """What the next message asks for; audio of several in a row is one command."""
         most = self._limits.max_message_bytes
         message = self._inbox.popleft()
         if len(message) > most:
-            reason = f"A message of {len(message)} bytes; send at most {most} at once."
-            self._end(Failure(FailureKind.MESSAGE_TOO_BIG, reason), now)
+            self._end(self._limits.message_too_big(len(message)), now)
             return []
         commands = self._translator.received(message)
         if isinstance(message, str) or not self._inbox:
@@ -427,7 +393,7 @@ class Conversation:
         elif isinstance(command, Send | Close):
             self._emit((command,))
         elif isinstance(command, Lifetime):
-            self._limit_time(command, now)
+            self._deadlines.limit(command, now)
         elif isinstance(command, Resumable):
             self._link.keep(command.replay)
             self._actions.append(command)
@@ -460,14 +426,6 @@ class Conversation:
         self._todo.appendleft(command)
         return False
 
-    def _limit_time(self, command: Lifetime, now: float) -> None:
-        self._idle_timeout_s = max(self._limits.idle_timeout_s, command.idle_s)
-        if command.life_s is None:
-            self._expiry = None
-            return
-        message = f"A session lasts {command.life_s / 60:g} minutes; open a new one."
-        self._expiry = now + command.life_s, Failure(FailureKind.SESSION_EXPIRED, message)
-
     def _open(self, command: Open) -> list[Command]:
         self._drop_session()
         try:
@@ -485,9 +443,8 @@ class Conversation:
     def _control(self, session: Session, command: Command, now: float) -> None:
         if isinstance(command, Configure | Clear):
             self._changes += 1
-            if self._changes > CHANGES + CHANGES_PER_S * session.audio_ms / 1000:
-                reason = f"More than {CHANGES} changes, and {CHANGES_PER_S} for each second of audio; send fewer."
-                self._end(Failure(FailureKind.TOO_MANY_CHANGES, reason), now)
+            if self._changes > self._limits.changes(session):
+                self._end(self._limits.too_many_changes(), now)
                 return
         try:
             if isinstance(command, Configure):
@@ -542,7 +499,7 @@ class Conversation:
         """Feed audio, no faster than decoding frees the audio held."""
         if session.done:
             return
-        if session.held_s > self._held_bound(session):
+        if session.held_s > self._limits.held_s(session):
             self._put_back(audio)
             self._go(State.FULL)
             return
@@ -610,10 +567,8 @@ class Conversation:
             self._sessions.update(session)
         else:
             self._sessions.fill(session)
-        longest = self._limits.max_session_s
-        if session.audio_ms > longest * 1000:
-            reason = f"The stream has reached {longest:g} s, the longest allowed; open a new session to go on."
-            self._end(Failure(FailureKind.SESSION_TOO_LONG, reason), now)
+        if session.audio_ms > self._limits.max_session_s * 1000:
+            self._end(self._limits.session_too_long(), now)
 
     def _judged(self, asked: AskTurn, probability: float, now: float) -> None:
         events = asked.session.judged(asked.question, probability, now)
@@ -621,10 +576,6 @@ class Conversation:
             self._on_events(events, now)
             if self._session is asked.session:
                 self._sessions.update(asked.session)
-
-    def _held_bound(self, session: Session) -> float:
-        longest = session.options.max_utterance_s + HELD_MARGIN_S
-        return max(self._limits.max_held_s, longest) * session.tracks
 
     def _decoder_answered(self, now: float) -> None:
         if self._state is State.WAITING_FOR_DECODER:

@@ -14,9 +14,10 @@ from streaming_asr.protocols.base import Claim, Close, Resumable, Send, Translat
 from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
 from streaming_asr.server.live.actions import Action, AskTurn, AskVoice, Yield
 from streaming_asr.server.live.client_link import Link
-from streaming_asr.server.live.conversation import Conversation, ConversationLimits
+from streaming_asr.server.live.conversation import Conversation
 from streaming_asr.server.live.file_decoder import FileDecoder
 from streaming_asr.server.live.file_sessions import FileSessions
+from streaming_asr.server.live.limits import ConversationLimits
 from streaming_asr.server.live.outbox import SlowReader
 from streaming_asr.server.live.parking import Outcome, Parking, WrongOwner
 from streaming_asr.server.live.turn_questions import TurnPool
