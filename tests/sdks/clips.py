@@ -41,10 +41,10 @@ class Clips:
         path.write_bytes(_encoded(samples, encoding).tobytes())
         return str(path)
 
-    def both(self, silence_s: float) -> str:
+    def both(self, between_s: float, after_s: float) -> str:
         """Path of the two sentences at 16 kHz, silence between and after them."""
-        path = self._folder / f"both-{silence_s}.raw"
-        parts = (Path(self.raw(index, 16_000, silence_s=silence_s)).read_bytes() for index in (0, 1))
+        path = self._folder / f"both-{between_s}-{after_s}.raw"
+        parts = (Path(self.raw(index, 16_000, silence_s=(between_s, after_s)[index])).read_bytes() for index in (0, 1))
         path.write_bytes(b"".join(parts))
         return str(path)
 

@@ -179,7 +179,7 @@ def test_the_sdk_is_refused(guarded: LiveServer, clips: Clips) -> None:
 
 def test_the_sdk_receives_turns_that_a_detector_judges(guarded: LiveServer, clips: Clips) -> None:
     """Which pauses end a turn is its choice, and silence's where it has no time: what was said must be there."""
-    messages = _sdk(guarded, clips, "flux", pausing=clips.both(0.6), silence=clips.silence(2.5))
+    messages = _sdk(guarded, clips, "flux", pausing=clips.both(0.6, 0.6), silence=clips.silence(2.5))
     infos = [message for message in messages if message["type"] == "TurnInfo"]
     turns = [list(turn) for _, turn in groupby(infos, key=lambda info: info["turn_index"])]
     for turn in turns:
@@ -198,7 +198,7 @@ def test_the_sdk_receives_turns_that_a_detector_judges(guarded: LiveServer, clip
 
 
 def test_the_sdk_receives_turns_that_end_by_silence(unjudged: LiveServer, clips: Clips) -> None:
-    messages = _sdk(unjudged, clips, "flux", pausing=clips.both(0.6), silence=clips.silence(2.5))
+    messages = _sdk(unjudged, clips, "flux", pausing=clips.both(0.6, 0.6), silence=clips.silence(2.5))
     assert messages[0]["type"] == "Connected"
     numbered = [message["sequence_id"] for message in messages if "sequence_id" in message]
     assert numbered == list(range(len(numbered)))

@@ -1,4 +1,6 @@
-"""Clients that connect again by themselves, whose server stops in mid-speech while another takes over.
+"""Clients whose server stops in mid-speech while another takes over.
+
+All connect again by themselves, except Deepgram's SDK, whose program does.
 
 Each speaks two sentences at real time, silence after each.
 """
@@ -9,6 +11,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from deepgram import AsyncDeepgramClient
+from deepgram.core.events import EventType
+from deepgram.environment import DeepgramClientEnvironment
 from livekit import rtc
 from livekit.agents.utils import http_context
 from livekit.plugins import deepgram
@@ -100,6 +105,57 @@ async def openai() -> None:
         listening.cancel()
 
 
+async def pipecat() -> None:
+    # Imported here, since that takes seconds.
+    from pipecat.services.deepgram.stt import DeepgramSTTService
+    from pipecat_pipeline import listen
+
+    def on_text(text: str, final: bool) -> None:
+        understood(text)
+        if final:
+            report("final", text=text)
+
+    service = DeepgramSTTService(api_key=KEY, base_url=SOCKET)
+    await listen(service, "pipecat", [ASKED["clip"]], commit=False, on_text=on_text)
+
+
+async def deepgram_sdk() -> None:
+    """The program connects again, and sends again what follows the last final."""
+    environment = DeepgramClientEnvironment(base=URL, production=SOCKET, agent=SOCKET, agent_rest=URL)
+    client = AsyncDeepgramClient(api_key=KEY, environment=environment)
+    audio = pcm(ASKED["clip"])
+    loop = asyncio.get_running_loop()
+    began, over, final_to = loop.time(), False, 0
+    while not over:
+        connected_at = final_to
+
+        def on_message(message: Any, connected_at: int = connected_at) -> None:
+            nonlocal final_to
+            if message.type == "Results":
+                text = message.channel.alternatives[0].transcript
+                understood(text)
+                if message.is_final:
+                    report("final", text=text)
+                    final_to = connected_at + 2 * round((message.start + message.duration) * RATE)
+
+        async with client.listen.v1.connect(
+            model="nova-3", encoding="linear16", sample_rate=str(RATE), interim_results="true"
+        ) as connection:
+            connection.on(EventType.MESSAGE, on_message)
+            connection.on(EventType.ERROR, lambda error: report("closed", close_code=error.rcvd.code))
+            listening = asyncio.create_task(connection.start_listening())
+            try:
+                for start in range(connected_at, len(audio), RATE // 10):
+                    piece = audio[start : start + RATE // 10]
+                    await asyncio.sleep(began + (start + len(piece)) / (2 * RATE) - loop.time())
+                    await connection.send_media(piece)
+                await connection.send_close_stream()
+                over = True
+            except ConnectionClosed:
+                pass
+            await listening
+
+
 async def begin() -> None:
     """Wait for the others, so that all speak at the same time: to import a client takes seconds."""
     folder = Path(ASKED["folder"])
@@ -120,6 +176,10 @@ async def main() -> None:
                 await livekit(livekit_openai.STT(base_url=URL + "/v1", api_key=KEY, use_realtime=True))
             case "openai":
                 await openai()
+            case "pipecat deepgram":
+                await pipecat()
+            case "deepgram":
+                await deepgram_sdk()
 
 
 asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from loguru import logger
@@ -28,18 +29,24 @@ CHUNK_MS = ASKED.get("chunk_ms", 20)
 logger.remove()
 
 
+OnText = Callable[[str, bool], None]
+"""Takes a text, and whether it is final."""
+
+
 class Listener(FrameProcessor):
     """Reports the frames that come out of a service."""
 
-    def __init__(self, scenario: str) -> None:
+    def __init__(self, scenario: str, on_text: OnText) -> None:
         super().__init__()
         self.scenario = scenario
+        self.on_text = on_text
         self.final = asyncio.Event()
 
     async def process_frame(self, frame: Any, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         if isinstance(frame, TranscriptionFrame | InterimTranscriptionFrame):
             report(self.scenario, type=type(frame).__name__, text=frame.text)
+            self.on_text(frame.text, isinstance(frame, TranscriptionFrame))
         elif isinstance(frame, ProposedUserStartedSpeakingFrame | ProposedUserStoppedSpeakingFrame):
             report(self.scenario, type=type(frame).__name__)
         if isinstance(frame, TranscriptionFrame):
@@ -47,14 +54,17 @@ class Listener(FrameProcessor):
         await self.push_frame(frame, direction)
 
 
-async def listen(service: Any, scenario: str, clips: list[str], *, commit: bool) -> None:
+async def listen(
+    service: Any, scenario: str, clips: list[str], *, commit: bool, on_text: OnText = lambda text, final: None
+) -> None:
     """A pipeline of one service: two sentences at real time.
 
     Args:
         clips: paths of the sentences.
         commit: as a voice detector of the pipeline's own would.
+        on_text: is called with each text.
     """
-    listener = Listener(scenario)
+    listener = Listener(scenario, on_text)
     worker = PipelineWorker(
         Pipeline([service, listener]),
         params=PipelineParams(audio_in_sample_rate=RATE),
