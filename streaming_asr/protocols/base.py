@@ -121,6 +121,16 @@ class Lifetime:
 
 
 @dataclass(frozen=True, slots=True)
+class AtPosition:
+    """Call `then` once the session has received this much audio, even if it brings no events. A later one takes the
+    place of those before."""
+
+    audio_ms: int
+    then: Callable[[int], Sequence[Command]]
+    """Takes how much audio was received, ms; returns messages."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resumable:
     """From now on the session outlives its connection, for a client that presents this token."""
 
@@ -158,7 +168,19 @@ class Close:
 
 
 Command = (
-    Open | Audio | Configure | Finalize | Clear | ReportRepair | Stop | Lifetime | Resumable | Claim | Send | Close
+    Open
+    | Audio
+    | Configure
+    | Finalize
+    | Clear
+    | ReportRepair
+    | Stop
+    | Lifetime
+    | AtPosition
+    | Resumable
+    | Claim
+    | Send
+    | Close
 )
 
 

@@ -17,12 +17,14 @@ from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import ChannelMode, Encoding, SessionOptions
 from streaming_asr.core.recognizer import Word
 from streaming_asr.protocols.base import (
+    AtPosition,
     Audio,
     BadRequest,
     Close,
     Command,
     Finalize,
     Handshake,
+    Send,
     Stop,
 )
 from streaming_asr.protocols.controls import BINARY_CONTROL
@@ -323,18 +325,17 @@ def test_each_channel_has_its_own_messages() -> None:
 
 def test_utterance_end_follows_a_long_enough_silence() -> None:
     talk = Talk(("utterance_end_ms", "1000"))
-    second = bytes(32_000)
-    talk.receive(second)
-    assert len(talk.report(started(1, 100), ended(1, 900), final(1, "so", 900))) == 1
-    assert talk.report() == []
-    talk.receive(second)
-    assert talk.report() == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 0.9}]
-    assert talk.report() == []
+    result, due = talk.translator.on_events([started(1, 100), ended(1, 900), final(1, "so", 900)])
+    assert isinstance(result, Send)
+    assert isinstance(due, AtPosition)
+    assert due.audio_ms == 1900
+    assert sent_messages(due.then(1920)) == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 0.9}]
+    assert not due.then(1940), "it is sent once"
     # Speech goes on before the silence is long enough.
-    talk.report(started(2, 2000), ended(2, 2500), final(2, "and", 2500))
-    talk.report(started(3, 3000))
-    talk.receive(second * 4)
-    assert talk.report() == []
+    *_, due = talk.translator.on_events([started(2, 2000), ended(2, 2500), final(2, "and", 2500)])
+    talk.report(started(3, 3400))
+    assert isinstance(due, AtPosition)
+    assert not due.then(3500)
     # What was said while the final was awaited counts too.
     assert [m["type"] for m in talk.report(ended(3, 3400), final(3, "on", 3400), started(4, 5000))] == [
         "Results",

@@ -9,7 +9,8 @@ import pytest
 
 from streaming_asr.core.events import Event, SessionWarning
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Audio, Close, Command, Lifetime, Open, Opened, Send
+from streaming_asr.protocols.base import Audio, Close, Command, Handshake, Lifetime, Open, Opened, Send
+from streaming_asr.protocols.deepgram.listen import DeepgramTranslator
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
 from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE
 from streaming_asr.server.live.conversation_state import State
@@ -315,6 +316,21 @@ def test_a_session_has_the_lifetime_of_its_protocol() -> None:
     client.finish()
     assert client.messages[-1] == {"type": "failed", "code": "session_expired"}
     assert client.close == Close(CloseCode.GOING_AWAY, "session_expired")
+
+
+def test_silence_brings_deepgrams_utterance_end_without_another_word() -> None:
+    query = ("utterance_end_ms", "1000"), ("encoding", "linear16")
+    translator = DeepgramTranslator(Handshake("/v1/listen", query), SessionOptions(vad="webrtc"))
+    client = Client(translator=translator).started()
+    client.send(voiced(0.9), quiet(0.6))
+    client.finish()
+    assert client.kinds == ["Results"]
+    client.send(*[quiet(0.1)] * 5)
+    assert client.kinds == ["Results", "UtteranceEnd"], "1.1 s after the last word"
+    # The final comes when the silence has lasted for long enough.
+    client.send(voiced(0.9), quiet(2.0))
+    client.finish()
+    assert client.kinds[2:] == ["Results", "UtteranceEnd"]
 
 
 # Ends

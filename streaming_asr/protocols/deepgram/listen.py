@@ -9,7 +9,6 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from streaming_asr.core.containers import HEAD_BYTES, is_file
 from streaming_asr.core.events import (
     Done,
     EagerTurnEnd,
@@ -26,8 +25,9 @@ from streaming_asr.core.events import (
     Translation,
     TurnResumed,
 )
-from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, Encoding, SessionOptions, nearest_allowed
+from streaming_asr.core.options import MAX_KEYWORDS, ChannelMode, SessionOptions, nearest_allowed
 from streaming_asr.protocols.base import (
+    AtPosition,
     Audio,
     Close,
     Command,
@@ -53,8 +53,6 @@ from streaming_asr.turns.detectors import SILENCE, judging
 LEAST_ENDPOINT_MS = 300
 """Clients that detect the ends of turns themselves set as little as 10 ms, which would cut words to pieces."""
 
-_SAMPLE_BYTES = {Encoding.S16LE: 2, Encoding.F32LE: 4, Encoding.MULAW: 1, Encoding.ALAW: 1, Encoding.AUTO: 2}
-
 
 class DeepgramTranslator:
     """One connection.
@@ -78,10 +76,6 @@ class DeepgramTranslator:
         self._options = self._requested_options(query, defaults)
         self._detects = query.text("language") == "multi" or query.flag("detect_language") is True
         self._channels = self._options.channels if self._options.channel_mode is ChannelMode.SPLIT else 1
-        self._bytes_per_ms = (
-            _SAMPLE_BYTES[self._options.encoding] * self._options.channels * self._options.sample_rate / 1000
-        )
-        """0 of a file, whose bytes do not say how long it is."""
         self._created = handshake.time
         self._origin = wire.Origin("", wire.ModelInfo("", ""), "")
         self._order = UtteranceOrder()
@@ -91,9 +85,8 @@ class DeepgramTranslator:
         """Channels whose latest `Finalize` an utterance's final has answered."""
         self._last_words: dict[int, int] = {}
         """Where the last word ended, ms, of channels whose `UtteranceEnd` has not been sent."""
-        self._received = 0
         self._position_ms = 0
-        """Of the latest event."""
+        """How much audio had been received, at least, at the latest event."""
         self._digest = hashlib.sha256()
         self._configuring: wire.SetOptions | None = None
         self._stopped = False
@@ -156,9 +149,6 @@ class DeepgramTranslator:
     def _take_audio(self, audio: bytes) -> list[Command]:
         if not audio:
             return self._stop()
-        if not self._received and self._options.encoding is Encoding.AUTO and is_file(audio[:HEAD_BYTES]):
-            self._bytes_per_ms = 0
-        self._received += len(audio)
         self._digest.update(audio)
         return [Audio(audio)]
 
@@ -180,11 +170,18 @@ class DeepgramTranslator:
         commands = [command for event in self._order.in_order(events) for command in self._messages_for(event)]
         return commands + self._silences()
 
+    def _received_until(self, audio_ms: int) -> list[Command]:
+        self._position_ms = max(self._position_ms, audio_ms)
+        return self._silences()
+
     def _silences(self) -> list[Command]:
-        """`UtteranceEnd` of the channels that have been silent for long enough, by the audio received."""
-        received_ms = int(self._received / self._bytes_per_ms) if self._bytes_per_ms else self._position_ms
+        """`UtteranceEnd` of the channels that have been silent for long enough, and when to look at the others."""
+        if self._utterance_end_ms is None:
+            return []
         silent = [channel for channel in self._last_words if not self._order.speaking(channel)]
-        return [command for channel in silent for command in self._utterance_end(channel, received_ms)]
+        commands = [command for channel in silent for command in self._utterance_end(channel, self._position_ms)]
+        due = [self._last_words[channel] + self._utterance_end_ms for channel in silent if channel in self._last_words]
+        return [*commands, AtPosition(min(due), self._received_until)] if due else commands
 
     def _messages_for(self, event: Event) -> list[Command]:
         match event:
@@ -329,6 +326,8 @@ def _position_ms(event: Event) -> int:
             return start_ms
         case Partial() | Final():
             return event.end_ms
+        case SpeechEnded():
+            return event.end_ms + event.silence_ms
         case _:
             return 0
 

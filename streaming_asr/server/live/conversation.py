@@ -26,6 +26,7 @@ from streaming_asr.core.session import Session, SessionStopped
 from streaming_asr.core.voice import Detection
 from streaming_asr.core.wav_header import UnexpectedFormat
 from streaming_asr.protocols.base import (
+    AtPosition,
     Audio,
     Claim,
     Clear,
@@ -127,6 +128,8 @@ class Conversation:
         self._changes = 0
         """`Configure` and `Clear` carried out in the session."""
         self._deadlines = Deadlines(limits.idle_timeout_s)
+        self._awaited: AtPosition | None = None
+        """What the translator waits for."""
 
     @property
     def state(self) -> State:
@@ -557,6 +560,8 @@ class Conversation:
             self.meter()
         if events:
             self._on_events(events, now)
+        else:
+            self._report_position()
         if self._session is not session:
             return
         if self._ending is not None:
@@ -604,7 +609,7 @@ class Conversation:
         self._finish(failure)
 
     def _emit(self, commands: Iterable[Command]) -> None:
-        """Add a translator's messages to the actions; nothing follows a close."""
+        """Do what a translator answers to events: its messages become actions; nothing follows a close."""
         for command in commands:
             if self._state is State.CLOSED:
                 return
@@ -613,6 +618,18 @@ class Conversation:
             elif isinstance(command, Close):
                 self._actions.append(command)
                 self._close()
+            elif isinstance(command, AtPosition):
+                self._awaited = command
+        self._report_position()
+
+    def _report_position(self) -> None:
+        """Have the translator know that the audio has reached the position that it waits for, if it has."""
+        session, awaited = self._session, self._awaited
+        # While a query of the voice detector is open, it is not known what the latest audio brings.
+        if session is None or awaited is None or self._detection is not None or session.audio_ms < awaited.audio_ms:
+            return
+        self._awaited = None
+        self._emit(awaited.then(session.audio_ms))
 
     def _failed(self, failure: Failure) -> list[Command]:
         try:
@@ -697,6 +714,7 @@ class Conversation:
         if self._session is None:
             return
         session, self._session = self._session, None
+        self._awaited = None
         self._stop_decoder()
         unmetered_ms, self._metered_ms = session.audio_ms - self._metered_ms, 0
         self._detection = None
