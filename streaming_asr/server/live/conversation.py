@@ -48,10 +48,6 @@ from streaming_asr.server.live.actions import (
     Action,
     AskTurn,
     AskVoice,
-    EndDecoder,
-    FeedDecoder,
-    MarkDecoder,
-    StartDecoder,
     StopDecoder,
     Yield,
 )
@@ -117,8 +113,6 @@ class Conversation:
         """Of the last session, for the log."""
         self._intake = Intake(Encoding.S16LE)
         """Of the session."""
-        self._decoding = False
-        """Whether there is a decoder."""
         self._detection: Detection[list[Event]] | None = None
         """The session's receiving of audio, which waits for an answer."""
         self._ending: Failure | None = None
@@ -148,8 +142,7 @@ class Conversation:
     def size(self) -> int:
         """About how many bytes it keeps: audio for decoding, audio that waits, and messages."""
         waiting = sum(len(command.data) for command in self._todo if isinstance(command, Audio))
-        waiting += sum(audio.frames.nbytes for audio in self._intake.decoded)
-        return round(self.held_s * SAMPLE_RATE) * SAMPLE_BYTES + waiting + self._link.size
+        return round(self.held_s * SAMPLE_RATE) * SAMPLE_BYTES + waiting + self._intake.size + self._link.size
 
     @property
     def reading(self) -> bool:
@@ -223,39 +216,37 @@ class Conversation:
 
     def audio_decoded(self, frames: NDArray[np.float32], now: float) -> None:
         """The decoder returned audio, shape ``[n, channels]``. Call it only while `takes_decoded`."""
-        if self._decoding:
+        if self._intake.decoding:
             self._intake.decoded.append(Decoded(frames))
             self._decoder_answered(now)
 
     def decoder_warned(self, warning: SessionWarning, now: float) -> None:
         """The decoder repaired something in the file; reported once for each kind."""
-        if self._decoding and self._session is not None:
+        if self._intake.decoding and self._session is not None:
             self._guarded(self._report, self._session, warning, now)
 
     def decoder_full(self, full: bool, now: float) -> None:
         """Too many bytes wait for the decoder, or no longer."""
-        self._intake.full = full and self._decoding
+        self._intake.full = full and self._intake.decoding
         if not full:
             self._decoder_answered(now)
 
     def decoder_marked(self, now: float) -> None:
         """All audio has been reported that was received before the last `MarkDecoder`."""
-        if self._decoding:
-            self._intake.waiting, self._intake.marked = False, True
+        if self._intake.decoding:
+            self._intake.marked()
             self._decoder_answered(now)
 
     def decoder_ended(self, now: float) -> None:
         """All audio of the file has been reported."""
-        if self._decoding:
-            self._decoding = self._intake.full = False
-            self._intake.content = Content.UNKNOWN
-            self._intake.waiting, self._intake.marked = False, True
+        if self._intake.decoding:
+            self._intake.ended()
             self._decoder_answered(now)
 
     def decoder_failed(self, failure: Failure, now: float) -> None:
         """The file can't be decoded, or not to its end: what was decoded is transcribed, then the failure is sent."""
-        if self._decoding:
-            self._decoding = False
+        if self._intake.decoding:
+            self._intake.decoding = False
             self.end(failure, now)
 
     def resume(self, now: float) -> None:
@@ -416,16 +407,11 @@ class Conversation:
         if head := self._intake.settle():
             self._todo.extendleft((command, Audio(head)))
             return False
-        if not self._decoding:
-            return True
         anew = isinstance(command, Configure) and not command.changes.keys().isdisjoint({"encoding", "sample_rate"})
-        if isinstance(command, Stop) or anew:
-            self._actions.append(EndDecoder())
-        elif not self._intake.marked:
-            self._actions.append(MarkDecoder())
-        else:
+        request = self._intake.decode_all(ends=anew or isinstance(command, Stop))
+        if request is None:
             return True
-        self._intake.waiting = True
+        self._actions.append(request)
         self._todo.appendleft(command)
         return False
 
@@ -492,11 +478,7 @@ class Conversation:
         if self._intake.content is Content.RAW:
             self._feed(session, Audio(data), now)
         elif self._intake.content is Content.FILE and not session.stopped:
-            if not self._decoding:
-                self._decoding = True
-                self._actions.append(StartDecoder(session.tracks))
-            self._intake.marked = False
-            self._actions.append(FeedDecoder(data))
+            self._actions += self._intake.decode(data, session.tracks)
 
     def _feed(self, session: Session, audio: Audio | Decoded, now: float) -> None:
         """Feed audio, no faster than decoding frees the audio held."""
@@ -701,13 +683,13 @@ class Conversation:
         self._go(State.CLOSED)
         self._inbox.clear()
         self._todo.clear()
-        self._decoding = False
+        # Whoever closes the connection stops the decoder.
+        self._intake.decoding = False
         self._drop_session()
 
     def _stop_decoder(self) -> None:
-        self._intake = Intake(Encoding.S16LE)
-        if self._decoding:
-            self._decoding = False
+        intake, self._intake = self._intake, Intake(Encoding.S16LE)
+        if intake.decoding:
             self._actions.append(StopDecoder())
 
     def _drop_session(self) -> None:
