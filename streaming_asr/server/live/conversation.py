@@ -12,7 +12,6 @@ what it waits for, it has a link to its client.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -52,6 +51,7 @@ from streaming_asr.server.live.actions import (
     Yield,
 )
 from streaming_asr.server.live.client_link import ClientLink, Link
+from streaming_asr.server.live.command_queue import CommandQueue
 from streaming_asr.server.live.conversation_state import TRANSITIONS, State
 from streaming_asr.server.live.deadlines import Deadlines
 from streaming_asr.server.live.intake import Content, Decoded, Intake
@@ -104,10 +104,7 @@ class Conversation:
         """What to do if the session that the client claims is gone."""
         self._actions: list[Action] = []
         """Bounded as each input is: by the answers to `MESSAGES_AT_ONCE` messages."""
-        self._inbox: deque[str | bytes] = deque()
-        """Messages that wait. While there are any, `reading` is False."""
-        self._todo: deque[Command] = deque()
-        """What earlier messages ask for and is not done yet."""
+        self._queue = CommandQueue(translator, limits)
         self._session: Session | None = None
         self._key = "(not open)"
         """Of the last session, for the log."""
@@ -141,13 +138,13 @@ class Conversation:
     @property
     def size(self) -> int:
         """About how many bytes it keeps: audio for decoding, audio that waits, and messages."""
-        waiting = sum(len(command.data) for command in self._todo if isinstance(command, Audio))
-        return round(self.held_s * SAMPLE_RATE) * SAMPLE_BYTES + waiting + self._intake.size + self._link.size
+        waiting = self._queue.audio_bytes + self._intake.size
+        return round(self.held_s * SAMPLE_RATE) * SAMPLE_BYTES + waiting + self._link.size
 
     @property
     def reading(self) -> bool:
         """Whether more messages may be received now."""
-        return not self._inbox
+        return not self._queue.has_messages
 
     @property
     def takes_decoded(self) -> bool:
@@ -190,7 +187,7 @@ class Conversation:
         """The client sent messages. Call it only while `reading`."""
         if self._state is State.ENDING or self._state is State.CLOSED:
             return
-        self._inbox.extend(messages)
+        self._queue.receive(messages)
         if self._state is State.OPEN:
             self._guarded(self._act, now)
 
@@ -291,7 +288,7 @@ class Conversation:
         """The connection is lost, and the client may come back: go on with what was received, of which messages that
         have not been acted on are no part. Call it only if `resumable`.
         """
-        self._inbox.clear()
+        self._queue.drop_messages()
         self._link.park()
 
     def claimed(self, seen: int, now: float) -> bool:
@@ -314,7 +311,7 @@ class Conversation:
         """The session that the client claimed, by the last `Claim`, is gone: it gets a new one."""
         if self._state is State.CLAIMING:
             self._go(State.OPEN)
-            self._todo.extendleft(reversed(self._otherwise))
+            self._queue.put_first(*self._otherwise)
             self._guarded(self._act, now)
 
     def claim_refused(self, failure: Failure) -> None:
@@ -338,7 +335,7 @@ class Conversation:
     # Messages and commands
 
     def _start(self, now: float) -> None:
-        self._todo.extend(self._translator.connected())
+        self._queue.add(self._translator.connected())
         self._act(now)
 
     def _act(self, now: float) -> None:
@@ -349,35 +346,17 @@ class Conversation:
                 self._feed(self._session, self._intake.decoded.popleft(), now)
             elif self._intake.blocked:
                 self._go(State.WAITING_FOR_DECODER)
-            elif self._todo:
-                self._carry_out(self._todo.popleft(), now)
-            elif not self._inbox:
+            elif self._queue:
+                self._carry_out(self._queue.take(), now)
+            elif not self._queue.has_messages:
                 break
             elif acted_on == MESSAGES_AT_ONCE:
                 self._give_turn()
             else:
                 acted_on += 1
-                self._todo.extend(self._next_commands(now))
+                if failure := self._queue.translate():
+                    self._end(failure, now)
         self._deadlines.idle_since = now
-
-    def _next_commands(self, now: float) -> list[Command]:
-        """What the next message asks for; audio of several in a row is one command."""
-        most = self._limits.max_message_bytes
-        message = self._inbox.popleft()
-        if len(message) > most:
-            self._end(self._limits.message_too_big(len(message)), now)
-            return []
-        commands = self._translator.received(message)
-        if isinstance(message, str) or not self._inbox:
-            return commands
-        audio: list[bytes | memoryview] = []
-        while len(commands) == 1 and isinstance(commands[0], Audio):
-            audio.append(commands[0].data)
-            if not (self._inbox and isinstance(self._inbox[0], bytes) and len(self._inbox[0]) <= most):
-                return [Audio(b"".join(audio))]
-            commands = self._translator.received(self._inbox.popleft())
-        # A control in a binary frame ends the run.
-        return [Audio(b"".join(audio)), *commands] if audio else commands
 
     def _carry_out(self, command: Command, now: float) -> None:
         session = self._session
@@ -396,7 +375,7 @@ class Conversation:
             self._go(State.CLAIMING)
             self._actions.append(command)
         elif isinstance(command, Open):
-            self._todo.extendleft(reversed(self._open(command)))
+            self._queue.put_first(*self._open(command))
         elif session is not None and self._in_order(command):
             self._control(session, command, now)
 
@@ -405,14 +384,14 @@ class Conversation:
         if isinstance(command, ReportRepair):
             return True
         if head := self._intake.settle():
-            self._todo.extendleft((command, Audio(head)))
+            self._queue.put_first(Audio(head), command)
             return False
         anew = isinstance(command, Configure) and not command.changes.keys().isdisjoint({"encoding", "sample_rate"})
         request = self._intake.decode_all(ends=anew or isinstance(command, Stop))
         if request is None:
             return True
         self._actions.append(request)
-        self._todo.appendleft(command)
+        self._queue.put_first(command)
         return False
 
     def _open(self, command: Open) -> list[Command]:
@@ -438,7 +417,7 @@ class Conversation:
         try:
             if isinstance(command, Configure):
                 self._configure(session, command, now)
-                self._todo.extendleft(reversed(self._translator.configured(session.options)))
+                self._queue.put_first(*self._translator.configured(session.options))
             elif isinstance(command, Finalize):
                 self._on_events(session.finalize(now), now)
             elif isinstance(command, Clear):
@@ -504,7 +483,7 @@ class Conversation:
         if isinstance(audio, Decoded):
             self._intake.decoded.appendleft(audio)
         else:
-            self._todo.appendleft(audio)
+            self._queue.put_first(audio)
 
     def _detect(self, session: Session, answer: Any, now: float) -> None:
         """Run the session's receiving up to its next query, or to its end.
@@ -632,10 +611,8 @@ class Conversation:
         if self._state is State.ENDING or self._state is State.CLOSED or not self._may_end:
             return
         self._ending = failure
-        self._inbox.clear()
+        self._queue.drop_requests()
         self._stop_decoder()
-        # The client is still sent the answers that wait behind audio or a command.
-        self._todo = deque(command for command in self._todo if isinstance(command, Send | Close))
         if self._session is None:
             self._finish(failure)
             return
@@ -648,8 +625,7 @@ class Conversation:
         self._on_events(session.stop(now), now)
         if self._session is session:
             self._sessions.update(session)
-        self._emit(tuple(self._todo))
-        self._todo.clear()
+        self._emit(self._queue.take_all())
 
     def _finish(self, failure: Failure) -> None:
         """Send why the server ends the session, and close."""
@@ -681,8 +657,7 @@ class Conversation:
         if self._state is State.CLOSED:
             return
         self._go(State.CLOSED)
-        self._inbox.clear()
-        self._todo.clear()
+        self._queue.clear()
         # Whoever closes the connection stops the decoder.
         self._intake.decoding = False
         self._drop_session()
