@@ -12,9 +12,10 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Close, Command, Handshake, Opened, Send, Translator
 from streaming_asr.protocols.failures import CloseCode, Failure
 from streaming_asr.protocols.registry import PROTOCOLS
-from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE, SLICE_S
+from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE
 from streaming_asr.server.live.conversation_state import State
 from streaming_asr.server.live.limits import HELD_MARGIN_S, ConversationLimits
+from streaming_asr.server.live.reception import SLICE_S
 from tests.support.conversing import TIGHT, Client
 from tests.support.fakes import check_invariants
 

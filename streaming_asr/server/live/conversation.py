@@ -22,7 +22,6 @@ from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.options import Encoding, OptionError
 from streaming_asr.core.recognizer import SAMPLE_RATE
 from streaming_asr.core.session import Session, SessionStopped
-from streaming_asr.core.voice import Detection
 from streaming_asr.core.wav_header import UnexpectedFormat
 from streaming_asr.protocols.base import (
     AtPosition,
@@ -56,17 +55,15 @@ from streaming_asr.server.live.conversation_state import TRANSITIONS, State
 from streaming_asr.server.live.deadlines import Deadlines
 from streaming_asr.server.live.intake import Content, Decoded, Intake
 from streaming_asr.server.live.limits import ConversationLimits
+from streaming_asr.server.live.reception import Reception
+from streaming_asr.server.live.session_meter import SessionMeter
 from streaming_asr.server.observer import Observer
 from streaming_asr.server.session_port import Refused, Sessions
 
 logger = logging.getLogger(__name__)
 
-SLICE_S = 0.5
-"""A longer message is fed to the session in slices of this length, so that it does not keep other clients waiting."""
 MESSAGES_AT_ONCE = 32
 """Messages acted on before other clients have their turn; audio of several in a row counts as one."""
-METERED_MS = 1000
-"""Audio received between two reports to the observer, one a chunk would cost too much."""
 SAMPLE_BYTES = 4
 """Of audio kept for decoding."""
 
@@ -110,12 +107,10 @@ class Conversation:
         """Of the last session, for the log."""
         self._intake = Intake(Encoding.S16LE)
         """Of the session."""
-        self._detection: Detection[list[Event]] | None = None
-        """The session's receiving of audio, which waits for an answer."""
+        self._reception: Reception | None = None
+        """Of the session."""
         self._ending: Failure | None = None
         """Why the server ends the session; sent once what is pending has its final."""
-        self._metered_ms = 0
-        """Audio of the session that was reported to the observer."""
         self._changes = 0
         """`Configure` and `Clear` carried out in the session."""
         self._deadlines = Deadlines(limits.idle_timeout_s)
@@ -193,12 +188,12 @@ class Conversation:
 
     def voice_answered(self, answer: Any, now: float) -> None:
         """The network answered the query of the last `AskVoice`."""
-        if self._session is not None and self._detection is not None:
-            self._guarded(self._answered, self._session, answer, now)
+        if self._reception is not None and self._reception.waiting:
+            self._guarded(self._answered, self._reception, answer, now)
 
     def voice_failed(self) -> None:
         """The network failed on the query of the last `AskVoice`: the session can't go on."""
-        if self._detection is not None:
+        if self._reception is not None and self._reception.waiting:
             self.broken("its voice detection failed")
 
     def broken(self, reason: str) -> None:
@@ -327,10 +322,8 @@ class Conversation:
 
     def meter(self) -> None:
         """Report all audio received so far to the observer."""
-        if self._session is not None:
-            received_ms = self._session.audio_ms
-            self._observer.received(received_ms - self._metered_ms)
-            self._metered_ms = received_ms
+        if self._reception is not None:
+            self._reception.meter.report()
 
     # Messages and commands
 
@@ -342,8 +335,8 @@ class Conversation:
         """Do what the client asked for, until something must be waited for."""
         acted_on = 0
         while self._state is State.OPEN:
-            if self._intake.decoded and self._session is not None:
-                self._feed(self._session, self._intake.decoded.popleft(), now)
+            if self._intake.decoded and self._reception is not None:
+                self._feed(self._reception, self._intake.decoded.popleft(), now)
             elif self._intake.blocked:
                 self._go(State.WAITING_FOR_DECODER)
             elif self._queue:
@@ -361,8 +354,8 @@ class Conversation:
     def _carry_out(self, command: Command, now: float) -> None:
         session = self._session
         if isinstance(command, Audio):
-            if session is not None:
-                self._take(session, command, now)
+            if self._reception is not None:
+                self._take(self._reception, command, now)
         elif isinstance(command, Send | Close):
             self._emit((command,))
         elif isinstance(command, Lifetime):
@@ -405,7 +398,9 @@ class Conversation:
         self._key = session.key
         self._changes = 0
         self._intake = Intake(session.options.encoding)
-        self._observer.opened(session.key)
+        meter = SessionMeter(session, self._observer)
+        self._reception = Reception(session, meter)
+        meter.open()
         return self._translator.opened(Opened(session.key, session.options, session.capabilities))
 
     def _control(self, session: Session, command: Command, now: float) -> None:
@@ -449,32 +444,29 @@ class Conversation:
 
     # Audio
 
-    def _take(self, session: Session, audio: Audio, now: float) -> None:
+    def _take(self, reception: Reception, audio: Audio, now: float) -> None:
         """Take audio as the client sent it."""
         data = audio.data
         if self._intake.content is Content.UNKNOWN:
             data = self._intake.recognize(data)
         if self._intake.content is Content.RAW:
-            self._feed(session, Audio(data), now)
-        elif self._intake.content is Content.FILE and not session.stopped:
-            self._actions += self._intake.decode(data, session.tracks)
+            self._feed(reception, Audio(data), now)
+        elif self._intake.content is Content.FILE and not reception.session.stopped:
+            self._actions += self._intake.decode(data, reception.session.tracks)
 
-    def _feed(self, session: Session, audio: Audio | Decoded, now: float) -> None:
+    def _feed(self, reception: Reception, audio: Audio | Decoded, now: float) -> None:
         """Feed audio, no faster than decoding frees the audio held."""
+        session = reception.session
         if session.done:
             return
         if session.held_s > self._limits.held_s(session):
             self._put_back(audio)
             self._go(State.FULL)
             return
-        first, rest = _sliced(audio, session)
+        rest = reception.begin(audio, now)
         if rest is not None:
             self._put_back(rest)
-        if isinstance(first, Decoded):
-            self._detection = session.receiving_decoded(first.frames, now)
-        else:
-            self._detection = session.receiving(first.data, now)
-        self._detect(session, None, now)
+        self._receive(reception, None, now)
         if rest is not None and self._state is State.OPEN:
             self._give_turn()
 
@@ -485,40 +477,35 @@ class Conversation:
         else:
             self._queue.put_first(audio)
 
-    def _detect(self, session: Session, answer: Any, now: float) -> None:
-        """Run the session's receiving up to its next query, or to its end.
+    def _receive(self, reception: Reception, answer: Any, now: float) -> None:
+        """Have a slice received up to its next query, or to its end.
 
         Args:
             answer: to the query before; None at first.
         """
-        assert self._detection is not None
         try:
-            query = self._detection.send(answer)
-        except StopIteration as end:
-            self._detection = None
-            if self._state is State.WAITING_FOR_VOICE:
-                self._go(State.OPEN)
-            self._received(session, end.value, now)
+            result = reception.go_on(answer)
         except SessionStopped as error:
-            self._detection = None
             self._refuse_more(error)
         except UnexpectedFormat as error:
-            self._detection = None
             self._end(Failure(FailureKind.BAD_AUDIO, f"{error}."), now)
         else:
-            if self._state is State.OPEN:
-                self._go(State.WAITING_FOR_VOICE)
-            self._actions.append(AskVoice(query))
+            if isinstance(result, AskVoice):
+                if self._state is State.OPEN:
+                    self._go(State.WAITING_FOR_VOICE)
+                self._actions.append(result)
+                return
+            if self._state is State.WAITING_FOR_VOICE:
+                self._go(State.OPEN)
+            self._received(reception.session, result, now)
 
-    def _answered(self, session: Session, answer: Any, now: float) -> None:
-        self._detect(session, answer, now)
+    def _answered(self, reception: Reception, answer: Any, now: float) -> None:
+        self._receive(reception, answer, now)
         if self._state is State.OPEN:
             self._act(now)
 
     def _received(self, session: Session, events: list[Event], now: float) -> None:
         """The session has received audio, which brought these events."""
-        if session.audio_ms - self._metered_ms >= METERED_MS:
-            self.meter()
         if events:
             self._on_events(events, now)
         else:
@@ -586,8 +573,10 @@ class Conversation:
     def _report_position(self) -> None:
         """Have the translator know that the audio has reached the position that it waits for, if it has."""
         session, awaited = self._session, self._awaited
+        if session is None or awaited is None or session.audio_ms < awaited.audio_ms:
+            return
         # While a query of the voice detector is open, it is not known what the latest audio brings.
-        if session is None or awaited is None or self._detection is not None or session.audio_ms < awaited.audio_ms:
+        if self._reception is not None and self._reception.waiting:
             return
         self._awaited = None
         self._emit(awaited.then(session.audio_ms))
@@ -617,7 +606,7 @@ class Conversation:
             self._finish(failure)
             return
         self._go(State.ENDING)
-        if self._detection is None:
+        if self._reception is not None and not self._reception.waiting:
             self._stop(self._session, now)
 
     def _stop(self, session: Session, now: float) -> None:
@@ -668,21 +657,16 @@ class Conversation:
             self._actions.append(StopDecoder())
 
     def _drop_session(self) -> None:
-        if self._session is None:
-            return
         session, self._session = self._session, None
-        self._awaited = None
+        reception, self._reception = self._reception, None
+        if session is None:
+            return
         self._stop_decoder()
-        unmetered_ms, self._metered_ms = session.audio_ms - self._metered_ms, 0
-        self._detection = None
         try:
             self._sessions.remove(session)
         finally:
-            # Whatever fails before, the session does not count as open any more.
-            try:
-                self._observer.received(unmetered_ms)
-            finally:
-                self._observer.closed()
+            if reception is not None:
+                reception.meter.close()
 
     def _go(self, state: State) -> None:
         """Change the state.
@@ -697,16 +681,3 @@ class Conversation:
 
 def _closing(failure: Failure) -> Close:
     return Close(failure.close or CloseCode.INTERNAL, failure.code)
-
-
-def _sliced(audio: Audio | Decoded, session: Session) -> tuple[Audio | Decoded, Audio | Decoded | None]:
-    """The first `SLICE_S` of audio, and the rest, if it is longer."""
-    if isinstance(audio, Decoded):
-        size = round(SLICE_S * SAMPLE_RATE)
-        rest = Decoded(audio.frames[size:]) if len(audio.frames) > size else None
-        return Decoded(audio.frames[:size]), rest
-    size = int(session.bytes_per_second * SLICE_S)
-    if len(audio.data) <= size:
-        return audio, None
-    data = memoryview(audio.data)
-    return Audio(data[:size]), Audio(data[size:])
