@@ -42,8 +42,8 @@ MAX_DECODES = 32
 """Of one utterance that get spans: one that pauses again and again is decoded ahead at each pause."""
 FLUSH_S = 2.0
 """Time at the end of the server for the spans that are left."""
-COMPLAINT_S = 60.0
-"""Least time between two warnings that spans can't be sent."""
+LAST_SPANS = "send the last spans"
+"""Name of the thread that does."""
 
 
 def make_tracing(endpoint: str | None, environment: Mapping[str, str]) -> Tracing | None:
@@ -116,19 +116,20 @@ class Tracing:
     """
 
     def __init__(self, endpoint: str | None) -> None:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        from streaming_asr.server.span_exporter import EndingExporter
+
         named: dict[str, Any] = {"service.version": __version__}
         if "service.name" not in OTELResourceDetector().detect().attributes:
             named["service.name"] = "streaming-asr"
-        _complain_rarely()
         # At the end of the process it would wait for a collector that is away; `close` waits for as long as it may.
         self._provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._exporter = EndingExporter(endpoint)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("streaming_asr", __version__)
         self._propagator = TraceContextTextMapPropagator()
         self._utterances: dict[str, _Utterance] = {}
@@ -199,7 +200,7 @@ class Tracing:
         self._utterances.pop(name, None)
 
     async def close(self) -> None:
-        """Send what is left, for `FLUSH_S` at most."""
+        """Send what is left, for `FLUSH_S` at most. Then nothing is tried again, and nothing logged."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:
@@ -210,11 +211,12 @@ class Tracing:
                     loop.call_soon_threadsafe(done.set)
 
         # Not in the loop's executor, whose threads the process waits for.
-        threading.Thread(target=shut_down, name="send the last spans", daemon=True).start()
+        threading.Thread(target=shut_down, name=LAST_SPANS, daemon=True).start()
         try:
             await asyncio.wait_for(done.wait(), FLUSH_S)
         except asyncio.TimeoutError:
             logger.warning("The last spans were not sent within %g s", FLUSH_S)
+            self._exporter.end()
 
 
 class SessionTrace:
@@ -395,24 +397,3 @@ def _quietly(method: Callable[..., None], *arguments: Any) -> None:
         method(*arguments)
     except Exception:
         logger.exception("A span could not be made")
-
-
-class _Complaints(logging.Handler):
-    """Passes on one of the SDK's warnings in `COMPLAINT_S`: it has one or more for each batch that can't be sent."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._next = 0.0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + COMPLAINT_S
-            logger.warning("Spans can't be sent, and may be dropped: %s", record.getMessage())
-
-
-def _complain_rarely() -> None:
-    sdk = logging.getLogger("opentelemetry")
-    if not any(isinstance(handler, _Complaints) for handler in sdk.handlers):
-        sdk.addHandler(_Complaints())
-    sdk.propagate = False

@@ -25,10 +25,10 @@ from websockets.asyncio.client import connect
 from streaming_asr.core.events import EndReason, Final, SpeechEnded, SpeechStarted
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.core.recognizer import DecodeJob, Kind
-from streaming_asr.server import tracing
+from streaming_asr.server import span_exporter, tracing
 from streaming_asr.server.app import Application
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.tracing import MAX_DECODES, Tracing, make_tracing
+from streaming_asr.server.tracing import LAST_SPANS, MAX_DECODES, Tracing, make_tracing
 from tests.support.fake_recognizer import FakeRecognizer
 from tests.support.serving import serving
 from tests.support.wire import Conversation, run
@@ -86,10 +86,19 @@ class Collector:
         ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _kept_to_itself() -> None:
-    """An exporter whose collector is away goes on trying after its test, and would write into the logs of others."""
-    logging.getLogger("opentelemetry.exporter").propagate = False
+def _exporting() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "OtelBatch" in thread.name or thread.name == LAST_SPANS]
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    """Nothing goes on after a test, else it would write into the logs of others."""
+    before = _exporting()
+    yield
+    for thread in _exporting():
+        if thread not in before:
+            thread.join(5)
+            assert not thread.is_alive(), "a Tracing was not closed, or tries again"
 
 
 @pytest.fixture
@@ -263,6 +272,35 @@ def test_spans_beyond_the_queue_are_dropped_and_closing_does_not_wait(
     assert len(complaints) <= 1, "one a minute"
 
 
+def test_a_collector_that_is_away_is_not_tried_again_once_the_server_is_closed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing listens at its address. The exporter would try again for 10 s, and log each time."""
+    monkeypatch.setattr(tracing, "FLUSH_S", 0.2)
+    monkeypatch.setattr(span_exporter, "COMPLAINT_S", 0.0)
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
+
+    async def script(endpoint: str) -> None:
+        made = Tracing(endpoint)
+        for number in range(5):
+            trace = made.session("/v1/stream", {})
+            trace.opened(f"s{number}")
+            trace.closed()
+        await made.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1/traces"
+    with caplog.at_level(logging.WARNING):
+        run(script(address), within_s=20)
+        began = time.monotonic()
+        for thread in _exporting():
+            thread.join(5)
+        assert time.monotonic() - began < 3
+    messages = [record.message for record in caplog.records if record.name.startswith("streaming_asr")]
+    assert "Spans can't be sent" in messages[0]
+    assert "The last spans were not sent" in messages[-1]
+
+
 class _Stopped(Exception):
     pass
 
@@ -329,6 +367,7 @@ def test_where_opentelemetry_is_missing_the_option_is_an_error_and_the_environme
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    monkeypatch.delitem(sys.modules, span_exporter.__name__)
     with pytest.raises(OptionError, match=r"pip install 'streaming-asr\[otel\]'"):
         make_tracing("http://localhost:4318", {})
     assert make_tracing(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}) is None
