@@ -15,6 +15,7 @@ from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas.channel import MAX_QUEUED, Channel, Message, channel_pair
+from streaming_asr.server.replicas.issued_secrets import MAX_SECRETS, IssuedSecret, IssuedSecrets
 from streaming_asr.server.replicas.placement import DRAINING, READY, SILENT_S, Place, Placement
 from streaming_asr.server.replicas.restarts import LONGEST_WAIT_S, MOST, WITHIN_S, Restarts
 from streaming_asr.server.replicas.shares import share_limits, share_out
@@ -214,3 +215,13 @@ def test_a_short_lived_key_of_another_replica_counts_among_the_most_there_may_be
     assert there.session_of(key, NOW + 9) == {"model": "m"}
     assert not there.lives(key, NOW + 11)
     assert not full.lives(key, NOW)
+
+
+def test_keys_are_kept_for_later_replicas_up_to_a_bound_and_make_room_when_they_expire() -> None:
+    secrets = IssuedSecrets()
+    for number in range(MAX_SECRETS):
+        secrets.add(IssuedSecret(f"{number}", NOW + number % 2, b""), NOW)
+    secrets.add(IssuedSecret("one too many", NOW + 2, b""), NOW - 1)
+    assert [secret.digest for secret in secrets] == [f"{number}" for number in range(MAX_SECRETS)]
+    secrets.add(IssuedSecret("later", NOW + 2, b""), NOW)
+    assert [secret.digest for secret in secrets] == [*(f"{number}" for number in range(1, MAX_SECRETS, 2)), "later"]

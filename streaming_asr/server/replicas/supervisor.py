@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 from streaming_asr.server.listening import METRICS_FLAGS, address, bind
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas.channel import Channel, Message, channel_pair
+from streaming_asr.server.replicas.issued_secrets import IssuedSecret, IssuedSecrets
 from streaming_asr.server.replicas.link import Identity
 from streaming_asr.server.replicas.placement import DRAINING, READY, STARTING, Place, Placement
+from streaming_asr.server.replicas.process_group import describe_status, group_gone, kill_group
 from streaming_asr.server.replicas.restarts import MOST, WITHIN_S, Restarts
 from streaming_asr.server.replicas.shares import Share
 from streaming_asr.server.replicas.summed_metrics import sum_growing
@@ -36,12 +38,8 @@ KILL_AFTER_S = 30.0
 """A replica that is asked to end, and has not this long after `drain_timeout_s`, is killed."""
 HANGS_S = 60.0
 """A replica that has been ready, and has reported nothing for this long, is killed."""
-ALL_GONE_S, LOOK_AGAIN_S = 5.0, 0.02
-"""How long to wait for the processes that a dead replica has started, which are killed."""
 SCRAPE_S = 2.0
 """How long the replicas may take to report their metrics; of those that take longer the last ones count."""
-MAX_SECRETS = 10_000
-"""Short-lived keys kept for replicas that start later; each replica has the same bound."""
 FAILED = 1
 
 
@@ -139,8 +137,7 @@ class Supervisor:
         self._unreported: set[_Replica] = set()
         """Those whose metrics are still to come."""
         self._scrape: asyncio.TimerHandle | None = None
-        self._secrets: dict[str, tuple[float, bytes]] = {}
-        """Digests of the short-lived keys -> when each expires, and its session."""
+        self._secrets = IssuedSecrets()
         self._statuses: dict[str, str] = {}
         """As the replicas know them."""
 
@@ -200,7 +197,7 @@ class Supervisor:
             elif not self._any_was_ready:
                 # Of an exit status it has written why.
                 level = logging.INFO if status > 0 else logging.CRITICAL
-                logger.log(level, "The first replica ended %s before it was ready", _how(status))
+                logger.log(level, "The first replica ended %s before it was ready", describe_status(status))
                 self._failed = max(FAILED, status)
                 self._stop()
             elif not await self._start_again(replica, status):
@@ -213,12 +210,14 @@ class Supervisor:
         wait_s = replica.restarts.died(time.monotonic())
         if wait_s is not None:
             again = f"it starts again in {wait_s:g} s"
-            logger.error("Replica %d ended %s, and its sessions with it; %s", replica.number, _how(status), again)
+            logger.error(
+                "Replica %d ended %s, and its sessions with it; %s", replica.number, describe_status(status), again
+            )
             self._go(replica, State.WAITING)
         else:
             often = f"for the {MOST}th time within {WITHIN_S / 60:g} minutes"
             again = "it is given up, until SIGHUP starts it again"
-            logger.critical("Replica %d ended %s, %s; %s", replica.number, _how(status), often, again)
+            logger.critical("Replica %d ended %s, %s; %s", replica.number, describe_status(status), often, again)
             self._go(replica, State.GIVEN_UP)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._until(lambda: replica.wanted or self._none_left), wait_s)
@@ -244,8 +243,8 @@ class Supervisor:
         replica.given = 0
         replica.place = Place(number=replica.number, reported_at=time.monotonic())
         replica.channel = Channel(ours, lambda message: self._take(replica, message), lambda: self._lost(replica))
-        for digest, (expires, session) in self._secrets.items():
-            replica.channel.send("secret", body=session, digest=digest, expires=expires)
+        for secret in self._secrets:
+            _send_secret(replica.channel, secret)
         self._statuses = {}
         self._show_statuses()
         self._accept_again()
@@ -255,7 +254,7 @@ class Supervisor:
         # Its engine, and decoders of recordings.
         _kill(replica)
         if not self._stopping:
-            await _all_gone(process.pid)
+            await group_gone(process.pid)
         while replica.channel is not None and replica.channel.read():
             pass
         self._lost(replica)
@@ -509,15 +508,11 @@ class Supervisor:
             connection.close()
 
     def _share_secret(self, issuer: _Replica, message: Message) -> None:
-        digest, expires = message.fields["digest"], message.fields["expires"]
-        if len(self._secrets) >= MAX_SECRETS:
-            now = time.monotonic()
-            self._secrets = {key: kept for key, kept in self._secrets.items() if kept[0] > now}
-        if len(self._secrets) < MAX_SECRETS:
-            self._secrets[digest] = (expires, message.body)
+        secret = IssuedSecret(message.fields["digest"], message.fields["expires"], message.body)
+        self._secrets.add(secret, time.monotonic())
         for replica in self._reading:
             if replica is not issuer and replica.channel is not None:
-                replica.channel.send("secret", body=message.body, digest=digest, expires=expires)
+                _send_secret(replica.channel, secret)
 
     def _reported_metrics(self, replica: _Replica) -> None:
         self._unreported.discard(replica)
@@ -559,29 +554,11 @@ def _send_signal(process: asyncio.subprocess.Process, number: signal.Signals) ->
 def _kill(replica: _Replica) -> None:
     """Kill the process of a replica, and all that it has started."""
     if replica.process is not None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(replica.process.pid, signal.SIGKILL)
+        kill_group(replica.process.pid)
 
 
-async def _all_gone(group: int) -> None:
-    """Wait until no process of a group is left, so that devices are free again; not for long, since processes that
-    have ended stay where nobody waits for them."""
-    for _ in range(round(ALL_GONE_S / LOOK_AGAIN_S)):
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):
-            return
-        await asyncio.sleep(LOOK_AGAIN_S)
-
-
-def _how(status: int) -> str:
-    """How a process ended, by its exit status."""
-    if status >= 0:
-        return f"with status {status}"
-    try:
-        return f"by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"by signal {-status}"
+def _send_secret(channel: Channel, secret: IssuedSecret) -> None:
+    channel.send("secret", body=secret.session, digest=secret.digest, expires=secret.expires)
 
 
 def _has_terminal() -> bool:
