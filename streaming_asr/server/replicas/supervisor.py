@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from streaming_asr.server.listening import METRICS_FLAGS, address, bind
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas.channel import Channel, Message, channel_pair
+from streaming_asr.server.replicas.handover import Handover
 from streaming_asr.server.replicas.issued_secrets import IssuedSecret, IssuedSecrets
 from streaming_asr.server.replicas.link import Identity
-from streaming_asr.server.replicas.placement import DRAINING, READY, STARTING, Place, Placement
-from streaming_asr.server.replicas.process_group import describe_status, group_gone, kill_group
-from streaming_asr.server.replicas.restarts import MOST, WITHIN_S, Restarts
+from streaming_asr.server.replicas.metrics_collection import MetricsCollection
+from streaming_asr.server.replicas.placement import DRAINING, READY, STARTING, Place
+from streaming_asr.server.replicas.process_group import describe_status, group_gone
+from streaming_asr.server.replicas.replica import Replica, State
+from streaming_asr.server.replicas.restarts import MOST, WITHIN_S
 from streaming_asr.server.replicas.shares import Share
-from streaming_asr.server.replicas.summed_metrics import sum_growing
 
 logger = logging.getLogger(__name__)
 
@@ -38,70 +38,7 @@ KILL_AFTER_S = 30.0
 """A replica that is asked to end, and has not this long after `drain_timeout_s`, is killed."""
 HANGS_S = 60.0
 """A replica that has been ready, and has reported nothing for this long, is killed."""
-SCRAPE_S = 2.0
-"""How long the replicas may take to report their metrics; of those that take longer the last ones count."""
 FAILED = 1
-
-
-class State(enum.Enum):
-    """What a replica does, as the supervisor sees it; the values are shown where it reports no status itself."""
-
-    WAITING = "waiting"
-    """It has no process: it will be started."""
-    STARTING = "starting"
-    """Its process runs and has not been ready yet."""
-    RUNNING = "running"
-    """It has been ready."""
-    ENDING = DRAINING
-    """It was asked to end, and lets its sessions finish."""
-    GIVEN_UP = "given_up"
-    """It died too often; it is started again on SIGHUP only."""
-
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.WAITING: frozenset({State.STARTING}),
-    State.STARTING: frozenset({State.RUNNING, State.ENDING, State.WAITING, State.GIVEN_UP}),
-    State.RUNNING: frozenset({State.ENDING, State.WAITING, State.GIVEN_UP}),
-    State.ENDING: frozenset({State.WAITING}),
-    State.GIVEN_UP: frozenset({State.WAITING}),
-}
-"""The states that may follow each."""
-
-
-@dataclass(slots=True)
-class _OnTheWay:
-    connection: socket.socket
-    returned_by: list[int]
-    keep: bool
-    """Whether the replica must keep it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Replica:
-    share: Share
-    place: Place
-    state: State = State.WAITING
-    process: asyncio.subprocess.Process | None = None
-    channel: Channel | None = None
-    """To its process, while that reads."""
-    given: int = 0
-    """Connections given to its process."""
-    on_the_way: dict[int, _OnTheWay] = field(default_factory=dict)
-    """Those of them that it has not received, numbered: another replica gets them if it dies."""
-    restarts: Restarts = field(default_factory=Restarts)
-    deaths: int = 0
-    wanted: bool = False
-    """Whether it is to be started without any further wait."""
-    metrics: bytes = b""
-    """As its process reported them last."""
-
-    @property
-    def number(self) -> int:
-        return self.place.number
-
-    @property
-    def status(self) -> str:
-        return self.place.status if self.channel is not None else self.state.value
 
 
 class Supervisor:
@@ -116,8 +53,8 @@ class Supervisor:
     def __init__(self, options: ServerOptions, command: Sequence[str], shares: Sequence[Share]) -> None:
         self._options = options
         self._command = command
-        self._replicas = [_Replica(share, Place(number=number)) for number, share in enumerate(shares, start=1)]
-        self._placement = Placement()
+        self._replicas = [Replica(share, Place(number=number)) for number, share in enumerate(shares, start=1)]
+        self._handover = Handover(self._replicas)
         self._listening: dict[str, socket.socket] = {}
         """Kind of the connections -> the socket that accepts them."""
         self._accepting = False
@@ -130,13 +67,7 @@ class Supervisor:
         """Set whenever a replica's state changes, or the server stops."""
         self._rolling: asyncio.Task[None] | None = None
         self._had_terminal = _has_terminal()
-        self._gone = b""
-        """Metrics of processes that have ended, as far as they only grow."""
-        self._asking: set[_Replica] = set()
-        """Those that wait for the metrics of all."""
-        self._unreported: set[_Replica] = set()
-        """Those whose metrics are still to come."""
-        self._scrape: asyncio.TimerHandle | None = None
+        self._metrics = MetricsCollection(self._replicas)
         self._secrets = IssuedSecrets()
         self._statuses: dict[str, str] = {}
         """As the replicas know them."""
@@ -168,7 +99,7 @@ class Supervisor:
             for keeper in keepers:
                 keeper.cancel()
             for replica in self._replicas:
-                _kill(replica)
+                replica.kill()
             self._pause_accepting()
             for listening in self._listening.values():
                 listening.close()
@@ -182,7 +113,7 @@ class Supervisor:
 
     # Processes
 
-    async def _keep(self, replica: _Replica) -> None:
+    async def _keep(self, replica: Replica) -> None:
         """Run one replica until the server stops, or no replica is left."""
         if replica is not self._replicas[0]:
             # The first one fetches weights and compiles kernels for all, and finds what is wrong with the options.
@@ -203,7 +134,7 @@ class Supervisor:
             elif not await self._start_again(replica, status):
                 return
 
-    async def _start_again(self, replica: _Replica, status: int) -> bool:
+    async def _start_again(self, replica: Replica, status: int) -> bool:
         """Wait until a replica that has died may be started again; returns whether it may."""
         replica.deaths += 1
         replica.wanted = False
@@ -227,7 +158,7 @@ class Supervisor:
             self._go(replica, State.WAITING)
         return True
 
-    async def _run(self, replica: _Replica) -> int:
+    async def _run(self, replica: Replica) -> int:
         """Run a process of a replica; returns its exit status."""
         ours, theirs = channel_pair()
         with theirs:
@@ -240,11 +171,10 @@ class Supervisor:
                 start_new_session=True,
             )
         logger.info("Replica %d is process %d%s", replica.number, process.pid, replica.share.what)
-        replica.given = 0
         replica.place = Place(number=replica.number, reported_at=time.monotonic())
         replica.channel = Channel(ours, lambda message: self._take(replica, message), lambda: self._lost(replica))
         for secret in self._secrets:
-            _send_secret(replica.channel, secret)
+            _send_secret(replica, secret)
         self._statuses = {}
         self._show_statuses()
         self._accept_again()
@@ -252,7 +182,7 @@ class Supervisor:
             self._ask_to_end(replica)
         status = await process.wait()
         # Its engine, and decoders of recordings.
-        _kill(replica)
+        replica.kill()
         if not self._stopping:
             await group_gone(process.pid)
         while replica.channel is not None and replica.channel.read():
@@ -269,26 +199,19 @@ class Supervisor:
                 silent_s = now - replica.place.reported_at
                 if replica.state is State.RUNNING and silent_s > HANGS_S:
                     logger.error("Replica %d has not answered for %.0f s; it is killed", replica.number, silent_s)
-                    _kill(replica)
+                    replica.kill()
 
-    def _lost(self, replica: _Replica) -> None:
+    def _lost(self, replica: Replica) -> None:
         """The process of a replica has ended, or is about to."""
         if replica.channel is None:
             return
         replica.channel.close()
         replica.channel = None
-        if replica.metrics:
-            self._gone = sum_growing([self._gone, replica.metrics])
-            replica.metrics = b""
-        self._asking.discard(replica)
-        self._reported_metrics(replica)
-        on_the_way = list(replica.on_the_way.values())
-        replica.on_the_way.clear()
+        self._metrics.ended(replica)
         self._show_statuses()
-        for each in on_the_way:
-            self._place(each.connection, each.returned_by)
+        self._handover.take_back(replica)
 
-    def _ask_to_end(self, replica: _Replica) -> None:
+    def _ask_to_end(self, replica: Replica) -> None:
         process = replica.process
         if process is None or replica.state not in (State.STARTING, State.RUNNING):
             return
@@ -296,13 +219,13 @@ class Supervisor:
         self._go(replica, State.ENDING)
         replica.place.status = DRAINING
         # Not by a signal: where all processes get one, as of systemd, a second would end it at once.
-        if not (reads and replica.channel is not None and replica.channel.send("drain")):
+        if not (reads and replica.send("drain")):
             _send_signal(process, signal.SIGTERM)
 
         def kill() -> None:
             if replica.process is process and process.returncode is None:
                 logger.error("Replica %d does not end; it is killed", replica.number)
-                _kill(replica)
+                replica.kill()
 
         asyncio.get_running_loop().call_later(self._options.drain_timeout_s + KILL_AFTER_S, kill)
 
@@ -310,10 +233,8 @@ class Supervisor:
     def _none_left(self) -> bool:
         return all(replica.state is State.GIVEN_UP for replica in self._replicas)
 
-    def _go(self, replica: _Replica, state: State) -> None:
-        if state not in TRANSITIONS[replica.state]:
-            raise RuntimeError(f"{replica.state.name} can't be followed by {state.name}")
-        replica.state = state
+    def _go(self, replica: Replica, state: State) -> None:
+        replica.go(state)
         self._changed()
         self._show_statuses()
 
@@ -342,8 +263,8 @@ class Supervisor:
             return
         logger.warning("%s again: exiting at once", signal.Signals(number).name)
         for replica in self._replicas:
-            if not (self._signals == 2 and replica.channel is not None and replica.channel.send("exit")):
-                _kill(replica)
+            if not (self._signals == 2 and replica.send("exit")):
+                replica.kill()
 
     def _stop(self) -> None:
         self._stopping = True
@@ -413,63 +334,35 @@ class Supervisor:
                 if replica.channel is not None:
                     replica.channel.read()
             if kind == "connection":
-                self._place(connection, [])
+                self._handover.give(connection)
                 continue
             with connection:
-                any(replica.channel.send(kind, sockets=[connection]) for replica in self._reading if replica.channel)
+                any(replica.send(kind, sockets=[connection]) for replica in self._reading)
 
     @property
-    def _reading(self) -> list[_Replica]:
+    def _reading(self) -> list[Replica]:
         return [replica for replica in self._replicas if replica.channel is not None]
-
-    def _place(self, connection: socket.socket, returned_by: Sequence[int]) -> None:
-        """Give a connection to a replica, or close it if there is none."""
-        stuck: set[int] = set()
-        while True:
-            replicas = {each.number: each for each in self._reading if each.number not in stuck}
-            places = (each.place for each in replicas.values())
-            chosen = self._placement.choose(places, returned_by, time.monotonic())
-            if chosen is None:
-                connection.close()
-                return
-            place, keep = chosen
-            replica = replicas[place.number]
-            number = replica.given + 1
-            assert replica.channel is not None
-            if replica.channel.send("connection", sockets=[connection], id=number, keep=keep):
-                replica.given = number
-                replica.on_the_way[number] = _OnTheWay(connection, list(returned_by), keep)
-                place.on_the_way = len(replica.on_the_way)
-                return
-            stuck.add(place.number)
 
     # What replicas send
 
-    def _take(self, replica: _Replica, message: Message) -> None:
+    def _take(self, replica: Replica, message: Message) -> None:
         fields = message.fields
         if message.kind == "report":
             self._reported(replica, message)
         elif message.kind == "returned":
-            self._returned(replica, fields["id"])
+            self._handover.returned(replica, fields["id"])
         elif message.kind == "claim":
             self._pass_on(message)
         elif message.kind == "secret":
             self._share_secret(replica, message)
         elif message.kind == "metrics?":
-            self._asking.add(replica)
-            if self._scrape is None:
-                self._scrape = asyncio.get_running_loop().call_later(SCRAPE_S, self._send_metrics)
-                self._unreported = set(self._reading)
-                for each in self._reading:
-                    if each.channel is not None:
-                        each.channel.send("metrics?")
+            self._metrics.ask(replica)
         elif message.kind == "metrics":
-            replica.metrics = message.body
-            self._reported_metrics(replica)
+            self._metrics.reported(replica, message.body)
 
-    def _reported(self, replica: _Replica, message: Message) -> None:
+    def _reported(self, replica: Replica, message: Message) -> None:
         fields, place = message.fields, replica.place
-        self._arrived(replica, [number for number in replica.on_the_way if number <= fields["received"]])
+        self._handover.received(replica, fields["received"])
         place.load, place.parked, place.room = fields["load"], fields["parked"], fields["room"]
         place.reported_at = time.monotonic()
         if replica.state is not State.ENDING:
@@ -479,69 +372,30 @@ class Supervisor:
             self._go(replica, State.RUNNING)
         self._show_statuses()
 
-    def _returned(self, replica: _Replica, number: int) -> None:
-        """A replica has no room for a connection."""
-        given = replica.on_the_way.pop(number, None)
-        replica.place.on_the_way = len(replica.on_the_way)
-        if given is None:
-            return
-        if given.keep:
-            # It can't even refuse it: it may open no more files.
-            given.connection.close()
-        else:
-            self._place(given.connection, [*given.returned_by, replica.number])
-
-    def _arrived(self, replica: _Replica, numbers: Collection[int]) -> None:
-        for number in numbers:
-            if (each := replica.on_the_way.pop(number, None)) is not None:
-                each.connection.close()
-        replica.place.on_the_way = len(replica.on_the_way)
-
     def _pass_on(self, message: Message) -> None:
         """A client has connected to one replica, and its session is another's."""
         for connection in message.sockets:
             for replica in self._reading:
-                if replica.number == message.fields["to"] and replica.channel is not None:
-                    replica.channel.send(
-                        "claim", body=message.body, sockets=[connection], client=message.fields["client"]
-                    )
+                if replica.number == message.fields["to"]:
+                    replica.send("claim", body=message.body, sockets=[connection], client=message.fields["client"])
             connection.close()
 
-    def _share_secret(self, issuer: _Replica, message: Message) -> None:
+    def _share_secret(self, issuer: Replica, message: Message) -> None:
         secret = IssuedSecret(message.fields["digest"], message.fields["expires"], message.body)
         self._secrets.add(secret, time.monotonic())
         for replica in self._reading:
-            if replica is not issuer and replica.channel is not None:
-                _send_secret(replica.channel, secret)
-
-    def _reported_metrics(self, replica: _Replica) -> None:
-        self._unreported.discard(replica)
-        if self._scrape is not None and not self._unreported:
-            self._send_metrics()
-
-    def _send_metrics(self) -> None:
-        if self._scrape is not None:
-            self._scrape.cancel()
-            self._scrape = None
-        parts = [(0, self._gone), *((each.number, each.metrics) for each in self._reading if each.metrics)]
-        deaths = [[replica.number, replica.deaths] for replica in self._replicas]
-        asking, self._asking = self._asking, set()
-        for replica in asking:
-            if replica.channel is not None:
-                sizes = [[number, len(text)] for number, text in parts]
-                body = b"".join(text for _, text in parts)
-                replica.channel.send("all metrics", body=body, sizes=sizes, deaths=deaths)
+            if replica is not issuer:
+                _send_secret(replica, secret)
 
     def _show_statuses(self) -> None:
         statuses = {str(replica.number): replica.status for replica in self._replicas}
         if statuses != self._statuses:
             self._statuses = statuses
             for replica in self._reading:
-                if replica.channel is not None:
-                    replica.channel.send("statuses", statuses=statuses)
+                replica.send("statuses", statuses=statuses)
 
 
-def _replaced(replica: _Replica, before: asyncio.subprocess.Process | None, deaths: int) -> bool:
+def _replaced(replica: Replica, before: asyncio.subprocess.Process | None, deaths: int) -> bool:
     """Whether a new process runs, or has died."""
     return replica.deaths > deaths or (replica.process is not before and replica.state is State.RUNNING)
 
@@ -551,14 +405,8 @@ def _send_signal(process: asyncio.subprocess.Process, number: signal.Signals) ->
         process.send_signal(number)
 
 
-def _kill(replica: _Replica) -> None:
-    """Kill the process of a replica, and all that it has started."""
-    if replica.process is not None:
-        kill_group(replica.process.pid)
-
-
-def _send_secret(channel: Channel, secret: IssuedSecret) -> None:
-    channel.send("secret", body=secret.session, digest=secret.digest, expires=secret.expires)
+def _send_secret(replica: Replica, secret: IssuedSecret) -> None:
+    replica.send("secret", body=secret.session, digest=secret.digest, expires=secret.expires)
 
 
 def _has_terminal() -> bool:
