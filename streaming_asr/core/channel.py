@@ -160,8 +160,10 @@ class Channel:
                 raise OptionError("vad", f"{options.vad} can't take over in mid-stream from {self._options.vad}")
             self._detector = detector
         self._options = options
-        self._judge.detector = turns
+        self._judge.reconfigure(turns, options)
         self._segmenter.reconfigure(options, self._judge.asks_at_ms(options))
+        verdict = self._judge.weigh(self._utterances[-1].result if self._utterances else None, options)
+        self._segmenter.wait_for(verdict.wait_ms if verdict is not None else None)
         # A longer pre-roll can't reach back to what has been forgotten under the shorter one.
         self._segmenter.claim_from(self._tape.start)
         self._context.reconfigure(options, rolling=self._rolls(options))

@@ -19,7 +19,7 @@ class PauseJudge:
 
     def __init__(self, channel: int, detector: TurnDetector | None) -> None:
         self._channel = channel
-        self.detector = detector
+        self._detector = detector
         self._count = 0
         """Questions asked so far."""
         self._question: TurnQuestion | None = None
@@ -34,12 +34,18 @@ class PauseJudge:
 
     def asks_at_ms(self, options: SessionOptions) -> tuple[int, ...]:
         """Lengths of the silence at which to `ask`."""
-        return () if self.detector is None or options.endpoint_ms is None else self.detector.asks_at_ms
+        return () if self._detector is None or options.endpoint_ms is None else self._detector.asks_at_ms
+
+    def reconfigure(self, detector: TurnDetector | None, options: SessionOptions) -> None:
+        """Use another detector from here on. Where these options ask none, what is known of this pause is dropped."""
+        self._detector = detector
+        if not self.asks_at_ms(options):
+            self._drop_answers()
 
     def ask(self, pause: Pause) -> None:
-        if self.detector is not None:
+        if self._detector is not None:
             self._count += 1
-            self._question = TurnQuestion(self._channel, self._count, self.detector, pause)
+            self._question = TurnQuestion(self._channel, self._count, self._detector, pause)
 
     def take_question(self) -> TurnQuestion | None:
         """The latest question of this pause, once."""
@@ -67,7 +73,10 @@ class PauseJudge:
 
     def reset(self) -> None:
         """The pause is over: answers that are still to come do not count."""
+        self._drop_answers()
+        self.eager = False
+
+    def _drop_answers(self) -> None:
         self._question = None
         self._oldest = self._count + 1
         self._probability = self.verdict = None
-        self.eager = False

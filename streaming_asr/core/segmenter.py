@@ -75,6 +75,8 @@ class Segmenter:
         self._voiced_end = 0
         self._silence: Mark | None = None
         """The longest pause that the open utterance's silence has lasted for."""
+        self._tail = 0
+        """The short pause that it has lasted for, which is kept at the utterance's end."""
         self._asked = 0
         """How many of `asks_at_ms` this silence has reached."""
         self._wait: int | None = None
@@ -112,7 +114,7 @@ class Segmenter:
         Call it only when all audio received has been pushed, but for an unfinished frame: speech may have gone on.
         """
         if self.open and self._silence is not None and self._long_enough(self.position - self._voiced_end):
-            return [self._end(Mark.END, self._voiced_end + self._short_pause)]
+            return [self._end(Mark.END, self._voiced_end + self._kept)]
         return []
 
     def claim_from(self, position: int) -> None:
@@ -161,7 +163,7 @@ class Segmenter:
         if not self.open and any(self._recent):
             self._begin(boundaries)
         if self.open:
-            boundaries.append(self._end(Mark.END, min(position, self._voiced_end + self._short_pause)))
+            boundaries.append(self._end(Mark.END, min(position, self._voiced_end + self._kept)))
         # Samples of an unfinished frame belong to what ended here; a later utterance must not have them too.
         self._floor = max(self._floor, position)
         self._recent.clear()
@@ -207,7 +209,7 @@ class Segmenter:
         else:
             silence = self.position - self._voiced_end
             if self._long_enough(silence):
-                boundaries.append(self._end(Mark.END, self._voiced_end + self._short_pause))
+                boundaries.append(self._end(Mark.END, self._voiced_end + self._kept))
                 return
             if self._silence is None and silence >= self._short_pause:
                 self._mark(Mark.SHORT_PAUSE, boundaries)
@@ -218,9 +220,14 @@ class Segmenter:
         if self.position - self._start + self._frame > self._longest:
             self._cut(boundaries)
 
+    @property
+    def _kept(self) -> int:
+        """Silence kept at the utterance's end. Options can't change it in mid-pause: a final may be decoded."""
+        return self._short_pause if self._silence is None else self._tail
+
     def _mark(self, mark: Mark, boundaries: list[Boundary]) -> None:
-        self._silence = mark
-        boundaries.append(Boundary(mark, self._voiced_end + self._short_pause, self._voiced_end))
+        self._tail, self._silence = self._kept, mark
+        boundaries.append(Boundary(mark, self._voiced_end + self._kept, self._voiced_end))
 
     def _long_enough(self, silence: int) -> bool:
         endpoint = self._endpoint if self._wait is None else self._wait

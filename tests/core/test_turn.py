@@ -246,6 +246,39 @@ def test_turn_detection_can_be_turned_on_and_off_in_mid_stream() -> None:
     assert not session.take_questions()
 
 
+def test_options_that_change_in_a_pause_apply_to_it() -> None:
+    session = make_session(partials=False)
+    _receive(session, speech(1), silence(0.2))
+    session.judged(_question(session), SURE, 0.0)
+    session.configure(0.0, endpoint_ms=None)
+    assert not _ends(_receive(session, silence(3))), "no silence ends it any more"
+    session.configure(0.0, endpoint_ms=500)
+    _receive(session, speech(1), silence(0.2))
+    session.judged(_question(session), SURELY_NOT, 0.0)
+    session.configure(0.0, endpoint_max_ms=800)
+    assert _ends(_receive(session, silence(0.5))) == []
+    assert _ends(_receive(session, silence(0.1))) == [(5200, EndReason.TIMEOUT)]
+
+
+def test_a_question_of_a_pause_that_no_silence_may_end_any_more_is_dropped() -> None:
+    session = make_session(partials=False)
+    _receive(session, speech(1), silence(0.2))
+    question = _question(session)
+    session.configure(0.0, endpoint_ms=None)
+    assert not _ends(session.judged(question, SURE, 0.0))
+    assert not _ends(_receive(session, silence(3)))
+
+
+def test_the_final_is_the_eager_text_though_the_options_of_pauses_change() -> None:
+    session = make_session(eager_threshold=0.3, partials=False)
+    _receive(session, speech(1), silence(0.2))
+    _decode(session, "Is it he?", Kind.SPECULATIVE)
+    assert session.judged(_question(session), 0.4, 0.0)
+    session.configure(0.0, short_pause_ms=150, endpoint_ms=400)
+    events = _receive(session, silence(2))
+    assert [event.text for event in events if isinstance(event, Final)] == ["Is it he?"]
+
+
 def test_the_text_of_the_whole_utterance_changes_the_wait_when_it_comes() -> None:
     session = make_session(partials=False)
     _receive(session, speech(1), silence(0.2))
