@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import random
 import re
@@ -11,11 +12,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
 
 from benchmarks.common.leaving import WAYS, leave
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.app import Application
+from streaming_asr.server.live import connection as connection_module
 from streaming_asr.server.live.connection import Connection
 from streaming_asr.server.options import ServerOptions
 from tests.support.conversing import voiced
@@ -62,8 +65,9 @@ def test_of_hundreds_of_clients_that_leave_in_any_way_nothing_stays(caplog: pyte
             await asyncio.gather(*(some() for _ in range(AT_ONCE)))
             while application.service.parking.parked:  # noqa: ASYNC110 - nothing says when
                 await asyncio.sleep(0.05)
-            # One waits for the next file.
+            # One waits for the next recording, and one for the next file of a live session.
             await application.service.decoders.close()
+            await application.service._live_decoders.close()
             after = await _settled(application, before)
             assert not application.connections
             assert all(now <= was for now, was in zip(after, before, strict=True)), (before, after)
@@ -80,3 +84,25 @@ def test_of_hundreds_of_clients_that_leave_in_any_way_nothing_stays(caplog: pyte
     gc.collect()
     assert not [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
     assert "Traceback" not in caplog.text
+
+
+def test_a_connection_whose_session_another_took_over_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has nothing left to send, and no close to wait for."""
+    monkeypatch.setattr(connection_module, "CLOSE_WAIT_S", 60.0)
+
+    async def scenario() -> None:
+        application = Application(FakeRecognizer(), ServerOptions(session=SessionOptions(vad="webrtc")))
+        async with serving(application) as port:
+            url = f"ws://127.0.0.1:{port}/v1/stream?resume="
+            async with connect(url + "offer") as first, connect(url + "claim") as second:
+                token = json.loads(await first.recv())["resume"]["token"]
+                await second.send(json.dumps({"type": "resume", "token": token, "seq": 0}))
+                assert json.loads(await second.recv())["resume"]["resumed"]
+                while len(application.connections) > 1:  # noqa: ASYNC110 - nothing says when
+                    await asyncio.sleep(0.01)
+                await second.send(json.dumps({"type": "stop"}))
+                async for _ in second:
+                    pass
+                assert second.close_code == 1000
+
+    run(scenario(), 20)

@@ -65,6 +65,7 @@ class Connection:
         """Whether a message from the outbox is on its way."""
         self._close_code: int | None = None
         """As the ASGI server reports it."""
+        self._tasks: Sequence[asyncio.Task[object]] = ()
 
     @property
     def live(self) -> LiveConversation | None:
@@ -75,7 +76,7 @@ class Connection:
         reader = asyncio.create_task(self._read(), name="read")
         writer = asyncio.create_task(self._write(), name="write")
         closing = asyncio.create_task(self._closing.wait(), name="watch for the close")
-        tasks = (reader, writer, closing)
+        self._tasks = (reader, writer, closing)
         try:
             await asyncio.wait((reader, closing), return_when=asyncio.FIRST_COMPLETED)
             # The client reads what is left and answers the close, or is cut off.
@@ -86,14 +87,17 @@ class Connection:
         finally:
             if self._socket is not None and not reader.done():
                 self._socket.cut_off()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._cancel_tasks()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             live, self._live = self._live, None
             if live is not None:
                 live.leave(for_good=self._client_left())
             # The connection is part of reference cycles, so that its messages would live until these are collected.
             self._outbox.clear()
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     async def _answer_to_close(self) -> None:
         """Wait until the client has received the end of a session that it could resume, or is gone."""
@@ -163,7 +167,8 @@ class Connection:
     def cut_off(self) -> None:
         self._live = None
         self._outbox.clear()
-        self._closing.set()
+        # There is nothing left to send, and no close to wait for.
+        self._cancel_tasks()
         if self._socket is not None:
             self._socket.cut_off()
 
