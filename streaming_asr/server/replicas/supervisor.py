@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from streaming_asr.server.listening import METRICS_FLAGS, address, bind
 from streaming_asr.server.options import ServerOptions
+from streaming_asr.server.replicas.acceptor import Acceptor
 from streaming_asr.server.replicas.channel import Channel, Message, channel_pair
 from streaming_asr.server.replicas.handover import Handover
 from streaming_asr.server.replicas.issued_secrets import IssuedSecret, IssuedSecrets
@@ -30,10 +31,6 @@ from streaming_asr.server.replicas.shares import Share
 
 logger = logging.getLogger(__name__)
 
-ACCEPTED_AT_ONCE = 32
-"""Connections accepted before other work of the event loop has its turn."""
-ACCEPT_AGAIN_S = 0.5
-"""After an accept that failed because the system lacks something."""
 KILL_AFTER_S = 30.0
 """A replica that is asked to end, and has not this long after `drain_timeout_s`, is killed."""
 HANGS_S = 60.0
@@ -55,9 +52,7 @@ class Supervisor:
         self._command = command
         self._replicas = [Replica(share, Place(number=number)) for number, share in enumerate(shares, start=1)]
         self._handover = Handover(self._replicas)
-        self._listening: dict[str, socket.socket] = {}
-        """Kind of the connections -> the socket that accepts them."""
-        self._accepting = False
+        self._acceptor = Acceptor(lambda: bool(self._reading), self._accepted)
         self._signals = 0
         self._stopping = False
         self._failed: int | None = None
@@ -78,14 +73,7 @@ class Supervisor:
         Raises:
             AddressTaken: the port is in use, or the host is not an address of this machine.
         """
-        options = self._options
-        self._listening["connection"] = bound = bind(options.host, options.port, "--port or --host")
-        if options.metrics_port is not None:
-            self._listening["metrics connection"] = bind(options.metrics_host, options.metrics_port, METRICS_FLAGS)
-        shown = address(bound, tls=options.certificate is not None)
-        logger.info("Listening on %s, with %d replicas", shown, len(self._replicas))
-        if (metrics := self._listening.get("metrics connection")) is not None:
-            logger.info("Metrics on %s/metrics", address(metrics, tls=False).partition(" ")[0])
+        self._listen()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
@@ -100,9 +88,7 @@ class Supervisor:
                 keeper.cancel()
             for replica in self._replicas:
                 replica.kill()
-            self._pause_accepting()
-            for listening in self._listening.values():
-                listening.close()
+            self._acceptor.close()
         if self._failed is not None:
             return self._failed
         if not self._stopping:
@@ -177,7 +163,7 @@ class Supervisor:
             _send_secret(replica, secret)
         self._statuses = {}
         self._show_statuses()
-        self._accept_again()
+        self._acceptor.start()
         if self._stopping:
             self._ask_to_end(replica)
         status = await process.wait()
@@ -299,45 +285,29 @@ class Supervisor:
 
     # Connections
 
-    def _accept_again(self) -> None:
-        if not self._accepting:
-            self._accepting = True
-            for kind, listening in self._listening.items():
-                listening.setblocking(False)
-                asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, kind, listening)
+    def _listen(self) -> None:
+        options = self._options
+        bound = bind(options.host, options.port, "--port or --host")
+        self._acceptor.add("connection", bound)
+        metrics = None
+        if options.metrics_port is not None:
+            metrics = bind(options.metrics_host, options.metrics_port, METRICS_FLAGS)
+            self._acceptor.add("metrics connection", metrics)
+        shown = address(bound, tls=options.certificate is not None)
+        logger.info("Listening on %s, with %d replicas", shown, len(self._replicas))
+        if metrics is not None:
+            logger.info("Metrics on %s/metrics", address(metrics, tls=False).partition(" ")[0])
 
-    def _pause_accepting(self) -> None:
-        self._accepting = False
-        for listening in self._listening.values():
-            asyncio.get_running_loop().remove_reader(listening.fileno())
-
-    def _accept(self, kind: str, listening: socket.socket) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            if not self._reading:
-                # Clients wait in the backlog until a replica has started.
-                self._pause_accepting()
-                return
-            try:
-                connection, _ = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                logger.error("Can't accept a connection: %s", error)
-                self._pause_accepting()
-                asyncio.get_running_loop().call_later(ACCEPT_AGAIN_S, self._accept_again)
-                return
-            connection.setblocking(False)
-            with contextlib.suppress(OSError):
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # What a replica sent before this client connected, such as its key, goes before it.
-            for replica in self._reading:
-                if replica.channel is not None:
-                    replica.channel.read()
-            if kind == "connection":
-                self._handover.give(connection)
-                continue
-            with connection:
-                any(replica.send(kind, sockets=[connection]) for replica in self._reading)
+    def _accepted(self, kind: str, connection: socket.socket) -> None:
+        # What a replica sent before this client connected, such as its key, goes before it.
+        for replica in self._reading:
+            if replica.channel is not None:
+                replica.channel.read()
+        if kind == "connection":
+            self._handover.give(connection)
+            return
+        with connection:
+            any(replica.send(kind, sockets=[connection]) for replica in self._reading)
 
     @property
     def _reading(self) -> list[Replica]:
