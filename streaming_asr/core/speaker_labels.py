@@ -5,13 +5,14 @@ The speaker of an utterance that is over is settled: later speech never changes 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streaming_asr.core.recognizer import SAMPLE_RATE
-from streaming_asr.core.speaker_clusters import SAME, Embeddings, SpeakerClusters
+from streaming_asr.core.speaker_clusters import MAX_SPEAKERS, SAME, Embeddings, SpeakerClusters
 from streaming_asr.core.speaker_windows import SpeakerWindow
 
 SLOT = SAMPLE_RATE // 10
@@ -40,14 +41,16 @@ class UtteranceSpeakers:
 
 
 class SpeakerLabels:
-    """Labels the utterances of one channel. A speaker's label is a number from 0, in the order of first labels."""
+    """Labels the utterances of one channel. A speaker's label is a number from 0 to `MAX_SPEAKERS` - 1, in the order of
+    first labels. Where two speakers became one, the label that is left is given again once all others have been.
+    """
 
     def __init__(self) -> None:
-        self._clusters = SpeakerClusters()
+        self._clusters = SpeakerClusters(MAX_SPEAKERS)
         self._labels: dict[int, int] = {}
         """By the clusters' number of a speaker."""
-        self._given = 0
-        """Labels so far."""
+        self._unused = deque(range(MAX_SPEAKERS))
+        """Labels that no speaker has. There is one for each new speaker, as there are at most `MAX_SPEAKERS`."""
         self._last: int | None = None
         """The label of the end of the last utterance."""
 
@@ -85,10 +88,10 @@ class SpeakerLabels:
         for stretch in _stretches(windows):
             self._clusters.add_stretch(embeddings[stretch])
         for gone, kept in self._clusters.merge():
-            labels = [self._labels[speaker] for speaker in (gone, kept) if speaker in self._labels]
-            self._labels.pop(gone, None)
+            labels = sorted(self._labels.pop(speaker) for speaker in (gone, kept) if speaker in self._labels)
             if labels:
-                self._labels[kept] = min(labels)
+                self._labels[kept] = labels[0]
+                self._unused.extend(labels[1:])
         if not self._clusters.speakers:
             self._clusters.found(embeddings)
         votes = _weights(windows, slots) @ self._clusters.similarities(embeddings)
@@ -99,8 +102,7 @@ class SpeakerLabels:
 
     def _label(self, speaker: int) -> int:
         if speaker not in self._labels:
-            self._labels[speaker] = self._given
-            self._given += 1
+            self._labels[speaker] = self._unused.popleft()
         return self._labels[speaker]
 
 
