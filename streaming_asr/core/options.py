@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from streaming_asr.core.language_tags import language_of
-from streaming_asr.core.profiles import PROFILES
+from streaming_asr.core.profiles import PROFILES, options_of_profile
 
 
 class OptionError(ValueError):
@@ -360,13 +360,17 @@ class SessionOptions:
                 raise OptionError("redact", f"{reprlib.repr(kind)} is not one of {', '.join(REDACTIONS)}")
 
     def changed(self, **changes: Any) -> SessionOptions:
-        """These options with some replaced, validated again. A profile sets its options first, then `changes` do.
+        """These options with some replaced, validated again. A profile sets its options first, then `changes` do. What
+        an earlier profile set, and nothing changed since, gets its default again.
 
         Raises:
             OptionError: a value is out of range, or there is no such profile.
         """
-        profile = PROFILES.get(changes.get("profile") or "")
-        return dataclasses.replace(self, **{**(profile.options if profile else {}), **changes})
+        if "profile" in changes:
+            old, new = options_of_profile(self.profile), options_of_profile(changes["profile"])
+            unset = {name: _DEFAULTS[name] for name, value in old.items() if getattr(self, name) == value}
+            changes = {**unset, **new, **changes}
+        return dataclasses.replace(self, **changes)
 
 
 def parse_replacement(replacement: str) -> tuple[str, str]:
@@ -387,6 +391,7 @@ def parse_replacement(replacement: str) -> tuple[str, str]:
 
 
 _DECLARED = options_of(SessionOptions)
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(SessionOptions)}
 CHANGEABLE = frozenset(name for name, declared in _DECLARED.items() if declared.changeable)
 """Options that may change while audio flows; the others describe the stream itself."""
 

@@ -47,3 +47,9 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
         ),
     }
 )
+
+
+def options_of_profile(name: str | None) -> Mapping[str, Any]:
+    """The options that a profile sets; none without a name, or with one that does not exist."""
+    profile = PROFILES.get(name or "")
+    return profile.options if profile is not None else {}

@@ -27,6 +27,17 @@ def test_an_option_given_with_a_profile_wins_and_one_set_before_does_not() -> No
     assert later.changed(keywords=("a",)).endpoint_ms == 900
 
 
+@pytest.mark.parametrize("before", PROFILES)
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_takes_the_place_of_the_one_before(before: str, name: str) -> None:
+    options = SessionOptions(language="de")
+    assert options.changed(profile=before).changed(profile=name) == options.changed(profile=name)
+    assert options.changed(profile=before).changed(profile=None) == options
+    # What was chosen beside the profile stays, unless the next profile sets it.
+    chosen = options.changed(profile="recording", partials=True, endpoint_min_ms=250)
+    assert chosen.changed(profile="captions") == options.changed(profile="captions", endpoint_min_ms=250)
+
+
 def test_an_unknown_profile_is_refused_with_those_that_exist() -> None:
     with pytest.raises(OptionError, match="profile: 'agents' is not one of agent, captions, dictation, recording"):
         SessionOptions().changed(profile="agents")
