@@ -5,12 +5,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import textwrap
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr.protocols.base64_audio import decode_base64, decode_data_url
+from streaming_asr.protocols.base64_audio import (
+    decode_base64,
+    decode_base64_pieces,
+    decode_data_url,
+    decode_data_url_pieces,
+)
 
 DATA = bytes(range(256)) + b"\xfb\xff"
 PLAIN = base64.b64encode(DATA).decode()
@@ -61,3 +67,25 @@ def test_no_text_raises_anything_but_a_value_error(text: str) -> None:
     for decode in (decode_base64, decode_data_url):
         with contextlib.suppress(ValueError):
             decode(text)
+
+
+@given(st.sampled_from(sorted(FORMS.values())), st.lists(st.integers(1, 9), max_size=30))
+def test_pieces_are_decoded_as_the_whole_is(text: str, cuts: list[int]) -> None:
+    # The first has the head of a data URL.
+    at = [0, text.find(",") + 1 or 1]
+    for cut in cuts:
+        at.append(at[-1] + cut)
+    pieces = [text[begin:end] for begin, end in pairwise([*at, len(text)])]
+    assert b"".join(decode_base64_pieces(pieces)) == DATA
+
+
+def test_a_percent_encoded_data_url_may_be_cut_anywhere() -> None:
+    url = "data:audio/x-raw,%00%01a%25"
+    for cut in range(17, len(url)):
+        assert b"".join(decode_data_url_pieces([url[:cut], url[cut:]])) == b"\x00\x01a%"
+
+
+@pytest.mark.parametrize("pieces", [("AA==", "AAAA"), ("AAA", "AA"), ("AAAA", "=A"), ("AAAA", "\u00c4")])
+def test_garbage_in_a_later_piece_is_an_error(pieces: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^The audio is not base64: "):
+        b"".join(decode_base64_pieces(pieces))

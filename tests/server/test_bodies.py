@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import json
+import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -19,6 +21,7 @@ from streaming_asr.server.app import Application
 from streaming_asr.server.openai_http import bodies, recordings
 from streaming_asr.server.openai_http.answers import ApiError
 from streaming_asr.server.openai_http.bodies import Kept, bounded
+from streaming_asr.server.openai_http.long_strings import LongStrings
 from streaming_asr.server.options import ServerOptions
 from tests.support.fake_recognizer import FakeRecognizer
 
@@ -181,27 +184,51 @@ def test_recordings_are_refused_while_those_received_take_all_the_room() -> None
     _running(script, max_kept_bytes=100_000, max_upload_bytes=100_000)
 
 
-def test_chats_are_bounded_in_memory_and_one_that_waits_is_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = _chat(_wav())
-    monkeypatch.setattr(recordings, "MAX_CHATS_BYTES", len(body) + 100)
+def test_a_chat_is_kept_once_while_it_waits() -> None:
+    wav, body = _wav(), _chat(_wav())
 
     async def script(application: Application) -> None:
         async with application.recordings._slots.slot():
-            waiting = []
-            for number in range(1, 4):
-                waiting.append(Asking(application, CHAT, "application/json"))
-                waiting[-1].give(body, last=True)
-                await _until(partial(_wait, application, number))
-            reading, refused = (Asking(application, CHAT, "application/json") for _ in range(2))
+            reading = Asking(application, CHAT, "application/json")
             reading.give(body[:1000])
-            await _until(lambda: application.recordings._chats._bytes > 0)
-            refused.give(body, last=True)
-            assert await refused.answered() == 503
+            await _until(lambda: application.recordings._kept._bytes == 1000)
+            waiting = Asking(application, CHAT, "application/json")
+            waiting.give(body, last=True)
+            await _until(partial(_wait, application, 1))
+            assert application.recordings._kept._bytes == 1000 + len(wav)
             reading.hang_up()
             assert await reading.answered() == 400
-        assert [await asking.answered() for asking in waiting] == [200] * 3
+        assert await waiting.answered() == 200
+        assert application.recordings._kept._bytes == 0
 
     _running(script, max_recordings=1)
+
+
+def test_what_a_refused_chat_was_read_into_is_free_at_once() -> None:
+    """Without that, each of them would stay until Python looks for cycles, which is rarely."""
+    kept: list[weakref.ref[LongStrings]] = []
+
+    class Noted(LongStrings):
+        def __init__(self) -> None:
+            super().__init__()
+            kept.append(weakref.ref(self))
+
+    async def script(application: Application) -> None:
+        for _ in range(3):
+            asking = Asking(application, CHAT, "application/json")
+            asking.give(json.dumps({"messages": [{"role": "user", "content": "x" * 100_000}]}).encode(), last=True)
+            assert await asking.answered() == 400
+            await asyncio.wait([asking.task])
+            asking.task.result()
+
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recordings, "LongStrings", Noted)
+            _running(script)
+        assert [one() for one in kept] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_a_share_is_free_again_however_it_ends() -> None:

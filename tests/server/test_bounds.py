@@ -31,7 +31,7 @@ from streaming_asr.server import (
 from streaming_asr.server.app import Application
 from streaming_asr.server.live import fair_loop, turn_questions, websocket
 from streaming_asr.server.live import limits as live_limits
-from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, recordings
+from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, long_strings, recordings
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas import channel, restarts, supervisor
 from tests.support.docs_tables import DOCS
@@ -56,7 +56,7 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "time and size of a translation": (chat_translator.TIMEOUT_S, chat_translator.MAX_ANSWER_BYTES),
     "recordings received or waiting": (recordings.MAX_WAITING,),
     "size of a chat request": (chat.MAX_CHAT_BYTES,),
-    "bytes of all chat requests in memory": (recordings.MAX_CHATS_BYTES,),
+    "the same without its audio and long texts": (long_strings.MAX_JSON_BYTES,),
     "its lowest rate, after 10 s": (bodies.MIN_BYTES_PER_S,),
     "client secrets that have not expired": (client_secrets.MAX_SECRETS,),
     "those of other replicas": (),

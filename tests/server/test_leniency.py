@@ -23,6 +23,7 @@ from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.native import parse_options
 from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.app import Application
+from streaming_asr.server.openai_http.long_strings import KEPT_BYTES
 from streaming_asr.server.options import ServerOptions
 from tests.protocols.test_base64_audio import FORMS, GARBAGE
 from tests.support.fake_recognizer import FakeRecognizer
@@ -278,6 +279,22 @@ def test_audio_in_a_chat_that_is_not_base64_is_a_400(client: TestClient, text: s
     assert status == 400
     assert json.loads(body)["error"]["code"] == "invalid_audio"
     assert "base64" in json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize(("url", "says"), [("data:audio/wav;base64,???", "base64"), ("data:nothing", "data:TYPE")])
+def test_a_data_url_in_a_chat_that_can_not_be_decoded_is_a_400(client: TestClient, url: str, says: str) -> None:
+    status, body = _chat(client, audio_url={"url": url})
+    assert status == 400
+    assert json.loads(body)["error"]["code"] == "invalid_audio"
+    assert says in json.loads(body)["error"]["message"]
+
+
+def test_audio_in_a_chat_may_be_longer_than_is_parsed_at_once(client: TestClient) -> None:
+    wav = _wav() + bytes(200_000)
+    assert len(wav) > 4 * KEPT_BYTES
+    plain = base64.b64encode(wav).decode()
+    assert _chat(client, input_audio={"data": plain})[0] == 200
+    assert _chat(client, audio_url={"url": f" data:audio/wav;base64,{plain}\n"})[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import AsyncIterator, Iterator
 from typing import IO
 
 import msgspec
 
-from streaming_asr.protocols.base64_audio import decode_base64
+from streaming_asr.protocols.base64_audio import decode_base64_pieces, decode_data_url_pieces
 from streaming_asr.protocols.failures import FailureKind
 from streaming_asr.server.openai_http.answers import ApiError
-from streaming_asr.server.openai_http.fetch import BadAudio, FetchRefused, Line, fetch, is_data_url
+from streaming_asr.server.openai_http.fetch import FetchRefused, Line, fetch, is_data_url
+from streaming_asr.server.openai_http.long_strings import LongStrings, TooMuchJson
 from streaming_asr.server.options import ServerOptions
 
 MAX_CHAT_BYTES = 64 * 2**20
@@ -88,56 +91,77 @@ class Chat(msgspec.Struct):
         return [part for message in self.messages if isinstance(message.content, list) for part in message.content]
 
 
-def parse_chat(body: bytes) -> Chat:
-    """The chat request in a body.
+async def read_chat(body: AsyncIterator[bytes], strings: LongStrings) -> Chat:
+    """Read a chat request as it arrives.
+
+    Args:
+        strings: takes the rest of long strings, such as the audio.
 
     Raises:
         ApiError: the body is not JSON, or not a chat request.
     """
     try:
-        return msgspec.json.decode(body, type=Chat, strict=False)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        async for data in body:
+            strings.feed(data)
+            if strings.full:
+                await asyncio.to_thread(strings.write)
+        await asyncio.to_thread(strings.write)
+        return msgspec.json.decode(strings.json, type=Chat, strict=False)
+    except TooMuchJson as error:
+        raise ApiError.of(FailureKind.TOO_LARGE, f"The request can't be read: {error}.") from None
+    except (ValueError, RecursionError) as error:
         raise ApiError(400, f"The request can't be read: {error}.") from None
 
 
-async def fetch_audio(part: Part, into: IO[bytes], options: ServerOptions) -> None:
-    """Fetch the audio that a part names; cut off when this is cancelled.
-
-    Raises:
-        ApiError: as `write_audio`.
-    """
-    line = Line()
-    try:
-        await asyncio.to_thread(write_audio, part, into, options, line)
-    finally:
-        line.cut()
-
-
-def write_audio(part: Part, into: IO[bytes], options: ServerOptions, line: Line | None = None) -> None:
-    """Write the audio of a part to a file, from inside the part or from its URL. Blocks.
+def write_audio(part: Part, strings: LongStrings, into: IO[bytes], max_bytes: int) -> None:
+    """Write the audio that is inside a part to a file. Blocks.
 
     Args:
-        line: through which another thread can cut off the fetch.
+        strings: of its chat.
 
     Raises:
-        ApiError: it is not audio in base64, or the URL is refused or can't be fetched.
+        ApiError: it is not audio in base64, or too much.
     """
+    param = "audio_url" if part.input_audio is None else "input_audio"
+    size = 0
+    try:
+        for data in _audio_inside(part, strings):
+            size += len(data)
+            if size > max_bytes:
+                reason = f"The recording is larger than the {max_bytes} bytes allowed."
+                raise ApiError.of(FailureKind.TOO_LARGE, reason, param=param)
+            into.write(data)
+    except ValueError as error:
+        raise ApiError.of(FailureKind.INVALID_AUDIO, f"{error}.", param=param) from None
+
+
+def _audio_inside(part: Part, strings: LongStrings) -> Iterator[bytes]:
     if part.input_audio is not None:
-        try:
-            into.write(decode_base64(part.input_audio.data))
-        except ValueError as error:
-            raise ApiError.of(FailureKind.INVALID_AUDIO, f"{error}.", param="input_audio") from None
-    elif part.audio_url is not None:
-        try:
-            fetch(
-                part.audio_url.url,
-                into,
-                allow_private=options.allow_private_urls,
-                max_bytes=options.max_upload_bytes,
-                timeout_s=options.fetch_timeout_s,
-                line=line,
-            )
-        except BadAudio as bad:
-            raise ApiError.of(FailureKind.INVALID_AUDIO, f"{bad}.", param="audio_url") from None
-        except FetchRefused as refused:
-            raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
+        return decode_base64_pieces(strings.pieces(part.input_audio.data))
+    assert part.audio_url is not None
+    return decode_data_url_pieces(strings.pieces(part.audio_url.url.strip()))
+
+
+async def fetch_audio(part: Part, into: IO[bytes], options: ServerOptions) -> None:
+    """Fetch the audio that a part names, into a file; cut off when this is cancelled.
+
+    Raises:
+        ApiError: the URL is refused or can't be fetched.
+    """
+    assert part.audio_url is not None
+    line = Line()
+    fetching = functools.partial(
+        fetch,
+        part.audio_url.url,
+        into,
+        allow_private=options.allow_private_urls,
+        max_bytes=options.max_upload_bytes,
+        timeout_s=options.fetch_timeout_s,
+        line=line,
+    )
+    try:
+        await asyncio.to_thread(fetching)
+    except FetchRefused as refused:
+        raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
+    finally:
+        line.cut()

@@ -14,7 +14,6 @@ from concurrent import futures
 from concurrent.futures import Future
 from typing import IO, Any, TypeVar
 
-from streaming_asr.protocols.base64_audio import decode_data_url
 from streaming_asr.server.openai_http.urls import BadUrl, Target, redirected, target_of
 
 MAX_REDIRECTS = 3
@@ -51,10 +50,6 @@ T = TypeVar("T")
 
 class FetchRefused(Exception):
     """The URL is not fetched, or can't be. The message is for the client."""
-
-
-class BadAudio(FetchRefused):
-    """The audio in a data URL can't be decoded."""
 
 
 class Line:
@@ -118,7 +113,7 @@ def fetch(
     name can't point elsewhere in between.
 
     Args:
-        url: http, https or data.
+        url: http or https.
         allow_private: whether addresses that are not public are allowed.
         max_bytes, timeout_s: of the whole.
         line: to cut it off by.
@@ -128,9 +123,6 @@ def fetch(
     """
     deadline = time.monotonic() + timeout_s
     url = url.strip()
-    if is_data_url(url):
-        _decode_data(url, into, max_bytes)
-        return
     try:
         target = target_of(url)
         line = line or Line()
@@ -150,16 +142,6 @@ def fetch(
 def is_data_url(url: str) -> bool:
     """Whether a URL contains the data, so that nothing is requested."""
     return url.lstrip()[:5].lower() == "data:"
-
-
-def _decode_data(url: str, into: IO[bytes], max_bytes: int) -> None:
-    try:
-        data = decode_data_url(url)
-    except ValueError as error:
-        raise BadAudio(str(error)) from None
-    if len(data) > max_bytes:
-        raise FetchRefused(f"the data URL has {len(data)} bytes; at most {max_bytes} are allowed")
-    into.write(data)
 
 
 def _get(

@@ -39,16 +39,15 @@ from streaming_asr.server.openai_http.answers import (
     chat_answer,
 )
 from streaming_asr.server.openai_http.bodies import Kept, bounded
-from streaming_asr.server.openai_http.chat import MAX_CHAT_BYTES, Chat, Part, fetch_audio, parse_chat, write_audio
+from streaming_asr.server.openai_http.chat import MAX_CHAT_BYTES, Chat, Part, fetch_audio, read_chat, write_audio
 from streaming_asr.server.openai_http.early_end import ClientGone, unless, until, watched
+from streaming_asr.server.openai_http.long_strings import LongStrings
 from streaming_asr.server.service import Service
 from streaming_asr.server.session_port import Refused
 from streaming_asr.voice.detectors import make_detector, ungated
 
 logger = logging.getLogger(__name__)
 
-MAX_CHATS_BYTES = 4 * MAX_CHAT_BYTES
-"""Of all chat requests that are read; they are in memory until their audio is on disk."""
 MAX_WAITING = 64
 """Requests that may be read or wait, besides those with a slot."""
 
@@ -91,7 +90,6 @@ class Recordings:
         options = service.options
         self._slots = RecordingSlots(options.max_recordings)
         self._kept = Kept(max(options.max_kept_bytes, options.max_upload_bytes))
-        self._chats = Kept(MAX_CHATS_BYTES)
         self._open: Counter[asyncio.Future[None]] = Counter()
         """What ends each request, once an exception is set; counted by the tasks that still work on it."""
         self._none_open = asyncio.Event()
@@ -263,14 +261,15 @@ class Recordings:
         Returns:
             What it asks for, and its part that names audio elsewhere.
         """
-        with self._chats.share() as add:
-            chat = await self._chat_request(request, add)
+        most = self._service.options.max_upload_bytes
+        with self._kept.share() as add, LongStrings() as strings:
+            chat = await self._chat_request(request, strings, add)
             self._check_model(chat.model)
             part = chat.recording()
             options = self._options(chat.language, chat.context(), chat.vad, chat.vad_threshold)
             if (elsewhere := part.elsewhere()) is not None:
                 return options, elsewhere
-            await asyncio.to_thread(write_audio, part, into, self._service.options)
+            await asyncio.to_thread(write_audio, part, strings, into, most)
             keep(into.tell())
             return options, None
 
@@ -326,11 +325,11 @@ class Recordings:
         except HTTPException as error:
             raise ApiError(400, f"The form can't be read: {error.detail}") from None
 
-    async def _chat_request(self, request: Request, keep: Callable[[int], None]) -> Chat:
+    async def _chat_request(self, request: Request, strings: LongStrings, keep: Callable[[int], None]) -> Chat:
         timeout_s = self._service.options.upload_timeout_s
         receive = bounded(request.receive, MAX_CHAT_BYTES, timeout_s, keep)
         try:
-            return parse_chat(await Request(request.scope, receive).body())
+            return await read_chat(Request(request.scope, receive).stream(), strings)
         except ClientDisconnect:
             raise ApiError(400, "The request broke off.") from None
 
@@ -409,7 +408,15 @@ def _descriptor(recording: IO[bytes]) -> Iterator[int]:
 
 
 def _api_error(error: Exception) -> ApiError:
-    """What the client is sent for an exception."""
+    """What the client is sent for an exception. Its traceback is dropped: one of the frames in it has the exception, so
+    that what all of them hold would stay in memory until Python looks for such cycles.
+    """
+    found = _what_failed(error)
+    error.__traceback__ = None
+    return found
+
+
+def _what_failed(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ClientGone | ClientDisconnect):
