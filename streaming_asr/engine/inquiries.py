@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from streaming_asr.core.annotations import Inquiry
 from streaming_asr.core.annotator import Blocking
+from streaming_asr.engine.question_threads import QuestionThreads
 
 logger = logging.getLogger(__name__)
 
-THREADS = max(1, min(4, (os.cpu_count() or 1) // 4))
-"""Questions of one annotator answered by threads at once: a quarter of the cores, so that decodes keep the others. Each
-annotator has threads of its own: one that hangs makes no other late."""
 MAX_WAITING = 256
 """Questions that wait or are being answered, of all sessions. Further ones are late at once."""
 
@@ -39,8 +35,8 @@ class Inquiries:
 
     def __init__(self, on_outcome: Outcome = lambda annotator, outcome: None) -> None:
         self._on_outcome = on_outcome
-        self._threads: dict[str, ThreadPoolExecutor] = {}
-        """By the name of the annotator."""
+        self._threads: dict[str, QuestionThreads] = {}
+        """By the name of the annotator: one that hangs makes no other late."""
         self._open: set[asyncio.Task[None]] = set()
         self._asking: set[asyncio.Task[Any]] = set()
         """What answers, late ones included that have not noticed yet that they are cancelled."""
@@ -64,7 +60,7 @@ class Inquiries:
         for task in self._open:
             task.cancel()
         for threads in self._threads.values():
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.close()
 
     async def _answer(self, inquiry: Inquiry, answered: Answered, missed: Missed) -> None:
         try:
@@ -115,7 +111,5 @@ class Inquiries:
         if not isinstance(question, Blocking):
             return await question.answer()
         if inquiry.annotator not in self._threads:
-            name = f"annotators: {inquiry.annotator}"
-            self._threads[inquiry.annotator] = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
-        threads = self._threads[inquiry.annotator]
-        return await asyncio.get_running_loop().run_in_executor(threads, question.answer)
+            self._threads[inquiry.annotator] = QuestionThreads(inquiry.annotator)
+        return await self._threads[inquiry.annotator].answer(question.answer)

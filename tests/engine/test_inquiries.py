@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from streaming_asr.core.events import Done, Event, Final, SessionWarning
 from streaming_asr.core.options import Encoding, SessionOptions
 from streaming_asr.core.scheduler import Scheduler
 from streaming_asr.core.session import Session
-from streaming_asr.engine import inquiries
+from streaming_asr.engine import inquiries, question_threads
 from streaming_asr.engine.runner import Runner
 from tests.support.fake_recognizer import FakeRecognizer
 from tests.support.fakes import CAPABILITIES, FakeDetector, silence, speech
@@ -60,6 +61,14 @@ async def _gives_up() -> Any:
 
 def _fails() -> str:
     raise ValueError("no")
+
+
+def _exits() -> str:
+    raise SystemExit(1)
+
+
+def _ends_an_iteration() -> str:
+    raise StopIteration
 
 
 def _events(question: Question, outcomes: list[tuple[str, str]] | None = None) -> list[Event]:
@@ -113,6 +122,8 @@ def test_another_engine_answers() -> None:
         (Waiting(_never), "annotation_late"),
         (Waiting(_gives_up), "annotation_failed"),
         (Blocking(_fails), "annotation_failed"),
+        (Blocking(_exits), "annotation_failed"),
+        (Blocking(_ends_an_iteration), "annotation_failed"),
     ],
 )
 def test_a_question_without_an_answer_costs_a_warning(question: Question, code: str) -> None:
@@ -140,7 +151,7 @@ def test_a_final_does_not_wait_until_a_late_question_is_cancelled() -> None:
 
 
 def test_an_annotator_that_hangs_makes_no_other_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inquiries, "THREADS", 1)
+    monkeypatch.setattr(question_threads, "THREADS", 1)
     hangs = threading.Event()
     answers: list[str] = []
 
@@ -162,3 +173,101 @@ def test_an_annotator_that_hangs_makes_no_other_late(monkeypatch: pytest.MonkeyP
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
     assert answers == ["here"]
+
+
+class _Asker:
+    """Asks questions of one annotator that have a tenth of a second."""
+
+    def __init__(self) -> None:
+        self._inquiries = inquiries.Inquiries()
+
+    async def ask(self, function: Callable[[], Any]) -> Any:
+        """The answer; "late" or "failed" if there is none."""
+        answer = asyncio.get_running_loop().create_future()
+        due = time.monotonic() + 0.1
+        self._inquiries.ask(
+            Inquiry(0, 1, "annotator", Blocking(function), due),
+            answer.set_result,
+            lambda failed: answer.set_result("failed" if failed else "late"),
+        )
+        return await answer
+
+    def close(self) -> None:
+        self._inquiries.close()
+
+
+def _threads() -> int:
+    return sum(thread.name == "annotators: annotator" for thread in threading.enumerate())
+
+
+def test_a_question_that_hangs_makes_others_of_its_annotator_late_for_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(question_threads, "THREADS", 1)
+    monkeypatch.setattr(question_threads, "HANGING_S", 0.15)
+    hangs = threading.Event()
+
+    async def scenario() -> None:
+        asker = _Asker()
+        assert await asker.ask(hangs.wait) == "late"
+        began = time.monotonic()
+        while await asker.ask(lambda: "here") == "late":
+            pass
+        assert time.monotonic() - began < 5
+        assert [await asker.ask(lambda: "here") for _ in range(3)] == ["here"] * 3
+        hangs.set()
+        while _threads() > 1:  # noqa: ASYNC110 - nothing says when
+            await asyncio.sleep(0.01)
+        assert await asker.ask(lambda: "here") == "here"
+        asker.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_threads_that_hang_are_bounded_and_then_questions_are_late_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(question_threads, "THREADS", 2)
+    monkeypatch.setattr(question_threads, "HANGING_S", 0.1)
+    monkeypatch.setattr(question_threads, "MAX_HANGING", 3)
+    hangs = threading.Event()
+
+    async def scenario() -> None:
+        asker = _Asker()
+        for _ in range(12):
+            assert await asker.ask(hangs.wait) == "late"
+        # Those that were late last are found to hang.
+        await asyncio.sleep(0.2)
+        assert _threads() == 5
+        began = time.monotonic()
+        assert [await asker.ask(lambda: "here") for _ in range(20)] == ["late"] * 20
+        assert time.monotonic() - began < 1, "they would wait for two seconds"
+        hangs.set()
+        while await asker.ask(lambda: "here") == "late":
+            pass
+        while _threads() > 2:  # noqa: ASYNC110 - nothing says when
+            await asyncio.sleep(0.01)
+        asker.close()
+        while _threads():  # noqa: ASYNC110 - nothing says when
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_questions_that_are_late_for_a_moment_get_no_further_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a machine that is busy would be busier."""
+    monkeypatch.setattr(question_threads, "THREADS", 1)
+    most = 0
+
+    def slow() -> None:
+        nonlocal most
+        most = max(most, _threads())
+        time.sleep(0.12)
+
+    async def scenario() -> None:
+        asker = _Asker()
+        assert set(await asyncio.gather(*(asker.ask(slow) for _ in range(5)))) == {"late"}
+        while await asker.ask(lambda: "here") == "late":
+            pass
+        asker.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert most == 1
