@@ -210,7 +210,7 @@ async def _requests(server: Server) -> None:
     client = await server.connect(None)
     request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer guess\r\n\r\n"
     while True:
-        client.writer.write(request * 20)
+        client.writer.write(request * 16)
         await client.writer.drain()
         if not await client.reader.read(2**20):
             return

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP, with bounds that it lacks: of a request's head in size and time, of unread responses, of connections.
+"""uvicorn's HTTP, with bounds that it lacks: of a request's head in size, headers and time, of requests that are sent
+ahead of their responses, of unread responses, of connections.
 
 A connection that becomes a WebSocket is bounded by the session it opens from then on.
 """
@@ -6,6 +7,7 @@ A connection that becomes a WebSocket is bounded by the session it opens from th
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -21,12 +23,24 @@ HEAD_TIMEOUT_S = 20.0
 UNREAD_TIMEOUT_S = 60.0
 """How long a client may leave a response unread that does not fit into the buffers between."""
 
+MAX_HEADERS = 128
+"""Of a request; as websockets allows in a handshake. Each takes many times the memory that it has on the wire."""
+MAX_AHEAD = 16
+"""Requests of a connection that wait for its response before them. uvicorn reads all that arrive at once, which can be
+thousands."""
+
+
+class _TooMuch(Exception):
+    """Ends the parsing of what was received."""
+
 
 class HttpBounds(asyncio.Protocol):
     """Goes before either of uvicorn's classes for HTTP; see `bounded_http`."""
 
     cycle: Any
     """Of uvicorn: the request whose head has been received last; None before the first."""
+    headers: list[tuple[bytes, bytes]]
+    """Of uvicorn with httptools: those of the request that is being read."""
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
     most_open: int
@@ -39,6 +53,8 @@ class HttpBounds(asyncio.Protocol):
         self._head_bytes = 0
         """Received since the last response, of a head that is not complete."""
         self._refused = False
+        self._cycles: deque[Any] = deque()
+        """The requests that have no whole response, in order; the first is being answered."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         if len(self.open_now) >= self.most_open and not self._make_room():
@@ -58,17 +74,48 @@ class HttpBounds(asyncio.Protocol):
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
                 return
         super().data_received(data)
-        if self._answering:
+        if self._answering and not self._refused:
             self._head_bytes = 0
             self.asking.pop(self, None)
             self._cancel(self._head_timer)
 
+    # Of uvicorn with httptools; with h11 it reads one request after the other, and h11 itself bounds its headers.
+
+    def on_message_begin(self) -> None:
+        if len(self._cycles) > MAX_AHEAD:
+            reason = f"More than {MAX_AHEAD} requests were sent ahead of their responses."
+            self._refuse_parsing(HTTPStatus.TOO_MANY_REQUESTS, reason)
+        super().on_message_begin()  # type: ignore[misc]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= MAX_HEADERS:
+            reason = f"The request has more than {MAX_HEADERS} headers."
+            self._refuse_parsing(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+        super().on_header(name, value)  # type: ignore[misc]
+
+    def on_headers_complete(self) -> None:
+        before = self.cycle
+        super().on_headers_complete()  # type: ignore[misc]
+        if self.cycle is not before:
+            self._cycles.append(self.cycle)
+
+    def send_400_response(self, msg: str) -> None:
+        # Also where the parser was ended by a refusal.
+        if not self._refused:
+            super().send_400_response(msg)  # type: ignore[misc]
+
     def on_response_complete(self) -> None:
+        if self._cycles:
+            self._cycles.popleft()
         super().on_response_complete()  # type: ignore[misc]
         if not self._answering:
             self._await_head()
 
     def handle_websocket_upgrade(self, *arguments: Any) -> None:
+        if self._cycles:
+            self._abandon_all()
+            self._refuse(HTTPStatus.BAD_REQUEST, "A WebSocket handshake was sent ahead of a response.")
+            return
         self._leave()
         super().handle_websocket_upgrade(*arguments)  # type: ignore[misc]
 
@@ -82,6 +129,7 @@ class HttpBounds(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
+        self._abandon_all()
         super().connection_lost(exc)
 
     @property
@@ -127,6 +175,25 @@ class HttpBounds(asyncio.Protocol):
         else:
             self.transport.close()
         self._limit_time(CLOSE_WAIT_S)
+
+    def _refuse_parsing(self, status: HTTPStatus, reason: str) -> None:
+        """Refuse while uvicorn's parser runs, which ends by the exception."""
+        under_way = bool(self._cycles) and self._cycles[0].response_started
+        self._abandon_all()
+        if under_way:
+            # Nothing fits into the middle of a response.
+            self._refused = True
+            self.transport.abort()
+        else:
+            self._refuse(status, reason)
+        raise _TooMuch
+
+    def _abandon_all(self) -> None:
+        """No request gets a response any more. uvicorn does this for the last one alone."""
+        for cycle in self._cycles:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._cycles.clear()
 
     def _leave(self) -> None:
         self.open_now.discard(self)

@@ -218,3 +218,50 @@ def test_a_client_that_does_not_read_its_response_is_cut_off(
         writer.close()
 
     _with_server(script, base)
+
+
+@pytest.fixture
+def httptools() -> type[asyncio.Protocol]:
+    """Of uvicorn's two, the one that reads many requests at once."""
+    return BASES[-1]
+
+
+def test_requests_far_ahead_of_their_responses_are_refused_at_once(httptools: type[asyncio.Protocol]) -> None:
+    async def script(port: int) -> None:
+        few = "GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 16 + "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        assert (await _asked(port, few)).count(b"HTTP/1.1 200 ") == 17
+        many = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" * 2000
+        assert (await _asked(port, many)).startswith(b"HTTP/1.1 429 ")
+
+    _with_server(script, httptools)
+
+
+def test_a_client_that_leaves_requests_behind_is_no_fault(
+    httptools: type[asyncio.Protocol], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(port: int) -> None:
+        for _ in range(10):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 10)
+            await asyncio.sleep(0.01)
+            writer.transport.abort()
+        assert (await _asked(port, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).endswith(b"ok")
+
+    _with_server(script, httptools)
+    assert "Traceback" not in caplog.text
+
+
+def test_a_request_with_too_many_headers_is_refused(httptools: type[asyncio.Protocol]) -> None:
+    async def script(port: int) -> None:
+        head = "GET / HTTP/1.1\r\n" + "a: b\r\n" * 1000 + "\r\n"
+        assert (await _asked(port, head)).startswith(b"HTTP/1.1 431 ")
+
+    _with_server(script, httptools)
+
+
+def test_a_handshake_ahead_of_a_response_is_refused(httptools: type[asyncio.Protocol]) -> None:
+    async def script(port: int) -> None:
+        head = f"GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /ws HTTP/1.1\r\n{UPGRADE}\r\n"
+        assert (await _asked(port, head)).startswith(b"HTTP/1.1 400 ")
+
+    _with_server(script, httptools)
