@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -156,6 +157,8 @@ class Scheduler:
         self._orders = itertools.count()
         self._late: deque[tuple[float, float]] = deque(maxlen=MAX_LATE)
         """(when it ended, how long it was) of the latest times that the caller could not act, in seconds."""
+        self._ready_since = -math.inf
+        """Since when the recognizer is there; infinite while it is being started again."""
         self._final_waits: deque[tuple[float, float]] = deque(maxlen=MAX_FINALS_JUDGED)
         """(when it began, how long it had waited for its slot) of live finals, in seconds."""
 
@@ -306,7 +309,7 @@ class Scheduler:
         running = self._running.pop(job, None)
         if running is None:
             return None
-        if running.kind is Kind.PARTIAL:
+        if running.kind is Kind.PARTIAL and running.began >= self._ready_since:
             self.partial_limit.observe(now - running.began, now)
         return running.session if running.session.key in self._sessions else None
 
@@ -316,6 +319,16 @@ class Scheduler:
         """
         if late_s >= LATE_S:
             self._late.append((now, late_s))
+
+    def recognizer_lost(self) -> None:
+        """The recognizer is being started again. What waits until it is back says nothing about how fast it is, and
+        refuses no session afterwards.
+        """
+        self._ready_since = math.inf
+
+    def recognizer_back(self, now: float) -> None:
+        """The recognizer has been started again."""
+        self._ready_since = now
 
     def _late_s(self, since: float) -> float:
         """How long the caller was late since then, seconds."""
@@ -339,7 +352,10 @@ class Scheduler:
         return _percentile_90(self._recent_waits(now) + waiting)
 
     def _waited_s(self, since: float, now: float) -> float:
-        """For how long a live final has waited, without the times that the caller could not act."""
+        """For how long a live final has waited, without the times that the caller could not act, and not longer than
+        the recognizer has been there.
+        """
+        since = max(since, self._ready_since)
         return max(0.0, now - since - self._late_s(since))
 
     def _recent_waits(self, now: float) -> list[float]:

@@ -334,8 +334,10 @@ class Service:
         self._health = health
         self.metrics.ready.set(self.ready)
         if health is Health.RECOVERING:
+            self._started.scheduler.recognizer_lost()
             self._warn(SessionWarning("recognizer_recovering", "The recognizer is being restarted; text will be late."))
         elif health is Health.READY:
+            self._started.scheduler.recognizer_back(time.monotonic())
             self._warn(SessionWarning("recognizer_recovered", "The recognizer is back."))
         else:
             self.failed.set()

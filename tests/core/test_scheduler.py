@@ -328,3 +328,37 @@ def test_finals_that_wait_while_the_caller_is_late_do_not_count_as_the_recognize
         simulation.scheduler.caller_was_late(0.5, simulation.now)
     simulation.scheduler.admit(simulation.now)
     simulation.finish()
+
+
+def test_finals_that_wait_while_the_recognizer_is_started_again_do_not_count_as_its_being_behind() -> None:
+    lost = False
+    simulation = Simulation(latency=lambda job: 20.0 if lost else 0.1, slots=1)
+    scheduler, sessions = simulation.scheduler, _sessions(simulation, 8)
+    _live(simulation, sessions, 2.0)
+    limit = scheduler.partial_limit.limit
+    lost = True
+    scheduler.recognizer_lost()
+    for session in sessions:
+        simulation.deliver(session, session.finalize(simulation.now))
+    simulation.run_until(simulation.now + 19)
+    assert scheduler.wait_s(simulation.now) == 0.0
+    lost = False
+    scheduler.recognizer_back(simulation.now)
+    simulation.run_until(simulation.now + 5)
+    assert all(simulation.finals(session) for session in sessions)
+    assert 0 < scheduler.lag_s(simulation.now) < scheduler.limits.final_objective_s
+    assert scheduler.partial_limit.limit == limit
+    scheduler.admit(simulation.now)
+
+
+def test_a_recognizer_that_is_behind_after_it_was_started_again_refuses_sessions() -> None:
+    simulation = Simulation(latency=lambda job: 1.0, slots=1)
+    scheduler, sessions = simulation.scheduler, _sessions(simulation, 8)
+    _live(simulation, sessions, 1.0)
+    scheduler.recognizer_lost()
+    scheduler.recognizer_back(simulation.now)
+    for session in sessions:
+        simulation.deliver(session, session.finalize(simulation.now))
+    simulation.run_until(simulation.now + 8)
+    with pytest.raises(Busy, match="behind by"):
+        scheduler.admit(simulation.now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -91,10 +92,12 @@ def _speech() -> bytes:
 Script = Callable[[FakeMortalRecognizer, int, "asyncio.Task[None]"], Awaitable[None]]
 
 
-async def _with_server(script: Script) -> None:
+async def _with_server(script: Script, final_objective_s: float = 2.0) -> None:
     """Run the script against a server that is ready."""
     recognizer, port = FakeMortalRecognizer(), _free_port()
-    options = ServerOptions(port=port, drain_timeout_s=5, session=SessionOptions(vad="webrtc"))
+    options = ServerOptions(
+        port=port, drain_timeout_s=5, session=SessionOptions(vad="webrtc"), final_objective_s=final_objective_s
+    )
     serving = asyncio.create_task(serve(recognizer, options))
     await asyncio.wait_for(recognizer.lives.wait(), 10)
     while "503" in await _get(port, "/readyz"):  # noqa: ASYNC110  (the whole has a deadline)
@@ -132,6 +135,36 @@ def test_sessions_live_through_a_death_and_new_ones_wait_for_the_recovery() -> N
         assert "streaming_asr_engine_running 3.0" in metrics
 
     run(_with_server(script))
+
+
+def test_nobody_is_refused_for_what_finals_waited_for_the_recovery() -> None:
+    """Before, new sessions were `busy` until the finals that had waited were half a minute old."""
+    objective_s = 0.5
+
+    async def script(recognizer: FakeMortalRecognizer, port: int, serving: asyncio.Task[None]) -> None:
+        async with contextlib.AsyncExitStack() as connections:
+
+            async def opened() -> Conversation:
+                url = f"ws://127.0.0.1:{port}/v1/stream"
+                talking = Conversation(await connections.enter_async_context(connect(url)))
+                await talking.receive("ready")
+                return talking
+
+            speakers = [await opened() for _ in range(8)]
+            for talking in speakers:
+                await talking.socket.send(_speech())
+                await talking.receive("partial")
+            recognizer.become(Health.RECOVERING)
+            for talking in speakers:
+                await talking.send("finalize")
+                await talking.receive("speech_ended")
+            await asyncio.sleep(2 * objective_s)
+            recognizer.become(Health.READY)
+            for talking in speakers:
+                await talking.receive("final")
+            await opened()
+
+    run(_with_server(script, objective_s))
 
 
 def test_a_recognizer_that_is_given_up_ends_the_server_after_its_sessions() -> None:
