@@ -12,8 +12,8 @@ from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Audio, Clear, Close, Finalize, Handshake, Stop
 from streaming_asr.protocols.openai.dashscope import DashScopeTranslator
-from tests.protocols.test_openai_realtime import TRANSCRIPTION, Talk
 from tests.support.dialogue import sent_messages, types_of
+from tests.support.realtime import TRANSCRIPTION, Talk
 
 
 class DashTalk(Talk):

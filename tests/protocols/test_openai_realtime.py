@@ -1,10 +1,9 @@
-"""OpenAI's realtime protocol and its dialects as conversations, without a socket."""
+"""OpenAI's realtime protocol as conversations, without a socket."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -14,60 +13,16 @@ from hypothesis import strategies as st
 from streaming_asr.core import events
 from streaming_asr.core.events import EndReason
 from streaming_asr.core.options import Encoding, SessionOptions
-from streaming_asr.protocols.base import (
-    Audio,
-    Clear,
-    Close,
-    Configure,
-    Finalize,
-    Handshake,
-    Lifetime,
-)
+from streaming_asr.protocols.base import Audio, Clear, Close, Configure, Finalize, Handshake, Lifetime
 from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
-from streaming_asr.protocols.model_names import ModelNames
 from streaming_asr.protocols.openai.dialects import RealtimeTranslator
 from streaming_asr.protocols.openai.session import COMMIT_ENDPOINT_MS, LOGPROBS, PARTIALS, WAITS
 from streaming_asr.turns.detectors import TURN_DETECTORS
-from tests.support.dialogue import Dialogue, sent_messages, types_of
+from tests.support.dialogue import sent_messages, types_of
 from tests.support.fake_turns import FakeTurnDetector, cannot_run
-from tests.support.fakes import CAPABILITIES
+from tests.support.realtime import TRANSCRIPTION, Talk
 
 ITEM = "item_s1_1"
-TRANSCRIPTION = "conversation.item.input_audio_transcription"
-
-
-class Talk(Dialogue):
-    """A conversation whose session does all it is asked."""
-
-    def __init__(
-        self,
-        *query: tuple[str, str],
-        headers: Mapping[str, str] | None = None,
-        session: Mapping[str, Any] | None = None,
-        defaults: SessionOptions | None = None,
-        path: str = "/v1/realtime",
-    ) -> None:
-        models = ModelNames(CAPABILITIES.model)
-        request = Handshake(path, query, headers or {}, time=1000.0, session=session or {}, models=models)
-        self.defaults = defaults or SessionOptions()
-        super().__init__(self.make(request))
-        self.created = self.greeting[0]
-
-    def make(self, handshake: Handshake) -> Any:
-        return RealtimeTranslator(handshake, self.defaults)
-
-    def update(self, **audio_input: Any) -> dict[str, Any]:
-        """`session.update`; returns the answer."""
-        session = {"type": "transcription", "audio": {"input": audio_input}}
-        return sent_messages(self.send("session.update", session=session))[-1]
-
-    def speak(self, text: str, utterance: int = 1, **final: Any) -> list[dict[str, Any]]:
-        """An utterance from its onset to its final."""
-        return self.report(
-            events.SpeechStarted(utterance, 0, 100),
-            events.SpeechEnded(utterance, 0, 100, 1100, EndReason.ENDPOINT),
-            events.Final(utterance, 0, text, "en", 100, 1100, 0.9, None, **final),
-        )
 
 
 def test_a_session_is_created_at_once() -> None:
@@ -420,130 +375,3 @@ def test_the_end_of_a_session_completes_its_items() -> None:
 def test_no_message_breaks_it(message: str | bytes) -> None:
     for event in sent_messages(Talk().receive(message)):
         assert event["type"] == "error"
-
-
-# vLLM's dialect.
-
-
-def test_vllm_s_conversation() -> None:
-    talk = Talk()
-    assert talk.created["id"] == "sess_s1"
-    (updated,) = sent_messages(talk.send("session.update", model="fake", language="en", prompt="Names"))
-    assert updated == {
-        "type": "session.updated",
-        "model": "fake",
-        "language": "en",
-        "prompt": "Names",
-        "include": [],
-        "timestamp_granularities": [],
-    }
-    assert (talk.options.sample_rate, talk.options.language) == (16_000, "en")
-    assert talk.send("input_audio_buffer.commit") == []
-    assert talk.send("input_audio_buffer.append", audio="AAA=") == [Audio(b"\0\0")]
-    sent = talk.speak("One.") + talk.speak("Two.", 2, logprobs=((" Two", 0.0),))
-    assert talk.send("input_audio_buffer.commit", final=True) == [Finalize()]
-    sent += talk.report()
-    assert "".join(event["delta"] for event in sent[:-1]) == sent[-1]["text"] == "One. Two."
-    assert set(types_of(sent[:-1])) == {"transcription.delta"}
-    assert {event["logprobs"] for event in sent[:-1]} == {None}
-    assert sent[-1]["type"] == "transcription.done"
-    assert set(sent[-1]["usage"]) == {"prompt_tokens", "completion_tokens", "total_tokens"}
-
-
-def test_vllm_s_older_clients_begin_with_a_commit() -> None:
-    talk = Talk()
-    talk.send("input_audio_buffer.commit")
-    assert talk.options.sample_rate == 16_000
-    talk.send("input_audio_buffer.commit", final=True)
-    assert talk.report() == [
-        {
-            "type": "transcription.done",
-            "text": "",
-            "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-        }
-    ]
-
-
-@pytest.mark.parametrize("query", [("intent", "transcription"), ("model", "gpt-4o-transcribe")])
-def test_a_first_commit_is_openai_s_if_the_query_names_an_intent_or_a_model(query: tuple[str, str]) -> None:
-    talk = Talk(query)
-    assert talk.send("input_audio_buffer.commit") == [Finalize()]
-    assert types_of(talk.report())[0] == "input_audio_buffer.committed"
-
-
-def test_vllm_s_deltas_have_the_log_probabilities_of_their_tokens_if_asked() -> None:
-    talk = Talk()
-    talk.send("session.update", model="fake", include=[LOGPROBS])
-    sent = talk.report(
-        events.SpeechStarted(1, 0, 100),
-        events.Partial(1, 0, 1, "One", " two", "en", 100, 900, logprobs=(("One", -0.5),)),
-        events.Partial(1, 0, 2, "One two", " three", "en", 100, 900, logprobs=(("One", -0.5), (" two", -0.25))),
-        events.SpeechEnded(1, 0, 100, 1100, EndReason.ENDPOINT),
-        events.Final(1, 0, "One two three", "en", 100, 1100, 0.9, None, (("One two", 0.0), (" three", -1.0))),
-        events.SpeechStarted(2, 0, 2000),
-        events.SpeechEnded(2, 0, 2000, 3000, EndReason.ENDPOINT),
-        events.Final(2, 0, "Four", "en", 2000, 3000, 0.9, None, None),
-    )
-    assert [(event["delta"], event["logprobs"]) for event in sent] == [
-        ("One", [{"token": "One", "logprob": -0.5, "bytes": [79, 110, 101]}]),
-        (" two", [{"token": " two", "logprob": -0.25, "bytes": [32, 116, 119, 111]}]),
-        (" three", [{"token": " three", "logprob": -1.0, "bytes": [32, 116, 104, 114, 101, 101]}]),
-        (" Four", None),
-    ]
-
-
-def test_vllm_s_clients_get_the_server_s_own_idle_timeout() -> None:
-    commands = Talk().send("session.update", model="fake")
-    assert commands[0] == Lifetime(None, 0)
-    idle = Talk()
-    idle.send("session.update", model="fake")
-    commands = idle.translator.failed(Failure(FailureKind.IDLE, "Nothing came."))
-    assert sent_messages(commands)[-1]["code"] == "idle_timeout"
-    assert commands[-1] == Close(CloseCode.POLICY, "idle")
-
-
-def test_vllm_s_clients_must_name_the_model_again_after_another_one() -> None:
-    talk = Talk()
-    talk.send("session.update", model="another")
-    assert talk.send("input_audio_buffer.append", audio="AAA=") == []
-    for final in (False, True):
-        (error,) = sent_messages(talk.send("input_audio_buffer.commit", final=final))
-        assert error["code"] == "model_not_validated"
-    assert types_of(sent_messages(talk.send("session.update", model="fake"))) == ["session.updated"]
-    assert talk.send("input_audio_buffer.append", audio="AAA=") == [Audio(b"\0\0")]
-
-
-def test_vllm_s_failed_item_is_an_error() -> None:
-    talk = Talk()
-    talk.send("session.update", model="fake")
-    talk.report(
-        events.SpeechStarted(1, 0, 100),
-        events.SpeechEnded(1, 0, 100, 1100, EndReason.ENDPOINT),
-        events.SessionWarning("decode_failed", "It failed.", utterance=1),
-        events.Final(1, 0, "", None, 100, 1100, None, None),
-    )
-    talk.send("input_audio_buffer.commit", final=True)
-    (error,) = talk.report()
-    assert (error["type"], error["code"]) == ("error", "processing_error")
-
-
-def test_vllm_s_errors_are_strings() -> None:
-    talk = Talk()
-    (error,) = sent_messages(talk.send("session.update", model="another"))
-    assert (error["type"], error["code"]) == ("error", "model_not_found")
-    assert "'fake'" in error["error"]
-    assert talk.send("session.update", model="/models/Fake")
-    for bad, code in (
-        ("{", "invalid_json"),
-        (b"\0", "invalid_event"),
-        ("[]", "invalid_event"),
-        ('{"type":"sing"}', "unknown_event"),
-        ('{"type":"session.update","include":["words"]}', "invalid_event"),
-        ('{"type":"input_audio_buffer.append","audio":"%"}', "invalid_audio"),
-    ):
-        (error,) = sent_messages(talk.receive(bad))
-        assert (error["type"], error["code"]) == ("error", code)
-        assert isinstance(error["error"], str)
-    commands = talk.translator.failed(Failure(FailureKind.BUSY, "later"))
-    assert sent_messages(commands)[-1] == {"type": "error", "error": "later", "code": "busy"}
-    assert commands[-1] == Close(1013, "busy")

@@ -42,13 +42,7 @@ from streaming_asr.protocols.base import (
     Translator,
 )
 from streaming_asr.protocols.failures import BROKEN, CloseCode, Failure, FailureKind
-from streaming_asr.server.live.actions import (
-    Action,
-    AskTurn,
-    AskVoice,
-    StopDecoder,
-    Yield,
-)
+from streaming_asr.server.live.actions import Action, AskTurn, AskVoice, StopDecoder, Yield
 from streaming_asr.server.live.client_link import ClientLink, Link
 from streaming_asr.server.live.command_queue import CommandQueue
 from streaming_asr.server.live.conversation_state import TRANSITIONS, State
