@@ -28,6 +28,7 @@ MAX_HEADERS = 128
 MAX_AHEAD = 16
 """Requests of a connection that wait for its response before them. uvicorn reads all that arrive at once, which can be
 thousands."""
+_TOO_MANY_HEADERS = f"The request has more than {MAX_HEADERS} headers."
 
 
 class _TooMuch(Exception):
@@ -52,6 +53,7 @@ class HttpBounds(asyncio.Protocol):
         super().connection_made(transport)
         self._head_bytes = 0
         """Received since the last response, of a head that is not complete."""
+        self._head_lines = 0
         self._refused = False
         self._cycles: deque[Any] = deque()
         """The requests that have no whole response, in order; the first is being answered."""
@@ -73,13 +75,17 @@ class HttpBounds(asyncio.Protocol):
                 reason = f"The request's URL and headers are longer than {MAX_HEAD_BYTES} bytes."
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
                 return
+            self._head_lines += data.partition(b"\r\n\r\n")[0].count(b"\n")
+            if self._head_lines > MAX_HEADERS + 1:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_MANY_HEADERS)
+                return
         super().data_received(data)
         if self._answering and not self._refused:
-            self._head_bytes = 0
+            self._head_bytes = self._head_lines = 0
             self.asking.pop(self, None)
             self._cancel(self._head_timer)
 
-    # Of uvicorn with httptools; with h11 it reads one request after the other, and h11 itself bounds its headers.
+    # Of uvicorn with httptools; with h11 it reads one request after the other.
 
     def on_message_begin(self) -> None:
         if len(self._cycles) > MAX_AHEAD:
@@ -89,8 +95,8 @@ class HttpBounds(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self.headers) >= MAX_HEADERS:
-            reason = f"The request has more than {MAX_HEADERS} headers."
-            self._refuse_parsing(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+            # Of one that was sent ahead; others are refused before they are parsed.
+            self._refuse_parsing(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_MANY_HEADERS)
         super().on_header(name, value)  # type: ignore[misc]
 
     def on_headers_complete(self) -> None:

@@ -251,12 +251,12 @@ def test_a_client_that_leaves_requests_behind_is_no_fault(
     assert "Traceback" not in caplog.text
 
 
-def test_a_request_with_too_many_headers_is_refused(httptools: type[asyncio.Protocol]) -> None:
+def test_a_request_with_too_many_headers_is_refused(base: type[asyncio.Protocol]) -> None:
     async def script(port: int) -> None:
         head = "GET / HTTP/1.1\r\n" + "a: b\r\n" * 1000 + "\r\n"
         assert (await _asked(port, head)).startswith(b"HTTP/1.1 431 ")
 
-    _with_server(script, httptools)
+    _with_server(script, base)
 
 
 def test_a_handshake_ahead_of_a_response_is_refused(httptools: type[asyncio.Protocol]) -> None:
