@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import io
 import itertools
 import json
@@ -31,6 +32,7 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Audio
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
+from streaming_asr.server.openai_http import fetch as fetch_module
 from streaming_asr.server.openai_http.fetch import FetchRefused, Line, fetch, is_public
 from streaming_asr.server.openai_http.recordings import MAX_WAITING, ApiError, RecordingSlots
 from streaming_asr.voice.detectors import make_detector
@@ -220,6 +222,43 @@ def test_a_host_that_drips_over_tls_is_given_up_in_time(greets: bool, monkeypatc
         with pytest.raises(FetchRefused):
             fetch(url, io.BytesIO(), allow_private=True, max_bytes=10_000, timeout_s=1)
         assert time.monotonic() - began < 8
+
+
+def test_a_host_below_the_least_rate_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "GRACE_S", 0.3)
+    with _dripping_host() as url, pytest.raises(FetchRefused, match="fewer than 8000 bytes a second"):
+        fetch(url, io.BytesIO(), allow_private=True, max_bytes=10_000, timeout_s=30)
+
+
+def test_a_silent_host_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "MAX_SILENCE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/a.wav"
+
+        def serve() -> None:
+            with listening.accept()[0] as connected:
+                connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx")
+                connected.recv(2000)
+                connected.recv(2000)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(FetchRefused, match="timed out"):
+            fetch(url, io.BytesIO(), allow_private=True, max_bytes=10_000, timeout_s=30)
+
+
+def test_a_slow_host_keeps_no_other_recording_waiting(librivox: Path) -> None:
+    """Before, its chat had one of the slots while the audio was fetched."""
+    sentence = min(librivox.glob("*.wav"), key=lambda path: path.stat().st_size)
+    with LiveServer("--allow-private-urls", "--max-recordings", "1") as live, _dripping_host() as url:
+        part = {"type": "audio_url", "audio_url": {"url": url}}
+        body = json.dumps({"messages": [{"role": "user", "content": [part]}]}).encode()
+        waiting = http.client.HTTPConnection("127.0.0.1", live.port, timeout=60)
+        waiting.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        began = time.monotonic()
+        client = openai.OpenAI(base_url=f"{live.http_url}/v1", api_key="none", max_retries=0, timeout=60)
+        assert client.audio.transcriptions.create(file=sentence, model="any").text
+        assert time.monotonic() - began < fetch_module.GRACE_S - 1
+        waiting.close()
 
 
 def test_a_fetch_can_be_cut_off() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -30,28 +31,34 @@ class Kept:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = 0
+        self._lock = threading.Lock()
 
     @contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
         """One request's share, which ends with the context.
 
         Yields:
-            A function that adds bytes to the share, and raises `ApiError` if all shares are too large then.
+            A function that adds bytes to the share, and raises `ApiError` if all shares are too large then, or if
+            the share has ended. It may be called in any thread.
         """
         mine = 0
+        ended = False
 
         def add(size: int) -> None:
             nonlocal mine
-            if self._bytes + size > self._limit:
-                message = "Recordings that wait to be transcribed take all the room there is; try again later."
-                raise ApiError.of(FailureKind.BUSY, message)
-            mine += size
-            self._bytes += size
+            with self._lock:
+                if ended or self._bytes + size > self._limit:
+                    message = "Recordings that wait to be transcribed take all the room there is; try again later."
+                    raise ApiError.of(FailureKind.BUSY, message)
+                mine += size
+                self._bytes += size
 
         try:
             yield add
         finally:
-            self._bytes -= mine
+            with self._lock:
+                ended = True
+                self._bytes -= mine
 
 
 def bounded(receive: Receive, max_bytes: int, timeout_s: float, add: Callable[[int], None] | None = None) -> Receive:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor
 from typing import IO
 
 import msgspec
@@ -142,8 +143,14 @@ def _audio_inside(part: Part, strings: LongStrings) -> Iterator[bytes]:
     return decode_data_url_pieces(strings.pieces(part.audio_url.url.strip()))
 
 
-async def fetch_audio(part: Part, into: IO[bytes], options: ServerOptions) -> None:
+async def fetch_audio(
+    part: Part, into: IO[bytes], options: ServerOptions, threads: Executor, add: Callable[[int], None]
+) -> None:
     """Fetch the audio that a part names, into a file; cut off when this is cancelled.
+
+    Args:
+        threads: one of them waits for the host.
+        add: see `fetch`.
 
     Raises:
         ApiError: the URL is refused or can't be fetched.
@@ -158,9 +165,10 @@ async def fetch_audio(part: Part, into: IO[bytes], options: ServerOptions) -> No
         max_bytes=options.max_upload_bytes,
         timeout_s=options.fetch_timeout_s,
         line=line,
+        add=add,
     )
     try:
-        await asyncio.to_thread(fetching)
+        await asyncio.get_running_loop().run_in_executor(threads, fetching)
     except FetchRefused as refused:
         raise ApiError(400, f"audio_url: {refused}.", param="audio_url") from None
     finally:

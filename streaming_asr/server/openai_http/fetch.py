@@ -9,17 +9,20 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from typing import IO, Any, TypeVar
 
+from streaming_asr.server.openai_http.bodies import GRACE_S, MIN_BYTES_PER_S
 from streaming_asr.server.openai_http.urls import BadUrl, Target, redirected, target_of
 
 MAX_REDIRECTS = 3
 MAX_LOOK_UPS = 16
 """Names looked up at once, with those that nobody waits for any more."""
 _CHUNK = 64 * 1024
+MAX_SILENCE_S = 10.0
+"""Of a host, while it sends."""
 _AGENT = "streaming-asr"
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv4 addresses as networks without IPv4 write them, RFC 6052 section 2.1."""
@@ -105,7 +108,14 @@ class Line:
 
 
 def fetch(
-    url: str, into: IO[bytes], *, allow_private: bool, max_bytes: int, timeout_s: float, line: Line | None = None
+    url: str,
+    into: IO[bytes],
+    *,
+    allow_private: bool,
+    max_bytes: int,
+    timeout_s: float,
+    line: Line | None = None,
+    add: Callable[[int], None] = lambda size: None,
 ) -> None:
     """Write the content of a URL to a file. Blocks.
 
@@ -117,6 +127,7 @@ def fetch(
         allow_private: whether addresses that are not public are allowed.
         max_bytes, timeout_s: of the whole.
         line: to cut it off by.
+        add: is called with the size of each piece before that is written.
 
     Raises:
         FetchRefused: it is not allowed, too large, too slow, or not there.
@@ -128,7 +139,7 @@ def fetch(
         line = line or Line()
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                moved = _get(target, into, allow_private, max_bytes, deadline, line)
+                moved = _get(target, into, allow_private, max_bytes, deadline, line, add)
             except (OSError, http.client.HTTPException, UnicodeError) as error:
                 raise FetchRefused(f"{target.host} can't be requested: {error}") from None
             if moved is None:
@@ -145,11 +156,18 @@ def is_data_url(url: str) -> bool:
 
 
 def _get(
-    target: Target, into: IO[bytes], allow_private: bool, max_bytes: int, deadline: float, line: Line
+    target: Target,
+    into: IO[bytes],
+    allow_private: bool,
+    max_bytes: int,
+    deadline: float,
+    line: Line,
+    add: Callable[[int], None],
 ) -> str | None:
     """Send one request; returns where it is redirected to, or None once all is written."""
     connection = http.client.HTTPConnection(target.host, target.port)
     connection.sock = connected = _connect(target.host, target.port, allow_private, deadline, line)
+    wire = connected
     # Each single wait has a limit; this one holds for a host that sends a byte now and then, too.
     watch = threading.Timer(max(0.0, deadline - time.monotonic()), line.cut)
     watch.daemon = True
@@ -158,7 +176,7 @@ def _get(
         if target.scheme == "https":
             context = ssl.create_default_context()
             # It takes the descriptor over: what is done to the socket before has no effect from here on.
-            connection.sock = wrapped = context.wrap_socket(
+            connection.sock = wire = wrapped = context.wrap_socket(
                 connected, server_hostname=target.host, do_handshake_on_connect=False
             )
             line.lead_to(wrapped)
@@ -169,13 +187,17 @@ def _get(
             return moved
         if answer.status != 200:
             raise FetchRefused(f"{target.host} answered {answer.status}")
-        written = 0
-        while chunk := answer.read(_CHUNK):
+        written, began = 0, time.monotonic()
+        wire.settimeout(min(MAX_SILENCE_S, max(0.1, deadline - began)))
+        while chunk := answer.read1(_CHUNK):
             written += len(chunk)
+            if time.monotonic() - began > GRACE_S + written / MIN_BYTES_PER_S:
+                raise FetchRefused(f"{target.host} sends fewer than {MIN_BYTES_PER_S} bytes a second")
             if written > max_bytes:
                 raise FetchRefused(f"{target.host} sends more than the {max_bytes} bytes allowed")
             if time.monotonic() > deadline:
                 raise FetchRefused(f"{target.host} takes too long")
+            add(len(chunk))
             into.write(chunk)
         if time.monotonic() > deadline:
             raise FetchRefused(f"{target.host} takes too long")

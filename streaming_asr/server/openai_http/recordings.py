@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import IO, Any
 
@@ -90,6 +91,8 @@ class Recordings:
         options = service.options
         self._slots = RecordingSlots(options.max_recordings)
         self._kept = Kept(max(options.max_kept_bytes, options.max_upload_bytes))
+        self._fetching = ThreadPoolExecutor(options.max_recordings + MAX_WAITING, "fetch a recording")
+        """A thread for each request that may fetch: those of the event loop are few, and others need them."""
         self._open: Counter[asyncio.Future[None]] = Counter()
         """What ends each request, once an exception is set; counted by the tasks that still work on it."""
         self._none_open = asyncio.Event()
@@ -244,10 +247,11 @@ class Recordings:
         with self._slots.place(), self._kept.share() as keep, tempfile.TemporaryFile() as recording:
             options, elsewhere = await self._read_chat(request, recording, keep)
             with watched(request):
+                if elsewhere is not None:
+                    # Before it has a slot, which a slow host would keep from all others.
+                    await fetch_audio(elsewhere, recording, self._service.options, self._fetching, keep)
                 async with self._slots.slot():
                     self._service.decoders.prepare()
-                    if elsewhere is not None:
-                        await fetch_audio(elsewhere, recording, self._service.options)
                     recording.seek(0)
                     transcription = await self._transcribed(recording, options, request)
         raw_answer = self._service.recognizer.capabilities.raw_answer
