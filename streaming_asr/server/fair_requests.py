@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -29,11 +30,19 @@ MAX_WAIT_S = 4.0
 come at once."""
 HEALTH, MAX_HEALTH_WAIT_S = ("/healthz", "/readyz"), 0.5
 """Who asks for these may share the address of a client, and takes the server for dead soon."""
-MAX_WAITING = 256
-"""Requests at once; a further one that would have to wait is refused."""
+MAX_WAITING_AT_ADDRESS, MAX_WAITING = 256, 512
+"""Requests of one address, and of all, at once; a further one that would have to wait is refused. One for the health is
+not: a server that says that it is busy would be taken for dead, and be ended."""
 
 _ACCOUNT = "streaming_asr.account"
 _TOO_FAST = Failure(FailureKind.BUSY, "The server is busy, and your address sends requests too fast; try again later.")
+
+
+@dataclass(slots=True)
+class _Address:
+    account: Account = field(default_factory=Account)
+    waiting: int = 0
+    """Requests."""
 
 
 class FairRequests:
@@ -47,17 +56,19 @@ class FairRequests:
         self._app = app
         self._fair_loop = fair_loop
         self._metrics = metrics
-        self._accounts = PerAddress(Account)
+        self._addresses = PerAddress(_Address)
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        account = self._accounts.get(address_of(HTTPConnection(scope)))
-        most_s = MAX_HEALTH_WAIT_S if scope["path"] in HEALTH else MAX_WAIT_S
-        wait_s = min(most_s, self._fair_loop.wait_s(account))
-        if wait_s and self._waiting >= MAX_WAITING:
+        address = self._addresses.get(address_of(HTTPConnection(scope)))
+        account = address.account
+        of_health = scope["path"] in HEALTH
+        wait_s = min(MAX_HEALTH_WAIT_S if of_health else MAX_WAIT_S, self._fair_loop.wait_s(account))
+        full = address.waiting >= MAX_WAITING_AT_ADDRESS or self._waiting >= MAX_WAITING
+        if wait_s and full and not of_health:
             await self._refuse(scope, receive, send)
             return
         measured = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
@@ -66,10 +77,12 @@ class FairRequests:
             account.charge(COST_S)
         if wait_s:
             self._waiting += 1
+            address.waiting += 1
             try:
                 await asyncio.sleep(wait_s)
             finally:
                 self._waiting -= 1
+                address.waiting -= 1
         if scope["type"] == "websocket":
             scope[_ACCOUNT] = Account(account)
         began = time.thread_time()

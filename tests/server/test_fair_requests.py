@@ -134,7 +134,7 @@ def test_a_request_waits_only_so_long(path: str, most_s: float, monkeypatch: pyt
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])
 def test_requests_that_wait_are_bounded_and_others_are_not_kept_out(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_requests, "MAX_WAITING", 3)
+    monkeypatch.setattr(fair_requests, "MAX_WAITING_AT_ADDRESS", 3)
 
     async def scenario() -> None:
         clients = Clients()
@@ -145,6 +145,7 @@ def test_requests_that_wait_are_bounded_and_others_are_not_kept_out(kind: str, m
         assert await clients.statuses("10.0.0.1", kind) == [503]
         assert clients.metrics.refusals.labels("busy")._value.get() == 1
         await clients.took_s("10.0.0.2", kind)
+        assert await clients.took_s("10.0.0.2", kind) > 0, "and another one may wait"
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -152,5 +153,24 @@ def test_requests_that_wait_are_bounded_and_others_are_not_kept_out(kind: str, m
         await asyncio.sleep(0)
         assert not again.done()
         again.cancel()
+
+    _run(scenario)
+
+
+@pytest.mark.parametrize("bound", ["MAX_WAITING_AT_ADDRESS", "MAX_WAITING"])
+def test_the_health_is_reported_however_many_wait(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_requests, bound, 1)
+
+    async def scenario() -> None:
+        clients = Clients()
+        await clients.took_s("10.0.0.1")
+        clients.accounts[0].charge(1000.0)
+        waiting = asyncio.create_task(clients.took_s("10.0.0.1"))
+        await asyncio.sleep(0)
+        assert await clients.statuses("10.0.0.1") == [503]
+        for path in HEALTH:
+            assert await clients.took_s("10.0.0.1", "http", path) < 2 * MAX_HEALTH_WAIT_S
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
     _run(scenario)
