@@ -45,6 +45,8 @@ _HALF_TIME = re.compile(r"^0(?=\d:)")
 _O_CLOCK = re.compile(r"^0?(\d+):00$")
 _FULL_HOUR = re.compile(r"^0?(\d+):00(?= [ap]\.m)")
 _TOLL_FREE = re.compile(rf"\b(?:(one) )?(eight) hundred ((?:(?:{_DIGITS})(?:, | )?){{7}})(?<! )(?<!, )", re.IGNORECASE)
+BETWEEN_DIGITS = re.compile(rf"\b(?:{_DIGITS}) (?:{_DIGITS}) (?=(?:{_DIGITS}) (?:{_DIGITS})\b)")
+"""The place at its end is within a row of four digits or more."""
 _VALUES = {word: str(max(0, n - 1)) for n, word in enumerate(f"{_DIGITS}|ten|eleven|twelve".split("|"))}
 _SMALL_BEFORE = re.compile(r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve) (?:to|or|and) $")
 """Numbers that stay words by themselves, but not beside one in figures."""

@@ -26,6 +26,8 @@ _CLAUSE = re.compile(rf"[^{re.escape(_BETWEEN)}]+(?:\.(?=\w)[^{re.escape(_BETWEE
 """Text between punctuation; a full stop within a word, as in `p.m`, belongs to it."""
 _NEAR = 12
 """Characters on both sides of a cut between two parts of a clause, within which no number begins or ends."""
+_MOST_WINDOWS = 8
+"""Of one row of numbers. A longer row stays as it is, so that a final does not wait too long for its other numbers."""
 _AS_SAID = frozenset({"word", "char", "punctuation"})
 """Tags of what is not a figure."""
 _NOT_SAID = frozenset({"preserve_order", "kind", "style"})
@@ -58,7 +60,9 @@ class Language:
     write: Callable[[str, Sequence[Found]], list[Edit]]
     """Makes edits of the prepared text of what was found in it."""
     longest: int
-    """Characters that go to the grammar at once: it works for some 30 ms. Longer rows of numbers stay as they are."""
+    """Characters that go to the grammar at once: it works for some 30 ms."""
+    between_digits: re.Pattern[str] | None = None
+    """Finds places within a row of single digits, which may be cut there: the parts are written as one number again."""
 
 
 def _as_it_is(text: str) -> tuple[str, Sequence[int]]:
@@ -72,7 +76,14 @@ def _as_found(text: str, found: Sequence[Found]) -> list[Edit]:
 _HAN = re.compile("[零一二三四五六七八九〇两幺十百千万亿億]")
 _CHINESE = Language("zh", _HAN, _as_it_is, chinese_figures.write, 50)
 LANGUAGES = {
-    "en": Language("en", english_figures.NUMBERS, english_figures.prepare, english_figures.write, 160),
+    "en": Language(
+        "en",
+        english_figures.NUMBERS,
+        english_figures.prepare,
+        english_figures.write,
+        160,
+        english_figures.BETWEEN_DIGITS,
+    ),
     "zh": _CHINESE,
     "yue": _CHINESE,
     "ja": Language("ja", _HAN, _as_it_is, _as_found, 50),
@@ -135,7 +146,7 @@ def find_edits(text: str, language: Language) -> list[Edit]:
         for clause in _CLAUSE.finditer(prepared)
         for start, end in _parts(prepared, *clause.span(), language)
         if language.numbers.search(prepared, start, end)
-        for one in grammar.find(prepared[start:end], start)
+        for one in _find(grammar, prepared, start, end, language)
     ]
     edits = language.write(prepared, found)
     # A prepared text may lack characters of the text: an edit reaches to the place after its last character.
@@ -147,23 +158,51 @@ def find_edits(text: str, language: Language) -> list[Edit]:
 
 
 def _parts(text: str, start: int, end: int, language: Language) -> Iterator[tuple[int, int]]:
-    """The parts of a clause that can go to the grammar, cut where there is no number. A part that has no such place is
-    left out.
+    """The parts of a clause, cut where there is no number. A part that has no such place is longer than
+    `language.longest`.
     """
     while end - start > language.longest:
         cuts = (cut for cut in range(start + language.longest, start, -1) if _can_cut(text, cut, language))
         cut = next(cuts, None)
         if cut is None:
             cut = next((cut for cut in range(start + language.longest, end) if _can_cut(text, cut, language)), end)
-        else:
-            yield start, cut
+        yield start, cut
         start = cut
     yield start, end
 
 
+def _find(grammar: Grammar, text: str, start: int, end: int, language: Language) -> Sequence[Found]:
+    """What is in a part of a text. A long row of numbers goes to the grammar in windows. Each but the last ends within
+    a row of digits; or else a number may go on beyond it, so its last find is left to the next window, which begins
+    after the one before. A row that is one number stays as it is.
+    """
+    row: list[Found] = []
+    for _ in range(_MOST_WINDOWS if end - start <= _MOST_WINDOWS * language.longest else 0):
+        if end - start <= language.longest:
+            return [*row, *grammar.find(text[start:end], start)]
+        latest = start + language.longest
+        places = language.between_digits.finditer(text, start, latest) if language.between_digits is not None else ()
+        between = max((place.end() for place in places), default=start)
+        cut = between
+        if cut <= start:
+            cut = next((cut for cut in range(latest, start, -1) if _between_words(text, cut)), latest)
+        found = grammar.find(text[start:cut], start)
+        if cut != between or not found or found[-1].kind != "telephone":
+            del found[-1:]
+            if not found:
+                break
+            cut = found[-1].end
+        row += found
+        start = cut
+    return ()
+
+
+def _between_words(text: str, place: int) -> bool:
+    return text[place - 1].isspace() or not text[place - 1].isascii()
+
+
 def _can_cut(text: str, place: int, language: Language) -> bool:
-    between_words = text[place - 1].isspace() or not text[place - 1].isascii()
-    return between_words and not language.numbers.search(text, max(0, place - _NEAR), place + _NEAR)
+    return _between_words(text, place) and not language.numbers.search(text, max(0, place - _NEAR), place + _NEAR)
 
 
 class Grammar:

@@ -183,3 +183,17 @@ def test_a_long_clause_goes_to_the_grammar_in_parts(monkeypatch: pytest.MonkeyPa
     assert _written(said * 20 + "seven " * 1000 + said, "en") == written * 20 + "seven " * 1000 + written
     assert _written("七" * 1000 + "我们走了很远才看到那些漂亮的房子，三十五个", "zh").endswith("，35个")
     assert max(lengths) <= 160
+
+
+def test_long_rows_of_numbers_are_written_in_figures() -> None:
+    digits = "three oh three six one four eight one one zero zero four five seven seven two one eight five one "
+    assert _written(digits * 4, "en") == "30361481100457721851" * 4 + " "
+    said = "one hundred twenty three dollars five thousand six hundred and seven euros twenty two percent "
+    assert _written(said * 5, "en") == "$123 €5,607 22% " * 5
+    assert _written("三百二十元五十元" * 20, "zh") == "320元50元" * 20
+
+
+def test_a_long_row_that_is_one_number_stays_as_it_is() -> None:
+    """A part of it would be another number."""
+    pi = "three point " + "one four one five nine two six five three five eight nine seven nine three two " * 3
+    assert _written(pi, "en") == pi
