@@ -17,9 +17,9 @@ from streaming_asr.recognizers.whisper.word_times import token_starts, words_of
 if TYPE_CHECKING:  # It needs CTranslate2, whose absence is reported when a recognizer starts.
     from streaming_asr.recognizers.whisper.model import CTranslate2Whisper, Draft, Encoding
 
-UNSURE_BELOW = 0.5
+UNSURE_BELOW = 0.6
 """Mean token probability below which a partial in a language other than English is mostly wrong with Whisper base, and
-often in a wrong language. English ones are mostly right even there. docs/benchmarks.md has the figures."""
+often in a wrong language. English ones are mostly right even there. docs/embedded.md has the figures."""
 
 
 class Cancelled(Exception):
