@@ -296,8 +296,11 @@ class Channel:
         events: list[Event] = []
         changed = utterance.decoded(job, hypothesis, self._options)
         speculative = flight.kind is Kind.SPECULATIVE and utterance.final_end == flight.end
-        if changed or (speculative and not utterance.ended and utterance.transcript.revision):
-            events.append(self._partial(utterance, flight.end, speculative))
+        shown = utterance.transcript.partial
+        # Stable text is not taken back, so what is shown may differ from what the final would be.
+        as_final = speculative and (shown.stable + shown.tentative).strip() == hypothesis.text.strip()
+        if changed or (as_final and not utterance.ended and utterance.transcript.revision):
+            events.append(self._partial(utterance, flight.end, as_final))
         if speculative and utterance.result is hypothesis and not utterance.ended:
             events += self._weigh(now)
         events += self._publish()
@@ -391,14 +394,18 @@ class Channel:
         )
 
     def _resumed(self, utterance: Utterance, boundary: Boundary) -> list[Event]:
+        events = self._taken_back(utterance, ms_of(boundary.position))
+        self._judge.reset()
+        utterance.resume()
+        return events
+
+    def _taken_back(self, utterance: Utterance, at_ms: int) -> list[Event]:
+        """What was sent of the text at this pause is void: the final will be another."""
         events: list[Event] = []
-        at_ms = ms_of(boundary.position)
         if utterance.result is not None:
             events.append(SpeechResumed(utterance.number, self._index, at_ms))
         if self._judge.eager:
             events.append(TurnResumed(utterance.number, self._index, at_ms))
-        self._judge.reset()
-        utterance.resume()
         return events
 
     def _ended(self, utterance: Utterance, boundary: Boundary, reason: EndReason, now: float) -> list[Event]:
@@ -408,12 +415,12 @@ class Channel:
         verdict = self._judge.verdict
         if boundary.mark is Mark.CUT:
             reason = EndReason.LENGTH
-            if self._judge.eager:
-                events.append(TurnResumed(utterance.number, self._index, end_ms))
-        elif verdict is not None:
+            if boundary.position != utterance.final_end:
+                events += self._taken_back(utterance, end_ms)
+        elif verdict is not None and reason is EndReason.ENDPOINT:
+            reason = EndReason.TURN if verdict.over else EndReason.TIMEOUT
+        if verdict is not None and boundary.position == utterance.final_end:
             probability = verdict.probability
-            if reason is EndReason.ENDPOINT:
-                reason = EndReason.TURN if verdict.over else EndReason.TIMEOUT
         self._judge.reset()
         utterance.end(boundary.position, boundary.speech, now)
         silence_ms = ms_of(self._tape.end - boundary.speech)

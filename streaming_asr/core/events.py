@@ -56,7 +56,7 @@ class Partial:
     end_ms: int
     """End of the audio that this text was decoded from."""
     speculative: bool = False
-    """Made at a pause: if the silence holds to the endpoint, this text is the final."""
+    """Made at a pause: if the silence holds to the endpoint, this text is the final, but for what annotators change."""
     logprobs: tuple[tuple[str, float], ...] | None = None
     """Text and natural log-probability of each token of `stable`; None where the recognizer does not report them."""
     speaker: int | None = None

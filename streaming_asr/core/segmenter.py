@@ -252,6 +252,10 @@ class Segmenter:
 
     def _cut(self, boundaries: list[Boundary]) -> None:
         """End the utterance at the best pause of its last seconds; what follows is the next one."""
+        if self._silence is Mark.PAUSE:
+            # It ends as it would after a longer silence: its final may be decoded.
+            boundaries.append(self._end(Mark.CUT, self._voiced_end + self._kept))
+            return
         cut = self._best_pause()
         if self._voiced_end <= cut:
             # Nothing voiced remains: an end like any other, and silence goes on from here.

@@ -95,6 +95,21 @@ def test_a_conversation() -> None:
     assert session.done
 
 
+def test_a_text_of_a_pause_that_the_final_will_not_have_is_not_called_speculative() -> None:
+    session = make_session(SessionOptions(first_partial_ms=100, partial_interval_ms=100, withheld_words=0))
+    pieces = (" So", " it", " is", " not", " so")
+    said = Hypothesis(tokens=(1, 2, 3, 4, 5), pieces=pieces, language="en", language_probability=1.0)
+    for number in (1, 2):
+        _receive(session, speech(0.4))
+        session.complete(_job(session, number).id, said, 0.1)
+    _receive(session, silence(0.2))
+    other = Hypothesis(tokens=(6,), pieces=(" No",), language="en", language_probability=1.0)
+    events = session.complete(_job(session, 3).id, other, 1.0)
+    assert not [event for event in events if isinstance(event, Partial) and event.speculative], "stable text stays"
+    (final,) = [event for event in _receive(session, silence(0.5)) if isinstance(event, Final)]
+    assert final.text == "No"
+
+
 def test_speech_that_resumes_makes_a_partial_of_the_speculative_final() -> None:
     session = make_session(SessionOptions(partials=False))
     _receive(session, np.concatenate([speech(1.0), silence(0.3)]))

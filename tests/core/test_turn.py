@@ -18,6 +18,7 @@ from streaming_asr.core.events import (
     Final,
     Partial,
     SpeechEnded,
+    SpeechResumed,
     SpeechStarted,
     TurnResumed,
 )
@@ -318,14 +319,25 @@ def test_no_eager_end_is_sent_unless_it_is_asked_for() -> None:
     assert not session.judged(_question(session), 0.9, 0.0)
 
 
-def test_speech_that_is_cut_for_its_length_takes_an_eager_end_back() -> None:
+def test_a_pause_that_makes_an_utterance_too_long_ends_it_with_the_eager_text() -> None:
     session = make_session(eager_threshold=0.1, partials=False, max_utterance_s=5, endpoint_max_ms=60_000)
     _receive(session, speech(4), silence(0.2))
     _decode(session, "So it", Kind.SPECULATIVE)
     assert session.judged(_question(session), 0.2, 0.0)
-    events = _receive(session, silence(2))
-    assert [type(event) for event in events[:2]] == [TurnResumed, SpeechEnded]
-    assert _ends(events) == [(4000, EndReason.LENGTH)]
+    ended, final = _receive(session, silence(2))
+    assert _ends([ended]) == [(4000, EndReason.LENGTH)]
+    assert isinstance(final, Final)
+    assert final.text == "So it"
+
+
+def test_speech_that_is_cut_elsewhere_for_its_length_takes_an_eager_end_back() -> None:
+    session = make_session(eager_threshold=0.1, partials=False, max_utterance_s=5, endpoint_max_ms=60_000, pause_ms=900)
+    _receive(session, speech(4.6), silence(0.2))
+    _decode(session, "So it", Kind.SPECULATIVE)
+    assert session.judged(_question(session), 0.2, 0.0)
+    events = _receive(session, silence(0.3))
+    assert [type(event) for event in events] == [SpeechResumed, TurnResumed, SpeechEnded]
+    assert _ends(events) == [(4600, EndReason.LENGTH)]
 
 
 @settings(max_examples=40, deadline=None)
