@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from streaming_asr.core import annotations, options, scheduler, session
 from streaming_asr.core.options import OptionError, SessionOptions
-from streaming_asr.engine import inquiries
+from streaming_asr.engine import inquiries, question_threads
 from streaming_asr.engine.media import decoders, limits, live, live_child, live_reader, reader, repairs, timeline
 from streaming_asr.protocols import sent_messages
 from streaming_asr.protocols.failures import FailureKind
@@ -51,6 +51,7 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "wait of a recording's final for each annotator": (annotations.RECORDED_BUDGET_MS / 1000,),
     "texts that wait for a word aligner": (word_aligner.MAX_WAITING,),
     "questions of annotators": (inquiries.MAX_WAITING,),
+    "threads of an annotator that hang for 2 s or more": (question_threads.MAX_HANGING,),
     "finals of a channel that are being translated": (annotations.MAX_FOLLOWED,),
     "texts that wait for the translator": (chat_translator.MAX_WAITING,),
     "time and size of a translation": (chat_translator.TIMEOUT_S, chat_translator.MAX_ANSWER_BYTES),
@@ -66,7 +67,9 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "size of a request for one": (client_secrets.MAX_BODY_BYTES,),
     "bytes of their sessions' configurations": (client_secrets.MAX_SECRETS_BYTES,),
     "URL and headers of a request or handshake": (websocket.MAX_HEAD_BYTES,),
+    "headers of a request or handshake": (http_bounds.MAX_HEADERS,),
     "time for them": (http_bounds.HEAD_TIMEOUT_S,),
+    "requests sent ahead of the response to one before": (http_bounds.MAX_AHEAD,),
     "time to read a response": (http_bounds.UNREAD_TIMEOUT_S,),
     "bytes of a session's file that wait for its decoder": (live.UNSENT_BYTES,),
     "audio of that file, relative to its size": (live_child.EXPANDED_S, 1, live_child.MIN_BITS_PER_S / 8),
