@@ -1,52 +1,17 @@
-"""One client's conversation: every limit, every order of commands and every way to end, without a socket."""
+"""One client's conversation, without a socket: what it acts on when, and what waits."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-
 import pytest
 
-from streaming_asr.core.events import Event, SessionWarning
+from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.protocols.base import Audio, Close, Command, Handshake, Lifetime, Open, Opened, Send
+from streaming_asr.protocols.base import Close, Handshake
 from streaming_asr.protocols.deepgram.listen import DeepgramTranslator
-from streaming_asr.protocols.failures import CloseCode, Failure, FailureKind
+from streaming_asr.protocols.failures import CloseCode
 from streaming_asr.server.live.conversation import MESSAGES_AT_ONCE
 from streaming_asr.server.live.conversation_state import State
-from streaming_asr.server.live.limits import CHANGES, CHANGES_PER_S
-from tests.support.conversing import LIMITS, TIGHT, Client, break_at, command, fail, full_client, quiet, voiced
-
-
-class Scripted:
-    """A translator that says what it is to say, and reports events by their types.
-
-    Args:
-        at_first: when the client connects.
-        after_audio: after each piece of audio.
-    """
-
-    def __init__(self, at_first: Sequence[Command], after_audio: Sequence[Command] = ()) -> None:
-        self._at_first, self._after_audio = at_first, after_audio
-
-    def connected(self) -> list[Command]:
-        return list(self._at_first)
-
-    def received(self, message: str | bytes) -> list[Command]:
-        return [] if isinstance(message, str) else [Audio(message), *self._after_audio]
-
-    def opened(self, opened: Opened) -> list[Command]:
-        return [Send('{"type":"opened"}')]
-
-    def configured(self, options: SessionOptions) -> list[Command]:
-        return []
-
-    def on_events(self, events: Sequence[Event]) -> list[Command]:
-        return [Send('{"type":"events"}')]
-
-    def failed(self, failure: Failure) -> list[Command]:
-        return [Send(f'{{"type":"failed","code":"{failure.code}"}}')]
-
+from tests.support.conversing import LIMITS, Client, command, full_client, quiet, voiced
 
 # What is acted on when
 
@@ -184,6 +149,21 @@ def test_a_warning_reaches_a_client_whose_session_is_open() -> None:
     assert client.kinds == ["warning", "done"]
 
 
+def test_silence_brings_deepgrams_utterance_end_without_another_word() -> None:
+    query = ("utterance_end_ms", "1000"), ("encoding", "linear16")
+    translator = DeepgramTranslator(Handshake("/v1/listen", query), SessionOptions(vad="webrtc"))
+    client = Client(translator=translator).started()
+    client.send(voiced(0.9), quiet(0.6))
+    client.finish()
+    assert client.kinds == ["Results"]
+    client.send(*[quiet(0.1)] * 5)
+    assert client.kinds == ["Results", "UtteranceEnd"], "1.1 s after the last word"
+    # The final comes when the silence has lasted for long enough.
+    client.send(voiced(0.9), quiet(2.0))
+    client.finish()
+    assert client.kinds[2:] == ["Results", "UtteranceEnd"]
+
+
 # Backpressure
 
 
@@ -231,265 +211,6 @@ def test_no_time_counts_as_idle_while_the_server_does_not_read() -> None:
     assert asking.errors == ["idle"]
 
 
-# Limits
-
-
-def test_a_message_too_big_ends_the_session_after_its_finals() -> None:
-    client = Client(TIGHT).started()
-    client.send(voiced(1), bytes(64_001), command("ping", id=1))
-    client.resume()
-    assert client.state is State.ENDING
-    assert client.conversation.reading, "what still comes is dropped"
-    client.send(command("ping", id=2))
-    client.finish()
-    assert client.kinds[-2:] == ["final", "error"]
-    assert client.errors == ["message_too_big"]
-    assert "64000" in client.of("error")[0]["message"]
-    assert client.close == Close(CloseCode.TOO_BIG, "message_too_big")
-    assert not client.of("pong")
-    assert not client.of("done")
-
-
-def test_a_message_too_big_after_the_stop_changes_nothing() -> None:
-    client = Client(TIGHT).started()
-    client.send(voiced(1), command("stop"), bytes(64_001))
-    client.finish()
-    assert client.close == Close(CloseCode.NORMAL, "done")
-
-
-def test_a_client_that_sends_nothing_is_let_go() -> None:
-    client = Client(TIGHT).started()
-    for _ in range(4):
-        client.wait(9)
-        client.send(command("ping", id=1))
-    client.wait(9.9)
-    assert client.state is State.OPEN
-    client.wait(0.2)
-    assert client.errors == ["idle"]
-    assert client.close == Close(CloseCode.POLICY, "idle")
-
-
-def test_a_stopped_session_is_not_idle_while_its_finals_are_awaited() -> None:
-    client = Client(TIGHT).started()
-    client.send(voiced(1), command("stop"))
-    while client.yields:
-        client.resume()
-    client.wait(100)
-    client.finish()
-    assert client.close == Close(CloseCode.NORMAL, "done")
-
-
-def test_a_stream_ends_at_its_longest_with_all_its_finals() -> None:
-    client = Client(TIGHT, max_utterance_s="5").started()
-    while client.state is State.OPEN:
-        client.send(voiced(0.4))
-    client.finish()
-    assert client.errors == ["session_too_long"]
-    assert "8 s" in client.of("error")[0]["message"]
-    assert client.close == Close(CloseCode.POLICY, "session_too_long")
-    assert client.of("final")[-1]["time_ms"] == 8400
-    assert client.kinds[-1] == "error"
-
-
-def test_a_client_that_leaves_too_much_unread_is_let_go_at_once() -> None:
-    client = Client().started()
-    client.send(voiced(0.4))
-    client.overflow()
-    assert client.kinds == ["speech_started", "error"]
-    assert client.errors == ["slow_reader"]
-    assert client.close == Close(CloseCode.POLICY, "slow_reader")
-    assert not client.sessions.open_sessions
-    client.overflow()
-    client.decode()
-    client.send(command("ping"))
-
-
-def test_a_session_has_the_lifetime_of_its_protocol() -> None:
-    client = Client(TIGHT, Scripted([Lifetime(life_s=60, idle_s=25), Open(SessionOptions(vad="webrtc"))])).started()
-    for _ in range(3):
-        client.wait(19)
-        client.send("ping")
-    assert client.state is State.OPEN, "the protocol allows a longer silence than the server"
-    client.send(voiced(0.4))
-    client.wait(3)
-    assert client.state is State.ENDING
-    client.finish()
-    assert client.messages[-1] == {"type": "failed", "code": "session_expired"}
-    assert client.close == Close(CloseCode.GOING_AWAY, "session_expired")
-
-
-def test_silence_brings_deepgrams_utterance_end_without_another_word() -> None:
-    query = ("utterance_end_ms", "1000"), ("encoding", "linear16")
-    translator = DeepgramTranslator(Handshake("/v1/listen", query), SessionOptions(vad="webrtc"))
-    client = Client(translator=translator).started()
-    client.send(voiced(0.9), quiet(0.6))
-    client.finish()
-    assert client.kinds == ["Results"]
-    client.send(*[quiet(0.1)] * 5)
-    assert client.kinds == ["Results", "UtteranceEnd"], "1.1 s after the last word"
-    # The final comes when the silence has lasted for long enough.
-    client.send(voiced(0.9), quiet(2.0))
-    client.finish()
-    assert client.kinds[2:] == ["Results", "UtteranceEnd"]
-
-
-# Ends
-
-
-def test_the_server_s_end_waits_for_the_voice_detector() -> None:
-    client = Client(vad="silero").started()
-    client.send(voiced(0.4), command("ping", id=1))
-    client.end()
-    assert client.state is State.ENDING
-    assert client.kinds == []
-    client.send(command("ping", id=2))
-    client.answer()
-    assert client.kinds == ["speech_started", "speech_ended"]
-    client.finish()
-    assert client.kinds[-2:] == ["final", "error"]
-    assert client.errors == ["restarting"]
-    assert client.close == Close(CloseCode.RESTART, "restarting")
-
-
-def test_the_first_reason_to_end_is_the_one_that_is_sent() -> None:
-    client = Client(TIGHT).started()
-    client.send(voiced(0.4))
-    client.end(FailureKind.RESTARTING)
-    client.end(FailureKind.RECOGNIZER_FAILED)
-    client.wait(100)
-    client.finish()
-    assert client.errors == ["restarting"]
-
-
-def test_the_server_s_end_does_not_change_that_of_a_client_that_stopped() -> None:
-    client = Client().started()
-    client.send(voiced(0.4), command("stop"))
-    client.end()
-    client.finish()
-    assert (client.kinds[-1], client.errors) == ("done", [])
-
-
-def test_an_end_before_the_session_opens_is_sent_and_no_session_is_opened() -> None:
-    client = Client()
-    client.end()
-    assert client.errors == ["restarting"]
-    assert client.close == Close(CloseCode.RESTART, "restarting")
-    client.start()
-    assert client.sessions.opened == 0
-
-
-def test_answers_that_wait_behind_audio_are_still_sent_when_the_server_ends_it() -> None:
-    answering = Scripted([Open(SessionOptions(vad="webrtc"))], [Send('{"type":"committed"}')])
-    client = Client(translator=answering).started()
-    client.send(voiced(0.8))
-    assert client.state is State.YIELDING
-    client.end()
-    client.finish()
-    assert [message["type"] for message in client.messages] == [
-        "opened",
-        "events",
-        "events",
-        "committed",
-        "events",
-        "failed",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("kind", "code"),
-    [
-        (FailureKind.BUSY, CloseCode.TRY_LATER),
-        (FailureKind.RESTARTING, CloseCode.RESTART),
-        (FailureKind.BAD_OPTION, CloseCode.POLICY),
-    ],
-)
-def test_a_session_that_is_refused_ends_the_conversation(kind: FailureKind, code: CloseCode) -> None:
-    client = Client()
-    client.sessions.refusal = Failure(kind, "Not now.")
-    client.start()
-    assert (client.errors, client.close) == ([kind.code], Close(code, kind.code))
-    assert client.observer.codes == {f"refused {kind.code}": 1, kind.code: 1}
-    assert client.observer.open == 0
-
-
-def test_a_client_that_is_gone_leaves_nothing_behind() -> None:
-    client = Client(vad="silero").started()
-    client.send(voiced(0.4), command("ping"))
-    client.conversation.lost()
-    assert not client.sessions.open_sessions
-    assert client.observer.open == 0
-    client.answer()
-    client.decode()
-    client.end()
-    client.wait(1000)
-    assert client.close is None
-    assert client.kinds == []
-
-
-# Faults
-
-
-@pytest.mark.parametrize("place", ["translator", "session", "events", "sessions", "observer"])
-def test_a_fault_ends_the_conversation_with_its_protocol_s_error(place: str, caplog: pytest.LogCaptureFixture) -> None:
-    client = Client().started()
-    break_at(client, place)
-    with caplog.at_level(logging.ERROR):
-        client.send(quiet(0.5), voiced(0.5), quiet(0.5))
-        while client.yields:
-            client.resume()
-    assert client.errors == ["internal"]
-    assert client.close == Close(CloseCode.INTERNAL, "internal")
-    assert "KeyError" not in str(client.messages)
-    assert "a fault of the server" in caplog.text
-    assert not client.sessions.open_sessions
-
-
-def test_a_fault_while_decodes_are_reported_ends_the_conversation_alone() -> None:
-    client = Client().started()
-    client.send(voiced(0.4), quiet(1))
-    break_at(client, "events")
-    client.finish()
-    assert client.errors == ["internal"]
-
-
-def test_a_session_that_can_not_be_given_up_is_closed_all_the_same() -> None:
-    client = Client().started()
-    break_at(client, "removal")
-    client.overflow()
-    assert (client.errors, client.observer.open) == (["slow_reader"], 0)
-    assert client.state is State.CLOSED
-    gone = Client().started()
-    break_at(gone, "removal")
-    gone.conversation.lost()
-    assert gone.state is State.CLOSED
-
-
-def test_a_translator_that_can_not_even_report_a_fault_is_closed_on() -> None:
-    client = Client().started()
-    break_at(client, "translator")
-    client.translator.failed = fail  # type: ignore[method-assign]
-    client.send(command("ping"))
-    assert client.close == Close(CloseCode.INTERNAL, "internal")
-
-
-def test_a_network_that_fails_ends_the_conversation() -> None:
-    client = Client(vad="silero").started()
-    client.send(voiced(0.4))
-    client.sessions.network.fails = True
-    client.answer()
-    assert client.errors == ["internal"]
-    assert not client.sessions.open_sessions
-
-
-def test_a_session_that_broke_ends_the_conversation() -> None:
-    client = Client().started()
-    client.send(voiced(0.4))
-    client._session_broke(KeyError("a fault"))
-    assert client.errors == ["internal"]
-    assert client.close == Close(CloseCode.INTERNAL, "internal")
-    client._session_broke(KeyError("a fault"))
-
-
 # Pauses that are judged
 
 
@@ -534,17 +255,3 @@ def test_an_answer_for_a_session_that_is_over_is_ignored() -> None:
     gone.conversation.lost()
     gone.judge(1.0)
     assert not gone.of("speech_ended")
-
-
-def test_changes_are_bounded_for_each_second_of_audio() -> None:
-    client = Client().started()
-    client.send(*[command("configure", endpoint_ms=300)] * CHANGES)
-    while client.yields:
-        client.resume()
-    client.send(voiced(1))
-    client.send(*[command("configure", endpoint_ms=400)] * (CHANGES_PER_S + 1))
-    client.finish()
-    assert len(client.of("configured")) == CHANGES + CHANGES_PER_S
-    assert client.messages[-1]["code"] == "too_many_changes"
-    assert client.of("final"), "what was received is transcribed"
-    assert client.close == Close(CloseCode.POLICY, "too_many_changes")
