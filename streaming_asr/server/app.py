@@ -48,7 +48,8 @@ class Application:
         self.service = Service(recognizer, options, self._warn_all)
         self.recordings = Recordings(self.service)
         self.client_secrets = ClientSecrets() if link is None else ClientSecrets(share=link.share_secret)
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}
+        """In the order in which they were accepted."""
         self._conversations: set[LiveConversation] = set()
         """Those of all connections, and those that are parked."""
         self._none_open = asyncio.Event()
@@ -168,16 +169,28 @@ class Application:
             )
             self._conversations.add(live)
             connection = Connection(websocket, live, self.service, self._link, account_of(websocket))
-            self.connections.add(connection)
+            self._make_room()
+            self.connections[connection] = None
             self._none_open.clear()
             try:
                 await connection.run()
             finally:
-                self.connections.discard(connection)
+                self.connections.pop(connection, None)
                 if not self.connections:
                     self._none_open.set()
 
         return endpoint
+
+    def _make_room(self) -> None:
+        """Close the first connection without a session, where there are too many: one client could keep all others out
+        by connections on which it claims nothing, or does not read that it was refused."""
+        options = self.service.options
+        if len(self.connections) < options.max_sessions + options.max_http_connections:
+            return
+        first = next((connection for connection in self.connections if not connection.has_session), None)
+        if first is not None:
+            del self.connections[first]
+            first.give_place()
 
     def _new_token(self) -> str:
         """With which a client may claim its session; of several replicas it names the one that has it."""

@@ -17,6 +17,8 @@ from streaming_asr.core.recognizer import Recognizer, RecognizerUnavailable
 from streaming_asr.engine.process import allow_descriptors, limit_blas_threads, tune_garbage_collection
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
+from streaming_asr.server.auth import MAX_DELAYED
+from streaming_asr.server.fair_requests import MAX_WAITING
 from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, bounded_http, new_connection
 from streaming_asr.server.listening import METRICS_FLAGS, AddressTaken, address, bind
 from streaming_asr.server.live.connection import SHUTDOWN
@@ -33,8 +35,9 @@ logger = logging.getLogger(__name__)
 
 HARD_MESSAGE_FACTOR = 4
 """A message up to this many times the limit is answered by an error; for a longer one the socket is closed."""
-OTHER_DESCRIPTORS = 500
-"""Files and sockets beside those of sessions and HTTP connections: of recordings, their decoders, libraries."""
+OTHER_DESCRIPTORS = 500 + MAX_WAITING + MAX_DELAYED
+"""Files and sockets beside those of sessions and other connections: of recordings, their decoders, libraries, and of
+handshakes that wait for an answer."""
 LAST_CLOSE_S = 1
 """Time for sockets to close once sessions are done, seconds."""
 
@@ -135,7 +138,8 @@ async def serve(recognizer: Recognizer, options: ServerOptions, link: Link | Non
 
 
 def _allow_descriptors(options: ServerOptions) -> None:
-    wanted = options.max_sessions + options.max_http_connections + OTHER_DESCRIPTORS
+    # As many HTTP connections as WebSockets without a session.
+    wanted = options.max_sessions + 2 * options.max_http_connections + OTHER_DESCRIPTORS
     if options.certificate is not None:
         # TLS handshakes that are under way.
         wanted += options.max_http_connections

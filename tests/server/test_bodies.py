@@ -256,3 +256,12 @@ def test_a_body_at_the_least_rate_is_received_however_long_it_takes(monkeypatch:
         assert sum([len((await receiving())["body"]) for _ in range(6)]) == 1200
 
     asyncio.run(script())
+
+
+def test_a_form_that_can_have_no_file_is_refused_unread() -> None:
+    async def script(application: Application) -> None:
+        asking = Asking(application, UPLOAD, "application/x-www-form-urlencoded")
+        assert await asking.answered() == 400
+        assert b"must be multipart/form-data" in asking.body
+
+    _running(script)

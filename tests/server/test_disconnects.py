@@ -106,3 +106,25 @@ def test_a_connection_whose_session_another_took_over_is_gone_at_once(monkeypatc
                 assert second.close_code == 1000
 
     run(scenario(), 20)
+
+
+def test_connections_without_a_session_keep_nobody_out() -> None:
+    async def scenario() -> None:
+        options = ServerOptions(session=SessionOptions(vad="webrtc"), max_sessions=2, max_http_connections=10)
+        application = Application(FakeRecognizer(), options)
+        async with serving(application) as port:
+            url = f"ws://127.0.0.1:{port}/v1/stream"
+            async with connect(url) as session:
+                assert json.loads(await session.recv())["type"] == "ready"
+                claiming = [await connect(url + "?resume=claim") for _ in range(20)]
+                assert len(application.connections) == 12
+                await claiming[0].wait_closed()
+                assert claiming[-1].close_code is None
+                await session.send(json.dumps({"type": "stop"}))
+                assert json.loads(await session.recv())["type"] == "done"
+                for client in claiming:
+                    await client.close()
+        assert not application.connections
+        assert not application._conversations
+
+    run(scenario(), 20)

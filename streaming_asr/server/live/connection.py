@@ -172,6 +172,17 @@ class Connection:
         if self._socket is not None:
             self._socket.cut_off()
 
+    def give_place(self) -> None:
+        """End at once, without a session: others need the connection's place."""
+        live = self._live
+        self.cut_off()
+        if live is not None:
+            live.drop()
+
+    @property
+    def has_session(self) -> bool:
+        return self._live is not None and self._live.conversation.has_session
+
     async def _read(self) -> None:
         try:
             await self._read_all()

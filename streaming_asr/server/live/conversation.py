@@ -141,6 +141,11 @@ class Conversation:
         return not self._intake.decoded
 
     @property
+    def has_session(self) -> bool:
+        """Whether its session is open."""
+        return self._session is not None
+
+    @property
     def key(self) -> str:
         """Of the last session, for the log."""
         return self._key

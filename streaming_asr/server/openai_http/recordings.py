@@ -321,6 +321,10 @@ class Recordings:
     async def _form(self, request: Request, keep: Callable[[int], None]) -> FormData:
         """Read the form; its file is written to disk as it arrives."""
         options = self._service.options
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "multipart/form-data":
+            # Another form has no file, and takes seconds of the event loop to parse.
+            raise ApiError(400, f"The request must be multipart/form-data; its Content-Type is {kind!r}.")
         receive = bounded(request.receive, options.max_upload_bytes, options.upload_timeout_s, keep)
         try:
             return await Request(request.scope, receive).form(max_files=1, max_fields=50)
