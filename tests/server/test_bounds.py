@@ -85,10 +85,11 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "unused decoders, and how long they are kept": (1, decoders.SPARE_S),
     "length of a URL; redirects of it": (chat.MAX_URL_CHARS, fetch.MAX_REDIRECTS),
     "names looked up at once, for URLs": (fetch.MAX_LOOK_UPS,),
+    "its lowest rate, after 10 s; its host silent": (bodies.MIN_BYTES_PER_S, fetch.MAX_SILENCE_S),
     "bytes of one connection in one turn": (websocket.TURN_BYTES,),
     "share of one client in the event loop, while others speak": (fair_loop.CLIENT_SHARE * 100,),
     "requests of one address, while others speak": (fair_loop.CLIENT_SHARE * 100,),
-    "requests that wait for that": (fair_requests.MAX_WAITING,),
+    "requests that wait for that": (fair_requests.MAX_WAITING_AT_ADDRESS, fair_requests.MAX_WAITING),
     "recordings in the event loop, while others speak": (fair_loop.CLIENT_SHARE * 100,),
     "live sessions of one address that begin with 2 s at once": (
         head_starts.AT_ADDRESS,
