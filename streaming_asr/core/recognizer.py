@@ -100,7 +100,7 @@ class Cost:
     cached_tokens: int = 0
     generated_tokens: int = 0
     decodes: int = 1
-    """2 when a guard had the audio decoded again."""
+    """More than 1 when a guard had the audio decoded again, or the language was in doubt."""
 
 
 @dataclass(frozen=True, slots=True)

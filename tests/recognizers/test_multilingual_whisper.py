@@ -59,6 +59,43 @@ def test_english_is_detected_and_its_words_have_times(base: FasterWhisperRecogni
     assert found.words[-1].end_ms <= 1000 * len(english) / SAMPLE_RATE
 
 
+def _take_for(
+    monkeypatch: pytest.MonkeyPatch, recognizer: FasterWhisperRecognizer, *languages: tuple[str, float]
+) -> None:
+    """Have it detect these languages, whatever is spoken."""
+    assert recognizer._whisper is not None
+    monkeypatch.setattr(recognizer._whisper, "detect_languages", lambda _: list(languages))
+
+
+def test_a_final_in_a_wrong_language_is_decoded_in_the_next_likely_one(
+    base: FasterWhisperRecognizer, english: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _take_for(monkeypatch, base, ("de", 0.84), ("en", 0.13))
+    found = _decode(base, english, word_times=True)
+    assert (found.language, found.language_probability) == ("en", 0.13)
+    assert " ".join(lower_words(found.text)) == SAID
+    assert found.words is not None
+    assert len(found.words) == len(SAID.split())
+    assert found.cost.decodes == 2
+
+
+def test_a_language_is_kept_whose_text_is_not_much_less_likely(
+    base: FasterWhisperRecognizer, english: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _take_for(monkeypatch, base, ("es", 0.6), ("it", 0.35))
+    found = _decode(base, english)
+    assert (found.language, found.language_probability) == ("es", 0.6)
+    assert found.text == _decode(base, english, language="es").text
+
+
+def test_a_partial_is_decoded_in_one_language_only(
+    base: FasterWhisperRecognizer, english: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _take_for(monkeypatch, base, ("de", 0.84), ("en", 0.13))
+    found = _decode(base, english, Kind.PARTIAL)
+    assert (found.language, found.cost.decodes) == ("de", 1)
+
+
 def test_a_prefix_and_keywords_are_kept_to(base: FasterWhisperRecognizer, english: Audio) -> None:
     whole = _decode(base, english)
     partial = _decode(base, english[: 4 * SAMPLE_RATE], Kind.PARTIAL, prefix=whole.tokens[:4], language="en")

@@ -20,6 +20,11 @@ if TYPE_CHECKING:  # It needs CTranslate2, whose absence is reported when a reco
 UNSURE_BELOW = 0.6
 """Mean token probability below which a partial in a language other than English is mostly wrong with Whisper base, and
 often in a wrong language. English ones are mostly right even there. docs/embedded.md has the figures."""
+UNLIKELY_BELOW = 0.5
+"""Mean token probability below which a final that is not English is also decoded in the second likeliest language."""
+MUCH_SURER = 1.5
+"""How many times the mean token probability of an unlikely final the other language must reach to be taken instead.
+Without it, noisy Spanish would become Portuguese."""
 
 
 class Cancelled(Exception):
@@ -88,27 +93,33 @@ class _Decoding:
         self._begun = time.perf_counter()
         self._features = whisper.features(job.audio)
         self._encoding = self._encode(self._length_s)
-        self._language, self._language_probability = job.language or "", None
+        self._language = job.language or ""
+        self._language_probability: float | None = None
+        self._next_language: tuple[str, float] | None = None
+        """The second likeliest, where the language was detected."""
         if job.language is None:
-            self._language, self._language_probability = whisper.detect_language(self._encoding)
+            (self._language, self._language_probability), *others = whisper.detect_languages(self._encoding)
+            self._next_language = others[0] if others else None
 
     def run(self) -> Hypothesis:
         draft = self._draft()
         kept = self._kept(draft)
+        if kept and self._job.kind is not Kind.PARTIAL and self._below(UNLIKELY_BELOW, draft):
+            draft = self._in_surer_language(draft)
+            kept = self._kept(draft)
         tokens = tuple(draft.tokens[n] for n in kept)
         pieces = self._whisper.text.pieces(tokens)
         if self._language == "zh":
             pieces = simplified(pieces)
         words = self._words(tokens, pieces) if self._job.word_times else None
-        confidence = math.exp(min(0.0, draft.mean_logprob))
         return Hypothesis(
             tokens=tokens,
             pieces=pieces,
             language=self._language,
             language_probability=self._language_probability,
             complete=draft.complete,
-            confidence=confidence,
-            unsure=self._language != "en" and confidence < UNSURE_BELOW,
+            confidence=_confidence(draft),
+            unsure=self._below(UNSURE_BELOW, draft),
             logprobs=tuple(draft.logprobs[n] for n in kept) if draft.logprobs is not None else None,
             no_speech=draft.no_speech,
             words=words,
@@ -132,6 +143,22 @@ class _Decoding:
             if self._length_s < WINDOW_S:
                 self._encoding = self._encode(WINDOW_S)
             draft = self._generate()
+        return draft
+
+    def _below(self, bound: float, draft: Draft) -> bool:
+        """Whether the text is not English and its mean token probability below a bound."""
+        return self._language != "en" and _confidence(draft) < bound
+
+    def _in_surer_language(self, draft: Draft) -> Draft:
+        """The text in the second likeliest language, if the model is much surer of that; else `draft`."""
+        if self._next_language is None:
+            return draft
+        detected, (self._language, probability) = self._language, self._next_language
+        other = self._draft()
+        if self._kept(other) and _confidence(other) >= MUCH_SURER * _confidence(draft):
+            self._language_probability = probability
+            return other
+        self._language = detected
         return draft
 
     def _kept(self, draft: Draft) -> list[int]:
@@ -174,6 +201,11 @@ class _Decoding:
     def _check(self) -> None:
         if self._cancelled():
             raise Cancelled
+
+
+def _confidence(draft: Draft) -> float:
+    """Mean token probability, 0..1."""
+    return math.exp(min(0.0, draft.mean_logprob))
 
 
 def _loops(draft: Draft) -> bool:

@@ -98,12 +98,12 @@ class CTranslate2Whisper:
         padded[0, :, :frames] = features
         return self._model.encode(ctranslate2.StorageView.from_array(padded))
 
-    def detect_language(self, encoding: Encoding) -> tuple[str, float]:
-        """ISO 639-1 code and probability of the likeliest language."""
+    def detect_languages(self, encoding: Encoding) -> list[tuple[str, float]]:
+        """ISO 639-1 codes and probabilities of all languages, the likeliest first."""
         if len(self.languages) == 1:
-            return self.languages[0], 1.0
-        token, probability = self._model.detect_language(encoding)[0][0]
-        return token.strip("<|>"), float(probability)
+            return [(self.languages[0], 1.0)]
+        found = self._model.detect_language(encoding)[0]
+        return [(token.strip("<|>"), float(probability)) for token, probability in found]
 
     def generate(
         self,
