@@ -77,7 +77,7 @@ format: $(VENV)/.installed-check
 
 test: what-test-installs $(VENV)/.installed-test $(VENV)/.installed-vllm chromium
 	@$(call RUN_STEPS,step pytest -p tests.support.parts --part quick -n 4 --dist worksteal $(ARGS); \
-		step pytest -p tests.support.parts --part rest $(ARGS);)
+		step pytest -p tests.support.parts --part rest -n 2 $(ARGS);)
 
 what-test-installs:
 	@if [[ ! -e $(VENV)/.installed-test || ! -e $(VENV)/.installed-vllm ]]; then \

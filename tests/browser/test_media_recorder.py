@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,26 @@ from tests.support.wire import assert_said
 
 SPOKEN = "He might even have been made amiable himself."
 
-RECORD = """async ([path, stop, type, timeslice]) => {
-    const messages = [];
-    const socket = new WebSocket(location.origin.replace("http", "ws") + path);
-    const closed = new Promise((resolve) => { socket.onclose = resolve; });
-    socket.onmessage = ({ data }) => messages.push(JSON.parse(data));
-    await new Promise((resolve) => { socket.onopen = resolve; });
+RECORD = """async (ways) => {
     const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
-    const recorder = new MediaRecorder(microphone, type ? { mimeType: type } : {});
-    recorder.ondataavailable = ({ data }) => socket.send(data);
-    recorder.start(timeslice);
-    await new Promise((resolve) => setTimeout(resolve, 5500));
-    const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
-    recorder.stop();
-    await stopped;
-    socket.send(stop);
-    await closed;
-    return [recorder.mimeType, messages];
+    const record = async ([path, stop, type, timeslice]) => {
+        const messages = [];
+        const socket = new WebSocket(location.origin.replace("http", "ws") + path);
+        const closed = new Promise((resolve) => { socket.onclose = resolve; });
+        socket.onmessage = ({ data }) => messages.push(JSON.parse(data));
+        await new Promise((resolve) => { socket.onopen = resolve; });
+        const recorder = new MediaRecorder(microphone.clone(), type ? { mimeType: type } : {});
+        recorder.ondataavailable = ({ data }) => socket.send(data);
+        recorder.start(timeslice);
+        await new Promise((resolve) => setTimeout(resolve, 5500));
+        const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
+        recorder.stop();
+        await stopped;
+        socket.send(stop);
+        await closed;
+        return [recorder.mimeType, messages];
+    };
+    return Promise.all(ways.map(record));
 }"""
 
 
@@ -54,17 +56,18 @@ KINDS = [("", 250), ("audio/webm;codecs=opus", 100), ("audio/mp4;codecs=opus", 2
 
 
 def test_a_recorder_needs_no_more_than_a_socket(server: LiveServer, librivox: Path, tmp_path: Path) -> None:
+    """One for each path, at the same time."""
     microphone = recording(tmp_path / "speech.wav", [librivox / "sense_and_sensibility_01_0930.wav"])
-    ways = list(zip(SOCKETS.items(), itertools.cycle(KINDS)))
-    for (path, stop), (kind, timeslice) in ways:
-        with (
-            sync_playwright() as playwright,
-            chromium(playwright, microphone=microphone) as browser,
-            visit(browser, server.http_url) as visiting,
-        ):
+    ways = [[*socket, *kind] for socket, kind in zip(SOCKETS.items(), KINDS, strict=True)]
+    with (
+        sync_playwright() as playwright,
+        chromium(playwright, microphone=microphone) as browser,
+        visit(browser, server.http_url) as visiting,
+    ):
+        for kind, _ in KINDS:
             if kind and not visiting.page.evaluate("(kind) => MediaRecorder.isTypeSupported(kind)", kind):
                 pytest.fail(f"this browser does not record {kind}")
-            recorded, messages = visiting.page.evaluate(RECORD, [path, stop, kind, timeslice])
+        for recorded, messages in visiting.page.evaluate(RECORD, ways):
             assert "opus" in recorded
             assert [
                 message for message in messages if message["type"] in ("error", "Error", "warning", "Warning")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,15 @@ def unjudged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     search = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     with LiveServer("--api-key", KEY, environment={"PYTHONPATH": search}) as live:
         yield live
+
+
+@pytest.fixture(scope="module")
+def flux(guarded: LiveServer, unjudged: LiveServer, clips: Clips) -> tuple[Messages, Messages]:
+    """The same conversation with both servers at the same time: the one with the detector, and the one without."""
+    audio = {"pausing": clips.both(0.6, 0.6), "silence": clips.silence(2.5)}
+    with ThreadPoolExecutor(2) as pool:
+        judged, by_silence = pool.map(lambda live: _sdk(live, clips, "flux", **audio), (guarded, unjudged))
+    return judged, by_silence
 
 
 def test_the_sdk_receives_words_while_they_are_spoken(guarded: LiveServer, clips: Clips) -> None:
@@ -177,9 +187,9 @@ def test_the_sdk_is_refused(guarded: LiveServer, clips: Clips) -> None:
     assert "Ogg" in _of(reports, "container")[0]["description"]
 
 
-def test_the_sdk_receives_turns_that_a_detector_judges(guarded: LiveServer, clips: Clips) -> None:
+def test_the_sdk_receives_turns_that_a_detector_judges(flux: tuple[Messages, Messages], clips: Clips) -> None:
     """Which pauses end a turn is its choice, and silence's where it has no time: what was said must be there."""
-    messages = _sdk(guarded, clips, "flux", pausing=clips.both(0.6, 0.6), silence=clips.silence(2.5))
+    messages, _ = flux
     infos = [message for message in messages if message["type"] == "TurnInfo"]
     turns = [list(turn) for _, turn in groupby(infos, key=lambda info: info["turn_index"])]
     for turn in turns:
@@ -197,8 +207,8 @@ def test_the_sdk_receives_turns_that_a_detector_judges(guarded: LiveServer, clip
     assert messages[-1]["type"] == "closed"
 
 
-def test_the_sdk_receives_turns_that_end_by_silence(unjudged: LiveServer, clips: Clips) -> None:
-    messages = _sdk(unjudged, clips, "flux", pausing=clips.both(0.6, 0.6), silence=clips.silence(2.5))
+def test_the_sdk_receives_turns_that_end_by_silence(flux: tuple[Messages, Messages], clips: Clips) -> None:
+    _, messages = flux
     assert messages[0]["type"] == "Connected"
     numbered = [message["sequence_id"] for message in messages if "sequence_id" in message]
     assert numbered == list(range(len(numbered)))

@@ -168,12 +168,19 @@ def test_livekit(guarded: LiveServer, clips: Clips) -> None:
         )
 
 
-@pytest.mark.parametrize("run", ["server_vad", "semantic_vad", "own_vad", "together"])
-def test_pipecat(guarded: LiveServer, clips: Clips, run: str) -> None:
-    asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "run": run}
-    reports = run_python(
-        "clients", "pipecat_services.py", {**asked, "clips": [clips.raw(0, 16_000), clips.raw(0, 16_000)]}
-    )
+@pytest.fixture(scope="module")
+def pipecat(guarded: LiveServer, clips: Clips) -> Events:
+    """What Pipecat's services receive, two at a time."""
+    asked = {"url": f"{guarded.http_url}/v1", "key": KEY, "clips": [clips.raw(0, 16_000), clips.raw(0, 16_000)]}
+    return run_python("clients", "pipecat_services.py", {**asked, "runs": PIPECAT})
+
+
+PIPECAT = ["server_vad", "semantic_vad", "own_vad", "together"]
+
+
+@pytest.mark.parametrize("run", PIPECAT)
+def test_pipecat(pipecat: Events, clips: Clips, run: str) -> None:
+    reports = _of(pipecat, run)
     kinds = [event["type"] for event in reports]
     assert "error" not in kinds, reports
     assert kinds.index("InterimTranscriptionFrame") < kinds.index("spoken")
@@ -232,7 +239,7 @@ def test_agents_of_other_rates(guarded: LiveServer, clips: Clips, rate: int, chu
     runs = (
         ("livekit_agents.py", {"url": f"{http}/v1", "clip": clip, "silence": True}),
         ("deepgram_livekit.py", {"url": http, "clip": clip, "silence": silence}),
-        ("pipecat_services.py", {"url": f"{http}/v1", "run": "server_vad", "clips": [clip]}),
+        ("pipecat_services.py", {"url": f"{http}/v1", "runs": ["server_vad"], "clips": [clip]}),
         ("deepgram_pipecat.py", {"url": http, "clips": [clip]}),
     )
     form = {"key": key, "rate": rate, "chunk_ms": chunk_ms}
@@ -275,24 +282,26 @@ def test_vllm_s_example(guarded: LiveServer, clips: Clips) -> None:
         assert _of(reports, scenario)[-1]["text"] == ""
 
 
-@pytest.mark.parametrize(("rate", "chunk_ms"), [(24_000, 100), (8_000, 500), (48_000, 10)])
-def test_openai_javascript(clips: Clips, tmp_path: Path, rate: int, chunk_ms: int) -> None:
-    """It speaks to TLS only; the browser's connection brings its key as a subprotocol."""
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveServer, Path]]:
+    """A server that speaks TLS, and the certificate to trust."""
+    folder = tmp_path_factory.mktemp("certificates")
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
-    trusted, certificate, private = (tmp_path / name for name in ("ca.pem", "certificate.pem", "key.pem"))
+    trusted, certificate, private = (folder / name for name in ("ca.pem", "certificate.pem", "key.pem"))
     authority.cert_pem.write_to_path(str(trusted))
     issued.cert_chain_pems[0].write_to_path(str(certificate))
     issued.private_key_pem.write_to_path(str(private))
     with LiveServer("--api-key", KEY, "--certificate", str(certificate), "--private-key", str(private)) as live:
-        asked = {
-            "url": f"{live.http_url}/v1",
-            "key": KEY,
-            "clip": clips.raw(0, rate),
-            "rate": rate,
-            "chunkMs": chunk_ms,
-        }
-        reports = run_node("clients", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
+        yield live, trusted
+
+
+@pytest.mark.parametrize(("rate", "chunk_ms"), [(24_000, 100), (8_000, 500), (48_000, 10)])
+def test_openai_javascript(encrypted: tuple[LiveServer, Path], clips: Clips, rate: int, chunk_ms: int) -> None:
+    """It speaks to TLS only; the browser's connection brings its key as a subprotocol."""
+    live, trusted = encrypted
+    asked = {"url": f"{live.http_url}/v1", "key": KEY, "clip": clips.raw(0, rate), "rate": rate, "chunkMs": chunk_ms}
+    reports = run_node("clients", "openai_node.mjs", asked, NODE_EXTRA_CA_CERTS=str(trusted))
     for scenario in ("node", "browser"):
         events = _of(reports, scenario)
         kinds = [event["type"] for event in events]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from dashscope.audio.qwen_omni import MultiModality, OmniRealtimeCallback, OmniRealtimeConversation
 from dashscope.audio.qwen_omni.omni_realtime import TranscriptionParams
@@ -116,5 +117,9 @@ def silence() -> None:
     conversation.close()
 
 
-for scenario in (forms,) if "forms" in ASKED else (vad, manual, silence):
-    scenario()
+if "forms" in ASKED:
+    forms()
+else:
+    with ThreadPoolExecutor() as pool:
+        for running in [pool.submit(scenario) for scenario in (vad, manual, silence)]:
+            running.result()

@@ -1,4 +1,4 @@
-"""`livekit-plugins-deepgram`: streams of both its versions, one after the other from one service."""
+"""`livekit-plugins-deepgram`: streams of both its versions, two of them at the same time from one service."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Any
 from livekit import rtc
 from livekit.agents.utils import http_context
 from livekit.plugins import deepgram
-from speaking import asked, paced, pcm, report
+from speaking import asked, paced, pcm, report, two_at_a_time
 
 ASKED = asked()
 RATE = ASKED.get("rate", 16_000)
 
 
-async def listen(service: Any, scenario: str, chunk_ms: int, path: str = ASKED["clip"]) -> None:
-    """One stream: speech at real time and silence after it, then the end of the input."""
+async def listen(service: Any, scenario: str, chunk_ms: int, path: str = ASKED["clip"], *, pace: int = 1) -> None:
+    """One stream: speech and silence after it, then the end of the input.
+
+    Args:
+        pace: how many times as fast as it would be spoken.
+    """
     stream = service.stream()
 
     async def speak() -> None:
-        async for piece in paced(pcm(path) + bytes(3 * RATE), 2 * RATE, chunk_ms):
+        async for piece in paced(pcm(path) + bytes(3 * RATE), pace * 2 * RATE, chunk_ms):
             stream.push_frame(rtc.AudioFrame(piece, RATE, 1, len(piece) // 2))
         report(scenario, type="spoken")
         stream.end_input()
@@ -47,17 +51,17 @@ async def main() -> None:
             telling_apart = deepgram.STT(
                 base_url=f"{socket}/v1/listen", api_key=ASKED["key"], sample_rate=RATE, enable_diarization=True
             )
-            await asyncio.wait_for(listen(telling_apart, "diarize", 100, ASKED["dialogue"]), 60)
+            await asyncio.wait_for(listen(telling_apart, "diarize", 100, ASKED["dialogue"], pace=4), 60)
             return
         live = deepgram.STT(base_url=f"{socket}/v1/listen", api_key=ASKED["key"], sample_rate=RATE)
         flux = deepgram.STTv2(
             base_url=f"{socket}/v2/listen", api_key=ASKED["key"], sample_rate=RATE, eager_eot_threshold=0.4
         )
-        for index, chunk_ms in enumerate((10, 500)):
-            await asyncio.wait_for(listen(live, f"live {index}", chunk_ms), 40)
-        await asyncio.wait_for(listen(flux, "flux", 20), 40)
+        streams = [listen(live, f"live {index}", chunk_ms) for index, chunk_ms in enumerate((10, 500))]
+        streams.append(listen(flux, "flux", 20))
         if "silence" in ASKED:
-            await asyncio.wait_for(listen(live, "silence", 100, ASKED["silence"]), 40)
+            streams.append(listen(live, "silence", 100, ASKED["silence"]))
+        await asyncio.wait_for(two_at_a_time(streams), 60)
 
 
 asyncio.run(main())

@@ -37,6 +37,8 @@ async function converse(scenario, connection) {
 
 const keyterm = ['Dashwood', 'Norland'];
 const wanted = { model: 'nova-3', language: 'en', interim_results: 'true', keyterm, reconnectAttempts: 0, ...raw };
-await converse('live', await client.listen.v1.connect(wanted));
-await converse('flux', await client.listen.v2.connect({ model: 'flux-general-en', reconnectAttempts: 0, ...raw }));
+await Promise.all([
+  converse('live', await client.listen.v1.connect(wanted)),
+  converse('flux', await client.listen.v2.connect({ model: 'flux-general-en', reconnectAttempts: 0, ...raw })),
+]);
 process.exit(0);

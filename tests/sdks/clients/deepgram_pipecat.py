@@ -15,9 +15,10 @@ SOCKET = ASKED["url"].replace("http", "ws", 1)
 
 async def main() -> None:
     live = DeepgramSTTService(api_key=ASKED["key"], base_url=SOCKET)
-    await listen(live, "live", ASKED["clips"], commit=True)
     flux = DeepgramFluxSTTService(api_key=ASKED["key"], url=f"{SOCKET}/v2/listen", enable_eager_end_of_turn=True)
-    await listen(flux, "flux", ASKED["clips"], commit=False)
+    await asyncio.gather(
+        listen(live, "live", ASKED["clips"], commit=True), listen(flux, "flux", ASKED["clips"], commit=False)
+    )
 
 
 asyncio.run(main())

@@ -46,14 +46,13 @@ async def say(connection: Any, path: str, bytes_per_second: int = 32_000, chunk_
 
 
 async def live() -> None:
-    """At real time, twice with one client; the second with what is asked for otherwise."""
+    """At real time, two streams of one client at the same time."""
     shared = client()
 
-    for index, path in enumerate(ASKED["clips"]):
-        scenario = f"live {index}"
+    async def one(scenario: str, path: str) -> None:
         wanted = {"interim_results": "true", "vad_events": "true", "utterance_end_ms": "1000", "endpointing": "10"}
 
-        async def speak(connection: Any, path: str = path, scenario: str = scenario) -> None:
+        async def speak(connection: Any) -> None:
             await connection.send_keep_alive()
             await say(connection, path)
             report(scenario, type="spoken")
@@ -63,6 +62,8 @@ async def live() -> None:
             await connection.send_close_stream()
 
         await converse(scenario, shared.listen.v1.connect(model="nova-3", language="en-US", **RAW, **wanted), speak)
+
+    await asyncio.gather(*(one(f"live {index}", path) for index, path in enumerate(ASKED["clips"])))
 
 
 async def diarize() -> None:

@@ -47,6 +47,8 @@ async function speak(scenario, realtime, commit) {
   if (commit) realtime.send({ type: 'input_audio_buffer.commit' });
 }
 
-await converse('node', new OpenAIRealtimeWS({ model: 'gpt-4o-transcribe' }, client), { commit: false });
-await converse('browser', new OpenAIRealtimeWebSocket({ model: 'gpt-4o-transcribe' }, client), { commit: true });
+await Promise.all([
+  converse('node', new OpenAIRealtimeWS({ model: 'gpt-4o-transcribe' }, client), { commit: false }),
+  converse('browser', new OpenAIRealtimeWebSocket({ model: 'gpt-4o-transcribe' }, client), { commit: true }),
+]);
 process.exit(0);

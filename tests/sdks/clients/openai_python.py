@@ -37,20 +37,23 @@ def audio(**audio_input: Any) -> dict[str, Any]:
 
 
 async def vad() -> None:
-    """At real time; the same client twice; logprobs."""
+    """At real time; two connections of one client at the same time; logprobs."""
     shared = client()
-    for index, (path, query) in enumerate(zip(ASKED["clips"], ({"intent": "transcription"}, {}), strict=True)):
-        scenario = f"vad {index}"
+
+    async def one(scenario: str, path: str, query: dict[str, str]) -> None:
         async with shared.realtime.connect(model="gpt-4o-transcribe", extra_query=query) as connection:
             await connection.session.update(session={**audio(transcription={"language": "en"}), "include": [LOGPROBS]})
 
-            async def speak(connection: Any = connection, path: str = path, scenario: str = scenario) -> None:
+            async def speak() -> None:
                 async for piece in paced(pcm(path), 48_000):
                     await connection.input_audio_buffer.append(audio=coded(piece))
                 report(scenario, type="spoken")
                 await append(connection, bytes(48_000))
 
             await asyncio.gather(speak(), receive(connection, scenario, COMPLETED))
+
+    first, second = ASKED["clips"]
+    await asyncio.gather(one("vad 0", first, {"intent": "transcription"}), one("vad 1", second, {}))
 
 
 async def manual() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ def asked() -> dict[str, Any]:
 
 
 def report(scenario: str, **what: Any) -> None:
-    """Report something to the test, as a line of JSON."""
-    print(json.dumps({"scenario": scenario, **what}), flush=True)
+    """Report something to the test, as a line of JSON. For any thread."""
+    sys.stdout.write(json.dumps({"scenario": scenario, **what}) + "\n")
+    sys.stdout.flush()
 
 
 def pcm(path: str) -> bytes:
@@ -37,6 +38,17 @@ async def paced(data: bytes, bytes_per_second: int, chunk_ms: int = 100) -> Asyn
         sent += len(piece)
         await asyncio.sleep(began + sent / bytes_per_second - loop.time())
         yield piece
+
+
+async def two_at_a_time(running: Iterable[Awaitable[None]]) -> None:
+    """Run what speaks at real time, two at once: more would leave a small machine no time for partials."""
+    free = asyncio.Semaphore(2)
+
+    async def one(each: Awaitable[None]) -> None:
+        async with free:
+            await each
+
+    await asyncio.gather(*map(one, running))
 
 
 def coded(data: bytes) -> str:

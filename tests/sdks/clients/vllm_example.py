@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import websockets
-from speaking import asked, coded, paced, pcm, report
+from speaking import asked, coded, paced, pcm, report, two_at_a_time
 
 ASKED = asked()
 RATE = 16_000
@@ -44,10 +44,18 @@ async def transcribe(
         sending.cancel()
 
 
-asyncio.run(transcribe("named", model=ASKED["model"]))
-asyncio.run(transcribe("older", model=None))
-asyncio.run(transcribe("unknown", model="nobody/has-this"))
-for chunk_ms in (10, 500):
-    asyncio.run(transcribe(f"{chunk_ms} ms", model=ASKED["model"], chunk_ms=chunk_ms, logprobs=chunk_ms == 500))
-asyncio.run(transcribe("silence", model=ASKED["model"], path=ASKED["silence"]))
-asyncio.run(transcribe("nothing", model=ASKED["model"], path=ASKED["nothing"]))
+async def main() -> None:
+    model = ASKED["model"]
+    streams = (
+        transcribe("named", model=model),
+        transcribe("older", model=None),
+        transcribe("unknown", model="nobody/has-this"),
+        transcribe("10 ms", model=model, chunk_ms=10),
+        transcribe("500 ms", model=model, chunk_ms=500, logprobs=True),
+        transcribe("silence", model=model, path=ASKED["silence"]),
+        transcribe("nothing", model=model, path=ASKED["nothing"]),
+    )
+    await two_at_a_time(streams)
+
+
+asyncio.run(main())
