@@ -75,6 +75,7 @@ format: $(VENV)/.installed-check
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# The rest: one of two processes runs the tests of vLLM, which compute; see tests/support/parts.py.
 test: what-test-installs $(VENV)/.installed-test $(VENV)/.installed-vllm chromium
 	@$(call RUN_STEPS,step pytest -p tests.support.parts --part quick -n 4 --dist worksteal $(ARGS); \
 		step pytest -p tests.support.parts --part rest -n 2 $(ARGS);)
