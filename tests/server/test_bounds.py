@@ -29,7 +29,7 @@ from streaming_asr.server import (
     memory,
 )
 from streaming_asr.server.app import Application
-from streaming_asr.server.live import fair_loop, turn_questions, websocket
+from streaming_asr.server.live import fair_loop, turn_questions, unfinished, websocket
 from streaming_asr.server.live import limits as live_limits
 from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, long_strings, recordings
 from streaming_asr.server.options import ServerOptions
@@ -67,6 +67,7 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "size of a request for one": (client_secrets.MAX_BODY_BYTES,),
     "bytes of their sessions' configurations": (client_secrets.MAX_SECRETS_BYTES,),
     "URL and headers of a request or handshake": (websocket.MAX_HEAD_BYTES,),
+    "messages begun and not finished, of all connections": (unfinished.MAX_UNFINISHED_BYTES,),
     "headers of a request or handshake": (http_bounds.MAX_HEADERS,),
     "time for them": (http_bounds.HEAD_TIMEOUT_S,),
     "requests sent ahead of the response to one before": (http_bounds.MAX_AHEAD,),

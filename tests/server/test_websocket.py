@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
+from streaming_asr.server.live import unfinished
 from streaming_asr.server.live import websocket as websocket_module
 from streaming_asr.server.live.fair_loop import Account, FairLoop
 from streaming_asr.server.live.websocket import DirectWebSocket, direct_socket
@@ -436,3 +437,21 @@ def test_what_is_left_of_a_turn_is_taken_once_more_may_come() -> None:
         listener.socket.resume()
 
     conversing(script)
+
+
+def test_messages_that_are_not_finished_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "MAX_UNFINISHED_BYTES", 250_000)
+
+    async def scenario() -> None:
+        listener = Listener()
+        async with listening(listener) as url, connect(url) as first, connect(url) as second, connect(url) as third:
+            listener.directly.set()
+            for client in (first, second, third):
+                begun = Frame(Opcode.BINARY, bytes(100_000), fin=False).serialize(mask=True)
+                client.transport.write(begun)
+                await asyncio.sleep(0.1)
+            await asyncio.wait_for(first.wait_closed(), 10)
+            third.transport.write(Frame(Opcode.CONT, b"").serialize(mask=True))
+            await listener.until(lambda: bytes(100_000) in listener.messages)
+
+    run(scenario(), 20)

@@ -32,6 +32,7 @@ from websockets.server import ServerProtocol
 
 from streaming_asr.server.live.fair_loop import Account, FairLoop
 from streaming_asr.server.live.relay import relay
+from streaming_asr.server.live.unfinished import Unfinished
 
 try:
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -129,6 +130,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     """What a client has sent to another process, from its handshake on, which goes on here; set before it is
     connected."""
     _account: Account | None = None
+    _unfinished: Unfinished[DirectWebSocket] = Unfinished()
+    """Of all connections."""
     _outlives: Callable[[], bool]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -265,6 +268,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._keep(data)
         if self.handshake_initiated or self.disconnected:
             super().data_received(data)
+            self._count_unfinished()
             return
         with contextlib.suppress(UnicodeError):
             super().data_received(data)
@@ -305,6 +309,25 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self._fragments = bytearray()
             self.send_receive_event_to_app()
 
+    def _count_unfinished(self) -> None:
+        """Close the connection whose message has been unfinished for the longest, if all have too much of them."""
+        size = len(self.conn.reader.buffer) + len(self._fragments) + sum(map(len, self.frames))
+        first = self._unfinished.set(self, size)
+        if first is not None:
+            logger.warning("A connection is closed: too much is kept of messages that are not finished")
+            first._drop_unfinished()
+
+    def _drop_unfinished(self) -> None:
+        self._forget_unfinished()
+        self._unread.clear()
+        self.cut_off()
+
+    def _forget_unfinished(self) -> None:
+        # Now: a connection is part of reference cycles, so that it would live until these are collected.
+        self._unfinished.set(self, 0)
+        self.conn.reader.buffer.clear()
+        self._fragments, self.frames = bytearray(), []
+
     def handle_ping(self) -> None:
         """Answer pings; while the client does not read, only the last of them, as RFC 6455 section 5.5.3 allows."""
         output = self.conn.data_to_send()
@@ -332,6 +355,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
                 self._take_turn()
         finally:
             super().connection_lost(exc)
+            self._forget_unfinished()
 
     def _keep(self, data: bytes) -> None:
         if self._kept is not None:
@@ -412,6 +436,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             data = data[:TURN_BYTES]
         self._keep(data)
         super().data_received(data)
+        self._count_unfinished()
         if self._messages:
             messages, self._messages = self._messages, []
             if not self._taker(messages):
@@ -424,7 +449,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._read_on()
 
     def _read_on(self) -> None:
-        if self.read_paused and not self._released:
+        if self.read_paused and not (self._released or self.transport.is_closing()):
             self.read_paused = False
             self.transport.resume_reading()
 
