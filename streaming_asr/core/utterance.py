@@ -187,17 +187,18 @@ class Utterance:
             self.result = hypothesis
             self._settle()
         self._partial_end = max(self._partial_end, flight.end)
-        if self.ended or flight.end < self._text_end:
+        # At a pause this is the text of all that was said, though a partial may have taken more of the silence.
+        at_pause = flight.kind is Kind.SPECULATIVE and flight.end == self.final_end
+        if self.ended or (flight.end < self._text_end and not at_pause):
             return False
         shown = self.transcript.language if self.transcript.revision else None
         if not self._language.add(hypothesis, 1000 * (flight.end - self.speech_start) / SAMPLE_RATE, shown):
             return False
-        self._text_end = flight.end
-        # At a pause the last word is whole.
-        at_pause = flight.kind is Kind.SPECULATIVE and flight.end == self.final_end
+        self._text_end = max(self._text_end, flight.end)
         doubtful = hypothesis.language is not None and self._language.certain is None
         return self.transcript.update(
             hypothesis,
+            # At a pause the last word is whole.
             0 if at_pause else options.withheld_words,
             doubtful=doubtful,
             unsure=hypothesis.unsure and not at_pause,
