@@ -2,7 +2,7 @@
 
 import { render } from "./subtitles.js";
 
-const KINDS = new Set(["speech_started", "partial", "speaker", "speech_ended", "final"]);
+const KINDS = new Set(["speech_started", "partial", "speaker", "speech_ended", "final", "translation"]);
 
 /**
  * @typedef {object} Utterance
@@ -15,6 +15,7 @@ const KINDS = new Set(["speech_started", "partial", "speaker", "speech_ended", "
  * @property {number | null} confidence
  * @property {object[] | null} words as in the protocol, if they were requested
  * @property {number | null} speaker from 0; null where it is not known
+ * @property {{text: string, language: string} | null} translation of the final; it comes after that, or never
  * @property {boolean} final
  */
 
@@ -40,6 +41,7 @@ export class Transcript {
   apply(event) {
     if (!KINDS.has(event.type)) return null;
     const number = event.utterance + this._numberOffset;
+    if (event.type === "translation") return this._translated(number, event);
     if (number <= this._clearedUpTo || this._utterances.get(number)?.final) return null;
     this._latest = Math.max(this._latest, number);
     const utterance = this._utterances.get(number) ?? newUtterance(number);
@@ -70,6 +72,13 @@ export class Transcript {
     const final = { stable: text, tentative: "", language, confidence, words: shifted ?? null, final: true };
     Object.assign(utterance, { ...final, speaker: speaker ?? null });
     if (text.trim() === "") this._utterances.delete(utterance.number);
+  }
+
+  _translated(number, { text, language }) {
+    const utterance = this._utterances.get(number);
+    if (!utterance) return null; // It was cleared or forgotten.
+    utterance.translation = { text, language };
+    return utterance;
   }
 
   /**
@@ -143,6 +152,7 @@ function newUtterance(number) {
     confidence: null,
     words: null,
     speaker: null,
+    translation: null,
     final: false,
   };
 }

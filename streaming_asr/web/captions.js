@@ -56,6 +56,8 @@ function sessionOptions() {
     ...(query.has("endpoint_ms") && { endpoint_ms: number("endpoint_ms", 1200, 100, 10_000) }),
     keywords: (query.get("keywords") ?? "").split(",").map((word) => word.trim()).filter(Boolean),
     context: (query.get("context") ?? "").slice(0, 4000),
+    ...(query.get("speakers") === "true" && { speakers: true }),
+    ...(query.get("translate_to") && { translate_to: query.get("translate_to") }),
   };
 }
 
@@ -81,24 +83,40 @@ function paint(utterance) {
     if (utterance.final) drop(utterance.number);
     return;
   }
-  const { line, stable, tentative } = shown.get(utterance.number) ?? append(utterance.number);
+  const parts = shown.get(utterance.number) ?? append(utterance.number);
+  const { line, speaker, stable, tentative, translation } = parts;
   if (utterance.language) line.lang = utterance.language;
+  speaker.textContent = named(utterance);
   if (stable.textContent !== utterance.stable) stable.textContent = utterance.stable;
   tentative.textContent = tentativeToo ? utterance.tentative : "";
-  if (utterance.final) announce(utterance);
+  if (utterance.final && !parts.final) announce(named(utterance) + utterance.stable, utterance.language);
+  parts.final = utterance.final;
+  if (utterance.translation && translation.textContent === "") {
+    const { text, language } = utterance.translation;
+    translation.textContent = text;
+    translation.lang = language;
+    announce(text, language, true);
+  }
   clearTimeout(clearing);
   if (clearAfter > 0) clearing = setTimeout(() => [...shown.keys()].forEach(drop), clearAfter * 1000);
-  if (utterance.final) transcript.forget(utterance);
+}
+
+/** Who speaks, where that is known. */
+function named({ speaker }) {
+  return speaker === null ? "" : `Speaker ${speaker + 1}: `;
 }
 
 /** A paragraph each, so that a line that is left above never has its words set anew. */
 function append(key) {
   const line = document.createElement("p");
-  const [stable, tentative] = [document.createElement("span"), document.createElement("span")];
-  tentative.className = "tentative";
-  line.append(stable, tentative);
+  const parts = { line, final: false };
+  for (const name of ["speaker", "stable", "tentative", "translation"]) {
+    parts[name] = document.createElement("span");
+    parts[name].className = name;
+    line.append(parts[name]);
+  }
   $("roll").append(line);
-  shown.set(key, { line, stable, tentative });
+  shown.set(key, parts);
   for (const old of [...shown.keys()].slice(0, -KEPT)) drop(old);
   return shown.get(key);
 }
@@ -106,13 +124,16 @@ function append(key) {
 function drop(key) {
   shown.get(key)?.line.remove();
   shown.delete(key);
+  transcript.forget({ number: key });
 }
 
-function announce({ stable, language }) {
+/** @param {boolean} [also] whether it is read beside the last one, rather than in its place */
+function announce(text, language, also = false) {
   const line = document.createElement("p");
-  line.textContent = stable;
+  line.textContent = text;
   if (language) line.lang = language;
-  $("announcer").replaceChildren(line);
+  if (also) $("announcer").append(line);
+  else $("announcer").replaceChildren(line);
 }
 
 function showMessage(text) {

@@ -48,6 +48,7 @@ export class Options extends EventTarget {
   get captionsAddress() {
     const query = new URLSearchParams();
     for (const name of SESSION) if (this._changed(name)) query.set(name, this._value(name));
+    if (this._value("speakers")) query.set("speakers", "true");
     if (this.deviceId) query.set("device", this.deviceId);
     return `captions?${query}`;
   }

@@ -80,7 +80,7 @@ $("file").addEventListener("change", () => {
 recorder.addEventListener("problem", problem);
 recorder.addEventListener("utterance", ({ detail: utterance }) => {
   view.update(utterance);
-  if (utterance.final && utterance.stable.trim()) {
+  if (utterance.final && !utterance.translation && utterance.stable.trim()) {
     saved = false;
     announce(utterance);
   }

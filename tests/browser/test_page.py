@@ -194,6 +194,10 @@ def test_options_reach_the_server_and_last(server: LiveServer, browser: Browser)
         assert captions == "captions?language=de&endpoint_ms=800&keywords=Dashwood%2C+Norland"
         page.get_by_label("Speakers").select_option("true")
         assert page.evaluate("WebSocket.made.at(-1).sent.length") == len(sent), "it can't change in mid-stream"
+        # The link is that of the options as they are when they are opened.
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Options").click()
+        assert "speakers=true" in (page.locator("#captions-link").get_attribute("href") or "")
         page.get_by_label("dark").check()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 22, 21)"
         page.reload()

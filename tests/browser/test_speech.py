@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from tests.support.browser import Visit, chromium, recording, visit
+from tests.support.chat_server import chat_server, completion, reply
 from tests.support.live_server import LiveServer
 from tests.support.wire import words
 
@@ -145,12 +146,28 @@ def test_a_killed_server_costs_no_words(long_browser: Browser) -> None:
         _stop(page, visiting)
 
 
-def test_captions_show_the_last_lines_large(server: LiveServer, short_browser: Browser) -> None:
-    query = "?lines=3&size=10&color=ffee00&background=transparent&align=center&language=en&clear_s=1&keywords=Austen"
-    with visit(short_browser, f"{server.http_url}/captions{query}") as visiting:
+def test_captions_show_the_last_lines_large_who_speaks_and_a_translation(short_browser: Browser) -> None:
+    query = (
+        "?lines=3&size=10&color=ffee00&background=transparent&align=center&language=en&clear_s=2&keywords=Austen"
+        "&speakers=true&translate_to=de"
+    )
+    with (
+        chat_server() as chat,
+        LiveServer("--translate-url", chat.url, "--translate-model", "small") as live,
+        visit(short_browser, f"{live.http_url}/captions{query}") as visiting,
+    ):
+        chat.answer = lambda handler, body: reply(handler, completion("Selbst ihn."))
         page = visiting.page
         visiting.wait_for_text("he might", "#roll")
         visiting.wait_for_text(SHORT_TEXT, "#roll")
+        line = page.locator("#roll p")
+        translation = line.locator(".translation")
+        expect(translation).to_have_text("Selbst ihn.")
+        assert (line.get_attribute("lang"), translation.get_attribute("lang")) == ("en", "de")
+        said, translated = line.inner_text().splitlines()
+        assert words(said.removeprefix("Speaker 1: ")) == SHORT_TEXT.split()
+        assert translated == "Selbst ihn."
+        assert page.locator("#announcer p").all_inner_texts() == [said, translated]
         visiting.picture("captions")
         look = page.evaluate("""() => {
             const style = getComputedStyle(document.querySelector("#lines"));

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import http.server
-import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,60 +19,16 @@ from streaming_asr.server import chat_translator
 from streaming_asr.server.app import Application
 from streaming_asr.server.chat_translator import MAX_ANSWER_BYTES, MAX_WAITING, ChatTranslator
 from streaming_asr.server.options import ServerOptions
+from tests.support.chat_server import ChatServer, chat_server, completion, reply
 from tests.support.fake_recognizer import FakeRecognizer
 from tests.support.serving import serving
 from tests.support.wire import Conversation, run
 
-Answer = Callable[[http.server.BaseHTTPRequestHandler, dict[str, Any]], None]
-
-
-class ChatServer(http.server.ThreadingHTTPServer):
-    """Answers as the test says."""
-
-    daemon_threads = True
-    answer: Answer
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.requests: list[tuple[str, str | None, dict[str, Any]]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: ChatServer
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, self.headers["Authorization"], body))
-        self.server.answer(self, body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-def _reply(handler: http.server.BaseHTTPRequestHandler, content: bytes, status: int = 200) -> None:
-    handler.send_response(status)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content)
-
-
-def _completion(text: str | None) -> bytes:
-    return json.dumps(
-        {"id": "1", "choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
-    ).encode()
-
 
 @pytest.fixture
 def chat() -> Iterator[ChatServer]:
-    with ChatServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    with chat_server() as server:
         yield server
-        server.shutdown()
 
 
 def _translate(translator: ChatTranslator, text: str = "Guten Morgen.") -> str | None:
@@ -84,7 +39,7 @@ def _translate(translator: ChatTranslator, text: str = "Guten Morgen.") -> str |
 
 
 def test_a_text_is_translated(chat: ChatServer) -> None:
-    chat.answer = lambda handler, body: _reply(handler, _completion(" Good morning.\n"))
+    chat.answer = lambda handler, body: reply(handler, completion(" Good morning.\n"))
     assert _translate(ChatTranslator(chat.url + "/", "small", "secret")) == "Good morning."
     ((path, authorization, body),) = chat.requests
     assert (path, authorization, body["model"]) == ("/v1/chat/completions", "Bearer secret", "small")
@@ -99,7 +54,7 @@ def test_a_text_is_translated(chat: ChatServer) -> None:
         (b"no", 401, "401"),
         (b"<html>", 200, "not a chat completion"),
         (b'{"choices": []}', 200, "no text"),
-        (_completion(None), 200, "no text"),
+        (completion(None), 200, "no text"),
         (b" " * (MAX_ANSWER_BYTES + 1), 200, "more than"),
     ],
     ids=["refused", "no JSON", "no choice", "no text", "too long"],
@@ -107,7 +62,7 @@ def test_a_text_is_translated(chat: ChatServer) -> None:
 def test_what_is_not_a_translation_is_none_and_is_logged(
     chat: ChatServer, content: bytes, status: int, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    chat.answer = lambda handler, body: _reply(handler, content, status)
+    chat.answer = lambda handler, body: reply(handler, content, status)
     assert _translate(ChatTranslator(chat.url, "small")) is None
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -148,7 +103,7 @@ def test_more_texts_than_may_wait_are_not_translated(chat: ChatServer) -> None:
 
     def wait(handler: http.server.BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         may_answer.wait(10)
-        _reply(handler, _completion("ok"))
+        reply(handler, completion("ok"))
 
     chat.answer = wait
 
@@ -166,7 +121,7 @@ def test_more_texts_than_may_wait_are_not_translated(chat: ChatServer) -> None:
 
 
 def test_a_session_gets_the_translation_after_the_final(chat: ChatServer) -> None:
-    chat.answer = lambda handler, body: _reply(handler, _completion(f"<{body['messages'][1]['content']}>"))
+    chat.answer = lambda handler, body: reply(handler, completion(f"<{body['messages'][1]['content']}>"))
     session = SessionOptions(vad="webrtc")
     options = ServerOptions(port=0, session=session, translate_url=chat.url, translate_model="small")
     noise = np.random.default_rng(0).integers(-20_000, 20_000, 16_000, np.int16)
