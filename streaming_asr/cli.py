@@ -26,6 +26,7 @@ from streaming_asr.core.options import (
     plain,
 )
 from streaming_asr.core.recognizer import EngineNotInstalled, Recognizer, RecognizerUnavailable
+from streaming_asr.engine.log_rate import LogRate
 from streaming_asr.recognizers.choose import FACTORIES, factory_for
 from streaming_asr.recognizers.factory import RecognizerFactory
 from streaming_asr.turns.detectors import TURN_DETECTORS
@@ -350,6 +351,9 @@ def _log(level: str, who: str = "") -> None:
         format=f"%(asctime)s %(levelname)-7s {who}%(message)s",
         datefmt="%H:%M:%S",
     )
+    rate = LogRate()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(rate)
     for noisy in ("uvicorn", "faster_whisper", "websockets", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
 

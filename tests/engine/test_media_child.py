@@ -19,7 +19,7 @@ import pytest
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.engine.media import decoders as decoders_module
 from streaming_asr.engine.media.decoders import Decoders, MediaRefused, MediaTooLong, Recording
-from streaming_asr.engine.media.limits import MAX_FILES
+from streaming_asr.engine.media.limits import MAX_FILES, OOM_SCORE
 from tests.support.media_files import RATE, clip, wav
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these limits are Linux's")
@@ -68,6 +68,7 @@ def test_the_limits_hold_before_a_recording_is_opened(hour: Path) -> None:
                 assert child.rlimit(psutil.RLIMIT_CORE) == (0, 0)
                 assert child.rlimit(psutil.RLIMIT_CPU)[0] < 200
                 assert child.rlimit(psutil.RLIMIT_AS)[0] < 2 * 2**30
+                assert int(Path(f"/proc/{child.pid}/oom_score_adj").read_text()) == OOM_SCORE
                 assert child.nice() > psutil.Process().nice()
                 assert "NoNewPrivs:\t1" in Path(f"/proc/{child.pid}/status").read_text()
                 assert child.num_fds() <= 6

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from streaming_asr.core import annotations, options, scheduler, session
 from streaming_asr.core.options import OptionError, SessionOptions
-from streaming_asr.engine import inquiries, question_threads
+from streaming_asr.engine import inquiries, log_rate, question_threads
 from streaming_asr.engine.media import decoders, limits, live, live_child, live_reader, reader, repairs, timeline
 from streaming_asr.protocols import sent_messages
 from streaming_asr.protocols.failures import FailureKind
@@ -101,6 +101,7 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "utterances ended by `finalize`": (session.FORCED_FINALS, session.FORCED_FINALS_S),
     "wrong API keys from one address": (key_guesses.AT_ADDRESS, key_guesses.AT_ADDRESS_PER_S * 60),
     "wrong API keys from all addresses": (key_guesses.IN_ALL, key_guesses.IN_ALL_PER_S),
+    "lines of one kind in the log": (log_rate.PER_MINUTE,),
     "addresses that are remembered": (addresses.MAX_ADDRESSES,),
     "time for a handshake of TLS": (http_bounds.HEAD_TIMEOUT_S,),
 }

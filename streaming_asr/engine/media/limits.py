@@ -10,6 +10,8 @@ import sys
 
 MEMORY_BYTES = 2**30
 """Address space beyond what the child has when its libraries are loaded."""
+OOM_SCORE = 800
+"""Of 1000: how soon Linux ends a process when memory runs out."""
 MAX_FILES = 16
 """Descriptors, with the three standard ones."""
 
@@ -40,6 +42,9 @@ def limit_process(cpu_s: int) -> None:
         # macOS has some of these only by name.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(name, (value, value))
+    # Where memory runs out, the system ends this process before the server.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(str(OOM_SCORE))
 
 
 def allow_cpu(cpu_s: int) -> None:
