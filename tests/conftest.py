@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ HERE = Path(__file__).parent
 
 # As the commands do.
 limit_blas_threads()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Scripts start what runs in the background so, and commands that tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,9 @@ def heed_sigterm() -> None:
     def interrupt(number: int, frame: object) -> None:
         # `timeout` sends it twice, and a second Ctrl-C would break off what the first one began to end.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # Scripts start what runs in the background with Ctrl-C ignored.
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGTERM, interrupt)
