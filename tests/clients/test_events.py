@@ -65,7 +65,7 @@ def test_the_browser_module_handles_messages_that_exist() -> None:
     handled |= set(re.findall(r'"(\w+)"', kinds.group(1)))
     assert handled <= SENT.keys()
     # Pages get these as they are.
-    assert SENT.keys() - handled == {"speech_resumed", "translation", "eager_turn_end", "turn_resumed", "warning"}
+    assert SENT.keys() - handled == {"speech_resumed", "eager_turn_end", "turn_resumed", "warning"}
 
 
 def test_the_browser_module_reads_fields_that_exist() -> None:
