@@ -42,7 +42,7 @@ def test_a_lag_that_grows_is_found_and_one_stall_is_not() -> None:
     assert not list(complaints(IDLE, _run(lambda minute: {"lag_p99_s": 5.0 if minute == 55 else 0.025}), IDLE))
 
 
-@pytest.mark.parametrize(("name", "left"), [("descriptors", 5), ("tasks", 5), ("sessions", 1)])
+@pytest.mark.parametrize(("name", "left"), [("descriptors", 7), ("tasks", 7), ("sessions", 1)])
 def test_what_stays_when_all_clients_have_left_is_found(name: str, left: int) -> None:
     after = dataclasses.replace(IDLE, **{name: getattr(IDLE, name) + left})
     (complaint,) = complaints(IDLE, _run(), after)
