@@ -295,12 +295,14 @@ def test_metrics_count_sessions_audio_and_decodes(server: LiveServer, clip: tupl
     audio = server.metric("streaming_asr_audio_seconds_total")
     utterances = server.metric('streaming_asr_utterances_total{reason="stop"}')
     finals = server.metric("streaming_asr_final_seconds_count")
+    # Sessions of other tests may wait for their clients.
+    sessions = server.metric('streaming_asr_sessions{protocol="/v1/stream"}')
     transcribe(server.url, clip[0])
     assert server.metric("streaming_asr_audio_seconds_total") - audio == pytest.approx(len(clip[0]) / 16_000, abs=0.01)
     assert server.metric('streaming_asr_utterances_total{reason="stop"}') == utterances + 1
     assert server.metric("streaming_asr_final_seconds_count") >= finals + 1
     assert server.metric("streaming_asr_event_loop_lag_seconds_count") > 0
-    assert server.metric('streaming_asr_sessions{protocol="/v1/stream"}') == 0
+    assert server.metric('streaming_asr_sessions{protocol="/v1/stream"}') <= sessions
     assert server.metric("streaming_asr_ready") == 1
 
 
