@@ -1,4 +1,4 @@
-"""Requests and handshakes: those of one address take no more of the event loop than one client may have.
+"""Requests and handshakes: those of one address take a tenth of the event loop, and no more.
 
 Without that, a client could keep the server busy with requests, or with sessions that it leaves at once, each of them
 within its bounds.
@@ -23,6 +23,8 @@ from streaming_asr.server.auth import address_of
 from streaming_asr.server.live.fair_loop import Account, FairLoop
 from streaming_asr.server.metrics import Metrics
 
+ADDRESS_SHARE = 0.1
+"""Of the event loop's time, what the requests and openings of one address have while somebody speaks."""
 COST_S = 0.003
 """Processor time of a handshake with the session that it opens, or of a request with a body, about."""
 MAX_WAIT_S = 4.0
@@ -40,7 +42,7 @@ _TOO_FAST = Failure(FailureKind.BUSY, "The server is busy, and your address send
 
 @dataclass(slots=True)
 class _Address:
-    account: Account = field(default_factory=Account)
+    account: Account = field(default_factory=lambda: Account(share=ADDRESS_SHARE))
     waiting: int = 0
     """Requests."""
 

@@ -89,7 +89,7 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "its lowest rate, after 10 s; its host silent": (bodies.MIN_BYTES_PER_S, fetch.MAX_SILENCE_S),
     "bytes of one connection in one turn": (websocket.TURN_BYTES,),
     "share of one client in the event loop, while others speak": (fair_loop.CLIENT_SHARE * 100,),
-    "requests of one address, while others speak": (fair_loop.CLIENT_SHARE * 100,),
+    "requests of one address, while others speak": (fair_requests.ADDRESS_SHARE * 100,),
     "requests that wait for that": (fair_requests.MAX_WAITING_AT_ADDRESS, fair_requests.MAX_WAITING),
     "recordings in the event loop, while others speak": (fair_loop.CLIENT_SHARE * 100,),
     "live sessions of one address that begin with 2 s at once": (

@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 from benchmarks.common.leaving import WAYS, leave
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.registry import PROTOCOLS
+from streaming_asr.server import fair_requests
 from streaming_asr.server.app import Application
 from streaming_asr.server.live import connection as connection_module
 from streaming_asr.server.live import fair_loop
@@ -51,6 +52,7 @@ def test_of_hundreds_of_clients_that_leave_in_any_way_nothing_stays(
 ) -> None:
     # They come from one address, and have nobody to wait for.
     monkeypatch.setattr(fair_loop, "CLIENT_SHARE", 1.0)
+    monkeypatch.setattr(fair_requests, "ADDRESS_SHARE", 1.0)
     options = ServerOptions(session=SessionOptions(vad="webrtc"), final_objective_s=600.0, resume_s=0.5)
     ways: Counter[str] = Counter()
 

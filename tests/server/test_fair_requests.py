@@ -11,11 +11,19 @@ import pytest
 from starlette.websockets import WebSocket
 
 from streaming_asr.server import fair_requests
-from streaming_asr.server.fair_requests import COST_S, HEALTH, MAX_HEALTH_WAIT_S, MAX_WAIT_S, FairRequests, account_of
-from streaming_asr.server.live.fair_loop import CLIENT_SHARE, OPENING_S, Account, FairLoop
+from streaming_asr.server.fair_requests import (
+    ADDRESS_SHARE,
+    COST_S,
+    HEALTH,
+    MAX_HEALTH_WAIT_S,
+    MAX_WAIT_S,
+    FairRequests,
+    account_of,
+)
+from streaming_asr.server.live.fair_loop import OPENING_S, Account, FairLoop
 from streaming_asr.server.metrics import Metrics
 
-FACTOR = 1 / CLIENT_SHARE - 1
+FACTOR = 1 / ADDRESS_SHARE - 1
 """How long an address rests for each second of its requests."""
 
 

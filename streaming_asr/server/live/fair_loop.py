@@ -35,9 +35,11 @@ class Account:
 
     Args:
         opening: of the address that the client comes from, which is charged for the opening too.
+        share: of the event loop's time, what it has at most while somebody speaks; None: `CLIENT_SHARE`.
     """
 
-    def __init__(self, opening: Account | None = None) -> None:
+    def __init__(self, opening: Account | None = None, share: float | None = None) -> None:
+        self._share = share
         self._opening = opening
         self._open_at = time.monotonic() + OPENING_S
         self.even_at = 0.0
@@ -50,7 +52,7 @@ class Account:
             cost_s: processor time.
         """
         now = time.monotonic()
-        self.even_at = max(self.even_at, now) + cost_s * (1 / CLIENT_SHARE - 1)
+        self.even_at = max(self.even_at, now) + cost_s * (1 / (self._share or CLIENT_SHARE) - 1)
         if self._opening is not None:
             if now < self._open_at:
                 self._opening.charge(cost_s)
