@@ -65,7 +65,8 @@ def _decoded(pieces: Iterable[str]) -> Iterator[bytes]:
         whole = whole[: len(whole) - len(whole) % 4]
         yield _bytes_of(whole)
         left = left[len(whole) :][:_MOST_LEFT]
-    yield _bytes_of(left.rstrip(b"="))
+    if left:
+        yield _bytes_of(left.rstrip(b"="))
 
 
 def _unquoted(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -73,11 +74,16 @@ def _unquoted(pieces: Iterable[bytes]) -> Iterator[bytes]:
     left = b""
     for piece in pieces:
         piece = left + piece
+        if b"%" not in piece:
+            left = b""
+            yield piece
+            continue
         cut = _PART_OF_PERCENT.search(piece)
         end = cut.start() if cut else len(piece)
         left = piece[end:]
-        yield unquote_to_bytes(piece[:end]) if b"%" in piece else piece[:end]
-    yield left
+        yield unquote_to_bytes(piece[:end])
+    if left:
+        yield left
 
 
 def _ascii(text: str) -> bytes:

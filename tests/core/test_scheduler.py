@@ -12,7 +12,7 @@ import pytest
 from streaming_asr.core.channel import Demand
 from streaming_asr.core.events import Final, Partial, SpeechEnded
 from streaming_asr.core.options import ChannelMode, SessionOptions
-from streaming_asr.core.recognizer import SAMPLE_RATE, Kind
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Kind
 from streaming_asr.core.scheduler import AHEAD_S, SPARE_REQUESTS, Busy, Limits, PartialLimit, Scheduler
 from streaming_asr.core.session import Session
 from streaming_asr.core.utterance import Utterance
@@ -74,11 +74,17 @@ def test_a_lone_session_gets_its_partials_at_its_interval() -> None:
     assert statistics.median(b - a for a, b in pairwise(began)) == pytest.approx(0.5, abs=0.01)
 
 
-def test_an_upload_delays_no_live_final_and_is_not_starved() -> None:
-    simulation = Simulation(latency=lambda job: 0.3, slots=1)
+def _beside_an_upload(latency_s: float) -> tuple[Simulation, Session, Session, Audio]:
+    """A simulation, a live session, one that has been sent 40 sentences at once, and the sentence."""
+    simulation = Simulation(latency=lambda job: latency_s, slots=1)
     live, upload = _sessions(simulation, 2)
     sentence = np.concatenate([speech(1.0), silence(0.6)])
     simulation.stream(upload, np.tile(sentence, 40), chunk=10**9, paced=False)
+    return simulation, live, upload, sentence
+
+
+def test_an_upload_delays_no_live_final_and_is_not_starved() -> None:
+    simulation, live, upload, sentence = _beside_an_upload(latency_s=0.3)
     for _ in range(15):
         simulation.stream(live, sentence)
     ended = {e.utterance: time for time, e in simulation.events[live.key] if isinstance(e, SpeechEnded)}
@@ -89,10 +95,7 @@ def test_an_upload_delays_no_live_final_and_is_not_starved() -> None:
 
 
 def test_what_an_upload_has_waited_refuses_nobody_even_once_it_is_sent_no_faster_than_speech() -> None:
-    simulation = Simulation(latency=lambda job: 1.0, slots=1)
-    live, upload = _sessions(simulation, 2)
-    sentence = np.concatenate([speech(1.0), silence(0.6)])
-    simulation.stream(upload, np.tile(sentence, 40), chunk=10**9, paced=False)
+    simulation, live, upload, sentence = _beside_an_upload(latency_s=1.0)
     for _ in range(12):
         # The server reads no more of it than speech takes, because it holds enough.
         simulation.stream(live, sentence)

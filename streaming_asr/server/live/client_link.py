@@ -58,7 +58,7 @@ class ClientLink:
         """The connection is lost, and the client may come back.
 
         Raises:
-            RuntimeError: it can't be: there is no connection.
+            RuntimeError: the client is not connected.
         """
         self._go(Link.PARKED)
 
