@@ -63,6 +63,7 @@ def page_routes(service: Service, guard: Guard) -> list[BaseRoute]:
             about["key"] = "wanted"
         else:
             about["key"] = "fits" if service.options.api_keys else "unneeded"
+            about["translates"] = service.options.translate_url is not None
             if service.ready:
                 can = service.recognizer.capabilities
                 about |= {"recognizer": can.name, "model": can.model, "languages": can.languages}

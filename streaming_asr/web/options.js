@@ -1,13 +1,19 @@
 // The options' form, what the browser keeps of it, and the options that are sent to the server.
 
 const STORE = "streaming-asr.options";
-const SESSION = ["language", "endpoint_ms", "keywords", "context"];
+const SESSION = ["language", "endpoint_ms", "keywords", "context", "translate_to"];
+/** What can be chosen; the server passes any language on to its translator. */
+const TRANSLATIONS = (
+  "ar bg bn ca cs da de el en es et fa fi fr he hi hr hu id it ja ko lt lv ms nl no pl pt ro ru sk sl sr sv sw ta th " +
+  "tr uk ur vi zh-CN zh-TW"
+).split(" ");
 
 export class Options extends EventTarget {
   /** @param {HTMLFormElement} form */
   constructor(form) {
     super();
     this._form = form;
+    this._translates = false;
     this._load();
     this._show();
     form.addEventListener("input", () => this._show());
@@ -34,6 +40,7 @@ export class Options extends EventTarget {
       ...(this._changed("endpoint_ms") && { endpoint_ms: Number(this._value("endpoint_ms")) }),
       keywords: this._value("keywords").split(",").map((word) => word.trim()).filter(Boolean),
       context: this._value("context"),
+      ...(this._translates && { translate_to: this._value("translate_to") || null }),
       ...(this._value("speakers") && { speakers: true, word_times: true }),
     };
   }
@@ -48,6 +55,7 @@ export class Options extends EventTarget {
   get captionsAddress() {
     const query = new URLSearchParams();
     for (const name of SESSION) if (this._changed(name)) query.set(name, this._value(name));
+    if (!this._translates) query.delete("translate_to");
     if (this._value("speakers")) query.set("speakers", "true");
     if (this.deviceId) query.set("device", this.deviceId);
     return `captions?${query}`;
@@ -55,10 +63,16 @@ export class Options extends EventTarget {
 
   /** @param {string[]} codes ISO 639 codes that the model knows */
   setLanguages(codes) {
-    const names = new Intl.DisplayNames(["en"], { type: "language" });
-    const named = codes.map((code) => [code, names.of(code) ?? code]).sort((a, b) => a[1].localeCompare(b[1]));
+    const named = byName(codes);
     const detect = named.length === 1 ? `${named[0][1]} (all this model knows)` : "Detect it";
     this._fill("language", [["", detect], ...(named.length > 1 ? named : [])]);
+  }
+
+  /** @param {boolean} translates whether the server does; otherwise it would refuse the option */
+  setTranslates(translates) {
+    this._translates = translates;
+    this._form.elements.translate_to.parentElement.hidden = !translates;
+    this._fill("translate_to", [["", "None"], ...byName(TRANSLATIONS)]);
   }
 
   /** @param {MediaDeviceInfo[]} devices */
@@ -107,4 +121,10 @@ export class Options extends EventTarget {
       // Private windows may have no storage: the options then last as long as the page.
     }
   }
+}
+
+/** Codes with their English names, sorted by these. */
+function byName(codes) {
+  const names = new Intl.DisplayNames(["en"], { type: "language" });
+  return codes.map((code) => [code, names.of(code) ?? code]).sort((a, b) => a[1].localeCompare(b[1]));
 }

@@ -45,7 +45,7 @@ function problem({ detail }) {
 async function wantKey(why) {
   const file = lastFile;
   if (await askForKey(why)) {
-    learnAboutServer();
+    await learnAboutServer();
     if (recorder.phase === "idle") start(file);
     else recorder.addEventListener("change", () => recorder.phase === "idle" && start(file), { once: true });
   }
@@ -80,9 +80,11 @@ $("file").addEventListener("change", () => {
 recorder.addEventListener("problem", problem);
 recorder.addEventListener("utterance", ({ detail: utterance }) => {
   view.update(utterance);
-  if (utterance.final && !utterance.translation && utterance.stable.trim()) {
+  if (utterance.translation) {
+    announce(utterance.translation.text, utterance.translation.language);
+  } else if (utterance.final && utterance.stable.trim()) {
     saved = false;
-    announce(utterance);
+    announce(utterance.stable, utterance.language);
   }
   showTools();
 });
@@ -107,10 +109,10 @@ recorder.addEventListener("latency", ({ detail }) => {
 });
 recorder.addEventListener("change", show);
 
-/** Screen readers get final text only. */
-function announce({ stable, language }) {
+/** Screen readers get final text and translations only. */
+function announce(text, language) {
   const line = document.createElement("p");
-  line.textContent = stable;
+  line.textContent = text;
   if (language) line.lang = language;
   $("announcer").append(line);
   while ($("announcer").childElementCount > ANNOUNCED) $("announcer").firstElementChild.remove();
@@ -317,6 +319,7 @@ async function listDevices() {
 async function learnAboutServer() {
   const about = await aboutServer(STREAM_URL, savedKey());
   if (about?.languages) options.setLanguages(about.languages);
+  if (about) options.setTranslates(about.translates === true);
 }
 
 navigator.mediaDevices?.addEventListener?.("devicechange", listDevices);

@@ -22,6 +22,7 @@ export class TranscriptView {
     this._items = new Map(); // utterance number -> its elements
     this._changed = new Map(); // utterances to repaint
     this._frame = 0;
+    this._newest = 0; // number of the latest utterance that has had an item
     this.following = true;
     scroller.addEventListener("scroll", () => this._scrolled(), { passive: true });
     latest.addEventListener("click", () => this.toLatest());
@@ -45,6 +46,7 @@ export class TranscriptView {
     this._changed.clear();
     this._items.clear();
     const utterances = this._transcript.utterances;
+    this._newest = utterances.at(-1)?.number ?? this._newest;
     this._list.replaceChildren(...utterances.slice(-MAX_ITEMS).map((utterance) => this._itemOf(utterance)));
     this._earlier.hidden = utterances.length <= MAX_ITEMS;
     this.toLatest();
@@ -61,12 +63,19 @@ export class TranscriptView {
     for (const utterance of this._changed.values()) {
       if (utterance.final && utterance.stable.trim() === "") this._removeItem(utterance.number);
       else if (this._items.has(utterance.number)) fill(this._items.get(utterance.number), utterance);
-      else this._list.append(this._itemOf(utterance));
+      else this._append(utterance);
     }
     this._changed.clear();
     if (!this.following) return;
     this._prune();
     this._toEnd();
+  }
+
+  /** A translation may come when the item of its utterance is no longer on the page. */
+  _append(utterance) {
+    if (utterance.number <= this._newest) return;
+    this._newest = utterance.number;
+    this._list.append(this._itemOf(utterance));
   }
 
   _itemOf(utterance) {
@@ -137,8 +146,16 @@ function fill({ item, time, speaker, language, text, stable, tentative }, uttera
   setText(stable, utterance.stable + space);
   setText(tentative, tail);
   if (utterance.language && text.lang !== utterance.language) text.lang = utterance.language;
+  if (utterance.translation) translate(item, utterance.translation);
   item.classList.toggle("final", utterance.final);
   item.classList.toggle("listening", utterance.stable + utterance.tentative === "");
+}
+
+/** Show the translation below the text. */
+function translate(item, { text, language }) {
+  const line = item.querySelector(".translation") ?? item.appendChild(element("div", "translation"));
+  line.lang = language;
+  setText(line, text);
 }
 
 /** As 0:04, 12:04 or 1:12:04. */

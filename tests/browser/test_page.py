@@ -177,6 +177,7 @@ def test_options_reach_the_server_and_last(server: LiveServer, browser: Browser)
         page.get_by_role("button", name="Start").click()
         visiting.wait_for_connection()
         page.get_by_role("button", name="Options").click()
+        expect(page.get_by_label("Translation")).to_be_hidden()  # This server does not translate.
         page.get_by_label("Language").select_option("German")
         page.get_by_label("Words to expect").fill("Dashwood, Norland")
         page.get_by_label("Words to expect").press("Tab")

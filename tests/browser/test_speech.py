@@ -146,17 +146,39 @@ def test_a_killed_server_costs_no_words(long_browser: Browser) -> None:
         _stop(page, visiting)
 
 
-def test_captions_show_the_last_lines_large_who_speaks_and_a_translation(short_browser: Browser) -> None:
+@pytest.fixture(scope="module")
+def translating() -> Iterator[LiveServer]:
+    """A server whose translator gives the same text always."""
+    with chat_server() as chat, LiveServer("--translate-url", chat.url, "--translate-model", "small") as live:
+        chat.answer = lambda handler, body: reply(handler, completion("Selbst ihn."))
+        yield live
+
+
+def test_the_page_shows_translations_below_their_texts(translating: LiveServer, short_browser: Browser) -> None:
+    with visit(short_browser, translating.http_url) as visiting:
+        page = visiting.page
+        page.get_by_role("button", name="Options").click()
+        page.get_by_label("Translation").select_option("German")
+        page.get_by_role("button", name="Done").click()
+        page.get_by_role("button", name="Start").click()
+        assert visiting.wait_for_final() == SHORT_TEXT
+        item = page.locator("#transcript li.final")
+        translation = item.locator(".translation")
+        expect(translation).to_have_text("Selbst ihn.")
+        assert (item.locator("p").get_attribute("lang"), translation.get_attribute("lang")) == ("en", "de")
+        assert page.locator("#announcer p").all_inner_texts() == [item.locator("p").inner_text(), "Selbst ihn."]
+        visiting.picture("translation")
+        _stop(page, visiting)
+
+
+def test_captions_show_the_last_lines_large_who_speaks_and_a_translation(
+    translating: LiveServer, short_browser: Browser
+) -> None:
     query = (
         "?lines=3&size=10&color=ffee00&background=transparent&align=center&language=en&clear_s=2&keywords=Austen"
         "&speakers=true&translate_to=de"
     )
-    with (
-        chat_server() as chat,
-        LiveServer("--translate-url", chat.url, "--translate-model", "small") as live,
-        visit(short_browser, f"{live.http_url}/captions{query}") as visiting,
-    ):
-        chat.answer = lambda handler, body: reply(handler, completion("Selbst ihn."))
+    with visit(short_browser, f"{translating.http_url}/captions{query}") as visiting:
         page = visiting.page
         visiting.wait_for_text("he might", "#roll")
         visiting.wait_for_text(SHORT_TEXT, "#roll")
