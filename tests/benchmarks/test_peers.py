@@ -67,7 +67,7 @@ def _clip(folder: Path, name: str, seconds: float = 0.7) -> Clip:
 
 def _course(folder: Path, clips: int = 2) -> Course:
     speech = cut([_clip(folder, f"clip{n}") for n in range(clips)], rate=16_000, chunk_ms=100, trailing_s=0.0)
-    return Course(speech, speech[:1], rounds=2, ready_within_s=10.0)
+    return Course(speech, speech[:1], rounds=2, ready_within_s=30.0)
 
 
 def _result(folder: Path, *shown: Shown, outcome: Outcome = Outcome.DONE) -> Result:
@@ -113,11 +113,11 @@ def test_two_rounds_with_a_server_that_works_and_three_that_do_not(tmp_path: Pat
     ]
     before = set(psutil.Process().children(recursive=True))
     standings = [Standing(peer, replace(_place(tmp_path), folder=tmp_path / peer.name)) for peer in peers]
-    course = replace(_course(tmp_path), ready_within_s=3.0)
+    course = replace(_course(tmp_path), ready_within_s=8.0)
     asyncio.run(measure(standings, course, tmp_path, Console(quiet=True)))
     dying, good, silent, missing = standings
     assert dying.unavailable == "it ended with status 3:\nno such weights"
-    assert "took no session within 3 s" in silent.unavailable
+    assert "took no session within 8 s" in silent.unavailable
     assert silent.unavailable.endswith("listening to nobody")
     assert "can't be started" in missing.unavailable
     assert not good.unavailable
@@ -182,10 +182,10 @@ def test_a_comparison_that_is_stopped_leaves_no_server_behind(tmp_path: Path, st
         time.sleep(0.1)
     for stop in stops:
         process.send_signal(stop)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert not psutil.wait_procs(started, timeout=5)[1]
+    assert not psutil.wait_procs(started, timeout=30)[1]
 
 
 def test_the_table_and_the_report_of_two_results(tmp_path: Path) -> None:

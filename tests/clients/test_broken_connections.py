@@ -81,6 +81,15 @@ def wait_for_audio(server: LiveServer, seconds: float, within_s: float = WITHIN_
         time.sleep(0.05)
 
 
+def wait_until_sent(proxy: ChaosProxy, seconds: float, within_s: float = WITHIN_S) -> None:
+    """Until the proxy's client has sent this much more audio of 16 kHz."""
+    goal = proxy.sent_bytes + seconds * 2 * 16_000
+    deadline = time.monotonic() + within_s
+    while proxy.sent_bytes < goal:
+        assert time.monotonic() < deadline, "no audio came"
+        time.sleep(0.02)
+
+
 def test_a_transcript_over_broken_connections_equals_an_undisturbed_one(server: LiveServer, tmp_path: Path) -> None:
     audio = tmp_path / "a.wav"
     write_speech(audio, slice(1, 3))
@@ -89,7 +98,7 @@ def test_a_transcript_over_broken_connections_equals_an_undisturbed_one(server: 
         undisturbed = Transcription(server.url, audio, tmp_path / "undisturbed.json")
         disturbed = Transcription(proxy.url, audio, tmp_path / "disturbed.json")
         for fault in (Fault.RESET, Fault.HALF_OPEN, Fault.HANG_UP):
-            wait_for_audio(server, 2 * 1.5)
+            wait_until_sent(proxy, 1.5)
             assert proxy.suffer(fault) == 1
         assert disturbed.finish() == undisturbed.finish()
         assert proxy.accepted == 4

@@ -244,10 +244,12 @@ def test_a_microphone_is_transcribed_until_ctrl_c(server: LiveServer, clips: Cli
     assert " --> " in saved.read_text()
 
 
-def test_ctrl_c_in_mid_speech_finishes_what_was_said(server: LiveServer, clips: Clips, tmp_path: Path) -> None:
-    path, said = clips[0]
+def test_ctrl_c_in_mid_speech_finishes_what_was_said(
+    server: LiveServer, clips: Clips, chapter: Path, tmp_path: Path
+) -> None:
+    said = said_in(clips)
     saved = tmp_path / "t.txt"
-    with running("clients.file", "--url", server.url, "--realtime", path, "--save", saved) as client:
+    with running("clients.file", "--url", server.url, "--realtime", chapter, "--save", saved) as client:
         wait_for_speech(server)
         client.send_signal(signal.SIGINT)
         status, out, _ = ended(client)

@@ -34,7 +34,7 @@ def tight() -> Iterator[LiveServer]:
     """A server with every limit low enough to reach."""
     with LiveServer(
         *("--max-sessions", "2", "--max-message-bytes", "32000", "--max-held-s", str(HELD_S), "--max-utterance-s", "5"),
-        *("--max-session-s", "90", "--idle-timeout-s", "1.5", "--max-unread-events", "10"),
+        *("--max-session-s", "90", "--idle-timeout-s", "3", "--max-unread-events", "10"),
     ) as live:
         yield live
 
@@ -85,11 +85,11 @@ def test_a_message_far_too_big_is_not_even_read(tight: LiveServer) -> None:
 
 def test_a_silent_client_is_let_go(tight: LiveServer) -> None:
     async def script(talking: Conversation) -> None:
-        for _ in range(4):
-            await asyncio.sleep(0.5)
+        for _ in range(3):
+            await asyncio.sleep(1.2)
             await talking.send("ping")
         assert await talking.receive_all() == 1008
-        assert len(talking.of("pong")) == 4
+        assert len(talking.of("pong")) == 3
         assert talking.events[-1]["code"] == "idle"
 
     run(talk(tight.url, script))
@@ -120,7 +120,7 @@ def test_a_stream_ends_at_its_longest_with_all_its_finals(tight: LiveServer, sen
         assert [event["utterance"] for event in talking.of("final")] == ended
         assert all(event["time_ms"] - event["start_ms"] <= 5000 for event in talking.of("final"))
 
-    run(talk(tight.url, script), within_s=120)
+    run(talk(tight.url, script), within_s=240)
     assert max(held) > HELD_S / 2, "the audio never came faster than it was decoded"
     assert max(held) <= 5 + 15 + 1
 
@@ -135,12 +135,18 @@ def test_a_client_that_does_not_read_is_let_go(tight: LiveServer) -> None:
         writer.write(handshake.encode())
         ping = json.dumps({"type": "ping", "id": "x" * 80}).encode()
         frame = bytes([0x81, 0x80 | len(ping), 0, 0, 0, 0]) + ping
-        try:
-            while True:
-                writer.write(frame * 100)
-                await asyncio.wait_for(writer.drain(), 5)
-        except (ConnectionError, asyncio.TimeoutError):
-            writer.transport.abort()
+
+        async def flood() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(frame * 100)
+                    await writer.drain()
+
+        flooding = asyncio.create_task(flood())
+        while await asyncio.to_thread(tight.metric, 'streaming_asr_errors_total{code="slow_reader"}') == 0:
+            pass
+        flooding.cancel()
+        writer.transport.abort()
 
     run(script())
     assert tight.metric('streaming_asr_errors_total{code="slow_reader"}') == 1

@@ -127,7 +127,7 @@ def _decoding(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _wait_until(fulfilled: Any) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not fulfilled():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -168,7 +168,7 @@ def test_a_recording_that_does_not_finish_before_the_server_ends_gets_an_error(s
         process = psutil.Process(server.process.pid)
         _wait_until(lambda: _decoding(process))
         server.signal(signal.SIGTERM)
-        thread.join(30)
+        thread.join(60)
         assert server.wait() == 0
     (failure,) = failures
     assert isinstance(failure, openai.APIError)

@@ -59,7 +59,7 @@ class Replicated(LiveServer):
         return statuses
 
     def await_statuses(self, ready: int) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while list(self.statuses().values()).count("ready") != ready:
             assert time.monotonic() < deadline, self.statuses()
             time.sleep(0.05)

@@ -18,7 +18,7 @@ from tests.support.wire import Conversation, run, speech, words
 pytestmark = pytest.mark.full
 
 KEY, OTHER_KEY = "first", "second"
-RESUME_S = 3.0
+RESUME_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,7 @@ def test_a_sentence_is_said_over_three_connections_the_second_of_which_still_see
 ) -> None:
     async def script() -> None:
         expected = await undisturbed(live, clip)
+        before = outcome(live, "resumed"), outcome(live, "taken_over")
         caller = Caller(live)
         first = await caller.connect()
         await first.send_audio(clip[:16_000], 1600)
@@ -127,7 +128,7 @@ def test_a_sentence_is_said_over_three_connections_the_second_of_which_still_see
         assert texts(caller) == expected
         numbers = [event["seq"] for event in caller.events if event["type"] != "ready"]
         assert numbers == sorted(set(numbers))
-        assert (outcome(live, "resumed"), outcome(live, "taken_over")) == (1, 1)
+        assert (outcome(live, "resumed"), outcome(live, "taken_over")) == (before[0] + 1, before[1] + 1)
         await parked(live, 0)
 
     run(script())
@@ -160,6 +161,8 @@ def test_words_that_were_in_decoding_when_the_connection_was_lost_are_there_on_r
 
 
 def test_a_token_of_another_key_is_refused_and_an_unknown_one_opens_a_new_session(live: LiveServer) -> None:
+    refused = outcome(live, "refused")
+
     async def script() -> None:
         caller = Caller(live)
         first = await caller.connect()
@@ -181,7 +184,7 @@ def test_a_token_of_another_key_is_refused_and_an_unknown_one_opens_a_new_sessio
         await other.socket.close()
 
     run(script())
-    assert outcome(live, "refused") == 1
+    assert outcome(live, "refused") == refused + 1
 
 
 def test_a_client_that_closes_is_not_waited_for_and_one_that_is_lost_only_for_a_time(live: LiveServer) -> None:

@@ -36,7 +36,7 @@ def test_words_appear_while_they_are_spoken(server: LiveServer, clip: tuple[NDAr
 
     async def script(talking: Conversation) -> Conversation:
         hearing = asyncio.create_task(talking.receive_all())
-        await talking.send_paced(samples)
+        await talking.send_followed(samples)
         shown_in_time = len(talking.of("partial"))
         await talking.send("stop")
         assert await hearing == 1000

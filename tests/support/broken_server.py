@@ -15,13 +15,13 @@ from websockets.exceptions import ConnectionClosed
 
 BYTES_PER_S = 32_000
 WORDS_PER_UTTERANCE = 3
-LATE_S = 1.0
+LATE_S = 2.0
 
 
 class Fault(Enum):
     NONE = "none"
     LATE = "late"
-    """Everything comes a second later than it should."""
+    """Everything comes two seconds later than it should."""
     LOSSY = "lossy"
     """Every other utterance gets no text."""
     DOUBLING = "doubling"

@@ -8,7 +8,7 @@ import enum
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -36,10 +36,13 @@ class _Pair:
         self._carrying = asyncio.Event()
         self._carrying.set()
 
-    async def carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def carry(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, count: Callable[[int], None]
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65_536):
                 await self._carrying.wait()
+                count(len(data))
                 sink.write(data)
                 await sink.drain()
             await self._carrying.wait()
@@ -75,6 +78,8 @@ class ChaosProxy:
         self._broken: list[_Pair] = []
         self.accepted = 0
         """Connections so far."""
+        self.sent_bytes = 0
+        """What clients have sent so far, over all connections."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chaos proxy", daemon=True)
         self.port = 0
@@ -143,9 +148,14 @@ class ChaosProxy:
         try:
             # Cancelled at the end, where a pair is broken.
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(pair.carry(reader, to_server), pair.carry(from_server, writer))
+                await asyncio.gather(
+                    pair.carry(reader, to_server, self._sent), pair.carry(from_server, writer, lambda size: None)
+                )
         finally:
             self._pairs.discard(pair)
+
+    def _sent(self, size: int) -> None:
+        self.sent_bytes += size
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)

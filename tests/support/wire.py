@@ -20,6 +20,7 @@ Event = dict[str, Any]
 T = TypeVar("T")
 
 WITHIN_S = 60.0
+FOLLOW_WITHIN_S = 5.0
 
 
 def run(awaitable: Awaitable[T], within_s: float = WITHIN_S) -> T:
@@ -62,6 +63,19 @@ class Conversation:
         for start in range(0, len(samples), step):
             await asyncio.sleep(began + (start + step) / rate - loop.time())
             await self.socket.send(samples[start : start + step].tobytes())
+
+    async def send_followed(self, samples: NDArray[np.int16], rate: int = 16_000) -> None:
+        """At real time; on a busy machine slower, so that partials keep up. Something else has to receive them.
+
+        After each second it waits for a new one, though not for ever: not every second has words.
+        """
+        for start in range(0, len(samples), rate):
+            before = len(self.of("partial"))
+            await self.send_paced(samples[start : start + rate], rate)
+            for _ in range(round(FOLLOW_WITHIN_S / 0.02)):
+                if len(self.of("partial")) > before:
+                    break
+                await asyncio.sleep(0.02)
 
     async def receive(self, kind: str) -> Event:
         """The next event of a kind; those before it are kept too."""
