@@ -147,6 +147,11 @@ class Channel:
     def speaking(self) -> bool:
         return self._segmenter.open
 
+    @property
+    def in_speech(self) -> bool:
+        """See `Segmenter.in_speech`."""
+        return self._segmenter.in_speech
+
     def reconfigure(
         self, options: SessionOptions, turns: TurnDetector | None, detector: VoiceDetector | None = None
     ) -> None:

@@ -127,6 +127,14 @@ class Segmenter:
         return self._silence is Mark.SHORT_PAUSE
 
     @property
+    def in_speech(self) -> bool:
+        """Whether somebody is in mid-word as far as can be known: the last frames were voiced, and no short pause has
+        followed."""
+        if self.open:
+            return self._silence is None
+        return bool(self._recent) and self._recent[-1]
+
+    @property
     def look_back(self) -> int:
         """Samples before `position` that an onset may still claim."""
         return self._pre_roll + self._onset_window * self._frame

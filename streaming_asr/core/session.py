@@ -158,6 +158,11 @@ class Session:
         return any(channel.speaking for channel in self._channels)
 
     @property
+    def in_speech(self) -> bool:
+        """Whether an end now would cut a word in two; False in a pause, however short."""
+        return any(channel.in_speech for channel in self._channels)
+
+    @property
     def pending(self) -> bool:
         """Whether an utterance still waits for its final."""
         return any(channel.pending for channel in self._channels)

@@ -25,7 +25,7 @@ from streaming_asr.protocols.registry import PROTOCOLS
 from streaming_asr.server.auth import Endpoint, Guard, address_of, choose_subprotocol, key_of
 from streaming_asr.server.fair_requests import FairRequests, account_of
 from streaming_asr.server.hosts import HostNames
-from streaming_asr.server.live.connection import SHUTDOWN, Connection, conversation_limits
+from streaming_asr.server.live.connection import Connection, conversation_limits
 from streaming_asr.server.live.conversation_state import State
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets, issue_client_secret
@@ -78,10 +78,15 @@ class Application:
         self.metrics_asgi = Starlette(routes=metrics, middleware=fair, exception_handlers=handlers)
         """Only the metrics, for an address of their own."""
 
-    def end_all(self, failure: Failure = SHUTDOWN) -> None:
+    def end_all(self, failure: Failure) -> None:
         """End every session, once it has transcribed what it received."""
         for live in list(self._conversations):
             live.end(failure)
+
+    def end_all_at_pauses(self, failure: Failure, within_s: float) -> None:
+        """As `end_all`, but each at its speaker's next pause, or within this time (seconds)."""
+        for live in list(self._conversations):
+            live.end_at_pause(failure, within_s)
 
     def _warn_all(self, warning: SessionWarning) -> None:
         for live in list(self._conversations):

@@ -22,6 +22,7 @@ from streaming_asr.server.fair_requests import MAX_WAITING
 from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, bounded_http, new_connection
 from streaming_asr.server.listening import METRICS_FLAGS, AddressTaken, address, bind
 from streaming_asr.server.live.connection import SHUTDOWN
+from streaming_asr.server.live.deadlines import PAUSE_WITHIN_S
 from streaming_asr.server.live.websocket import MAX_HEAD_BYTES, DirectWebSocket, MovableWebSocket, why_not_direct
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas.link import Link
@@ -38,6 +39,8 @@ HARD_MESSAGE_FACTOR = 4
 OTHER_DESCRIPTORS = 500 + MAX_WAITING + MAX_DELAYED
 """Files and sockets beside those of sessions and other connections: of recordings, their decoders, libraries, and of
 handshakes that wait for an answer."""
+PAUSE_SHARE = 1 / 3
+"""Of the time to drain: what sessions may wait for their speaker's pause. The rest is for their last finals."""
 LAST_CLOSE_S = 1
 """Time for sockets to close once sessions are done, seconds."""
 
@@ -226,7 +229,7 @@ async def _drain_on_signal(signalled: asyncio.Event, application: Application, s
     limit = application.service.options.drain_timeout_s
     if unfinished := len(application.connections) + application.recordings.open:
         logger.info("Stopping: %d sessions get up to %g s to finish", unfinished, limit)
-    application.end_all()
+    application.end_all_at_pauses(SHUTDOWN, min(PAUSE_WITHIN_S, PAUSE_SHARE * limit))
     try:
         await asyncio.wait_for(application.all_closed(), limit)
     except asyncio.TimeoutError:

@@ -69,6 +69,7 @@ STEPS: Mapping[str, Callable[[WatchedClient], None]] = {
     "s": lambda client: client.finish(),
     "i": _warn,
     "e": lambda client: client.end(),
+    "E": lambda client: client.end_at_pause(),
     "o": lambda client: client.overflow(),
     "l": lambda client: client.leave(),
 }

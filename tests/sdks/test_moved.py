@@ -33,8 +33,8 @@ def test_clients_go_on_with_the_next_server(guarded: LiveServer, clips: Clips, t
     """
     folder = tmp_path / "clients"
     folder.mkdir()
-    # Pipecat connects again after 4 s.
-    clip = clips.both(7.0, 3.0)
+    # Pipecat connects again after 4 s; some are slower to start than others.
+    turns = [clips.raw(0, 16_000, silence_s=10.0), clips.raw(1, 16_000, silence_s=3.0)]
     with (
         LiveServer("--api-key", KEY) as first,
         ChaosProxy(first.port) as proxy,
@@ -43,7 +43,7 @@ def test_clients_go_on_with_the_next_server(guarded: LiveServer, clips: Clips, t
 
         def run(client: str) -> list[dict[str, Any]]:
             url = proxy.http_url + ("/v1" if client == "openai" else "")
-            asked = {"url": url, "key": KEY, "run": client, "clip": clip}
+            asked = {"url": url, "key": KEY, "run": client, "clips": turns}
             return run_python("clients", "moved.py", {**asked, "folder": str(folder), "clients": len(CLIENTS)})
 
         running = {client: pool.submit(run, client) for client in CLIENTS}
@@ -57,11 +57,17 @@ def test_clients_go_on_with_the_next_server(guarded: LiveServer, clips: Clips, t
             said, next_said = (words(text) for text in clips.texts())
             # A speaker's pause may have divided it.
             assert_said(" ".join(words(finals)[-len(next_said) :]), " ".join(next_said))
-            # The sentence was cut at any place, and the model may mistake a word of so short a piece.
+            # The sentence was divided at a pause, and the model may mistake a word of so short a piece.
             assert len(set(words(finals[0])) & set(said[:6])) >= 2, f"{client}: {finals}"
-            assert len(words(finals)) <= len(said) + len(next_said) + 2, f"{client}: words came twice"
+            _assert_nothing_twice(words(finals), said + next_said)
             if client == "deepgram":
                 assert_said(" ".join(finals), " ".join(clips.texts()))
             scenario, closes = CLOSES.get(client, ("", []))
             assert [report["close_code"] for report in reports if report["scenario"] == scenario] == closes
         assert first.wait() == 0
+
+
+def _assert_nothing_twice(texts: list[str], spoken: list[str]) -> None:
+    """A word that is right comes as often as it was said; one that the model mistook may be any number of others."""
+    for word in set(texts) & set(spoken):
+        assert texts.count(word) <= spoken.count(word), f"{word!r} came twice: {texts}"

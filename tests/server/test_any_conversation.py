@@ -82,7 +82,7 @@ QUERIES: dict[str, list[tuple[tuple[str, str], ...]]] = {
 }
 DEFAULTS: list[dict[str, Any]] = [{}, {}, {"endpointing": "turn"}, {"endpointing": "turn", "vad": "silero"}]
 """The server's, for sessions."""
-ENDS = ("end", "end", "overflow", "leave", "network", "broke")
+ENDS = ("end", "end", "pause", "pause", "overflow", "leave", "network", "broke")
 KINDS = [kind for kind in FailureKind if kind.close is not None and kind is not FailureKind.INTERNAL]
 """Why the server may end a session; `INTERNAL` is what the test looks for."""
 
@@ -153,6 +153,8 @@ class AnyConversation(RuleBasedStateMachine):
     def end(self, way: str, kind: FailureKind) -> None:
         if way == "end":
             self.client.end(kind)
+        elif way == "pause":
+            self.client.end_at_pause()
         elif way == "overflow":
             self.client.overflow()
         elif way == "leave":

@@ -29,6 +29,60 @@ def test_the_server_s_end_waits_for_the_voice_detector() -> None:
     assert client.close == Close(CloseCode.RESTART, "restarting")
 
 
+def test_a_server_that_stops_lets_the_speaker_finish_a_word() -> None:
+    client = Client().started()
+    client.send(voiced(0.4))
+    client.end_at_pause()
+    assert client.errors == []
+    client.send(voiced(0.4))
+    client.send(quiet(0.05))
+    client.finish()
+    assert (client.state, client.errors) == (State.OPEN, [])
+    client.send(quiet(0.1))
+    client.finish()
+    (final,) = client.of("final")
+    assert final["time_ms"] == pytest.approx(800, abs=30)
+    assert client.errors == ["restarting"]
+    assert client.close == Close(CloseCode.RESTART, "restarting")
+
+
+def test_a_server_that_stops_waits_for_no_pause_longer_than_it_may() -> None:
+    client = Client().started()
+    client.send(voiced(0.4))
+    client.end_at_pause(3.0)
+    for _ in range(20):
+        client.wait(0.1)
+        client.send(voiced(0.1))
+    assert client.errors == []
+    # Its network is cut, too.
+    client.wait(1.1)
+    client.finish()
+    assert client.of("final")[0]["time_ms"] == pytest.approx(2400, abs=30)
+    assert client.errors == ["restarting"]
+
+
+def test_a_server_that_stops_ends_at_once_where_nobody_speaks() -> None:
+    silent = Client().started()
+    silent.send(voiced(0.4), quiet(0.2))
+    unopened = Client()
+    unopened.start()
+    for client in (silent, unopened):
+        client.end_at_pause()
+        client.finish()
+        assert client.errors == ["restarting"]
+
+
+def test_a_client_that_stops_while_a_pause_is_waited_for_ends_as_it_asked() -> None:
+    client = Client().started()
+    client.send(voiced(0.4))
+    client.end_at_pause()
+    client.send(command("stop"))
+    client.wait(10)
+    client.finish()
+    assert (client.kinds[-1], client.errors) == ("done", [])
+    assert client.close == Close(CloseCode.NORMAL, "done")
+
+
 def test_the_first_reason_to_end_is_the_one_that_is_sent() -> None:
     client = Client(TIGHT).started()
     client.send(voiced(0.4))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.protocols.base import Close, Lifetime, Open
 from streaming_asr.protocols.failures import CloseCode
 from streaming_asr.server.live.conversation_state import State
 from streaming_asr.server.live.limits import CHANGES, CHANGES_PER_S
-from tests.support.conversing import TIGHT, Client, command, voiced
+from tests.support.conversing import TIGHT, Client, command, quiet, voiced
 from tests.support.scripted_translator import Scripted
 
 
@@ -56,15 +58,19 @@ def test_a_stopped_session_is_not_idle_while_its_finals_are_awaited() -> None:
     assert client.close == Close(CloseCode.NORMAL, "done")
 
 
-def test_a_stream_ends_at_its_longest_with_all_its_finals() -> None:
+@pytest.mark.parametrize(("pause_at_s", "ends_at_ms"), [(9.2, 9300), (100, 13_200)])
+def test_a_stream_ends_at_its_longest_with_all_its_finals(pause_at_s: float, ends_at_ms: int) -> None:
+    """No word is cut in two if the speaker pauses within 5 s."""
     client = Client(TIGHT, max_utterance_s="5").started()
+    sent_s = 0.0
     while client.state is State.OPEN:
-        client.send(voiced(0.4))
+        client.send(voiced(0.4) if sent_s < pause_at_s else quiet(0.4))
+        sent_s += 0.4
     client.finish()
     assert client.errors == ["session_too_long"]
     assert "8 s" in client.of("error")[0]["message"]
     assert client.close == Close(CloseCode.POLICY, "session_too_long")
-    assert client.of("final")[-1]["time_ms"] == 8400
+    assert client.of("final")[-1]["time_ms"] == pytest.approx(ends_at_ms, abs=100)
     assert client.kinds[-1] == "error"
 
 
@@ -89,6 +95,8 @@ def test_a_session_has_the_lifetime_of_its_protocol() -> None:
     assert client.state is State.OPEN, "the protocol allows a longer silence than the server"
     client.send(voiced(0.4))
     client.wait(3)
+    assert client.state is State.OPEN, "the speaker may finish the word"
+    client.wait(5)
     assert client.state is State.ENDING
     client.finish()
     assert client.messages[-1] == {"type": "failed", "code": "session_expired"}

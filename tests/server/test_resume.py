@@ -194,3 +194,16 @@ def test_another_value_of_resume_is_a_bad_option() -> None:
     client = Client(resume="yes").started()
     assert client.errors == ["bad_option"]
     assert "offer and claim" in client.messages[0]["message"]
+
+
+def test_a_client_that_comes_back_while_the_server_waits_for_a_pause_is_sent_the_end() -> None:
+    client = resumable()
+    client.send(voiced(0.4))
+    client.end_at_pause()
+    client.lose_connection()
+    client.wait(10)
+    assert client.come_back()
+    client.send(quiet(0.2))
+    client.finish()
+    assert client.errors == ["restarting"]
+    assert len(client.of("final")) == 1

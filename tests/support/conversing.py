@@ -386,6 +386,12 @@ class Client:
         self.conversation.end(Failure(kind, "The server has its reasons."), self.now)
         self._act()
 
+    def end_at_pause(self, within_s: float = 5.0) -> None:
+        self.conversation.end_at_pause(
+            Failure(FailureKind.RESTARTING, "The server has its reasons."), self.now, within_s
+        )
+        self._act()
+
     def overflow(self) -> None:
         """Leave too much unread."""
         self.conversation.too_much_unread()

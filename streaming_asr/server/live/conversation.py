@@ -265,7 +265,7 @@ class Conversation:
         """Time has passed: end what has lasted too long, or whose client has sent nothing for too long."""
         if self.link is Link.PARKED:
             return
-        if failure := self._deadlines.passed(now, idle=self._state is State.OPEN):
+        if failure := self._deadlines.passed(now, idle=self._state is State.OPEN, in_speech=self._in_speech):
             self.end(failure, now)
 
     def end(self, failure: Failure, now: float) -> None:
@@ -273,6 +273,14 @@ class Conversation:
         A session that ends already, by the client's stop or another failure, ends as it would.
         """
         self._guarded(self._end, failure, now)
+
+    def end_at_pause(self, failure: Failure, now: float, within_s: float) -> None:
+        """As `end`, but at the next pause of the speaker, or within this time (seconds): the words of one who is
+        speaking are not cut. `next_deadline` may be earlier now.
+        """
+        self._deadlines.end_at_pause(failure, now, within_s)
+        if not self._in_speech:
+            self.end(failure, now)
 
     def too_much_unread(self) -> None:
         """The client leaves too much unread, and what is unsent was dropped: end at once."""
@@ -519,8 +527,8 @@ class Conversation:
             self._sessions.update(session)
         else:
             self._sessions.fill(session)
-        if session.audio_ms > self._limits.max_session_s * 1000:
-            self._end(self._limits.session_too_long(), now)
+        if failure := self._limits.exceeded(session) or self._deadlines.planned(now, in_speech=self._in_speech):
+            self._end(failure, now)
 
     def _judged(self, asked: AskTurn, probability: float, now: float) -> None:
         events = asked.session.judged(asked.question, probability, now)
@@ -589,6 +597,10 @@ class Conversation:
         return self._translator.failed(failure)
 
     # Ends
+
+    @property
+    def _in_speech(self) -> bool:
+        return self._session is not None and self._session.in_speech
 
     @property
     def _may_end(self) -> bool:

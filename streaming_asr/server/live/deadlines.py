@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from streaming_asr.protocols.base import Lifetime
 from streaming_asr.protocols.failures import Failure, FailureKind
+
+PAUSE_WITHIN_S = 5.0
+"""An end that the server chooses waits this long for the speaker to pause, so that no word is cut in two. After 96 to
+100 of 100 moments of speech a pause of 96 ms comes within this time: spontaneous, read, and telephone speech, in nine
+languages."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEnd:
+    """From when on the conversation ends at a pause, and when it ends without one."""
+
+    since: float
+    by: float
+    failure: Failure
+
+    def due(self, now: float, *, in_speech: bool) -> bool:
+        return now >= (self.by if in_speech else self.since)
+
+    def next(self, now: float) -> float:
+        return self.since if now < self.since else self.by
 
 
 class Deadlines:
@@ -19,8 +41,10 @@ class Deadlines:
         self.idle_since = 0.0
         """When the last message had been acted on. It counts only while nothing is waited for: else the server is
         busy."""
-        self._expiry: tuple[float, Failure] | None = None
-        """When the connection's time is over, and what the client is then sent."""
+        self._expiry: PlannedEnd | None = None
+        """When the connection's time is over."""
+        self._chosen: PlannedEnd | None = None
+        """When it ends by `end_at_pause`."""
 
     def limit(self, lifetime: Lifetime, now: float) -> None:
         """Set both anew."""
@@ -29,7 +53,13 @@ class Deadlines:
             self._expiry = None
             return
         message = f"A session lasts {lifetime.life_s / 60:g} minutes; open a new one."
-        self._expiry = now + lifetime.life_s, Failure(FailureKind.SESSION_EXPIRED, message)
+        expiry = now + lifetime.life_s
+        self._expiry = PlannedEnd(expiry, expiry + PAUSE_WITHIN_S, Failure(FailureKind.SESSION_EXPIRED, message))
+
+    def end_at_pause(self, failure: Failure, now: float, within_s: float) -> None:
+        """End at the next pause, or after `within_s`. The first such call counts."""
+        if self._chosen is None:
+            self._chosen = PlannedEnd(now, now + within_s, failure)
 
     def next(self, now: float, *, idle: bool) -> float:
         """When to look next.
@@ -38,15 +68,28 @@ class Deadlines:
             idle: whether the next message is waited for.
         """
         deadline = (self.idle_since if idle else now) + self.idle_timeout_s
-        return deadline if self._expiry is None else min(deadline, self._expiry[0])
+        return min([deadline, *(planned.next(now) for planned in self._planned)])
 
-    def passed(self, now: float, *, idle: bool) -> Failure | None:
-        """Why the conversation ends now; None: it goes on."""
-        if self._expiry is not None and now >= self._expiry[0]:
-            return self._expiry[1]
+    def passed(self, now: float, *, idle: bool, in_speech: bool) -> Failure | None:
+        """Why the conversation ends now; None: it goes on.
+
+        Args:
+            idle: as for `next`.
+            in_speech: whether an end now would cut a word in two.
+        """
+        if failure := self.planned(now, in_speech=in_speech):
+            return failure
         if idle and now >= self.idle_since + self.idle_timeout_s:
             message = (
                 f"Nothing came for {self.idle_timeout_s:g} s; send audio, silence or pings to keep a session open."
             )
             return Failure(FailureKind.IDLE, message)
         return None
+
+    def planned(self, now: float, *, in_speech: bool) -> Failure | None:
+        """As `passed`, for any reason but that the client sends nothing."""
+        return next((planned.failure for planned in self._planned if planned.due(now, in_speech=in_speech)), None)
+
+    @property
+    def _planned(self) -> list[PlannedEnd]:
+        return [planned for planned in (self._chosen, self._expiry) if planned is not None]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from streaming_asr.core.session import Session
 from streaming_asr.protocols.failures import Failure, FailureKind
+from streaming_asr.server.live.deadlines import PAUSE_WITHIN_S
 
 CHANGES = 100
 CHANGES_PER_S = 20
@@ -43,7 +44,11 @@ class ConversationLimits:
         reason = f"A message of {size} bytes; send at most {self.max_message_bytes} at once."
         return Failure(FailureKind.MESSAGE_TOO_BIG, reason)
 
-    def session_too_long(self) -> Failure:
+    def exceeded(self, session: Session) -> Failure | None:
+        """Why a session ends that has received too much audio: at the next pause, or a little later without one."""
+        beyond_s = session.audio_ms / 1000 - self.max_session_s
+        if beyond_s <= (PAUSE_WITHIN_S if session.in_speech else 0.0):
+            return None
         reason = f"The stream has reached {self.max_session_s:g} s, the longest allowed; open a new session to go on."
         return Failure(FailureKind.SESSION_TOO_LONG, reason)
 

@@ -144,6 +144,13 @@ class LiveConversation:
         """End the session for a reason of the server's: what was received is transcribed, then the failure is sent."""
         self._input(self.conversation.end, failure, time.monotonic())
 
+    def end_at_pause(self, failure: Failure, within_s: float) -> None:
+        """As `end`, at the next pause of the speaker, or within this time (seconds)."""
+        self._input(self.conversation.end_at_pause, failure, time.monotonic(), within_s)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._input(self._set_timer)
+
     def warn(self, warning: SessionWarning) -> None:
         """Send the client a warning; the session goes on."""
         self._input(self.conversation.warn, warning, time.monotonic())

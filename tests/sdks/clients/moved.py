@@ -27,6 +27,7 @@ ASKED = asked()
 URL, KEY = ASKED["url"], ASKED["key"]
 SOCKET = URL.replace("http", "ws", 1)
 RATE = 16_000
+AUDIO = b"".join(map(pcm, ASKED["clips"]))
 COMPLETED = "conversation.item.input_audio_transcription.completed"
 DELTA = "conversation.item.input_audio_transcription.delta"
 LAST_WORDS_S = 12.0
@@ -51,7 +52,7 @@ async def livekit(service: Any) -> None:
                 report("final", text=event.alternatives[0].text)
 
     listening = asyncio.create_task(listen())
-    async for piece in paced(pcm(ASKED["clip"]), 2 * RATE, 50):
+    async for piece in paced(AUDIO, 2 * RATE, 50):
         stream.push_frame(rtc.AudioFrame(piece, RATE, 1, len(piece) // 2))
     stream.end_input()
     # Not every service ends its stream.
@@ -75,7 +76,7 @@ async def openai() -> None:
         updated = asyncio.Event()
 
         async def speak() -> None:
-            async for piece in paced(pcm(ASKED["clip"]), 2 * RATE, 50):
+            async for piece in paced(AUDIO, 2 * RATE, 50):
                 while True:
                     try:
                         await connection.input_audio_buffer.append(audio=coded(piece))
@@ -116,14 +117,13 @@ async def pipecat() -> None:
             report("final", text=text)
 
     service = DeepgramSTTService(api_key=KEY, base_url=SOCKET)
-    await listen(service, "pipecat", [ASKED["clip"]], commit=False, on_text=on_text)
+    await listen(service, "pipecat", ASKED["clips"], commit=False, on_text=on_text)
 
 
 async def deepgram_sdk() -> None:
     """The program connects again, and sends again what follows the last final."""
     environment = DeepgramClientEnvironment(base=URL, production=SOCKET, agent=SOCKET, agent_rest=URL)
     client = AsyncDeepgramClient(api_key=KEY, environment=environment)
-    audio = pcm(ASKED["clip"])
     loop = asyncio.get_running_loop()
     began, over, final_to = loop.time(), False, 0
     while not over:
@@ -145,8 +145,8 @@ async def deepgram_sdk() -> None:
             connection.on(EventType.ERROR, lambda error: report("closed", close_code=error.rcvd.code))
             listening = asyncio.create_task(connection.start_listening())
             try:
-                for start in range(connected_at, len(audio), RATE // 10):
-                    piece = audio[start : start + RATE // 10]
+                for start in range(connected_at, len(AUDIO), RATE // 10):
+                    piece = AUDIO[start : start + RATE // 10]
                     await asyncio.sleep(began + (start + len(piece)) / (2 * RATE) - loop.time())
                     await connection.send_media(piece)
                 await connection.send_close_stream()
