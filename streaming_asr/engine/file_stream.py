@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from streaming_asr.core.events import Done, Event, SessionWarning
@@ -40,12 +40,17 @@ class Observer(Protocol):
         """The session returned events; `now` in seconds."""
 
 
+async def _at_once(cost_s: float) -> None:
+    """Lets other tasks run, no more."""
+    await asyncio.sleep(0)
+
+
 async def stream_file(
     host: Host,
     audio: AsyncIterator[Audio | SessionWarning],
     options: SessionOptions,
     observer: Observer | None = None,
-    rest_s: Callable[[float], float] = lambda cost_s: 0.0,
+    pace: Callable[[float], Awaitable[None]] = _at_once,
 ) -> AsyncIterator[Event]:
     """Yield the events of a file.
 
@@ -53,8 +58,7 @@ async def stream_file(
         audio: pieces of 16 kHz mono float32 samples, each of shape ``[n]``, and warnings about them, which are events.
         options: of the session; its encoding is replaced, and partials are turned off.
         observer: is notified of the session.
-        rest_s: is called with the processor time that each piece of audio took, seconds; returns how long to wait
-            before the next one.
+        pace: is awaited before each piece of audio, with the processor time that the one before took, seconds.
 
     Raises:
         What `host.open` raises, what `audio` does, and what breaks the session.
@@ -78,20 +82,21 @@ async def stream_file(
     if observer is not None:
         observer.opened(session.key)
     bound = max(HELD_S, session.options.max_utterance_s + 30)
+    cost_s = 0.0
     try:
         async for piece in audio:
             if isinstance(piece, SessionWarning):
                 yield piece
                 continue
+            await pace(cost_s)
             began = time.thread_time()
             on_events(session.receive(piece.tobytes(), time.monotonic()))
             host.update(session)
-            rest = rest_s(time.thread_time() - began)
+            cost_s = time.thread_time() - began
             while session.held_s > bound:
                 yield await next_event()
             while not inbox.empty():
                 yield await next_event()
-            await asyncio.sleep(rest)
         on_events(session.stop(time.monotonic()))
         host.update(session)
         while True:

@@ -18,7 +18,7 @@ import soundfile
 
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.server.app import Application
-from streaming_asr.server.openai_http import bodies, recordings
+from streaming_asr.server.openai_http import bodies, fair_turns, recording_slots, recordings
 from streaming_asr.server.openai_http.answers import ApiError
 from streaming_asr.server.openai_http.bodies import Kept, bounded
 from streaming_asr.server.openai_http.long_strings import LongStrings
@@ -32,6 +32,8 @@ FORM_HEAD = (
     "Content-Type: application/octet-stream\r\n\r\n"
 ).encode()
 UPLOAD, CHAT, SECRETS = "/v1/audio/transcriptions", "/v1/chat/completions", "/v1/realtime/client_secrets"
+CLIENT = ""
+"""As which all of these requests count: they have no address."""
 
 
 def _wav(seconds: float = 1.0) -> bytes:
@@ -52,7 +54,9 @@ def _chat(recording: bytes) -> bytes:
 class Asking:
     """One request, whose body is given piece by piece."""
 
-    def __init__(self, application: Application, path: str, content_type: str = FORM_TYPE) -> None:
+    def __init__(
+        self, application: Application, path: str, content_type: str = FORM_TYPE, address: str | None = None
+    ) -> None:
         self._pieces: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.status = 0
         self.body = b""
@@ -64,6 +68,7 @@ class Asking:
             "query_string": b"",
             "headers": [(b"content-type", content_type.encode())],
             "http_version": "1.1",
+            "client": address and (address, 1),
         }
         self.task = asyncio.create_task(application.asgi(scope, self._pieces.get, self._take))  # type: ignore[arg-type]
 
@@ -101,11 +106,11 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 def _wait(application: Application, number: int) -> bool:
     """Whether the given number of requests waits for a turn."""
-    return len(application.recordings._slots._free._waiters or ()) == number
+    return application.recordings._slots.waiting == number
 
 
-async def _transcribed(application: Application) -> int:
-    asking = Asking(application, UPLOAD)
+async def _transcribed(application: Application, address: str | None = None) -> int:
+    asking = Asking(application, UPLOAD, address=address)
     asking.give(_form(_wav()), last=True)
     return await asking.answered()
 
@@ -121,6 +126,44 @@ def test_slow_uploads_do_not_keep_others_from_being_transcribed() -> None:
         for asking in slow:
             asking.hang_up()
             assert await asking.answered() == 400
+
+    _running(script, max_recordings=1)
+
+
+def test_a_recording_does_not_wait_for_those_of_another_client_that_has_all_slots() -> None:
+    """Before, it waited until one of them ended."""
+
+    async def script(application: Application) -> None:
+        slots = application.recordings._slots
+        async with slots.slot("192.0.2.1"), slots.slot("192.0.2.1"):
+            assert await _transcribed(application, "192.0.2.2") == 200
+
+    _running(script, max_recordings=2)
+
+
+def test_recordings_that_are_paused_are_transcribed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_turns, "TURN_S", 0.001)
+    paused: set[fair_turns.Turn] = set()
+    enter = fair_turns.Turn.enter
+
+    def noted(turn: fair_turns.Turn, state: fair_turns.TurnState) -> None:
+        enter(turn, state)
+        if state is fair_turns.TurnState.PAUSED:
+            paused.add(turn)
+
+    monkeypatch.setattr(fair_turns.Turn, "enter", noted)
+
+    async def script(application: Application) -> None:
+        async def length_s(address: str) -> float:
+            asking = Asking(application, UPLOAD, address=address)
+            style = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="response_format"\r\n\r\nverbose_json\r\n'
+            asking.give(style.encode() + _form(_wav(20.0)), last=True)
+            assert await asking.answered() == 200
+            return float(json.loads(asking.body)["duration"])
+
+        lengths = await asyncio.gather(*(length_s(f"192.0.2.{number}") for number in (1, 1, 2, 3)))
+        assert lengths == [20.0] * 4
+        assert len(paused) > 1
 
     _running(script, max_recordings=1)
 
@@ -151,10 +194,10 @@ def test_a_body_that_is_not_complete_in_time_is_cut_off() -> None:
 
 
 def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordings, "MAX_WAITING", 0)
+    monkeypatch.setattr(recording_slots, "MAX_WAITING_AT_ADDRESS", 0)
 
     async def script(application: Application) -> None:
-        async with application.recordings._slots.slot():
+        async with application.recordings._slots.slot(CLIENT):
             waiting = Asking(application, UPLOAD)
             waiting.give(_form(_wav()), last=True)
             await _until(partial(_wait, application, 1))
@@ -171,7 +214,7 @@ def test_recordings_are_refused_while_those_received_take_all_the_room() -> None
     async def script(application: Application) -> None:
         first = Asking(application, UPLOAD)
         first.give(FORM_HEAD + bytes(90_000))
-        await _until(lambda: application.recordings._kept._bytes > 90_000)
+        await _until(lambda: application.recordings._kept.bytes > 90_000)
         for path, body in ((UPLOAD, _form(_wav())), (CHAT, _chat(_wav()))):
             refused = Asking(application, path, FORM_TYPE if path == UPLOAD else "application/json")
             refused.give(body, last=True)
@@ -188,18 +231,18 @@ def test_a_chat_is_kept_once_while_it_waits() -> None:
     wav, body = _wav(), _chat(_wav())
 
     async def script(application: Application) -> None:
-        async with application.recordings._slots.slot():
+        async with application.recordings._slots.slot(CLIENT):
             reading = Asking(application, CHAT, "application/json")
             reading.give(body[:1000])
-            await _until(lambda: application.recordings._kept._bytes == 1000)
+            await _until(lambda: application.recordings._kept.bytes == 1000)
             waiting = Asking(application, CHAT, "application/json")
             waiting.give(body, last=True)
             await _until(partial(_wait, application, 1))
-            assert application.recordings._kept._bytes == 1000 + len(wav)
+            assert application.recordings._kept.bytes == 1000 + len(wav)
             reading.hang_up()
             assert await reading.answered() == 400
         assert await waiting.answered() == 200
-        assert application.recordings._kept._bytes == 0
+        assert application.recordings._kept.bytes == 0
 
     _running(script, max_recordings=1)
 
@@ -234,13 +277,25 @@ def test_what_a_refused_chat_was_read_into_is_free_at_once() -> None:
 def test_a_share_is_free_again_however_it_ends() -> None:
     kept = Kept(100)
     for _ in range(3):
-        with kept.share() as add:
+        with kept.share("a") as add:
             add(60)
             with pytest.raises(ApiError, match="take all the room"):
                 add(60)
-    with kept.share() as add, kept.share() as other:
+    with kept.share("a") as add, kept.share("a") as other:
         add(50)
         other(50)
+
+
+def test_one_client_leaves_room_for_others() -> None:
+    kept = Kept(100, 75)
+    with kept.share("a") as first, kept.share("a") as second, kept.share("b") as other:
+        first(50)
+        second(25)
+        with pytest.raises(ApiError, match="from your address") as refused:
+            second(1)
+        assert refused.value.status == 503
+        other(25)
+    assert kept.bytes == 0
 
 
 def test_a_body_at_the_least_rate_is_received_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,16 @@ from streaming_asr.server import (
 from streaming_asr.server.app import Application
 from streaming_asr.server.live import fair_loop, turn_questions, unfinished, websocket
 from streaming_asr.server.live import limits as live_limits
-from streaming_asr.server.openai_http import bodies, chat, client_secrets, fetch, long_strings, recordings
+from streaming_asr.server.openai_http import (
+    bodies,
+    chat,
+    client_secrets,
+    fair_turns,
+    fetch,
+    long_strings,
+    recording_slots,
+    recordings,
+)
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas import channel, restarts, supervisor
 from tests.support.docs_tables import DOCS
@@ -55,7 +64,10 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "finals of a channel that are being translated": (annotations.MAX_FOLLOWED,),
     "texts that wait for the translator": (chat_translator.MAX_WAITING,),
     "time and size of a translation": (chat_translator.TIMEOUT_S, chat_translator.MAX_ANSWER_BYTES),
-    "recordings received or waiting": (recordings.MAX_WAITING,),
+    "recordings received or waiting": (recording_slots.MAX_WAITING_AT_ADDRESS, recording_slots.MAX_WAITING),
+    "recordings paused, for those of other clients": (fair_turns.MAX_PAUSED,),
+    "turn of a recording, while others wait": (fair_turns.TURN_S,),
+    "those of one address": (bodies.ADDRESS_SHARE * 100,),
     "size of a chat request": (chat.MAX_CHAT_BYTES,),
     "the same without its audio and long texts": (long_strings.MAX_JSON_BYTES,),
     "its lowest rate, after 10 s": (bodies.MIN_BYTES_PER_S,),

@@ -33,36 +33,45 @@ from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Audio
 from streaming_asr.core.session import Session
 from streaming_asr.engine.file_stream import stream_file
+from streaming_asr.server.openai_http import fair_turns
 from streaming_asr.server.openai_http import fetch as fetch_module
+from streaming_asr.server.openai_http.answers import ApiError
 from streaming_asr.server.openai_http.fetch import FetchRefused, Line, fetch, is_public
-from streaming_asr.server.openai_http.recordings import MAX_WAITING, ApiError, RecordingSlots
+from streaming_asr.server.openai_http.recording_slots import MAX_WAITING, MAX_WAITING_AT_ADDRESS, RecordingSlots
 from streaming_asr.voice.detectors import make_detector
 from tests.support.fakes import CAPABILITIES
 from tests.support.live_server import LiveServer
 from tests.support.wire import words
 
 
-def test_recordings_take_turns_and_too_many_are_refused() -> None:
+def test_recordings_of_a_client_are_taken_in_order_and_too_many_are_refused() -> None:
     async def scenario() -> None:
         slots = RecordingSlots(1)
         release = asyncio.Event()
         order: list[int] = []
 
-        async def come(number: int) -> None:
-            with slots.place():
-                async with slots.slot():
+        async def come(number: int, client: str = "a") -> None:
+            with slots.place(client):
+                async with slots.slot(client):
                     order.append(number)
                     await release.wait()
 
-        tasks = [asyncio.create_task(come(number)) for number in range(1 + MAX_WAITING)]
+        tasks = [asyncio.create_task(come(number)) for number in range(1 + MAX_WAITING_AT_ADDRESS)]
         await _settled()
-        with pytest.raises(ApiError, match="Too many recordings wait") as refused:
+        with pytest.raises(ApiError, match="Too many recordings from your address wait") as refused:
             await come(-1)
         assert refused.value.status == 503
         assert order == [0]
+        rest = range(1 + MAX_WAITING_AT_ADDRESS, 1 + MAX_WAITING)
+        tasks += [asyncio.create_task(come(number, f"b{number % 8}")) for number in rest]
+        await _settled()
+        with pytest.raises(ApiError, match="Too many recordings wait"):
+            await come(-1, "c")
         release.set()
         await asyncio.gather(*tasks)
-        assert order == list(range(1 + MAX_WAITING))
+        assert sorted(order) == list(range(1 + MAX_WAITING))
+        of_first = [number for number in order if number not in rest]
+        assert of_first == list(range(1 + MAX_WAITING_AT_ADDRESS))
 
     asyncio.run(scenario())
 
@@ -72,17 +81,61 @@ def test_a_request_that_stops_waiting_leaves_the_queue() -> None:
         slots = RecordingSlots(1)
 
         async def come() -> None:
-            async with slots.slot():
+            async with slots.slot("a"):
                 pass
 
-        async with slots.slot():
+        async with slots.slot("a"):
             waiting = asyncio.create_task(come())
             await _settled()
+            assert slots.waiting == 1
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
+            assert slots.waiting == 0
         await asyncio.wait_for(come(), 1)
 
     asyncio.run(scenario())
+
+
+def test_a_recording_is_paused_for_that_of_another_client_and_goes_on_afterwards() -> None:
+    async def scenario() -> None:
+        slots = RecordingSlots(2)
+        pieces = 0
+        stop = asyncio.Event()
+
+        async def transcribe_long() -> None:
+            nonlocal pieces
+            async with slots.slot("a") as own_turn:
+                while not stop.is_set():
+                    await own_turn()
+                    pieces += 1
+                    await asyncio.sleep(0)
+
+        async with slots.slot("a"):
+            long = asyncio.create_task(transcribe_long())
+            await _settled()
+            assert pieces
+            async with slots.slot("b"):
+                await _settled()
+                before = pieces
+                await _settled()
+                assert pieces == before
+            await _settled()
+            assert pieces > before
+            stop.set()
+            await long
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_a_turn_ends_by_itself_where_there_are_fewer_slots_than_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_turns, "TURN_S", 0.05)
+
+    async def scenario() -> None:
+        slots = RecordingSlots(1)
+        async with slots.slot("a") as own_turn, slots.slot("b"):
+            await own_turn()
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
 
 
 async def _settled() -> None:
@@ -117,7 +170,7 @@ def test_a_recording_is_never_live_however_slowly_it_is_decoded() -> None:
     assert opened
 
 
-def test_a_recording_rests_after_each_piece_as_long_as_it_is_asked_to() -> None:
+def test_each_piece_of_a_recording_waits_for_its_turn_after_the_cost_of_the_one_before() -> None:
     costs: list[float] = []
     heard: list[int] = []
     rests = asyncio.Event()
@@ -137,15 +190,14 @@ def test_a_recording_rests_after_each_piece_as_long_as_it_is_asked_to() -> None:
         def remove(self, session: Session) -> None:
             pass
 
-    def rest_s(cost_s: float) -> float:
+    async def pace(cost_s: float) -> None:
         costs.append(cost_s)
-        if len(costs) < 3:
-            return 0.0
-        rests.set()
-        return 3600.0
+        if len(costs) == 3:
+            rests.set()
+            await asyncio.Event().wait()
 
     async def scenario() -> None:
-        events = stream_file(FakeHost(), pieces(), SessionOptions(), rest_s=rest_s)
+        events = stream_file(FakeHost(), pieces(), SessionOptions(), pace=pace)
         reading = asyncio.ensure_future(events.__anext__())
         await rests.wait()
         await asyncio.wait([reading], timeout=0.2)
@@ -154,7 +206,8 @@ def test_a_recording_rests_after_each_piece_as_long_as_it_is_asked_to() -> None:
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
     assert heard == [0, 1, 2]
-    assert all(cost > 0 for cost in costs)
+    assert costs[0] == 0
+    assert all(cost > 0 for cost in costs[1:])
 
 
 @pytest.mark.parametrize(

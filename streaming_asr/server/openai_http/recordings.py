@@ -27,7 +27,8 @@ from streaming_asr.core.options import MAX_CONTEXT_CHARS, RECORDED_ENDPOINT_MS, 
 from streaming_asr.engine.file_stream import stream_file
 from streaming_asr.engine.media.decoders import DecoderLost, MediaRefused, MediaTooLong, NoDecoder
 from streaming_asr.protocols.failures import BROKEN, Failure, FailureKind
-from streaming_asr.server.auth import Guard, Handler
+from streaming_asr.server.addresses import place
+from streaming_asr.server.auth import Guard, Handler, address_of
 from streaming_asr.server.observer import Observer
 from streaming_asr.server.openai_http.answers import (
     DIARIZED,
@@ -39,48 +40,16 @@ from streaming_asr.server.openai_http.answers import (
     answer,
     chat_answer,
 )
-from streaming_asr.server.openai_http.bodies import Kept, bounded
+from streaming_asr.server.openai_http.bodies import ADDRESS_SHARE, Kept, bounded
 from streaming_asr.server.openai_http.chat import MAX_CHAT_BYTES, Chat, Part, fetch_audio, read_chat, write_audio
 from streaming_asr.server.openai_http.early_end import ClientGone, unless, until, watched
 from streaming_asr.server.openai_http.long_strings import LongStrings
+from streaming_asr.server.openai_http.recording_slots import MAX_WAITING, OwnTurn, RecordingSlots
 from streaming_asr.server.service import Service
 from streaming_asr.server.session_port import Refused
 from streaming_asr.voice.detectors import make_detector, ungated
 
 logger = logging.getLogger(__name__)
-
-MAX_WAITING = 64
-"""Requests that may be read or wait, besides those with a slot."""
-
-
-class RecordingSlots:
-    """Limits how many recordings are transcribed at once; others wait, in the order in which they were complete."""
-
-    def __init__(self, at_once: int) -> None:
-        self._free = asyncio.Semaphore(at_once)
-        self._most = at_once + MAX_WAITING
-        self._places = 0
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place for a request, from its beginning to its end.
-
-        Raises:
-            ApiError: all are taken.
-        """
-        if self._places >= self._most:
-            raise ApiError.of(FailureKind.BUSY, "Too many recordings wait to be transcribed; try again later.")
-        self._places += 1
-        try:
-            yield
-        finally:
-            self._places -= 1
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """A slot for a request whose body is complete."""
-        async with self._free:
-            yield
 
 
 class Recordings:
@@ -90,7 +59,8 @@ class Recordings:
         self._service = service
         options = service.options
         self._slots = RecordingSlots(options.max_recordings)
-        self._kept = Kept(max(options.max_kept_bytes, options.max_upload_bytes))
+        kept_bytes = max(options.max_kept_bytes, options.max_upload_bytes)
+        self._kept = Kept(kept_bytes, max(int(kept_bytes * ADDRESS_SHARE), options.max_upload_bytes))
         self._fetching = ThreadPoolExecutor(options.max_recordings + MAX_WAITING, "fetch a recording")
         """A thread for each request that may fetch: those of the event loop are few, and others need them."""
         self._open: Counter[asyncio.Future[None]] = Counter()
@@ -175,8 +145,9 @@ class Recordings:
     async def _transcriptions(self, request: Request) -> Response:
         self._check_ready()
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._slots.place())
-            form = await self._form(request, stack.enter_context(self._kept.share()))
+            client = place(address_of(request))
+            stack.enter_context(self._slots.place(client))
+            form = await self._form(request, stack.enter_context(self._kept.share(client)))
             stack.push_async_callback(form.close)
             upload = form.get("file")
             if not isinstance(upload, UploadFile):
@@ -198,13 +169,13 @@ class Recordings:
                 **_text_options(form),
             )
             stack.enter_context(watched(request))
-            await stack.enter_async_context(self._slots.slot())
+            own_turn = await stack.enter_async_context(self._slots.slot(client))
             self._service.decoders.prepare()
             if _flag(form, "stream"):
                 stack.enter_context(self._counted(request.state.end))
-                sent = self._stream(stack.pop_all(), recording, options, request, diarized=style == DIARIZED)
+                sent = self._stream(stack.pop_all(), recording, options, request, own_turn, diarized=style == DIARIZED)
                 return StreamingResponse(sent, media_type="text/event-stream")
-            transcription = await self._transcribed(recording, options, request)
+            transcription = await self._transcribed(recording, options, request, own_turn)
         return answer(transcription, style, by_word=by_word)
 
     async def _stream(
@@ -213,6 +184,7 @@ class Recordings:
         recording: IO[bytes],
         options: SessionOptions,
         request: Request,
+        own_turn: OwnTurn,
         *,
         diarized: bool,
     ) -> AsyncIterator[str]:
@@ -225,7 +197,7 @@ class Recordings:
         transcription, stream = Transcription(), EventStream(self._model)
         async with held:
             try:
-                async with self._events(recording, options, request) as events:
+                async with self._events(recording, options, request, own_turn) as events:
                     async for event in events:
                         if delta := transcription.take(event):
                             yield stream.delta(delta)
@@ -244,16 +216,17 @@ class Recordings:
 
     async def _chat(self, request: Request) -> Response:
         self._check_ready()
-        with self._slots.place(), self._kept.share() as keep, tempfile.TemporaryFile() as recording:
+        client = place(address_of(request))
+        with self._slots.place(client), self._kept.share(client) as keep, tempfile.TemporaryFile() as recording:
             options, elsewhere = await self._read_chat(request, recording, keep)
             with watched(request):
                 if elsewhere is not None:
                     # Before it has a slot, which a slow host would keep from all others.
                     await fetch_audio(elsewhere, recording, self._service.options, self._fetching, keep)
-                async with self._slots.slot():
+                async with self._slots.slot(client) as own_turn:
                     self._service.decoders.prepare()
                     recording.seek(0)
-                    transcription = await self._transcribed(recording, options, request)
+                    transcription = await self._transcribed(recording, options, request, own_turn)
         raw_answer = self._service.recognizer.capabilities.raw_answer
         return chat_answer(self._model, raw_answer(transcription.text, transcription.language), transcription)
 
@@ -266,7 +239,7 @@ class Recordings:
             What it asks for, and its part that names audio elsewhere.
         """
         most = self._service.options.max_upload_bytes
-        with self._kept.share() as add, LongStrings() as strings:
+        with self._kept.share(place(address_of(request))) as add, LongStrings() as strings:
             chat = await self._chat_request(request, strings, add)
             self._check_model(chat.model)
             part = chat.recording()
@@ -341,22 +314,24 @@ class Recordings:
         except ClientDisconnect:
             raise ApiError(400, "The request broke off.") from None
 
-    async def _transcribed(self, recording: IO[bytes], options: SessionOptions, request: Request) -> Transcription:
+    async def _transcribed(
+        self, recording: IO[bytes], options: SessionOptions, request: Request, own_turn: OwnTurn
+    ) -> Transcription:
         """Transcribe the whole; cancelled when the client disconnects."""
         transcription = Transcription()
-        async with self._events(recording, options, request) as events:
+        async with self._events(recording, options, request, own_turn) as events:
             async for event in events:
                 transcription.take(event)
         return transcription
 
     @asynccontextmanager
     async def _events(
-        self, recording: IO[bytes], options: SessionOptions, request: Request
+        self, recording: IO[bytes], options: SessionOptions, request: Request, own_turn: OwnTurn
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """The events of a recording, up to its end, the client's, or the server's."""
         end: asyncio.Future[None] = request.state.end
         observer = self._service.recording_observer(request.url.path, request.headers)
-        events = self._decoded(recording, options, observer)
+        events = self._decoded(recording, options, observer, own_turn)
         try:
             yield until(end, events)
         except ApiError as error:
@@ -368,13 +343,18 @@ class Recordings:
             self._service.decoders.prepare_soon()
 
     async def _decoded(
-        self, recording: IO[bytes], options: SessionOptions, observer: Observer
+        self, recording: IO[bytes], options: SessionOptions, observer: Observer, own_turn: OwnTurn
     ) -> AsyncGenerator[Event, None]:
+        async def pace(cost_s: float) -> None:
+            await asyncio.sleep(self._service.recordings_rest_s(cost_s))
+            await own_turn()
+
         try:
             with _descriptor(recording) as descriptor:
                 async with self._service.decoders.open(descriptor) as decoded:
-                    audio, rest_s = decoded.read(), self._service.recordings_rest_s
-                    async for event in stream_file(self._service, audio, options, observer, rest_s):
+                    # For the next one: beside a busy recognizer, a child takes seconds to start.
+                    self._service.decoders.prepare_soon()
+                    async for event in stream_file(self._service, decoded.read(), options, observer, pace):
                         if isinstance(event, SessionWarning):
                             if event.repair:
                                 self._service.metrics.repairs.labels(event.code).inc()
