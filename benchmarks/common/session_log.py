@@ -53,6 +53,8 @@ class SessionLog:
     """When the server said that the speaker is done, or, in protocols that never say so, when text became final."""
     finalize_s: float | None = None
     """When the client last asked for what is outstanding (finalize, commit, end of stream)."""
+    asked_s: list[float] = field(default_factory=list)
+    """When the client asked at each stop of its own voice detection, where it has one."""
     ended_s: float | None = None
     """When the server had nothing more to say."""
     outcome: Outcome = Outcome.DONE

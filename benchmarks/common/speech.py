@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from streaming_asr.engine.media.repairs import Repair
 ENVIRONMENT = "STREAMING_ASR_SPEECH"
 OWN = Path(__file__).parents[2] / "tests" / "speech"
 """The few clips that the repository carries."""
+DEFAULT_SET = "librivox"
 
 
 class NoSpeech(Exception):
@@ -50,6 +51,8 @@ class Clip:
     """(speaker, start, end) in seconds, in talk among several, who may speak at once."""
     condition: Condition | None = None
     """What is done to the recording before it is used."""
+    of_set: str = field(default="", compare=False)
+    """Name of the set: the kind of speech, by which figures are given."""
 
     def audio(self) -> Audio:
         """Mono at 16 kHz, shape ``[n]``.
@@ -93,6 +96,27 @@ def add_speech_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sets_option(parser: argparse.ArgumentParser) -> None:
+    """`--set NAME`, which may be repeated, for the benchmarks whose streams speak; `clips_of` reads its value."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        dest="sets",
+        metavar="NAME",
+        help="of clips; may be repeated: each stream then speaks a clip of each set in turn, and figures are given by"
+        f" set too (default: {DEFAULT_SET}, the clips of the tests)",
+    )
+
+
+def clips_of(speech: Path, names: Sequence[str] | None) -> list[Clip]:
+    """The clips of several sets, one set after the other; None for the default.
+
+    Raises:
+        NoSpeech: a set does not exist.
+    """
+    return [clip for name in dict.fromkeys(names or [DEFAULT_SET]) for clip in clips(speech, name)]
+
+
 def sets(speech: Path) -> list[str]:
     """Names of the sets in a folder."""
     return sorted(manifest.parent.name for manifest in speech.glob("*/manifest.jsonl"))
@@ -107,8 +131,9 @@ def clips(speech: Path, name: str) -> list[Clip]:
     folder = speech / name
     manifest = folder / "manifest.jsonl"
     if manifest.is_file():
-        return [_entry(folder, json.loads(line)) for line in manifest.read_text(encoding="utf-8").splitlines() if line]
-    found = list(_librispeech(folder))
+        entries = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines() if line]
+        return [replace(_entry(folder, entry), of_set=name) for entry in entries]
+    found = [replace(clip, of_set=name) for clip in _librispeech(folder)]
     if not found:
         known = ", ".join(sets(speech)) or "none"
         raise NoSpeech(f"{folder} has neither manifest.jsonl nor LibriSpeech's *.trans.txt; sets here: {known}")

@@ -29,11 +29,11 @@ from benchmarks.common.interruption import INTERRUPTED, heed_sigterm
 from benchmarks.common.own_server import OwnServer, ServerFailed
 from benchmarks.common.protocols.registry import Target, make_adapter
 from benchmarks.common.setting import setting
-from benchmarks.common.speech import NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import NoSpeech, add_sets_option, add_speech_option, clips_of
 from benchmarks.common.stats import percentiles
 from benchmarks.hostile.clients import ATTACKS, attack_alone
 from benchmarks.load.crowd import Plan
-from benchmarks.load.figures import figures
+from benchmarks.load.figures import FINAL, by_set, figures
 from benchmarks.load.server_side import metrics_url
 from benchmarks.load.trial import Trials
 from benchmarks.load.utterances import Utterance, cut
@@ -53,11 +53,16 @@ class Row:
     attacker: str
     done: int
     sessions: int
-    ttfs_s: tuple[float, ...]
-    """Time from the end of speech to the last final, of each session."""
+    of_sets: dict[str, tuple[float, ...]]
+    """Times from the end of speech to the last final, of the sessions of each set."""
     resident_mib: float | None
     """The most that the server's process and its children took."""
     lag_p99_s: float | None
+
+    @property
+    def ttfs_s(self) -> tuple[float, ...]:
+        """Of all sessions."""
+        return tuple(value for values in self.of_sets.values() for value in values)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     heed_sigterm()
     try:
-        utterances = cut(clips(options.speech, options.set), rate=16_000, chunk_ms=50, trailing_s=1.0)
+        utterances = cut(clips_of(options.speech, options.sets), rate=16_000, chunk_ms=50, trailing_s=1.0)
         if not utterances:
-            raise NoSpeech(f"no clip of the set {options.set!r} is left to speak")
+            raise NoSpeech("no clip is left to speak")
         with OwnServer(options.serve) as server:
             rows = asyncio.run(_measure(options, server, utterances))
             alive = server.process.poll() is None
@@ -88,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", choices=tuple(ATTACKS), metavar="NAME", help="an attack; may be repeated"
     )
     add_speech_option(made)
-    made.add_argument("--set", default="librivox", help="name of the set (default: the clips of the tests)")
+    add_sets_option(made)
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     made.add_argument("serve", nargs="*", help="after --: options of the server that is started")
     return made
@@ -112,18 +117,21 @@ async def _measure(options: argparse.Namespace, server: OwnServer, utterances: S
         with _attacking(name, server.url, pcm):
             trial = await trials.run(Plan(options.streams, options.duration))
         takes = trial.run.measured()
-        ttfs = next(figure.values for figure in figures(takes) if figure.name == "time to final")
+        of_sets = {
+            kind: next(figure.values for figure in figures(of_set) if figure.name == FINAL)
+            for kind, of_set in by_set(takes).items()
+        }
         process, metrics = trial.process or {}, trial.server or {}
         row = Row(
             name,
             sum(take.log.outcome.value == "done" for take in takes),
             len(takes),
-            ttfs,
+            of_sets,
             process.get("rss_mib_max"),
             metrics.get("event_loop_lag_s", {}).get("p99"),
         )
         rows.append(row)
-        console.print(f"{name}: {row.done} of {row.sessions} sessions, p95 {_p95(ttfs):.2f} s", highlight=False)
+        console.print(f"{name}: {row.done} of {row.sessions} sessions, p95 {_p95(row.ttfs_s):.2f} s", highlight=False)
         for reason, count in Counter(take.log.reason for take in takes if take.log.reason).most_common(3):
             console.print(f"    {count} x {reason}", highlight=False)
         if server.process.poll() is not None:
@@ -172,6 +180,8 @@ def _report(options: argparse.Namespace, rows: Sequence[Row], *, alive: bool) ->
             f"{row.lag_p99_s:g}" if row.lag_p99_s is not None else "",
         )
     console.print(table)
+    if len(names := sorted({name for row in rows for name in row.of_sets})) > 1:
+        console.print(_of_sets(rows, names))
     if not alive:
         console.print("[red]The server ended.[/red]")
     if options.json:
@@ -179,7 +189,7 @@ def _report(options: argparse.Namespace, rows: Sequence[Row], *, alive: bool) ->
             **setting(),
             "undisturbed_p95_s": base,
             "runs": [
-                {"attacker": row.attacker, "done": row.done, "sessions": row.sessions, "ttfs_s": row.ttfs_s}
+                {"attacker": row.attacker, "done": row.done, "sessions": row.sessions, "ttfs_s": row.of_sets}
                 for row in rows
             ],
         }
@@ -190,6 +200,18 @@ def _report(options: argparse.Namespace, rows: Sequence[Row], *, alive: bool) ->
             f"[red]Above {MOST:g} of the undisturbed, or with sessions that failed: {', '.join(harmed)}[/red]"
         )
     return int(bool(harmed) or not alive)
+
+
+def _of_sets(rows: Sequence[Row], names: Sequence[str]) -> Table:
+    """The p95 of each kind of speech: of so few sessions that it decides nothing."""
+    table = Table(title="TTFS p95 (sessions), by set")
+    table.add_column("who disturbs")
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows:
+        each = (row.of_sets.get(name, ()) for name in names)
+        table.add_row(row.attacker, *(f"{_p95(values):.2f} ({len(values)})" for values in each))
+    return table
 
 
 if __name__ == "__main__":

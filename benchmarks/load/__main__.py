@@ -21,7 +21,7 @@ from benchmarks.common.adapters import Adapter, SessionRefused
 from benchmarks.common.interruption import INTERRUPTED, heed_sigterm
 from benchmarks.common.protocols.registry import BadTarget, make_adapter
 from benchmarks.common.setting import setting
-from benchmarks.common.speech import Clip, NoSpeech, clips
+from benchmarks.common.speech import Clip, NoSpeech, clips_of
 from benchmarks.common.word_times import timed_words
 from benchmarks.load import options as given
 from benchmarks.load.packets import write_packets
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with_stops=options.finalize == "pipecat",
         )
         if not utterances:
-            raise NoSpeech(f"no clip of the set {options.set!r} is left to speak")
+            raise NoSpeech("no clip is left to speak")
         if options.duration is None and not options.search and options.streams > len(utterances):
             parser.error(f"{options.streams} streams can't share {len(utterances)} clips: say with --duration how long")
         return _run_loop(lambda: _measure(options, adapter, utterances))
@@ -74,9 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _chosen(options: argparse.Namespace) -> list[Clip]:
-    found = [clip for clip in clips(options.speech, options.set) if options.language in (None, clip.language)]
-    step = max(1, len(found) // (options.clips or max(len(found), 1)))
-    return found[::step][: options.clips]
+    found: dict[str, list[Clip]] = {}
+    for clip in clips_of(options.speech, options.sets):
+        if options.language in (None, clip.language):
+            found.setdefault(clip.of_set, []).append(clip)
+    chosen = []
+    for of_set in found.values():
+        step = max(1, len(of_set) // (options.clips or len(of_set)))
+        chosen += of_set[::step][: options.clips]
+    return chosen
 
 
 def _run_loop(make: Callable[[], Any]) -> int:

@@ -7,6 +7,7 @@ than there are streams, and a server that is late with its finals gets a little 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -153,8 +154,24 @@ class Crowd:
                 yield self._once.popleft()
             return
         order = random.Random(f"{self._plan.seed} order {number}")
-        while True:
-            yield from order.sample(self._utterances, len(self._utterances))
+        turns = [_shuffled(of_set, order) for of_set in by_set(self._utterances).values()]
+        # Streams begin with different sets, so that all kinds of speech are spoken at any time.
+        for place in itertools.count(number):
+            yield next(turns[place % len(turns)])
+
+
+def by_set(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+    """The utterances of each set, in their order."""
+    found: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        found.setdefault(utterance.clip.of_set, []).append(utterance)
+    return found
+
+
+def _shuffled(utterances: Sequence[Utterance], order: random.Random) -> Iterator[Utterance]:
+    """All of them in a random order, again and again."""
+    while True:
+        yield from order.sample(utterances, len(utterances))
 
 
 async def _all(streams: Sequence[asyncio.Task[None]]) -> None:

@@ -14,11 +14,14 @@ from benchmarks.common.measures.stability import Stability, pooled, stability
 from benchmarks.common.normalization import plain_words, units
 from benchmarks.common.session_log import Outcome
 from benchmarks.common.stats import percentiles
+from benchmarks.load import talk
 from benchmarks.load.pipecat_stops import STOP_S
 from benchmarks.load.speaking import Take
 from benchmarks.load.utterances import Utterance
 
+FIRST_TEXT, FINAL = "first text", "time to final"
 BY_PIPECAT = "time to final, Pipecat's rule"
+IN_RESTS = "time to final, in rests"
 WORD_SHOWN = "word shown after it was said"
 _QUIET = 0.02
 """Of the loudest sample: a clip's speech is from the first to the last sample above."""
@@ -44,20 +47,69 @@ def figures(takes: Iterable[Take]) -> list[Figure]:
     done = [take for take in takes if take.log.outcome is Outcome.DONE and take.log.shown]
     first, final, finalized, by_pipecat = [], [], [], []
     for take in done:
-        onset, end = speech_span(take.utterance)
-        first.append(take.log.shown[0].at_s - onset)
-        if (last := _last_final(take)) is not None and is_whole(take):
-            final.append(last - end)
+        if (onset := _onset(take)) is not None:
+            first.append(take.log.shown[0].at_s - onset)
+        if (last := last_final(take)) is not None and is_whole(take):
+            final.append(last - end_of_speech(take, last))
             if take.log.finalize_s is not None:
                 finalized.append(last - take.log.finalize_s)
-                if take.utterance.stops_s and finalized[-1] > -STOP_S:
+                if take.utterance.stops_s and not is_talk(take) and finalized[-1] > -STOP_S:
                     by_pipecat.append(finalized[-1] + STOP_S)
-    found = [Figure("first text", tuple(first)), Figure("time to final", tuple(final))]
+    found = [Figure(FIRST_TEXT, tuple(first)), Figure(FINAL, tuple(final))]
+    in_rests, after_stops = after_rests(done), after_pipecat_stops(done)
+    if any(value is not None for value in in_rests):
+        found.append(Figure(IN_RESTS, tuple(value for value in in_rests if value is not None)))
     if finalized:
         found.append(Figure("final after finalize", tuple(finalized)))
+    by_pipecat += [value for value in after_stops if value is not None]
     if by_pipecat:
         found.append(Figure(BY_PIPECAT, tuple(by_pipecat)))
-    return [*found, *_of_words(done)]
+    return [*found, *_of_words([take for take in done if not is_talk(take)])]
+
+
+def by_set(takes: Iterable[Take]) -> dict[str, list[Take]]:
+    """The sessions of each set of clips: of each kind of speech."""
+    found: dict[str, list[Take]] = {}
+    for take in takes:
+        found.setdefault(take.utterance.clip.of_set, []).append(take)
+    return dict(sorted(found.items()))
+
+
+def is_talk(take: Take) -> bool:
+    """Whether a session's clip is talk, of which the turns are known and not the words."""
+    return bool(take.utterance.clip.turns)
+
+
+def after_rests(takes: Iterable[Take]) -> list[float | None]:
+    """For each rest between stretches of talk: seconds until all text was final, None where it was not in the rest."""
+    sessions = [take for take in takes if take.log.outcome is Outcome.DONE and is_talk(take)]
+    return [value for take in sessions for value in talk.final_in_rests(_stretches(take), take.log.shown)]
+
+
+def after_pipecat_stops(takes: Iterable[Take]) -> list[float | None]:
+    """For each of Pipecat's stops in talk: seconds from its end of speech until all text was final; None where the
+    next stop came first, or where no text came.
+    """
+    sessions = [take for take in takes if take.log.outcome is Outcome.DONE and is_talk(take)]
+    found = [value for take in sessions for value in talk.final_after_stops(take.log.asked_s, take.log.shown, STOP_S)]
+    return [None if value is None else value + STOP_S for value in found]
+
+
+def _stretches(take: Take) -> list[talk.Span]:
+    return talk.stretches(take.utterance.clip.turns)
+
+
+def _onset(take: Take) -> float | None:
+    if is_talk(take):
+        return talk.onset(_stretches(take), take.log.shown[0].at_s)
+    return speech_span(take.utterance)[0]
+
+
+def end_of_speech(take: Take, last_final_s: float) -> float:
+    """Where speech ends in a session's clip, seconds."""
+    if is_talk(take):
+        return talk.end_of_speech(_stretches(take), last_final_s)
+    return speech_span(take.utterance)[1]
 
 
 def _of_words(takes: Sequence[Take]) -> Iterator[Figure]:
@@ -75,8 +127,9 @@ def _of_words(takes: Sequence[Take]) -> Iterator[Figure]:
         unaware.append(lagging(read, spoken, take.utterance.speech_s, take.finished_log().sent))
     if shown:
         yield Figure(WORD_SHOWN, tuple(shown))
-    yield Figure("lagging (LAAL), by the clock", tuple(aware))
-    yield Figure("lagging (LAAL), by the audio sent", tuple(unaware))
+    if aware:
+        yield Figure("lagging (LAAL), by the clock", tuple(aware))
+        yield Figure("lagging (LAAL), by the audio sent", tuple(unaware))
 
 
 def steadiness(takes: Iterable[Take]) -> Stability:
@@ -124,20 +177,28 @@ def is_whole(take: Take) -> bool:
 
     A last final that is older than the last word lost what was said since: it would count as quick.
     """
-    last = _last_final(take)
+    last = last_final(take)
     if last is None or take.log.shown[-1].partial.strip():
         return False
+    if is_talk(take):
+        return last >= end_of_speech(take, last) - talk.LABELLED_WITHIN_S
     words = take.utterance.words
     return not words or last >= words[-1][2] - _PLACED_WITHIN_S
 
 
 def without_final(takes: Iterable[Take]) -> int:
     """Sessions that are done but have no time to final: something was said, and not all of it became final."""
-    done = (take for take in takes if take.log.outcome is Outcome.DONE and take.utterance.clip.text)
+    done = (take for take in takes if take.log.outcome is Outcome.DONE and has_speech(take))
     return sum(not is_whole(take) for take in done)
 
 
-def _last_final(take: Take) -> float | None:
+def has_speech(take: Take) -> bool:
+    """Whether there are surely words in a session's clip."""
+    return talk.has_words(_stretches(take)) if is_talk(take) else bool(take.utterance.clip.text)
+
+
+def last_final(take: Take) -> float | None:
+    """When text last became final, seconds."""
     before, at_s = "", None
     for shown in take.log.shown:
         if shown.final != before:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.common.arguments import assignment, positive, seconds
 from benchmarks.common.protocols.registry import PROTOCOLS, Target
-from benchmarks.common.speech import add_speech_option
+from benchmarks.common.speech import add_sets_option, add_speech_option
 from benchmarks.load.crowd import Plan
 from benchmarks.load.speaking import Manner
 
@@ -44,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
 
     speech = made.add_argument_group("speech")
     add_speech_option(made)
-    speech.add_argument("--set", default="librivox", help="name of the set (default: the clips of the tests)")
-    speech.add_argument("--clips", type=positive, metavar="N", help="that many, spread over the set; default all")
+    add_sets_option(made)
+    speech.add_argument("--clips", type=positive, metavar="N", help="that many, spread over each set; default all")
     speech.add_argument("--language", metavar="CODE", help="only clips of this language")
     speech.add_argument("--detect", action="store_true", help="do not force the clip's language")
     speech.add_argument("--chunk-ms", type=positive, default=50, metavar="MS", help="default: %(default)s")

@@ -35,7 +35,9 @@ def _lines(take: Take, streams: int) -> Iterator[Mapping[str, Any]]:
         "stream": take.stream,
         "clip": log.clip,
         "language": clip.language,
+        "set": clip.of_set,
         "reference": clip.text,
+        "turns": clip.turns,
         "words": take.utterance.words,
         "speech_s": take.utterance.speech_s,
         "audio_s": take.utterance.duration_s,
@@ -50,6 +52,7 @@ def _lines(take: Take, streams: int) -> Iterator[Mapping[str, Any]]:
     yield number | {
         "packet": "end",
         "finalize_s": log.finalize_s,
+        "asked_s": log.asked_s,
         "ended_s": log.ended_s,
         "held_s": take.departures.held_s,
         "outcome": log.outcome.value if take.ended else "dropped",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -11,7 +12,17 @@ import numpy as np
 
 from benchmarks.common.session_log import Outcome
 from benchmarks.common.stats import spread
-from benchmarks.load.figures import figures, steadiness, without_final, word_errors
+from benchmarks.load.figures import (
+    FINAL,
+    after_pipecat_stops,
+    after_rests,
+    by_set,
+    figures,
+    has_speech,
+    steadiness,
+    without_final,
+    word_errors,
+)
 from benchmarks.load.search import Search
 from benchmarks.load.speaking import Take
 from benchmarks.load.symptoms import symptoms
@@ -50,9 +61,6 @@ def as_json(
 def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
     run = trial.run
     measured = run.measured()
-    outcomes = run.outcomes()
-    errors = word_errors(measured)
-    steady = steadiness(measured)
     return {
         "streams": run.plan.streams,
         "valid": not trial.invalid_because,
@@ -62,14 +70,12 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "all_streams_after_s": run.full_s,
         "audio_s": trial.audio_s,
         "audio_per_stream": run.load(),
-        "sessions": {outcome.value: outcomes[outcome] for outcome in Outcome}
-        | {"measured": len(measured), "without_final": without_final(measured)},
-        "figures": {
-            figure.name: {**spread(figure.values), "values": [round(value, 3) for value in figure.values[:MOST_VALUES]]}
-            for figure in figures(measured)
+        "sessions": _sessions(run.outcomes(), measured),
+        **_figures(measured),
+        "sets": {
+            name: {"sessions": _sessions(Counter(take.log.outcome for take in takes), takes), **_figures(takes)}
+            for name, takes in by_set(measured).items()
         },
-        "word_errors": {**asdict(errors), "rate": errors.rate},
-        "stability": {**asdict(steady), "erasure": steady.erasure, "upwr": steady.upwr},
         "symptoms": [
             {"name": symptom.name, "sessions": symptom.sessions, "example": symptom.example}
             for symptom in symptoms(measured, objective_s)
@@ -80,6 +86,27 @@ def _trial(trial: Trial, objective_s: float) -> dict[str, Any]:
         "accelerators": trial.accelerators,
         "each_session": [_take(take) for take in run.takes],
         "example": _example(measured),
+    }
+
+
+def _sessions(outcomes: Mapping[Outcome, int], measured: Sequence[Take]) -> dict[str, int]:
+    counted = {outcome.value: outcomes.get(outcome, 0) for outcome in Outcome}
+    return counted | {"measured": len(measured), "without_final": without_final(measured)}
+
+
+def _figures(takes: Sequence[Take]) -> dict[str, Any]:
+    errors = word_errors(takes)
+    steady = steadiness(takes)
+    rests, stops = after_rests(takes), after_pipecat_stops(takes)
+    return {
+        "figures": {
+            figure.name: {**spread(figure.values), "values": [round(value, 3) for value in figure.values[:MOST_VALUES]]}
+            for figure in figures(takes)
+        },
+        "rests": {"all": len(rests), "final": sum(value is not None for value in rests)},
+        "stops_in_talk": {"all": len(stops), "final": sum(value is not None for value in stops)},
+        "word_errors": {**asdict(errors), "rate": errors.rate},
+        "stability": {**asdict(steady), "erasure": steady.erasure, "upwr": steady.upwr},
     }
 
 
@@ -122,6 +149,7 @@ def _take(take: Take) -> dict[str, Any]:
         "session": log.session,
         "stream": take.stream,
         "clip": log.clip,
+        "set": take.utterance.clip.of_set,
         "language": take.utterance.clip.language,
         "reference": take.utterance.clip.text,
         "outcome": log.outcome.value if take.ended else "dropped",
@@ -150,7 +178,7 @@ def held(trial: Trial, objective_s: float) -> bool:
     """Whether a run was within the objective: p95 of TTFS, where a clip without a final is late, and no error."""
     outcomes = trial.run.outcomes()
     measured = trial.run.measured()
-    finals = next(figure.values for figure in figures(measured) if figure.name == "time to final")
-    wanted = max(len(finals), sum(bool(take.utterance.clip.text) for take in measured))
+    finals = next(figure.values for figure in figures(measured) if figure.name == FINAL)
+    wanted = max(len(finals), sum(map(has_speech, measured)))
     in_time = sum(value <= objective_s for value in finals)
     return not outcomes[Outcome.REFUSED] and not outcomes[Outcome.FAILED] and in_time > 0 and in_time >= 0.95 * wanted

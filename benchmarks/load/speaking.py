@@ -103,6 +103,8 @@ async def _send(session: LiveSession, take: Take, manner: Manner, clock: Clock, 
         if manner.finalize and stops and chunk.end_s >= stops[0]:
             stops.popleft()
             take.log.finalize_s = clock.now() - zero
+            if take.utterance.stops_s:
+                take.log.asked_s.append(take.log.finalize_s)
             await session.finalize()
     if not take.utterance.silence and take.log.finalize_s is None:
         # The end of the stream is what ends the utterance then.

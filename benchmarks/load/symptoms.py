@@ -14,6 +14,7 @@ import jiwer
 
 from benchmarks.common.normalization import units
 from benchmarks.common.session_log import Outcome, Shown
+from benchmarks.load.figures import has_speech, is_talk, last_final
 from benchmarks.load.speaking import Take
 
 SHARE = 0.3
@@ -55,6 +56,7 @@ def _of(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
     language = take.utterance.clip.language
     reference = units(take.utterance.clip.text, language)
     if not reference:
+        yield from _of_talk(take, late_s)
         return
     last = log.shown[-1] if log.shown else Shown(0.0, "")
     final, shown = units(last.final, language), units(last.final + last.partial, language)
@@ -80,10 +82,18 @@ def _of(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
         yield "late", f"the last final came {late:.1f} s after the end of the clip"
 
 
+def _of_talk(take: Take, late_s: float) -> Iterable[tuple[str, str]]:
+    """Of a session whose words are not known: talk, or nothing at all."""
+    if not (is_talk(take) and has_speech(take)):
+        return
+    if not take.log.shown:
+        yield "silent", f"no text in {take.utterance.speech_s:.0f} s of talk"
+    elif partial := take.log.shown[-1].partial.strip():
+        yield "never final", f"{len(partial.split())} words stayed partial"
+    elif (late := _lateness(take)) > late_s:
+        yield "late", f"the last final came {late:.1f} s after the end of the clip"
+
+
 def _lateness(take: Take) -> float:
     """From the end of the clip to the last final, in seconds."""
-    final, at_s = "", 0.0
-    for shown in take.log.shown:
-        if shown.final != final:
-            final, at_s = shown.final, shown.at_s
-    return at_s - take.utterance.speech_s
+    return (last_final(take) or 0.0) - take.utterance.speech_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,8 +11,21 @@ from rich.text import Text
 
 from benchmarks.common.session_log import Outcome
 from benchmarks.common.stats import spread
-from benchmarks.load.figures import figures, steadiness, without_final, word_errors
+from benchmarks.load.figures import (
+    BY_PIPECAT,
+    FINAL,
+    FIRST_TEXT,
+    IN_RESTS,
+    after_pipecat_stops,
+    after_rests,
+    by_set,
+    figures,
+    steadiness,
+    without_final,
+    word_errors,
+)
 from benchmarks.load.results import generator
+from benchmarks.load.speaking import Take
 from benchmarks.load.symptoms import symptoms
 from benchmarks.load.trial import Trial
 
@@ -47,6 +60,15 @@ def _parts(trial: Trial, objective_s: float) -> Iterator[RenderableType]:
     yield table
     if without := without_final(run.measured()):
         yield Text(f"{without} sessions ended without all of their text final, and have no time to final.", style="red")
+    for what, waits in (
+        ("rests of a second or more", after_rests(run.measured())),
+        ("stops of Pipecat's", after_pipecat_stops(run.measured())),
+    ):
+        if waits:
+            final = sum(value is not None for value in waits)
+            yield Text(f"Talk: {final} of {len(waits)} {what} had all text final before the next speech or stop.")
+    if len(of_sets := by_set(run.measured())) > 1:
+        yield _sets(of_sets)
     errors = word_errors(run.measured())
     if errors.rate is not None:
         kinds = f"{errors.wrong} wrong, {errors.left_out} left out, {errors.added} added"
@@ -62,6 +84,28 @@ def _parts(trial: Trial, objective_s: float) -> Iterator[RenderableType]:
         yield Text(
             f"{symptom.name}: {symptom.sessions} of {len(run.measured())} sessions; {symptom.example}", style="red"
         )
+
+
+def _sets(of_sets: Mapping[str, Sequence[Take]]) -> Table:
+    """The figures of each kind of speech."""
+    table = Table()
+    table.add_column("set")
+    table.add_column("seconds")
+    for head in ("p50", "p95", "n"):
+        table.add_column(head, justify="right")
+    for name, takes in of_sets.items():
+        first = name
+        for figure in figures(takes):
+            if figure.name in (FIRST_TEXT, FINAL, IN_RESTS, BY_PIPECAT):
+                found = spread(figure.values)
+                table.add_row(first, figure.name, *(_cell(found[head]) for head in ("p50", "p95", "n")))
+                first = ""
+        rate, erasure = word_errors(takes).rate, steadiness(takes).erasure
+        if rate is not None:
+            table.add_row("", f"word errors: {rate:.1%}")
+        if erasure is not None:
+            table.add_row("", f"taken back: {erasure:.2f} a word")
+    return table
 
 
 def _server(trial: Trial) -> Iterator[RenderableType]:

@@ -131,7 +131,7 @@ def _table(documents: Sequence[Document]) -> Iterator[str]:
     yield "<h2>Every run</h2>"
     yield f'<div class="scroll"><table><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr>'
     for document in documents:
-        for run in document.runs:
+        for run in (each for whole in document.runs for each in (whole, *whole.of_sets())):
             cells = "".join(
                 f'<td class="n">{escape(cell)}</td>' if number else f"<td>{escape(cell)}</td>"
                 for number, cell in enumerate(_row(run))

@@ -44,6 +44,14 @@ class Run:
         found: float | None = self.result["figures"].get(figure, {}).get(percentile)
         return found
 
+    def of_sets(self) -> list[Run]:
+        """The same run, of each set of clips by itself, where there are several."""
+        sets: dict[str, Any] = self.result.get("sets", {})
+        if len(sets) < 2:
+            return []
+        whole = self.result | {"symptoms": [], "server_process": None}
+        return [Run(f"{self.name}: {name}", whole | of_set, self.objective_s) for name, of_set in sets.items()]
+
     def faults(self) -> list[str]:
         """What keeps the run from being good, in words; the first is the worst."""
         found = []

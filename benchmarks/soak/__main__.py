@@ -34,10 +34,10 @@ from benchmarks.common.own_server import OwnServer, ServerFailed
 from benchmarks.common.protocols.registry import Target, make_adapter
 from benchmarks.common.session_log import Outcome
 from benchmarks.common.setting import setting
-from benchmarks.common.speech import NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import NoSpeech, add_sets_option, add_speech_option, clips_of
 from benchmarks.common.stats import spread
 from benchmarks.load.crowd import Crowd, Plan, Run
-from benchmarks.load.figures import figures
+from benchmarks.load.figures import by_set, figures
 from benchmarks.load.server_side import metrics_url
 from benchmarks.load.utterances import Utterance, cut
 from benchmarks.soak.judging import Sample, as_json, complaints, quarters
@@ -68,10 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (options.url is None) != (options.server_pid is None):
         parser.error("--url and --server-pid belong together; without them a server is started")
     try:
-        speech = clips(options.speech, options.set)
+        speech = clips_of(options.speech, options.sets)
         spoken = {rate: cut(speech, rate=rate, chunk_ms=50, trailing_s=1.0) for rate in (16_000, 24_000)}
         if not spoken[16_000]:
-            raise NoSpeech(f"no clip of the set {options.set!r} is left to speak")
+            raise NoSpeech("no clip is left to speak")
         with ExitStack() as stack:
             if options.url is None:
                 server = stack.enter_context(OwnServer(options.serve))
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--every", type=seconds, default=10.0, metavar="S", help="seconds between samples (default: %(default)g)"
     )
     add_speech_option(made)
-    made.add_argument("--set", default="librivox", help="name of the set (default: the clips of the tests)")
+    add_sets_option(made)
     made.add_argument("--seed", type=int, default=0, metavar="N")
     made.add_argument("--url", help="of a server that runs; without it, one is started")
     made.add_argument("--server-pid", type=positive, metavar="PID", help="of that server")
@@ -265,12 +265,14 @@ def _unfinished(console: Console, runs: Sequence[Run], visits: Visits) -> list[s
     takes = [take for run in runs for take in run.measured()]
     outcomes = Counter(take.log.outcome for take in takes)
     console.print(f"{outcomes[Outcome.DONE]} of {len(takes)} sessions of speech got their end.")
-    for figure in figures(takes):
-        found = spread(figure.values)
-        if found["n"]:
-            console.print(
-                f"{figure.name}: " + ", ".join(f"{name} {found[name]:.2f} s" for name in ("p50", "p95", "max"))
-            )
+    of_sets = by_set(takes)
+    for name, of_set in of_sets.items():
+        kind = f"{name}, {len(of_set)} sessions, " if len(of_sets) > 1 else ""
+        for figure in figures(of_set):
+            found = spread(figure.values)
+            if found["n"]:
+                times = ", ".join(f"{head} {found[head]:.2f} s" for head in ("p50", "p95", "max"))
+                console.print(f"{kind}{figure.name}: {times}", highlight=False)
     ways = ", ".join(f"{way} {count}" for way, count in sorted(visits.left.items()))
     console.print(f"{visits.left.total()} sessions were left: {ways}")
     console.print(

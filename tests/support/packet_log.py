@@ -31,4 +31,5 @@ def _add(log: SessionLog, packet: Mapping[str, Any]) -> None:
         log.shown.append(Shown(packet["at_s"], packet["final"], packet["partial"]))
     elif packet["packet"] == "end":
         log.finalize_s, log.ended_s = packet["finalize_s"], packet["ended_s"]
+        log.asked_s = packet["asked_s"]
         log.outcome, log.reason = Outcome(packet["outcome"]), packet["reason"]
