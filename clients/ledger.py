@@ -48,6 +48,8 @@ _SLACK_MS = 500
 """Added to how far the session's options let an utterance reach back: frames, resampling, rounding."""
 _LOOK_BACK_MS = 2000
 """How far an utterance may reach back before its detection, where the options do not say."""
+_NO_ENDPOINT_MS = 60_000
+"""Silence that ends an utterance if `endpoint_ms` is null."""
 _SAMPLE_BYTES = 2
 _MAX_ANCHORS = 1000
 
@@ -327,8 +329,16 @@ class AudioLedger:
         longest = self._options.get("max_utterance_s")
         if isinstance(longest, int | float):
             # An utterance longer than what is kept could never be settled, and a sender that waits for room would
-            # wait forever.
-            self._keep = max(self._keep, round(2 * longest * self._rate))
+            # wait forever. Silence behind it comes on top.
+            kept_s = 2 * longest + self._longest_silence_ms / 1000
+            self._keep = max(self._keep, round(kept_s * self._rate))
+
+    @property
+    def _longest_silence_ms(self) -> int:
+        """Silence after which the server ends an utterance at the latest."""
+        usual: int | None = self._options.get("endpoint_ms", 0)
+        longest: int = self._options.get("endpoint_max_ms", 0)
+        return max(_NO_ENDPOINT_MS if usual is None else usual, longest)
 
     def _piece(self, limit: int) -> bytes:
         start = self._next

@@ -19,6 +19,8 @@ const PING_EVERY_MS = 1000;
 const FRAME_MS = 32;
 /** Added to how far the session's options let an utterance reach back: frames, resampling, rounding. */
 const SLACK_MS = 500;
+/** Silence that ends an utterance if `endpoint_ms` is null. */
+const NO_ENDPOINT_MS = 60_000;
 /** How far an utterance may reach back before its detection, where the options do not say. */
 const LOOK_BACK_MS = 2000;
 const MAX_ANCHORS = 1000;
@@ -253,9 +255,13 @@ export class AudioLedger {
 
   _applyOptions() {
     const { pre_roll_ms: preRoll, onset_ms: onset, max_utterance_s: longest } = this._options;
+    const { endpoint_ms: usualSilence = 0, endpoint_max_ms: longestSilence = 0 } = this._options;
     if (preRoll != null && onset != null) this._lookBack = this._samples(preRoll + 2 * onset + SLACK_MS);
+    if (longest == null) return;
     // An utterance longer than what is kept could never be settled; a sender that waits for room would wait forever.
-    if (longest != null) this._keep = Math.max(this._keep, Math.round(2 * longest * this._rate));
+    // Silence behind it comes on top.
+    const silenceMs = Math.max(usualSilence ?? NO_ENDPOINT_MS, longestSilence);
+    this._keep = Math.max(this._keep, Math.round((2 * longest + silenceMs / 1000) * this._rate));
   }
 
   _piece(limit) {

@@ -40,7 +40,7 @@ from streaming_asr.core.recognizer import (
 from streaming_asr.core.segmenter import Boundary, Mark, Segmenter, samples_of
 from streaming_asr.core.tape import AudioTape
 from streaming_asr.core.turn import Pause, TurnDetector, TurnQuestion
-from streaming_asr.core.utterance import Utterance
+from streaming_asr.core.utterance import OwnAudio, Utterance
 from streaming_asr.core.voice import Detection, VoiceDetector
 from streaming_asr.core.voiced_frames import VoicedFrames
 
@@ -136,7 +136,8 @@ class Channel:
     @property
     def held_samples(self) -> int:
         """Audio kept for utterances whose final is not returned yet, and for the pre-roll of the next."""
-        return len(self._tape) + (self.annotations.held_samples if self.annotations is not None else 0)
+        own = sum(len(utterance.audio.samples) for utterance in self._utterances if utterance.audio is not None)
+        return len(self._tape) + own + (self.annotations.held_samples if self.annotations is not None else 0)
 
     @property
     def pending(self) -> bool:
@@ -271,7 +272,7 @@ class Channel:
             id=job,
             kind=flight.kind,
             utterance=self._name(utterance),
-            audio=self._tape.slice(utterance.start, flight.end),
+            audio=self._samples(utterance, flight.end),
             context=flight.context,
             language=language,
             prefix=flight.prefix if self._capabilities.prefix_forcing else (),
@@ -369,7 +370,7 @@ class Channel:
 
     def _apply(self, boundaries: list[Boundary], reason: EndReason, now: float) -> list[Event]:
         events: list[Event] = []
-        for boundary in boundaries:
+        for index, boundary in enumerate(boundaries):
             if boundary.mark is Mark.ONSET:
                 utterance = Utterance(self._next_number(), boundary.position, boundary.speech, now)
                 self._utterances.append(utterance)
@@ -381,10 +382,17 @@ class Channel:
             elif boundary.mark is Mark.PAUSE:
                 if not self._finalizes:
                     utterance.final_since = now
+            elif boundary.mark is Mark.LONG_PAUSE:
+                utterance.rest(self._own_audio(utterance, boundary.position))
             elif boundary.mark is Mark.ASK:
                 self._judge.ask(self._pause(utterance, boundary))
             elif boundary.mark is Mark.RESUME:
                 events += self._resumed(utterance, boundary)
+            elif boundary.mark is Mark.CUT:
+                if self._judge.eager:
+                    onset = boundaries[index + 1]
+                    events.append(TurnResumed(utterance.number, self._index, ms_of(onset.speech)))
+                events += self._ended(utterance, boundary, EndReason.LENGTH, now)
             else:
                 events += self._ended(utterance, boundary, reason, now)
         return events
@@ -399,18 +407,14 @@ class Channel:
         )
 
     def _resumed(self, utterance: Utterance, boundary: Boundary) -> list[Event]:
-        events = self._taken_back(utterance, ms_of(boundary.position))
-        self._judge.reset()
-        utterance.resume()
-        return events
-
-    def _taken_back(self, utterance: Utterance, at_ms: int) -> list[Event]:
-        """What was sent of the text at this pause is void: the final will be another."""
+        at_ms = ms_of(boundary.position)
         events: list[Event] = []
         if utterance.result is not None:
             events.append(SpeechResumed(utterance.number, self._index, at_ms))
         if self._judge.eager:
             events.append(TurnResumed(utterance.number, self._index, at_ms))
+        self._judge.reset()
+        utterance.resume()
         return events
 
     def _ended(self, utterance: Utterance, boundary: Boundary, reason: EndReason, now: float) -> list[Event]:
@@ -418,11 +422,7 @@ class Channel:
         start_ms, end_ms = ms_of(utterance.speech_start), ms_of(boundary.speech)
         probability = None
         verdict = self._judge.verdict
-        if boundary.mark is Mark.CUT:
-            reason = EndReason.LENGTH
-            if boundary.position != utterance.final_end:
-                events += self._taken_back(utterance, end_ms)
-        elif verdict is not None and reason is EndReason.ENDPOINT:
+        if verdict is not None and reason is EndReason.ENDPOINT:
             reason = EndReason.TURN if verdict.over else EndReason.TIMEOUT
         if verdict is not None and boundary.position == utterance.final_end:
             probability = verdict.probability
@@ -451,9 +451,20 @@ class Channel:
 
     def _keep_speech(self, annotations: Annotations, utterance: Utterance, end: int, *, final: bool) -> None:
         """Have the audio of an utterance, up to sample `end`, given to the annotators of its partial or final."""
-        audio = self._tape.slice(utterance.start, end)
-        voiced = self._voiced.spans(utterance.start, end)
-        annotations.keep(utterance.number, audio, utterance.start, voiced, final=final)
+        own = utterance.audio
+        voiced = self._voiced.spans(utterance.start, end) if own is None else own.voiced
+        annotations.keep(utterance.number, self._samples(utterance, end), utterance.start, voiced, final=final)
+
+    def _samples(self, utterance: Utterance, end: int) -> Audio:
+        """The audio of an utterance up to sample `end`, or up to its `final_end` if it keeps its own."""
+        if utterance.audio is None:
+            return self._tape.slice(utterance.start, end)
+        return utterance.audio.samples[: end - utterance.start]
+
+    def _own_audio(self, utterance: Utterance, end: int) -> OwnAudio:
+        samples = self._tape.slice(utterance.start, end).copy()
+        samples.flags.writeable = False
+        return OwnAudio(samples, self._voiced.spans(utterance.start, end))
 
     def _publish(self) -> list[Event]:
         """The finals that are ready, in the order of speech, and each `Finalized` right after the finals before it."""
@@ -516,7 +527,9 @@ class Channel:
         """Keep only the audio that is still needed. Not to be called while boundaries are yet to be applied: they may
         begin an utterance further back than a later one could."""
         keep = self._segmenter.position - self._segmenter.look_back
-        if self._utterances:
-            keep = min(keep, self._utterances[0].start)
+        for utterance in self._utterances:
+            if utterance.audio is None:
+                keep = min(keep, utterance.start)
+                break
         self._tape.forget_before(keep)
         self._voiced.forget_before(keep)

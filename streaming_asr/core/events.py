@@ -15,7 +15,7 @@ class EndReason(str, enum.Enum):
     """Why an utterance ended."""
 
     ENDPOINT = "endpoint"
-    """Silence lasted for `endpoint_ms`; no turn detector had judged it."""
+    """Silence lasted for `endpoint_ms`, or a minute where none is set; no turn detector had judged it."""
     TURN = "turn"
     """The turn detector took the turn for over."""
     TIMEOUT = "timeout"
@@ -23,7 +23,8 @@ class EndReason(str, enum.Enum):
     FINALIZE = "finalize"
     """The client asked."""
     LENGTH = "length"
-    """It reached the longest allowed; the next utterance continues it."""
+    """Speech went on for longer than an utterance may last, or after a long pause. The next utterance continues it, and
+    has begun."""
     STOP = "stop"
     """The stream ended."""
 
@@ -105,7 +106,8 @@ class EagerTurnEnd:
 
 @dataclass(frozen=True, slots=True)
 class TurnResumed:
-    """Speech went on after an `EagerTurnEnd`: an answer begun is void."""
+    """Speech went on after an `EagerTurnEnd`: an answer begun is void. After a long pause another utterance continues
+    the turn: the `SpeechEnded` of this one follows."""
 
     utterance: int
     channel: int

@@ -226,7 +226,7 @@ class SessionOptions:
     )
     endpoint_ms: int | None = option(
         500,
-        "silence that ends an utterance; `null`: no silence does",
+        "silence that ends an utterance; `null`: only a minute of it",
         group=UTTERANCES,
         range=(100, 10_000),
         changeable=True,

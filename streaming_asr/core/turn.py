@@ -34,8 +34,8 @@ class TurnDetector(Protocol):
 
     @property
     def asks_at_ms(self) -> tuple[int, ...]:
-        """Lengths of the silence at which it is asked, ascending, but not before `short_pause_ms`. Later answers of a
-        pause replace earlier ones.
+        """Lengths of the silence at which it is asked, ascending, but not before `short_pause_ms` or after 10 s. Later
+        answers of a pause replace earlier ones.
         """
 
     def probability(self, pause: Pause) -> float:

@@ -1,22 +1,23 @@
 """One utterance: what is known of it, what it wants decoded next, and its one final.
 
-    OPEN <--RESUME / PAUSE--> PAUSED
-     |                          |
-     +----------- END ----------+--> ENDED --final decoded, or given up--> SETTLED
+    OPEN <--RESUME / PAUSE--> PAUSED --LONG_PAUSE--> RESTING
+     |                          |                       |
+     +-------- END / CUT -------+-----------------------+--> ENDED --final decoded, or given up--> SETTLED
 
-A speculative final, decoded while PAUSED, covers exactly the audio that the final would if the silence held. So at the
-endpoint its result *is* the final, and the utterance is settled at once. If speech goes on, it is cancelled where the
-recognizer can, and is a partial where it can't.
+A speculative final, decoded while PAUSED or RESTING, covers exactly the audio that the final would if the silence held.
+So at the endpoint its result *is* the final, and the utterance is settled at once. If speech goes on, it is cancelled
+where the recognizer can, and is a partial where it can't.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from streaming_asr.core.language_lock import UtteranceLanguage
 from streaming_asr.core.options import SessionOptions
-from streaming_asr.core.recognizer import SAMPLE_RATE, Context, Hypothesis, Kind
+from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, Hypothesis, Kind
 from streaming_asr.core.segmenter import samples_of
 from streaming_asr.core.transcript import Transcript
 
@@ -33,6 +34,8 @@ class State(enum.Enum):
     """It is being spoken."""
     PAUSED = "paused"
     """Silence has lasted for a short pause: if it goes on, the utterance ends where `final_end` says."""
+    RESTING = "resting"
+    """Silence has lasted so long that it can't go on, but the turn may: it waits for its end where `final_end` says."""
     ENDED = "ended"
     """It ended; its final is still to be decoded."""
     SETTLED = "settled"
@@ -41,10 +44,20 @@ class State(enum.Enum):
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.OPEN: frozenset({State.PAUSED, State.ENDED}),
-    State.PAUSED: frozenset({State.OPEN, State.ENDED}),
+    State.PAUSED: frozenset({State.OPEN, State.RESTING, State.ENDED}),
+    State.RESTING: frozenset({State.ENDED}),
     State.ENDED: frozenset({State.SETTLED}),
     State.SETTLED: frozenset(),
 }
+
+
+class OwnAudio(NamedTuple):
+    """What an utterance keeps of the channel's audio, which is not kept for it any more."""
+
+    samples: Audio
+    """From its start to its `final_end`."""
+    voiced: list[tuple[int, int]]
+    """Where they are voiced, if annotators are given audio: spans of samples from its start on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,8 @@ class Utterance:
         """When the latest decode began, or could have; for fairness among the partials of utterances."""
         self.final_since = now
         """When the final became wanted."""
+        self.audio: OwnAudio | None = None
+        """None while it is that of the channel."""
         self.result: Hypothesis | None = None
         """The hypothesis of exactly ``[start, final_end)``, decoded without prefix."""
         self.in_flight: dict[int, InFlight] = {}
@@ -118,6 +133,11 @@ class Utterance:
         self._become(State.PAUSED)
         self.final_end, self.speech_end = final_end, speech_end
         self.final_since = now
+
+    def rest(self, audio: OwnAudio) -> None:
+        """The silence has become a long pause."""
+        self._become(State.RESTING)
+        self.audio = audio
 
     def resume(self) -> None:
         """Speech goes on after a pause."""

@@ -165,6 +165,17 @@ def test_nothing_is_asked_for_sessions_without_word_times() -> None:
     assert aligner.asked == []
 
 
+def test_the_audio_before_a_long_pause_is_there_for_its_words() -> None:
+    scene = Scene(FakeAligner(), endpoint_ms=None)
+    scene.receive(silence(1), speech(1), silence(12))
+    assert scene.session.held_s < 2, "the silence is not kept"
+    scene.decode("to be")
+    scene.answer()
+    final = final_of(scene.receive(speech(1)) + scene.answer())
+    assert sources(final) == {ALIGNER}
+    assert [(word.start_ms, word.end_ms) for word in final.words or ()] == [(1000, 1588), (1588, 2096)]
+
+
 def test_words_at_a_cut_belong_to_one_final_each() -> None:
     scene = Scene(FakeAligner(), max_utterance_s=5)
     finals: list[Final] = []

@@ -71,7 +71,7 @@ def test_every_option_that_can_change_has_its_extremes() -> None:
         st.one_of(
             *(st.tuples(st.just(name), st.sampled_from(values)) for name, values in EXTREMES.items()),
             *[st.tuples(st.just("speech"), st.sampled_from([10, 130, 450, 1700, 7900]))] * 6,
-            *[st.tuples(st.just("silence"), st.sampled_from([30, 70, 210, 650, 2900]))] * 6,
+            *[st.tuples(st.just("silence"), st.sampled_from([30, 70, 210, 650, 2900, 10_500]))] * 6,
             st.tuples(st.just("finalize"), st.none()),
         ),
         min_size=5,

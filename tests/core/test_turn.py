@@ -18,7 +18,6 @@ from streaming_asr.core.events import (
     Final,
     Partial,
     SpeechEnded,
-    SpeechResumed,
     SpeechStarted,
     TurnResumed,
 )
@@ -319,25 +318,65 @@ def test_no_eager_end_is_sent_unless_it_is_asked_for() -> None:
     assert not session.judged(_question(session), 0.9, 0.0)
 
 
-def test_a_pause_that_makes_an_utterance_too_long_ends_it_with_the_eager_text() -> None:
-    session = make_session(eager_threshold=0.1, partials=False, max_utterance_s=5, endpoint_max_ms=60_000)
-    _receive(session, speech(4), silence(0.2))
+def _turn_surely_not_over(session: Session, said: Audio) -> None:
+    """Speech, a pause, an eager end, and a wait of 54 s."""
+    _receive(session, said, silence(0.2))
     _decode(session, "So it", Kind.SPECULATIVE)
-    assert session.judged(_question(session), 0.2, 0.0)
-    ended, final = _receive(session, silence(2))
-    assert _ends([ended]) == [(4000, EndReason.LENGTH)]
+    assert [type(event) for event in session.judged(_question(session), 0.05, 0.0)] == [EagerTurnEnd]
+
+
+@pytest.mark.parametrize("said_s", [4.0, 29.5])
+def test_a_turn_may_wait_for_longer_than_an_utterance(said_s: float) -> None:
+    session = make_session(eager_threshold=0.05, partials=False, endpoint_max_ms=60_000, pre_roll_ms=0)
+    _turn_surely_not_over(session, speech(said_s))
+    for _ in range(538):
+        assert _receive(session, silence(0.1)) == []
+        assert session.demand() is None, "nothing more is decoded"
+        assert session.held_s < said_s + 11
+    assert session.held_s < said_s + 1
+    ended, final = _receive(session, silence(0.1))
+    assert _ends([ended]) == [(1000 * said_s, EndReason.TIMEOUT)]
     assert isinstance(final, Final)
     assert final.text == "So it"
 
 
-def test_speech_that_is_cut_elsewhere_for_its_length_takes_an_eager_end_back() -> None:
-    session = make_session(eager_threshold=0.1, partials=False, max_utterance_s=5, endpoint_max_ms=60_000, pause_ms=900)
-    _receive(session, speech(4.6), silence(0.2))
-    _decode(session, "So it", Kind.SPECULATIVE)
-    assert session.judged(_question(session), 0.2, 0.0)
-    events = _receive(session, silence(0.3))
-    assert [type(event) for event in events] == [SpeechResumed, TurnResumed, SpeechEnded]
-    assert _ends(events) == [(4600, EndReason.LENGTH)]
+@pytest.mark.parametrize(("said_s", "silence_s"), [(4.0, 30.0), (4.0, 1.0), (1.0, 10.0)])
+def test_speech_that_goes_on_too_late_for_its_utterance_continues_the_turn_in_another(
+    said_s: float, silence_s: float
+) -> None:
+    session = make_session(eager_threshold=0.05, partials=False, max_utterance_s=5, endpoint_max_ms=60_000)
+    _turn_surely_not_over(session, speech(said_s))
+    events = _receive(session, silence(silence_s - 0.2), speech(1))
+    assert [type(event) for event in events] == [TurnResumed, SpeechEnded, Final, SpeechStarted]
+    at_ms = round(1000 * (said_s + silence_s))
+    assert events[0] == TurnResumed(1, 0, at_ms)
+    assert _ends(events) == [(1000 * said_s, EndReason.LENGTH)]
+    assert isinstance(events[2], Final)
+    assert events[2].text == "So it"
+    assert events[3] == SpeechStarted(2, 0, at_ms)
+    _receive(session, silence(0.2))
+    assert _question(session).pause.silence_ms == 200
+    events = _decode(session, "was.", Kind.SPECULATIVE) + _receive(session, silence(0.3))
+    assert [type(event) for event in events[-2:]] == [SpeechEnded, Final]
+
+
+def test_a_final_that_is_decoded_late_is_that_of_the_speech_before_the_long_pause() -> None:
+    session = make_session(partials=False, pre_roll_ms=0)
+    said = speech(1)
+    _receive(session, said, silence(0.2))
+    demand = session.demand()
+    assert demand is not None
+    session.judged(_question(session), 0.0, 0.0)
+    session.configure(0.0, endpoint_max_ms=60_000)
+    _receive(session, silence(30))
+    session.configure(0.0, pre_roll_ms=2000)
+    assert session.held_s < 2
+    job = demand.take(1, 0.0)
+    assert job is not None
+    np.testing.assert_array_equal(job.audio, np.concatenate([said, silence(0.1)])[: len(job.audio)])
+    assert len(job.audio) == pytest.approx(1.1 * SAMPLE_RATE, abs=FRAME)
+    events = session.complete(1, Hypothesis(pieces=("So",)), 0.0) + _receive(session, speech(1), silence(1))
+    assert [event.end_ms for event in events if isinstance(event, SpeechEnded)] == [1000, 32_200]
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import Context, Hypothesis, Kind
-from streaming_asr.core.utterance import MAX_ATTEMPTS, State, Utterance
+from streaming_asr.core.utterance import MAX_ATTEMPTS, OwnAudio, State, Utterance
 
 OPTIONS = SessionOptions()
 HYPOTHESIS = Hypothesis(tokens=(1,), pieces=(" yes",))
@@ -30,6 +33,17 @@ def test_a_pause_that_holds_makes_the_speculative_result_the_final() -> None:
     utterance.end(16_000, 12_000, 1.5)
     assert utterance.state is State.SETTLED
     assert utterance.wants(16_000, OPTIONS) is None
+
+
+def test_after_a_long_pause_it_keeps_its_result_and_can_only_end() -> None:
+    utterance = _utterance()
+    utterance.pause(16_000, 12_000, 1.0)
+    utterance.rest(OwnAudio(np.zeros(16_000, np.float32), []))
+    _decode(utterance, 1, 200_000)
+    with pytest.raises(AssertionError):
+        utterance.resume()
+    utterance.end(16_000, 12_000, 12.0)
+    assert (utterance.state, utterance.result) == (State.SETTLED, HYPOTHESIS)
 
 
 def test_speech_that_goes_on_drops_the_speculative_result() -> None:

@@ -185,6 +185,38 @@ def test_a_turn_longer_than_an_utterance() -> None:
     assert [word["word"] for word in sent[-1]["words"]] == ["And", "so", "on."]
 
 
+def test_a_turn_goes_on_after_a_long_silence() -> None:
+    talk = FluxTalk(("eager_eot_threshold", "0.4"), defaults=JUDGED)
+    sent = talk.report(started(1, 100), events.EagerTurnEnd(1, 0, 1400, "So it is.", 0.61))
+    sent += talk.report(
+        events.TurnResumed(1, 0, 31_000),
+        events.SpeechEnded(1, 0, 100, 1400, EndReason.LENGTH, 0.61),
+        final(1, "So it is.", 1400),
+        started(2, 31_000),
+    )
+    sent += talk.report(
+        events.EagerTurnEnd(2, 0, 32_000, "Or not.", 0.5),
+        events.SpeechEnded(2, 0, 31_000, 32_000, EndReason.TIMEOUT, 0.5),
+        final(2, "Or not.", 32_000),
+    )
+    assert [(message["event"], message["turn_index"], message["transcript"]) for message in sent] == [
+        ("StartOfTurn", 0, "So it is."),
+        ("EagerEndOfTurn", 0, "So it is."),
+        ("TurnResumed", 0, "So it is."),
+        ("EagerEndOfTurn", 0, "So it is. Or not."),
+        ("EndOfTurn", 0, "So it is. Or not."),
+    ]
+    assert (sent[-1]["trigger"], sent[-1]["audio_window_start"]) == ("timeout", 0.1)
+    assert [word["word"] for word in sent[-1]["words"]] == ["So", "it", "is.", "Or", "not."]
+
+
+def test_an_eager_end_of_silence_alone_is_taken_back_when_another_utterance_goes_on() -> None:
+    talk = FluxTalk(("eager_eot_threshold", "0.5"))
+    sent = talk.report(started(1, 100), partial(1, "So.", 28_000, speculative=True))
+    sent += talk.report(ended(1, 28_000, EndReason.LENGTH), final(1, "So.", 28_000), started(2, 30_500))
+    assert [message["event"] for message in sent] == ["StartOfTurn", "EagerEndOfTurn", "TurnResumed"]
+
+
 def test_the_next_turn_waits_for_the_end_of_the_one_before() -> None:
     talk = FluxTalk()
     talk.report(started(1, 100), partial(1, "to", 500), ended(1, 900))

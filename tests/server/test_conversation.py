@@ -197,6 +197,22 @@ def test_what_is_held_has_the_same_bound_on_each_channel() -> None:
     assert client.state is State.OPEN
 
 
+def test_a_long_silence_does_not_stop_the_reading_though_nothing_is_decoded() -> None:
+    client = Client(max_utterance_s="30", endpoint_ms="null", vad="webrtc").started()
+    client.send(voiced(0.4))
+    for _ in range(58):
+        client.send(quiet(1))
+        while client.yields:
+            client.resume()
+        assert client.state is State.OPEN
+        assert client.conversation.held_s < 12
+    assert client.conversation.held_s < 2
+    client.send(command("stop"))
+    client.finish()
+    (final,) = client.of("final")
+    assert (final["start_ms"], final["time_ms"]) == (0, 400)
+
+
 def test_no_time_counts_as_idle_while_the_server_does_not_read() -> None:
     client = full_client()
     client.wait(LIMITS.idle_timeout_s * 3)

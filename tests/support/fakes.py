@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_asr.core.events import Event, Final, Partial, SpeechEnded
+from streaming_asr.core.events import EndReason, Event, Final, Partial, SpeechEnded, SpeechStarted
 from streaming_asr.core.options import Encoding, SessionOptions
 from streaming_asr.core.recognizer import (
     SAMPLE_RATE,
@@ -193,8 +193,16 @@ def check_invariants(events: Sequence[Event]) -> None:
     stable: dict[int, str] = {}
     revisions: dict[int, int] = {}
     done: set[int] = set()
+    continued: set[int] = set()
+    """Channels whose next utterance must have begun."""
     for event in events:
-        if isinstance(event, Partial):
+        if isinstance(event, SpeechStarted):
+            continued.discard(event.channel)
+        elif isinstance(event, SpeechEnded):
+            assert event.channel not in continued, "nothing continues an utterance that was cut"
+            if event.reason is EndReason.LENGTH:
+                continued.add(event.channel)
+        elif isinstance(event, Partial):
             assert event.utterance not in done, "a partial came after its final"
             assert event.stable.startswith(stable.get(event.utterance, "")), "stable text was taken back"
             assert event.revision >= revisions.get(event.utterance, 0)
@@ -202,6 +210,7 @@ def check_invariants(events: Sequence[Event]) -> None:
             revisions[event.utterance] = event.revision
         elif isinstance(event, Final):
             done.add(event.utterance)
+    assert not continued, "nothing continues an utterance that was cut"
 
 
 __all__ = ["CAPABILITIES", "FRAME", "FakeDetector", "Kind", "Simulation", "check_invariants", "make_session", "read"]

@@ -235,8 +235,7 @@ class FluxTranslator:
         if reason in (EndReason.FINALIZE, EndReason.STOP):
             return "manual", 1.0
         if probability is not None:
-            over = reason not in (EndReason.TIMEOUT, EndReason.LENGTH)
-            return "model" if over else "timeout", round(probability, 3)
+            return "timeout" if reason is EndReason.TIMEOUT else "model", round(probability, 3)
         return "timeout" if self._rules.times_out else "model", self._rules.confidence(self._rules.endpoint_ms)
 
     def _info(

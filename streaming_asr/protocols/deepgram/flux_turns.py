@@ -124,7 +124,7 @@ class Turn:
     start_ms: int
     end_ms: int
     settled: str = ""
-    """Finals of this turn; more than one where speech was cut for its length."""
+    """Finals of this turn; more than one where speech was cut, for its length or at a long pause."""
     settled_words: list[wire.Word] = field(default_factory=list)
     text: str = ""
     words: list[wire.Word] = field(default_factory=list)

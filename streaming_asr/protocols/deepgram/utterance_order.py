@@ -44,23 +44,17 @@ class UtteranceOrder:
         return channel in self._current
 
     def continues(self, utterance: int) -> bool:
-        """Whether an utterance was cut for its length, and speech continues in the next. Call it once, at its final."""
+        """Whether the turn goes on in the next utterance. Call it once, at the final of this one."""
         if utterance not in self._continued:
             return False
         self._continued.remove(utterance)
         return True
 
     def in_order(self, events: Sequence[Event]) -> Iterator[Event]:
-        """The session's events in this order.
-
-        Args:
-            events: all that occurred at one moment, so that a cut and the onset after it are among them.
-        """
-        for position, event in enumerate(events):
+        """The session's events in this order."""
+        for event in events:
             if isinstance(event, SpeechEnded) and event.reason is EndReason.LENGTH:
-                later = (later for later in events[position + 1 :] if isinstance(later, SpeechStarted))
-                if any(started.channel == event.channel for started in later):
-                    self._continued.add(event.utterance)
+                self._continued.add(event.utterance)
             match event:
                 case (
                     SpeechStarted()

@@ -192,7 +192,8 @@ class Items:
         self._commits = 0
         self._committing: int | None = None
         self._clearing = False
-        self._cut: Stopped | None = None
+        self._continued = False
+        """Whether the last item that ended goes on in the next."""
 
     def end_by_pauses(self, by_pauses: bool) -> None:
         """Change whether a pause ends an item."""
@@ -220,10 +221,6 @@ class Items:
                     pass
                 case _:
                     assert_never(event)
-        if self._cut is not None:
-            # It was cut for its length, but nothing voiced followed.
-            item_events.append(self._cut)
-            self._cut = None
         if self._committing is not None:
             if self._committing == self._commits:
                 self._commit(self._open or self._new(), item_events)
@@ -269,9 +266,9 @@ class Items:
         item = self._open
         if item is None:
             item = self._new()
-            if self._by_pauses and self._cut is None:
+            if self._by_pauses and not self._continued:
                 item_events.append(Started(item.number, event.start_ms))
-        self._cut = None
+        self._continued = False
         item.pending.append(event.utterance)
         self._owner[event.utterance] = item
 
@@ -279,11 +276,9 @@ class Items:
         item = self._owner.get(event.utterance)
         if item is None or not (self._by_pauses or event.reason is EndReason.STOP):
             return
-        stopped = Stopped(item.number, event.end_ms)
-        if event.reason is EndReason.LENGTH:
-            self._cut = stopped
-        elif self._by_pauses:
-            item_events.append(stopped)
+        self._continued = event.reason is EndReason.LENGTH
+        if self._by_pauses and not self._continued:
+            item_events.append(Stopped(item.number, event.end_ms))
         self._commit(item, item_events)
 
     def _partial(self, event: Partial, item_events: list[ItemEvent]) -> None:

@@ -13,7 +13,8 @@ CHANGES_PER_S = 20
 """`Configure` and `Clear` of one session, and how many more for each second of its audio: each costs the server more
 than the client."""
 HELD_MARGIN_S = 15.0
-"""Room above the longest utterance; with less, the bound on held audio could block for ever."""
+"""Room above the longest utterance: up to a long pause the silence behind it is held, too. With less, the bound on held
+audio could block for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
