@@ -10,6 +10,7 @@ import base64
 import json
 import random
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -62,15 +63,16 @@ ENDPOINTS = (
 
 
 class RawClient:
-    """A WebSocket client on a plain socket, that sends only what it is asked to."""
+    """A WebSocket client on a socket, that sends only what it is asked to."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls: ssl.SSLContext | None) -> None:
         self.reader = reader
         self.writer = writer
+        self.tls = tls
 
     @classmethod
-    async def connect(cls, host: str, port: int) -> RawClient:
-        return cls(*await asyncio.wait_for(asyncio.open_connection(host, port), PATIENCE_S))
+    async def connect(cls, host: str, port: int, tls: ssl.SSLContext | None = None) -> RawClient:
+        return cls(*await asyncio.wait_for(asyncio.open_connection(host, port, ssl=tls), PATIENCE_S), tls)
 
     def request(self, path: str) -> bytes:
         """A handshake."""
@@ -95,6 +97,13 @@ class RawClient:
         with suppress(OSError):
             while await asyncio.wait_for(self.reader.read(65536), PATIENCE_S):
                 pass
+
+    def end(self) -> None:
+        """Send no more: half-close, or, with TLS, which has no such thing, close."""
+        if self.tls is None:
+            self.writer.write_eof()
+        else:
+            self.writer.close()
 
     def reset(self) -> None:
         """Close the connection by a reset."""
@@ -133,7 +142,7 @@ async def _resets(client: RawClient, endpoint: Endpoint, pcm: bytes, chance: ran
 
 async def _half_closes(client: RawClient, endpoint: Endpoint, pcm: bytes, chance: random.Random) -> None:
     await _spoken(client, endpoint, pcm)
-    client.writer.write_eof()
+    client.end()
     await client.until_closed()
 
 
@@ -162,7 +171,7 @@ async def _in_mid_handshake(client: RawClient, endpoint: Endpoint, pcm: bytes, c
     if chance.random() < 0.5:
         client.reset()
         return
-    client.writer.write_eof()
+    client.end()
     await client.until_closed()
 
 
@@ -200,7 +209,7 @@ async def _comes_back(client: RawClient, endpoint: Endpoint, pcm: bytes, chance:
     if not token:
         return
     host, port = client.writer.get_extra_info("peername")[:2]
-    again = await RawClient.connect(host, port)
+    again = await RawClient.connect(host, port, client.tls)
     try:
         if await again.upgrade(endpoint.path.replace("offer", "claim")) == 101:
             await again.send(json.dumps({"type": "resume", "token": token.decode(), "seq": 0}), endpoint.audio(pcm))
@@ -224,18 +233,26 @@ WAYS: Mapping[str, Way] = {
 }
 
 
-async def leave(host: str, port: int, pcm: bytes, chance: random.Random, way: str | None = None) -> str:
+async def leave(
+    host: str,
+    port: int,
+    pcm: bytes,
+    chance: random.Random,
+    way: str | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> str:
     """Connect to any endpoint, say a part of the audio and leave; returns the way.
 
     Args:
         way: of `WAYS`; None takes any.
+        tls: by which the server is trusted, if it has TLS.
 
     Raises:
         OSError: the server takes no connection.
         asyncio.TimeoutError: the server did not answer.
     """
     way = way or chance.choice(tuple(WAYS))
-    client = await RawClient.connect(host, port)
+    client = await RawClient.connect(host, port, tls)
     try:
         # A reset by the server is an end like others.
         with suppress(ConnectionError, asyncio.IncompleteReadError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -24,7 +25,7 @@ class OwnServer:
     """`streaming-asr serve` on a free port of this machine; use as a context manager.
 
     Args:
-        arguments: of `serve`, besides the port.
+        arguments: of `serve`, besides the port; with a certificate, `SSL_CERT_FILE` has to name what signed it.
         environment: variables of the process, all of them; None inherits them.
     """
 
@@ -32,6 +33,7 @@ class OwnServer:
         self._log = tempfile.NamedTemporaryFile(prefix="streaming-asr-", suffix=".log")  # noqa: SIM115
         command = [sys.executable, "-m", "streaming_asr", "serve", "--port", "0", *arguments]
         self.process = subprocess.Popen(command, stderr=self._log, env=environment)
+        self._tls = "--certificate" in arguments
         self.port = 0
 
     @property
@@ -40,7 +42,7 @@ class OwnServer:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
@@ -48,7 +50,7 @@ class OwnServer:
         return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
 
     def wait_ready(self) -> None:
-        """Wait until it takes sessions.
+        """Wait until it takes sessions, in all its replicas.
 
         Raises:
             ServerFailed: it ended, or took too long.
@@ -73,8 +75,10 @@ class OwnServer:
 
     def _is_ready(self) -> bool:
         try:
-            with urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
+            scheme = "https" if self._tls else "http"
+            with urlopen(f"{scheme}://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
+                statuses = json.load(answer).get("replicas", {}).values()
+                return answer.status == 200 and all(status == "ready" for status in statuses)
         except OSError:
             return False
 

@@ -11,15 +11,18 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
+import trustme
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +34,7 @@ from benchmarks.common.protocols.registry import Target, make_adapter
 from benchmarks.common.setting import setting
 from benchmarks.common.speech import NoSpeech, add_sets_option, add_speech_option, clips_of
 from benchmarks.common.stats import percentiles
-from benchmarks.hostile.clients import ATTACKS, attack_alone
+from benchmarks.hostile.clients import ATTACKS, TLS_ATTACKS, attack_alone
 from benchmarks.load.crowd import Plan
 from benchmarks.load.figures import FINAL, by_set, figures
 from benchmarks.load.server_side import metrics_url
@@ -73,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         utterances = cut(clips_of(options.speech, options.sets), rate=16_000, chunk_ms=50, trailing_s=1.0)
         if not utterances:
             raise NoSpeech("no clip is left to speak")
-        with OwnServer(options.serve) as server:
+        with ExitStack() as stack:
+            certificate = stack.enter_context(_certificate()) if options.tls else ()
+            server = stack.enter_context(OwnServer([*options.serve, *certificate]))
             rows = asyncio.run(_measure(options, server, utterances))
             alive = server.process.poll() is None
     except (NoSpeech, ServerFailed, SessionRefused, psutil.Error, OSError) as error:
@@ -90,8 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--streams", type=positive, default=8, metavar="N", help="who speak (default: %(default)s)")
     made.add_argument("--duration", type=seconds, default=60.0, metavar="S", help="of a run (default: %(default)g)")
     made.add_argument(
-        "--only", action="append", choices=tuple(ATTACKS), metavar="NAME", help="an attack; may be repeated"
+        "--only",
+        action="append",
+        choices=(*ATTACKS, *TLS_ATTACKS),
+        metavar="NAME",
+        help="an attack; may be repeated",
     )
+    made.add_argument("--tls", action="store_true", help="all clients speak TLS, with a certificate made for the run")
     add_speech_option(made)
     add_sets_option(made)
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
@@ -112,7 +122,7 @@ async def _measure(options: argparse.Namespace, server: OwnServer, utterances: S
     pcm = b"".join(chunk.pcm for utterance in utterances for chunk in utterance.speech)
     console = Console(stderr=True)
     rows: list[Row] = []
-    for name in _order(options.only or tuple(ATTACKS)):
+    for name in _order(options.only or (*ATTACKS, *(TLS_ATTACKS if options.tls else ()))):
         trials = Trials(adapter, utterances, metrics_url=metrics_url(server.url), server_pid=server.pid)
         with _attacking(name, server.url, pcm):
             trial = await trials.run(Plan(options.streams, options.duration))
@@ -138,6 +148,20 @@ async def _measure(options: argparse.Namespace, server: OwnServer, utterances: S
             break
         await asyncio.sleep(SETTLE_S)
     return rows
+
+
+@contextmanager
+def _certificate() -> Iterator[Sequence[str]]:
+    """Options of a server with a certificate that this process and its children trust."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    with TemporaryDirectory() as folder:
+        trusted, chain, key = (Path(folder, name) for name in ("authority.pem", "cert.pem", "key.pem"))
+        authority.cert_pem.write_to_path(trusted)
+        issued.cert_chain_pems[0].write_to_path(chain)
+        issued.private_key_pem.write_to_path(key)
+        os.environ["SSL_CERT_FILE"] = str(trusted)
+        yield "--certificate", str(chain), "--private-key", str(key)
 
 
 @contextmanager

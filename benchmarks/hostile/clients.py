@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -30,14 +31,15 @@ class Server:
 
     Args:
         pcm: speech, 16 bit little-endian mono at 16 kHz.
+        tls: by which it is trusted, if it has TLS.
     """
 
-    def __init__(self, host: str, port: int, pcm: bytes) -> None:
-        self.host, self.port, self.pcm = host, port, pcm
+    def __init__(self, host: str, port: int, pcm: bytes, tls: ssl.SSLContext | None = None) -> None:
+        self.host, self.port, self.pcm, self.tls = host, port, pcm, tls
 
     async def connect(self, path: str | None = NATIVE) -> RawClient:
         """A WebSocket; a bare connection without a path."""
-        client = await RawClient.connect(self.host, self.port)
+        client = await RawClient.connect(self.host, self.port, self.tls)
         if path is not None:
             await client.upgrade(path)
         return client
@@ -125,7 +127,7 @@ async def _leaves(server: Server) -> None:
     async def one() -> None:
         while True:
             with suppress(OSError, asyncio.TimeoutError):
-                await leave(server.host, server.port, server.pcm[:64_000], chance)
+                await leave(server.host, server.port, server.pcm[:64_000], chance, tls=server.tls)
 
     await asyncio.gather(*(one() for _ in range(20)))
 
@@ -216,6 +218,79 @@ async def _requests(server: Server) -> None:
             return
 
 
+async def _claims(server: Server) -> None:
+    """Claim sessions that nobody has, of replicas that may be there: clients are passed on from one to the other."""
+
+    async def one(number: int) -> None:
+        while True:
+            client = await server.connect(NATIVE + "&resume=claim")
+            await client.send(json.dumps({"type": "resume", "token": f"{1 + number % 2}.forged", "seq": 0}))
+            with suppress(OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(client.reader.read(4096), 10)
+            client.reset()
+
+    await asyncio.gather(*(one(number) for number in range(20)))
+
+
+async def _connections(server: Server) -> None:
+    """Connect and leave, without TLS's handshake even where there is TLS."""
+
+    async def one() -> None:
+        while True:
+            client = await RawClient.connect(server.host, server.port)
+            client.reset()
+
+    await asyncio.gather(*(one() for _ in range(20)))
+
+
+async def _tls_handshakes(server: Server) -> None:
+    """Have the server sign its part of the handshake, which takes it the most, and leave."""
+    sent = ssl.MemoryBIO()
+    begun = (server.tls or ssl.create_default_context()).wrap_bio(ssl.MemoryBIO(), sent, server_hostname=server.host)
+    with suppress(ssl.SSLWantReadError):
+        begun.do_handshake()
+    hello = sent.read()
+
+    async def one() -> None:
+        while True:
+            client = await RawClient.connect(server.host, server.port)
+            client.writer.write(hello)
+            await client.reader.read(4096)
+            client.reset()
+
+    await asyncio.gather(*(one() for _ in range(20)))
+
+
+async def _tiny_records(server: Server) -> None:
+    """Frames of WebSocket in TLS records of a byte."""
+    if server.tls is None:
+        raise ValueError("the server has no TLS")
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    records = server.tls.wrap_bio(received, sent, server_hostname=server.host)
+    client = await RawClient.connect(server.host, server.port)
+    while True:
+        try:
+            records.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            client.writer.write(sent.read())
+            received.write(await client.reader.read(65536))
+    records.write(client.request(NATIVE))
+    client.writer.write(sent.read())
+    await client.reader.read(65536)
+    reading = asyncio.create_task(client.reader.read(2**40))
+    try:
+        for _ in itertools.count():
+            for byte in frame(_QUIET):
+                records.write(bytes((byte,)))
+            client.writer.write(sent.read())
+            await client.writer.drain()
+            await asyncio.sleep(0)
+    finally:
+        reading.cancel()
+        client.reset()
+
+
 ATTACKS: Mapping[str, Attack] = {
     "pings, nothing read": _pings,
     "frames of a byte": _tiny_frames,
@@ -235,7 +310,14 @@ ATTACKS: Mapping[str, Attack] = {
     "chats of 60 MB": _large_chats,
     "client secrets": _client_secrets,
     "requests of /metrics": _requests,
+    "claims of sessions": _claims,
+    "connections": _connections,
 }
+TLS_ATTACKS: Mapping[str, Attack] = {
+    "TLS handshakes": _tls_handshakes,
+    "TLS records of a byte": _tiny_records,
+}
+"""Against a server with TLS."""
 
 
 def attack_alone(name: str, url: str, pcm: bytes) -> None:
@@ -247,11 +329,12 @@ def attack_alone(name: str, url: str, pcm: bytes) -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     address = urlsplit(url)
-    asyncio.run(_attack(name, Server(address.hostname or "", address.port or 80, pcm)))
+    tls = ssl.create_default_context() if address.scheme == "wss" else None
+    asyncio.run(_attack(name, Server(address.hostname or "", address.port or 80, pcm, tls)))
 
 
 async def _attack(name: str, server: Server) -> None:
     while True:
         with suppress(OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            await ATTACKS[name](server)
+            await {**ATTACKS, **TLS_ATTACKS}[name](server)
         await asyncio.sleep(AGAIN_S)

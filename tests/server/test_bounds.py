@@ -42,7 +42,7 @@ from streaming_asr.server.openai_http import (
     recordings,
 )
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.replicas import channel, restarts, supervisor
+from streaming_asr.server.replicas import channel, issued_secrets, placement, restarts, supervisor
 from tests.support.docs_tables import DOCS
 from tests.support.fake_recognizer import FakeRecognizer
 
@@ -74,6 +74,9 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "client secrets that have not expired": (client_secrets.MAX_SECRETS,),
     "those of other replicas": (),
     "messages to a replica that reads none": (channel.MAX_QUEUED,),
+    "those of them with a connection": (channel.MAX_QUEUED_SOCKETS,),
+    "connections given to a replica and not received": (placement.MAX_ON_THE_WAY,),
+    "bytes of client secrets that the supervisor keeps": (issued_secrets.MAX_BYTES,),
     "deaths of a replica": (restarts.MOST, restarts.WITHIN_S),
     "time without a report of a replica": (supervisor.HANGS_S,),
     "size of a request for one": (client_secrets.MAX_BODY_BYTES,),

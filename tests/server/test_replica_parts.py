@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,9 +16,10 @@ from streaming_asr.core.options import OptionError
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.replicas.channel import MAX_QUEUED, Channel, Message, channel_pair
-from streaming_asr.server.replicas.issued_secrets import MAX_SECRETS, IssuedSecret, IssuedSecrets
-from streaming_asr.server.replicas.placement import DRAINING, READY, SILENT_S, Place, Placement
+from streaming_asr.server.replicas import channel
+from streaming_asr.server.replicas.channel import MAX_QUEUED, MAX_QUEUED_SOCKETS, Channel, Message, channel_pair
+from streaming_asr.server.replicas.issued_secrets import MAX_BYTES, MAX_SECRETS, IssuedSecret, IssuedSecrets
+from streaming_asr.server.replicas.placement import DRAINING, MAX_ON_THE_WAY, READY, SILENT_S, Place, Placement
 from streaming_asr.server.replicas.restarts import LONGEST_WAIT_S, MOST, WITHIN_S, Restarts
 from streaming_asr.server.replicas.shares import share_limits, share_out
 from streaming_asr.server.replicas.summed_metrics import sum_growing, sum_metrics
@@ -64,6 +67,20 @@ def test_when_all_have_returned_a_connection_one_that_can_make_room_must_keep_it
     assert chosen(place(1, status=DRAINING), place(2, 9), returned_by=(1, 2)) == (2, True)
     assert chosen(place(1, status=DRAINING), place(2, status="loading")) == (2, True)
     assert chosen() is None
+
+
+def test_connections_are_accepted_while_the_replica_that_would_get_them_has_few_on_the_way() -> None:
+    busy, other = place(1), place(2, room=False)
+    assert Placement().takes_more([busy, other], NOW)
+    busy.on_the_way = MAX_ON_THE_WAY
+    assert not Placement().takes_more([busy, other], NOW)
+    # Of those with room, others get them, whatever they have already.
+    assert Placement().takes_more([busy, place(2, 99)], NOW)
+    assert chosen(busy, place(2, 99)) == (2, False)
+    # One that has room and hangs is not waited for.
+    busy.reported_at = NOW - SILENT_S - 1
+    assert Placement().takes_more([busy, other], NOW)
+    assert not Placement().takes_more([], NOW)
 
 
 def test_a_replica_starts_again_ever_later_and_is_given_up_when_it_dies_too_often() -> None:
@@ -204,6 +221,46 @@ def test_a_replica_that_reads_nothing_is_sent_no_more_than_a_bound_and_then_all_
     run(script())
 
 
+def test_few_connections_wait_for_a_replica_that_reads_nothing_and_bytes_take_no_descriptor() -> None:
+    async def script() -> None:
+        ours, theirs = channel_pair()
+        sender = Channel(ours, lambda message: None, lambda: None)
+        waiting, _ = socket.socketpair()
+        before = len(os.listdir("/proc/self/fd"))
+        while sender.send("connection", sockets=[waiting]):
+            pass
+        assert len(os.listdir("/proc/self/fd")) == before + MAX_QUEUED_SOCKETS
+        while sender.send("secrets", body=b"{}"):
+            pass
+        assert len(os.listdir("/proc/self/fd")) == before + MAX_QUEUED_SOCKETS
+        theirs.close()
+
+    run(script())
+
+
+def test_a_message_that_the_system_can_not_send_now_is_sent_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "TRY_AGAIN_S", 0.01)
+    send, lacking = socket.send_fds, [errno.ETOOMANYREFS, errno.ENOBUFS]
+
+    def lacks(*arguments: Any) -> int:
+        if lacking:
+            raise OSError(lacking.pop(), "the system lacks something")
+        return send(*arguments)
+
+    monkeypatch.setattr(socket, "send_fds", lacks)
+
+    async def script() -> None:
+        received: asyncio.Queue[Message] = asyncio.Queue()
+        ours, theirs = channel_pair()
+        sender = Channel(ours, lambda message: None, lambda: None)
+        Channel(theirs, received.put_nowait, lambda: None)
+        assert sender.send("first", body=b"bytes")
+        assert sender.send("second")
+        assert [(await received.get()).kind for _ in range(2)] == ["first", "second"]
+
+    run(script())
+
+
 def test_a_short_lived_key_of_another_replica_counts_among_the_most_there_may_be() -> None:
     shared: list[tuple[bytes, float, bytes]] = []
     here = ClientSecrets(limit=1, share=lambda *entry: shared.append(entry))
@@ -225,3 +282,13 @@ def test_keys_are_kept_for_later_replicas_up_to_a_bound_and_make_room_when_they_
     assert [secret.digest for secret in secrets] == [f"{number}" for number in range(MAX_SECRETS)]
     secrets.add(IssuedSecret("later", NOW + 2, b""), NOW)
     assert [secret.digest for secret in secrets] == [*(f"{number}" for number in range(1, MAX_SECRETS, 2)), "later"]
+
+
+def test_what_keys_were_issued_for_is_kept_up_to_a_bound_of_its_size() -> None:
+    secrets, large = IssuedSecrets(), bytes(MAX_BYTES // 2)
+    secrets.add(IssuedSecret("1", NOW + 1, large), NOW)
+    secrets.add(IssuedSecret("2", NOW + 9, large), NOW)
+    secrets.add(IssuedSecret("one too many", NOW + 9, b"{}"), NOW)
+    assert [secret.digest for secret in secrets] == ["1", "2"]
+    secrets.add(IssuedSecret("3", NOW + 9, b"{}"), NOW + 2)
+    assert [secret.digest for secret in secrets] == ["2", "3"]

@@ -7,12 +7,14 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas import restarts, supervisor
+from streaming_asr.server.replicas.placement import MAX_ON_THE_WAY
 from streaming_asr.server.replicas.shares import Share
 from tests.support.wire import run
 
@@ -56,6 +58,46 @@ while number == 1:
 """,
     1,
 )
+GREETS_LATE = GREETS.replace("report(load=3)", "report(load=3)\nimport time; time.sleep(0.5)", 1)
+ISSUES_KEYS = (
+    REPLICA
+    + """
+def begin():
+    file = os.memfd_create("session")
+    os.write(file, b"{}")
+    for key in range(2000):
+        packet = json.dumps(["secret", {"digest": "%d" % key, "expires": 1e9}, 0, True]).encode()
+        socket.send_fds(end, [packet], [file])
+    report()
+    sys.exit(3)
+received = 0
+if number == 2:
+    report(load=3)
+    for received, connection in connections():
+        connection.close()
+        report(received, load=3)
+    sys.exit()
+end.settimeout(0.3)
+try:
+    packet, descriptors, _, _ = socket.recv_fds(end, 65536, 2)
+    kind = json.loads(packet)[0]
+    while kind != "secrets":
+        packet, descriptors, _, _ = socket.recv_fds(end, 65536, 2)
+        kind = json.loads(packet)[0]
+except TimeoutError:
+    begin()
+end.settimeout(None)
+file = open(descriptors[0])
+file.seek(0)
+keys = json.load(file)
+report()
+for received, connection in connections():
+    connection.sendall(b"%d keys" % len(keys))
+    connection.close()
+    report(received)
+"""
+)
+"""The first replica issues keys and ends; started again, it answers with the number of keys that it was sent."""
 HANGS = REPLICA + "report(); import time; time.sleep(60)"
 ALL_DIE = REPLICA + "report(); import time; time.sleep(0.05); sys.exit(3)"
 NEVER_STARTS = "import sys; sys.exit(7)"
@@ -174,3 +216,41 @@ def test_a_connection_that_a_replica_has_not_received_goes_to_another_when_it_di
         await log.has("Replica 1 ended by SIGKILL")
 
     assert run(supervise(GREETS_OR_DIES_OF_IT, client)) == 0
+
+
+def test_connections_that_no_replica_receives_wait_to_be_accepted() -> None:
+    """Each that is accepted takes descriptors, of which the supervisor has no more than others have."""
+    clients = 300
+
+    async def client(port: int, log: Log) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(clients)]
+
+        def accepted() -> int:
+            return len(os.listdir("/proc/self/fd")) - before - clients
+
+        while accepted() < 2 * MAX_ON_THE_WAY:
+            await asyncio.to_thread(time.sleep, 0.01)
+        # More of them would be there by then.
+        await asyncio.sleep(0.1)
+        assert accepted() == 2 * MAX_ON_THE_WAY
+        for _, writer in opened:
+            writer.close()
+
+    assert run(supervise(HANGS, client)) == 0
+
+
+def test_connections_that_waited_to_be_accepted_are_all_served() -> None:
+    async def client(port: int, log: Log) -> None:
+        answers = await asyncio.gather(*(answer(port) for _ in range(200)))
+        assert {*answers} == {b"from 1", b"from 2"}
+
+    assert run(supervise(GREETS_LATE, client)) == 0
+
+
+def test_a_replica_that_starts_gets_all_keys_that_others_have_issued() -> None:
+    async def client(port: int, log: Log) -> None:
+        while await answer(port) != b"2000 keys":
+            pass
+
+    assert run(supervise(ISSUES_KEYS, client)) == 0

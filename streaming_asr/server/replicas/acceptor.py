@@ -21,7 +21,7 @@ class Acceptor:
 
     Args:
         wanted: whether connections can be taken. While they can't, clients wait in the backlog, and `start` has to be
-            called once they can be again.
+            called once they may be again.
         accepted: is given the kind of each connection, and its socket, which it owns.
     """
 
@@ -38,8 +38,8 @@ class Acceptor:
         self._listening[kind] = listening
 
     def start(self) -> None:
-        """Accept connections from now on, if that was not so."""
-        if not self._accepting:
+        """Accept connections from now on, if that was not so and they are wanted."""
+        if not self._accepting and self._wanted():
             self._accepting = True
             for kind, listening in self._listening.items():
                 asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, kind, listening)
@@ -49,6 +49,7 @@ class Acceptor:
         self._pause()
         for listening in self._listening.values():
             listening.close()
+        self._listening.clear()
 
     def _pause(self) -> None:
         self._accepting = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -23,6 +24,11 @@ logger = logging.getLogger(__name__)
 
 MAX_QUEUED = 1024
 """Messages that wait until the other end reads. Beyond it `send` refuses: the other end hangs."""
+MAX_QUEUED_SOCKETS = 64
+"""Of these, messages with sockets: each takes a descriptor."""
+TRY_AGAIN_S = 0.1
+"""After a packet that could not be sent because the system lacks something."""
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.ETOOMANYREFS)
 _PACKET_BYTES = 64 * 1024
 _DESCRIPTORS = 2
 _AT_ONCE = 64
@@ -45,6 +51,29 @@ def channel_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+@dataclass(slots=True)
+class _Packet:
+    """One message to be sent."""
+
+    text: bytes
+    body: bytes
+    sockets: list[int] = field(default_factory=list)
+    """Descriptors of its own."""
+
+    def send(self, end: socket.socket) -> None:
+        """Send it.
+
+        Raises:
+            OSError: it can't be sent, or not now.
+        """
+        # Only now: while the other end reads nothing, what waits for it takes no descriptors.
+        files = [_memory_file(self.body)] if self.body else []
+        try:
+            socket.send_fds(end, [self.text], [*self.sockets, *files])
+        finally:
+            _close(files)
+
+
 class Channel:
     """One end. Needs a running event loop.
 
@@ -59,8 +88,9 @@ class Channel:
         self._on_message = on_message
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[tuple[bytes, list[int]]] = deque()
-        """Packets with descriptors of their own."""
+        self._queue: deque[_Packet] = deque()
+        self._waiting: asyncio.TimerHandle | None = None
+        """While the system lacks something to send the first of them."""
         self._open = True
         self._loop.add_reader(end.fileno(), self.read)
 
@@ -76,17 +106,16 @@ class Channel:
         """
         if not self._open or len(self._queue) >= MAX_QUEUED:
             return False
-        packet = json.dumps([kind, fields, len(sockets), bool(body)]).encode()
-        descriptors: list[int] = []
+        if sockets and sum(bool(packet.sockets) for packet in self._queue) >= MAX_QUEUED_SOCKETS:
+            return False
+        packet = _Packet(json.dumps([kind, fields, len(sockets), bool(body)]).encode(), body)
         try:
-            descriptors += (os.dup(each.fileno()) for each in sockets)
-            if body:
-                descriptors.append(_memory_file(body))
+            packet.sockets += (os.dup(each.fileno()) for each in sockets)
         except OSError as error:
             logger.error("Can't send %s: %s", kind, error)
-            _close(descriptors)
+            _close(packet.sockets)
             return False
-        self._queue.append((packet, descriptors))
+        self._queue.append(packet)
         if len(self._queue) == 1:
             self._flush()
         return self._open
@@ -115,23 +144,31 @@ class Channel:
         self._open = False
         self._loop.remove_reader(self._end.fileno())
         self._loop.remove_writer(self._end.fileno())
-        for _, descriptors in self._queue:
-            _close(descriptors)
+        if self._waiting is not None:
+            self._waiting.cancel()
+        for packet in self._queue:
+            _close(packet.sockets)
         self._queue.clear()
         self._end.close()
 
     def _flush(self) -> None:
         while self._queue:
-            packet, descriptors = self._queue[0]
+            packet = self._queue[0]
             try:
-                socket.send_fds(self._end, [packet], descriptors)
+                packet.send(self._end)
             except (BlockingIOError, InterruptedError):
                 self._loop.add_writer(self._end.fileno(), self._flush)
                 return
-            except OSError:
-                self._ended()
+            except OSError as error:
+                if error.errno not in _LACKS:
+                    self._ended()
+                    return
+                # Other processes of this user may have taken it: the other end is as well as before.
+                logger.error("A message to another process has to wait: %s", error)
+                self._loop.remove_writer(self._end.fileno())
+                self._waiting = self._loop.call_later(TRY_AGAIN_S, self._flush)
                 return
-            _close(descriptors)
+            _close(packet.sockets)
             self._queue.popleft()
         self._loop.remove_writer(self._end.fileno())
 
@@ -165,8 +202,12 @@ def _message(packet: bytes, descriptors: list[int]) -> Message:
 
 def _memory_file(content: bytes) -> int:
     descriptor = os.memfd_create("message", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(content)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

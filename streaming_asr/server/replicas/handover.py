@@ -31,6 +31,12 @@ class Handover:
         self._on_the_way: dict[Replica, dict[int, _OnTheWay]] = defaultdict(dict)
         """Those of them that it has not received, numbered."""
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether a new connection should be accepted; see `Placement.takes_more`."""
+        places = (each.place for each in self._replicas if each.channel)
+        return self._placement.takes_more(places, time.monotonic())
+
     def give(self, connection: socket.socket, returned_by: Sequence[int] = ()) -> None:
         """Give a connection to a replica, or close it if there is none.
 

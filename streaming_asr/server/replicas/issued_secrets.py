@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 MAX_SECRETS = 10_000
-"""Keys that are kept; each replica has the same bound."""
+MAX_BYTES = 16 * 2**20
+"""Keys that are kept, and bytes of what they were issued for; each replica has the same bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +24,11 @@ class IssuedSecret:
 
 
 class IssuedSecrets:
-    """Those that have not expired. Beyond `MAX_SECRETS`, later ones are not kept."""
+    """Those that have not expired. Beyond `MAX_SECRETS` or `MAX_BYTES`, later ones are not kept."""
 
     def __init__(self) -> None:
         self._secrets: dict[str, IssuedSecret] = {}
+        self._bytes = 0
 
     def __iter__(self) -> Iterator[IssuedSecret]:
         return iter(self._secrets.values())
@@ -36,7 +39,22 @@ class IssuedSecrets:
         Args:
             now: seconds, on the clock of `IssuedSecret.expires`.
         """
-        if len(self._secrets) >= MAX_SECRETS:
+        if self._full(secret):
             self._secrets = {digest: kept for digest, kept in self._secrets.items() if kept.expires > now}
-        if len(self._secrets) < MAX_SECRETS:
+            self._bytes = sum(len(kept.session) for kept in self._secrets.values())
+        if not self._full(secret):
             self._secrets[secret.digest] = secret
+            self._bytes += len(secret.session)
+
+    def _full(self, more: IssuedSecret) -> bool:
+        return len(self._secrets) >= MAX_SECRETS or self._bytes + len(more.session) > MAX_BYTES
+
+
+def pack(secrets: Iterable[IssuedSecret]) -> bytes:
+    """Keys as one message carries them."""
+    return json.dumps([[each.digest, each.expires, each.session.decode()] for each in secrets]).encode()
+
+
+def unpack(packed: bytes) -> list[IssuedSecret]:
+    """What was packed."""
+    return [IssuedSecret(digest, expires, session.encode()) for digest, expires, session in json.loads(packed)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streaming_asr.server.replicas.channel import Channel, Message
+from streaming_asr.server.replicas.issued_secrets import unpack
 from streaming_asr.server.replicas.summed_metrics import sum_metrics
 
 VARIABLE = "STREAMING_ASR_REPLICA"
@@ -186,8 +187,9 @@ class Link:
         elif message.kind == "claim" and message.sockets:
             client = message.fields["client"]
             host.continue_claim(message.sockets[0], message.body, (client[0], client[1]) if client else None)
-        elif message.kind == "secret" and message.body:
-            host.add_secret(bytes.fromhex(message.fields["digest"]), message.fields["expires"], message.body)
+        elif message.kind == "secrets" and message.body:
+            for secret in unpack(message.body):
+                host.add_secret(bytes.fromhex(secret.digest), secret.expires, secret.session)
         elif message.kind == "statuses":
             self.statuses = message.fields["statuses"]
         elif message.kind == "drain":

@@ -10,6 +10,9 @@ STARTING, READY, DRAINING = "starting", "ready", "draining"
 """Statuses of a replica, as far as placing depends on them."""
 SILENT_S = 3.0
 """A replica reports every second; one that has not for longer is asked last: its event loop hangs."""
+MAX_ON_THE_WAY = 32
+"""Connections given to a replica that it has not received. Further ones wait to be accepted: each takes descriptors of
+the supervisor, and would wait behind these."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,6 +33,10 @@ class Place:
     """When it reported last, seconds."""
     turn: int = 0
     """Of its last connection, among those of all replicas."""
+
+    def silent(self, now: float) -> bool:
+        """Whether it has not reported for long; `now` is of the clock of `reported_at`."""
+        return now - self.reported_at > SILENT_S
 
 
 class Placement:
@@ -52,7 +59,15 @@ class Placement:
         places = list(places)
         ready = [place for place in places if place.status == READY and place.number not in returned_by]
         if ready:
-            chosen = min(ready, key=lambda place: (now - place.reported_at > SILENT_S, not place.room, *_rank(place)))
+            chosen = min(
+                ready,
+                key=lambda place: (
+                    place.silent(now),
+                    not place.room,
+                    place.on_the_way >= MAX_ON_THE_WAY,
+                    *_rank(place),
+                ),
+            )
         elif places:
             chosen = min(
                 places,
@@ -62,6 +77,21 @@ class Placement:
             return None
         chosen.turn = next(self._turns)
         return chosen, not ready
+
+    def takes_more(self, places: Iterable[Place], now: float) -> bool:
+        """Whether a new connection should be accepted: one of the replicas that `choose` prefers has not too many on
+        the way.
+
+        Args:
+            now: as of `choose`.
+        """
+        places = list(places)
+        ready = [place for place in places if place.status == READY]
+        answering = [place for place in ready if not place.silent(now)]
+        with_room = [place for place in answering if place.room]
+        starting = [place for place in places if place.status != DRAINING]
+        preferred = with_room or answering or ready or starting or places
+        return any(place.on_the_way < MAX_ON_THE_WAY for place in preferred)
 
 
 def _rank(place: Place) -> tuple[int, int]:

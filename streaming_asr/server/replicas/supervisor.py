@@ -20,7 +20,7 @@ from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas.acceptor import Acceptor
 from streaming_asr.server.replicas.channel import Channel, Message, channel_pair
 from streaming_asr.server.replicas.handover import Handover
-from streaming_asr.server.replicas.issued_secrets import IssuedSecret, IssuedSecrets
+from streaming_asr.server.replicas.issued_secrets import IssuedSecret, IssuedSecrets, pack
 from streaming_asr.server.replicas.link import Identity
 from streaming_asr.server.replicas.metrics_collection import MetricsCollection
 from streaming_asr.server.replicas.placement import DRAINING, READY, STARTING, Place
@@ -52,7 +52,7 @@ class Supervisor:
         self._command = command
         self._replicas = [Replica(share, Place(number=number)) for number, share in enumerate(shares, start=1)]
         self._handover = Handover(self._replicas)
-        self._acceptor = Acceptor(lambda: bool(self._reading), self._accepted)
+        self._acceptor = Acceptor(lambda: self._handover.takes_more, self._accepted)
         self._signals = 0
         self._stopping = False
         self._failed: int | None = None
@@ -159,8 +159,8 @@ class Supervisor:
         logger.info("Replica %d is process %d%s", replica.number, process.pid, replica.share.what)
         replica.place = Place(number=replica.number, reported_at=time.monotonic())
         replica.channel = Channel(ours, lambda message: self._take(replica, message), lambda: self._lost(replica))
-        for secret in self._secrets:
-            _send_secret(replica, secret)
+        # In one message: more than a thousand would not all be sent before it reads the first.
+        _send_secrets(replica, list(self._secrets))
         self._statuses = {}
         self._show_statuses()
         self._acceptor.start()
@@ -196,6 +196,7 @@ class Supervisor:
         self._metrics.ended(replica)
         self._show_statuses()
         self._handover.take_back(replica)
+        self._acceptor.start()
 
     def _ask_to_end(self, replica: Replica) -> None:
         process = replica.process
@@ -306,8 +307,11 @@ class Supervisor:
         if kind == "connection":
             self._handover.give(connection)
             return
+        now = time.monotonic()
+        # One that hangs would not answer.
+        by_health = sorted(self._reading, key=lambda replica: (replica.place.silent(now), replica.status != READY))
         with connection:
-            any(replica.send(kind, sockets=[connection]) for replica in self._reading)
+            any(replica.send(kind, sockets=[connection]) for replica in by_health)
 
     @property
     def _reading(self) -> list[Replica]:
@@ -321,6 +325,7 @@ class Supervisor:
             self._reported(replica, message)
         elif message.kind == "returned":
             self._handover.returned(replica, fields["id"])
+            self._acceptor.start()
         elif message.kind == "claim":
             self._pass_on(message)
         elif message.kind == "secret":
@@ -340,6 +345,7 @@ class Supervisor:
         if place.status == READY and replica.state is State.STARTING:
             self._any_was_ready = True
             self._go(replica, State.RUNNING)
+        self._acceptor.start()
         self._show_statuses()
 
     def _pass_on(self, message: Message) -> None:
@@ -355,7 +361,7 @@ class Supervisor:
         self._secrets.add(secret, time.monotonic())
         for replica in self._reading:
             if replica is not issuer:
-                _send_secret(replica, secret)
+                _send_secrets(replica, [secret])
 
     def _show_statuses(self) -> None:
         statuses = {str(replica.number): replica.status for replica in self._replicas}
@@ -375,8 +381,9 @@ def _send_signal(process: asyncio.subprocess.Process, number: signal.Signals) ->
         process.send_signal(number)
 
 
-def _send_secret(replica: Replica, secret: IssuedSecret) -> None:
-    replica.send("secret", body=secret.session, digest=secret.digest, expires=secret.expires)
+def _send_secrets(replica: Replica, secrets: Sequence[IssuedSecret]) -> None:
+    if secrets:
+        replica.send("secrets", body=pack(secrets))
 
 
 def _has_terminal() -> bool:
