@@ -6,6 +6,7 @@ import argparse
 import os
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +147,10 @@ def check_saves(paths: Sequence[Path], *, overwrite: bool) -> None:
 
 
 def _whole(text: str) -> int:
-    number = float(text)
-    if not number.is_integer():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(number)
+    with suppress(ValueError):
+        if (number := float(text)).is_integer():
+            return int(number)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -315,6 +315,9 @@ def _unreachable(url: str, error: Exception) -> ServerUnreachable:
     if isinstance(error, ssl.SSLCertVerificationError):
         problem = f"The certificate of {url} is not trusted ({error.verify_message})."
         return ServerUnreachable(f"{problem} Pass the authority that signed it with --ca FILE.", transient=False)
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        problem = f"{url} does not speak TLS."
+        return ServerUnreachable(f"{problem} If the server has none, the address begins with ws://", transient=False)
     if isinstance(error, ssl.SSLError):
         return ServerUnreachable(f"{url} does not speak TLS correctly ({error.reason}).", transient=False)
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
@@ -323,4 +326,5 @@ def _unreachable(url: str, error: Exception) -> ServerUnreachable:
         return ServerUnreachable(f"{url} did not answer within {OPEN_TIMEOUT_S:g} s.")
     if isinstance(error, InvalidURI):
         return ServerUnreachable(f"{url!r} is not an address such as {DEFAULT_URL}", transient=False)
-    return ServerUnreachable(f"{url} can't be reached: {error}.")
+    reason = str(error) or "the connection was closed before an answer came"
+    return ServerUnreachable(f"{url} can't be reached: {reason}.")

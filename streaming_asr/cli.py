@@ -332,8 +332,16 @@ def _keys_in(path: Path) -> list[str]:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError("api_key_file", f"can't read {path}: {error}") from None
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        raise OptionError("api_key_file", f"can't read {path}: {reason}") from None
+    keys = []
+    for number, line in enumerate(lines, 1):
+        key = line.strip()
+        if not key or key.startswith("#"):
+            continue
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise OptionError("api_key_file", f"line {number} of {path} is not a key: keys are ASCII without spaces")
+        keys.append(key)
     if not keys:
         raise OptionError("api_key_file", f"{path} has no key")
     return keys

@@ -192,6 +192,50 @@ def test_an_empty_key_file_is_refused(served: list[ServerOptions], tmp_path: Pat
     assert not served
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"secret\n\n# of the team:\ntwo words\n", "line 4 of {} is not a key"),
+        ("schl\u00fcssel\n".encode(), "line 1 of {} is not a key"),
+        (b"\xff\xfe", "can't read {}: it is not a text file"),
+        (None, "can't read {}: No such file or directory"),
+    ],
+)
+def test_a_file_that_is_not_one_of_keys_is_refused(
+    served: list[ServerOptions], tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, why: str
+) -> None:
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["serve", "--api-key-file", str(path)]) == 1
+    assert why.format(path) in capsys.readouterr().err
+    assert not served
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["tiny-en.de"], None),
+        (["whispr"], "there is no folder whispr, and no Whisper has that name"),
+        (["./models"], "there is no folder ./models"),
+        (["--prot", "9000"], "Not known here, so vLLM's: --prot"),
+        (["."], "the folder . has no model"),
+    ],
+)
+def test_a_name_that_is_not_a_models_is_refused(
+    served: list[ServerOptions],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    why: str | None,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status = main(["serve", *arguments])
+    assert (status, bool(served)) == ((1, False) if why else (0, True))
+    assert (why or "") in capsys.readouterr().err
+
+
 def test_a_model_whose_engine_is_not_installed_comes_with_the_commands_that_install_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,7 +86,7 @@ class UnknownFormat(UnreadableMedia):
     """FFmpeg does not know the format, or may not read it."""
 
     def __init__(self) -> None:
-        super().__init__("not a recording in a format that is read")
+        super().__init__("not a recording in a format that can be read")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class MediaReader:
         file: at its beginning. If it can't seek, it needs `peek`.
 
     Raises:
-        UnreadableMedia: it is not a recording in a format that is read, or has no audio track that can be decoded.
+        UnreadableMedia: it is not a recording in a format that can be read, or has no audio track that can be decoded.
     """
 
     _demuxer: str | None = None

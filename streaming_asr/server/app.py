@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.websockets import WebSocket
 
@@ -69,6 +69,7 @@ class Application:
         for path, protocol in PROTOCOLS.items():
             deny = partial(self._denied, protocol=protocol)
             routes.append(guard.websocket(path, self._endpoint(path, protocol), deny=deny))
+        routes.append(guard.websocket("/{path:path}", self._nowhere))
         if options.metrics_port is None:
             routes.append(guard.route("/metrics", self._metrics))
         fair = [Middleware(FairRequests, self.service.fair_loop, self.service.metrics)]
@@ -108,6 +109,11 @@ class Application:
                 about["status"] = READY
             about["replicas"] = self._link.statuses
         return JSONResponse(about, status_code=200 if ready else 503)
+
+    async def _nowhere(self, websocket: WebSocket) -> None:
+        """Refuse a WebSocket at any other path. Starlette would answer 403, as if the client were not allowed to."""
+        paths = ", ".join(PROTOCOLS)
+        await websocket.send_denial_response(PlainTextResponse(f"WebSockets are at {paths}.\n", status_code=404))
 
     async def _metrics(self, request: Request) -> Response:
         if self._link is None:

@@ -231,13 +231,38 @@ class ServerOptions:
         """
         if self.certificate is None or self.private_key is None:
             return None
+        _check_pem("certificate", self.certificate, b"CERTIFICATE-----", "certificate")
+        _check_pem("private_key", self.private_key, b"PRIVATE KEY-----", "private key")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            context.load_cert_chain(self.certificate, self.private_key)
-        except (OSError, ssl.SSLError) as error:
-            raise OptionError("certificate", f"can't use {self.certificate} with {self.private_key}: {error}") from None
+            context.load_cert_chain(self.certificate, self.private_key, self._refuse_passphrase)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                problem = f"{self.private_key} is not the private key of {self.certificate}"
+            else:
+                problem = f"can't use {self.certificate} with {self.private_key}: {error}"
+            raise OptionError("certificate", problem) from None
         return context
+
+    def _refuse_passphrase(self) -> str:
+        """Called where the private key is encrypted. OpenSSL would ask the terminal, which a service does not have."""
+        remedy = f"decrypt it: openssl pkey -in {self.private_key} -out NEW_FILE"
+        raise OptionError("private_key", f"{self.private_key} is encrypted; {remedy}")
 
     def changed(self, **changes: object) -> ServerOptions:
         """These options with some replaced, validated again."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _check_pem(option: str, path: Path, mark: bytes, what: str) -> None:
+    """Check that a file can be read and has a section of this kind in PEM format.
+
+    Raises:
+        OptionError: it can't, or has none.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise OptionError(option, f"can't read {path}: {error.strerror}") from None
+    if mark not in content:
+        raise OptionError(option, f"{path} has no {what} in PEM format")

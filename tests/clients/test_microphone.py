@@ -223,6 +223,13 @@ def test_the_meter_rises_at_once_and_falls_slowly() -> None:
     assert meter.silent_s == 0
 
 
+def test_a_number_that_is_not_whole_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("soon", "0.5", "inf", "nan"):
+        with pytest.raises(SystemExit):
+            mic._parser().parse_args(["--endpoint-ms", wrong])
+        assert f"{wrong!r} is not a whole number" in capsys.readouterr().err
+
+
 def test_the_mic_asks_for_whole_sentences_unless_another_profile_is_given() -> None:
     assert session_options(mic._parser().parse_args([])) == {"profile": "captions"}
     given = mic._parser().parse_args(["--profile", "agent", "--endpoint-ms", "600"])

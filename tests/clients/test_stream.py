@@ -170,6 +170,31 @@ def test_another_http_answer_is_reported(status: int, message: str, transient: b
     assert error.transient is transient
 
 
+def test_a_server_without_tls_is_reported() -> None:
+    async def client() -> StreamError:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            return await connecting_to(f"wss://127.0.0.1:{port}/v1/stream")
+
+    error = run(client())
+    assert "does not speak TLS" in str(error)
+    assert "ws://" in str(error)
+    assert not error.transient
+
+
+def test_a_server_that_hangs_up_in_the_handshake_is_reported() -> None:
+    async def client() -> StreamError:
+        async with FakeServer() as server:
+            return await connecting_to(server.url.replace("ws:", "wss:"))
+
+    assert "closed before an answer came" in str(run(client()))
+
+
 @pytest.mark.parametrize(
     ("code", "close", "transient"), [("busy", 1013, True), ("idle", 1008, True), ("bad_option", 1008, False)]
 )

@@ -74,7 +74,7 @@ def test_a_playlist_is_refused_within_few_descriptors_and_little_memory(
         [sys.executable, "-c", READERS[kind_of_reader], root, recording], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert "not a recording in a format that is read" in done.stdout or "not audio that can be read" in done.stdout
+    assert "not a recording in a format that can be read" in done.stdout or "not audio that can be read" in done.stdout
 
 
 async def decoded(path: Path, max_recording_s: float = 3600.0) -> tuple[Audio, list[SessionWarning], float | None]:
@@ -124,7 +124,7 @@ def test_a_file_name_that_looks_like_a_url_is_a_file_name(
 
 def test_a_recording_that_is_not_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"not audio " * 100)
-    with pytest.raises(MediaRefused, match="not a recording in a format that is read"):
+    with pytest.raises(MediaRefused, match="not a recording in a format that can be read"):
         asyncio.run(decoded(tmp_path / "text"))
 
 

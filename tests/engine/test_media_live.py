@@ -196,7 +196,7 @@ def test_time_begins_with_the_first_audio() -> None:
     ("file", "why"),
     [
         (lambda: _as("mp4", "aac"), "an MP4 must be sent in fragments, or with its index at its beginning"),
-        (lambda: b"\x1aE\xdf\xa3" + bytes(5_000), "not a recording in a format that is read"),
+        (lambda: b"\x1aE\xdf\xa3" + bytes(5_000), "not a recording in a format that can be read"),
         (lambda: _as("webm", "libopus", rate=48_000).replace(b"A_OPUS", b"A_OPUZ"), "no decoder is known"),
         (lambda: wav(clip("a"), rate=2**30), "its sample rate is 1073741824 Hz"),
     ],

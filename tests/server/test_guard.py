@@ -47,7 +47,7 @@ def test_each_route_is_one_of_the_kinds_that_are_tested_here() -> None:
     assert all(isinstance(route, Route | WebSocketRoute | Mount) for route in _routes())
     assert set(_paths(Mount)) == {"/web", "/client"}
     assert set(_paths(Route)) | set(_paths(Mount)) >= OPEN
-    assert set(_paths(WebSocketRoute)) == set(PROTOCOLS)
+    assert set(_paths(WebSocketRoute)) == {*PROTOCOLS, "/{path:path}"}
 
 
 @pytest.mark.parametrize("route", [route for route in _routes() if isinstance(route, Route)], ids=lambda it: it.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from streaming_asr.core.options import OptionError, SessionOptions
 from streaming_asr.server import http_bounds, serve
@@ -174,6 +176,26 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     return Tls(folder / "cert.pem", folder / "key.pem", trusting)
+
+
+def test_files_that_tls_can_not_use_are_named(tls: Tls, tmp_path: Path) -> None:
+    certificate, key = tls.certificate, tls.private_key
+    other, encrypted = tmp_path / "other.pem", tmp_path / "encrypted.pem"
+    other.write_bytes(trustme.CA().issue_cert("localhost").private_key_pem.bytes())
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    secret = serialization.BestAvailableEncryption(b"secret")
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    encrypted.write_bytes(loaded.private_bytes(pem, pkcs8, secret))
+    for files, why in (
+        ((certificate, other), f"{other} is not the private key of {certificate}"),
+        ((certificate, encrypted), f"{encrypted} is encrypted; decrypt it: openssl pkey -in {encrypted}"),
+        ((key, key), f"certificate: {key} has no certificate in PEM format"),
+        ((certificate, certificate), f"private_key: {certificate} has no private key in PEM format"),
+        ((tmp_path / "none", key), "certificate: can't read"),
+        ((certificate, tmp_path), "private_key: can't read"),
+    ):
+        with pytest.raises(OptionError, match=re.escape(why)):
+            ServerOptions(certificate=files[0], private_key=files[1]).tls()
 
 
 def test_deadlines_of_requests_hold_under_tls(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.support.live_server import LiveServer
 from tests.support.wire import Conversation, assert_said, run, speech, talk, transcribe, words
@@ -310,6 +312,13 @@ def test_health_and_readiness(server: LiveServer) -> None:
     assert server.get("/healthz")[0] == 200
     assert server.get("/readyz") == (200, '{"status":"ready"}')
     assert server.get("/nowhere")[0] == 404
+
+
+def test_a_websocket_at_another_path_is_not_found(server: LiveServer) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(f"{server.url}/live"):
+        pass
+    assert refused.value.response.status_code == 404
+    assert "/v1/stream" in refused.value.response.body.decode()
 
 
 def test_a_longer_pre_roll_in_mid_stream_costs_nobody_a_session(server: LiveServer, librivox: Path) -> None:

@@ -316,7 +316,7 @@ CASES = {
 """Recordings that are transcribed."""
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
-    "text": (lambda: b"not audio " * 100, "not a recording in a format that is read"),
+    "text": (lambda: b"not audio " * 100, "not a recording in a format that can be read"),
     "nothing": (lambda: b"", "it is empty"),
     "a big-endian WAV": (lambda: wav(clip("a")).replace(b"RIFF", b"RIFX"), r"a big-endian WAV \(RIFX\)"),
     "an MP4 that was cut off": (lambda: encoded("mp4", "aac", clip("a"))[:-3_000], "an MP4 whose index is missing"),

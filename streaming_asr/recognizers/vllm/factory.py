@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 from streaming_asr.core.recognizer import EngineNotInstalled, Recognizer
 from streaming_asr.recognizers.factory import RecognizerFactory
@@ -24,6 +26,7 @@ def create(options: argparse.Namespace) -> Recognizer:
 
     if options.model is None:
         raise ValueError(f"vLLM needs a model, such as {EXAMPLE}")
+    _check_name(options.model, options.engine)
     aligner = None
     if options.word_aligner is not None:
         engine = shlex.split(options.word_aligner_options)
@@ -31,6 +34,25 @@ def create(options: argparse.Namespace) -> Recognizer:
     elif options.word_aligner_options:
         raise ValueError("--word-aligner-options are those of a word aligner; name one with --word-aligner")
     return VllmRecognizer(options.model, options.engine, aligner=aligner, self_check=options.self_check)
+
+
+def _check_name(model: str, engine: Sequence[str]) -> None:
+    """Check that a model's name may be one of vLLM's models: a folder with one, or a name of the Hugging Face hub's.
+
+    Raises:
+        ValueError: it can't be.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"the folder {model} has no model: neither config.json nor CTranslate2's model.bin")
+        return
+    if "/" in model and not model.startswith((".", "/", "~")):
+        return
+    named = f"there is no folder {model}, and no Whisper has that name"
+    known = f"Names are such as base, tiny.en, small or {EXAMPLE}"
+    unknown = f". Not known here, so vLLM's: {shlex.join(engine)}" if engine else ""
+    raise ValueError(f"{named}. {known}{unknown}")
 
 
 def add_flags(group: argparse._ArgumentGroup) -> None:
