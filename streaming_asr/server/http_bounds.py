@@ -12,8 +12,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from streaming_asr.server.live.websocket import CLOSE_WAIT_S, MAX_HEAD_BYTES, plain_response
@@ -28,11 +30,33 @@ MAX_HEADERS = 128
 MAX_AHEAD = 16
 """Requests of a connection that wait for its response before them. uvicorn reads all that arrive at once, which can be
 thousands."""
+_TOO_LONG = f"The request's URL and headers are longer than {MAX_HEAD_BYTES} bytes."
 _TOO_MANY_HEADERS = f"The request has more than {MAX_HEADERS} headers."
 
 
 class _TooMuch(Exception):
     """Ends the parsing of what was received."""
+
+
+class _Requests(h11.Connection):
+    """What h11 reads of a connection. Requests that were sent ahead wait in it, so that their heads can be seen only
+    here.
+
+    Args:
+        ahead: is called when a response is over, with what has come behind its request; returns whether to go on.
+    """
+
+    def __init__(self, max_incomplete_event_size: int, ahead: Callable[[bytes], bool]) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size)
+        self._ahead = ahead
+        self._goes_on = True
+
+    def start_next_cycle(self) -> None:
+        super().start_next_cycle()
+        self._goes_on = self._ahead(self.trailing_data[0])
+
+    def next_event(self) -> Any:
+        return super().next_event() if self._goes_on else h11.NEED_DATA
 
 
 class HttpBounds(asyncio.Protocol):
@@ -42,6 +66,7 @@ class HttpBounds(asyncio.Protocol):
     """Of uvicorn: the request whose head has been received last; None before the first."""
     headers: list[tuple[bytes, bytes]]
     """Of uvicorn with httptools: those of the request that is being read."""
+    config: uvicorn.Config
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
     most_open: int
@@ -54,11 +79,16 @@ class HttpBounds(asyncio.Protocol):
         self._head_bytes = 0
         """Received since the last response, of a head that is not complete."""
         self._head_lines = 0
+        self._ahead_bytes = 0
+        """Received since the parser last completed something, so that it keeps them. Of uvicorn with httptools."""
         self._refused = False
         self._cycles: deque[Any] = deque()
         """The requests that have no whole response, in order; the first is being answered."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
+        if isinstance(self, H11Protocol):
+            size = self.config.h11_max_incomplete_event_size or 4 * MAX_HEAD_BYTES
+            self.conn = _Requests(size, self._take_ahead)
         if len(self.open_now) >= self.most_open and not self._make_room():
             reason = f"{self.most_open} HTTP connections are open, the most allowed; try again later."
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, reason)
@@ -70,20 +100,41 @@ class HttpBounds(asyncio.Protocol):
         if self._refused or self.transport.is_closing():
             return
         if not self._answering:
+            head, end, _ = data.partition(b"\r\n\r\n")
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and b"\r\n\r\n" not in data:
-                reason = f"The request's URL and headers are longer than {MAX_HEAD_BYTES} bytes."
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+            self._head_lines += head.count(b"\n")
+            if self._refuse_large(complete=bool(end)):
                 return
-            self._head_lines += data.partition(b"\r\n\r\n")[0].count(b"\n")
-            if self._head_lines > MAX_HEADERS + 1:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_MANY_HEADERS)
-                return
+        self._ahead_bytes += len(data)
         super().data_received(data)
+        if self._answering and self._ahead_bytes > MAX_HEAD_BYTES and not isinstance(self, H11Protocol):
+            self._refuse_ahead(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LONG)
+            return
         if self._answering and not self._refused:
             self._head_bytes = self._head_lines = 0
             self.asking.pop(self, None)
             self._cancel(self._head_timer)
+
+    def _take_ahead(self, received: bytes) -> bool:
+        """Count the head of a request that was sent ahead; returns False if it is refused."""
+        head = received.partition(b"\r\n\r\n")[0]
+        self._head_bytes, self._head_lines = len(head), head.count(b"\n")
+        return not self._refuse_large(complete=len(head) < len(received))
+
+    def _refuse_large(self, *, complete: bool) -> bool:
+        """Refuse the request that is being received if its head is too large; returns whether it is.
+
+        Args:
+            complete: whether the end of its head is there.
+        """
+        if self._head_bytes > MAX_HEAD_BYTES and not complete:
+            reason = _TOO_LONG
+        elif self._head_lines > MAX_HEADERS + 1:
+            reason = _TOO_MANY_HEADERS
+        else:
+            return False
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+        return True
 
     # Of uvicorn with httptools; with h11 it reads one request after the other.
 
@@ -100,10 +151,19 @@ class HttpBounds(asyncio.Protocol):
         super().on_header(name, value)  # type: ignore[misc]
 
     def on_headers_complete(self) -> None:
+        self._ahead_bytes = 0
         before = self.cycle
         super().on_headers_complete()  # type: ignore[misc]
         if self.cycle is not before:
             self._cycles.append(self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        self._ahead_bytes = 0
+        super().on_body(body)  # type: ignore[misc]
+
+    def on_message_complete(self) -> None:
+        self._ahead_bytes = 0
+        super().on_message_complete()  # type: ignore[misc]
 
     def send_400_response(self, msg: str) -> None:
         # Also where the parser was ended by a refusal.
@@ -115,6 +175,8 @@ class HttpBounds(asyncio.Protocol):
             self._cycles.popleft()
         super().on_response_complete()  # type: ignore[misc]
         if not self._answering:
+            if not isinstance(self, H11Protocol):
+                self._head_bytes = self._ahead_bytes
             self._await_head()
 
     def handle_websocket_upgrade(self, *arguments: Any) -> None:
@@ -184,6 +246,11 @@ class HttpBounds(asyncio.Protocol):
 
     def _refuse_parsing(self, status: HTTPStatus, reason: str) -> None:
         """Refuse while uvicorn's parser runs, which ends by the exception."""
+        self._refuse_ahead(status, reason)
+        raise _TooMuch
+
+    def _refuse_ahead(self, status: HTTPStatus, reason: str) -> None:
+        """Refuse a request that was sent ahead, and those before it that have no response."""
         under_way = bool(self._cycles) and self._cycles[0].response_started
         self._abandon_all()
         if under_way:
@@ -192,7 +259,6 @@ class HttpBounds(asyncio.Protocol):
             self.transport.abort()
         else:
             self._refuse(status, reason)
-        raise _TooMuch
 
     def _abandon_all(self) -> None:
         """No request gets a response any more. uvicorn does this for the last one alone."""

@@ -58,7 +58,12 @@ async def _accept(websocket: WebSocket) -> None:
 async def _serving(base: type[asyncio.Protocol], most_open: int) -> AsyncIterator[int]:
     """A server; gives its port."""
     application = Starlette(
-        routes=[Route("/", _small), Route("/large", _large), Route("/slow", _slow), WebSocketRoute("/ws", _accept)]
+        routes=[
+            Route("/", _small),
+            Route("/large", _large),
+            Route("/slow", _slow, methods=["GET", "POST"]),
+            WebSocketRoute("/ws", _accept),
+        ]
     )
     config = uvicorn.Config(
         application,
@@ -257,6 +262,36 @@ def test_a_request_with_too_many_headers_is_refused(base: type[asyncio.Protocol]
         assert (await _asked(port, head)).startswith(b"HTTP/1.1 431 ")
 
     _with_server(script, base)
+
+
+def test_the_bounds_of_a_request_hold_for_one_that_is_sent_ahead(base: type[asyncio.Protocol]) -> None:
+    async def script(port: int) -> None:
+        first = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        many = await _asked(port, first + "GET / HTTP/1.1\r\n" + "a: b\r\n" * 1000 + "\r\n")
+        assert b"HTTP/1.1 431 " in many
+        assert many.count(b"HTTP/1.1 ") <= 2
+        long = await _asked(port, first + "GET /?a=" + "a" * 4 * MAX_HEAD_BYTES)
+        assert b"HTTP/1.1 431 " in long
+        whole = first + "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        assert (await _asked(port, whole)).count(b"HTTP/1.1 200 ") == 2
+
+    _with_server(script, base)
+
+
+def test_a_head_that_grows_while_a_response_is_awaited_is_refused(httptools: type[asyncio.Protocol]) -> None:
+    async def script(port: int) -> None:
+        first = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
+        assert (await _asked(port, first + "GET /?a=" + "a" * 1_000_000)).startswith(b"HTTP/1.1 431 ")
+        head = first + "GET / HTTP/1.1\r\nHost: " + "a" * 1_000_000
+        assert (await _asked(port, head)).startswith(b"HTTP/1.1 431 ")
+        body = f"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: {MAX_HEAD_BYTES}\r\n\r\n" + "b" * MAX_HEAD_BYTES
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(body.encode())
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.2)
+        writer.close()
+
+    _with_server(script, httptools)
 
 
 def test_a_handshake_ahead_of_a_response_is_refused(httptools: type[asyncio.Protocol]) -> None:

@@ -16,7 +16,7 @@ from streaming_asr.core.options import OptionError
 from streaming_asr.server.metrics import Metrics
 from streaming_asr.server.openai_http.client_secrets import ClientSecrets
 from streaming_asr.server.options import ServerOptions
-from streaming_asr.server.replicas import channel
+from streaming_asr.server.replicas import channel, link
 from streaming_asr.server.replicas.channel import MAX_QUEUED, MAX_QUEUED_SOCKETS, Channel, Message, channel_pair
 from streaming_asr.server.replicas.issued_secrets import MAX_BYTES, MAX_SECRETS, IssuedSecret, IssuedSecrets
 from streaming_asr.server.replicas.placement import DRAINING, MAX_ON_THE_WAY, READY, SILENT_S, Place, Placement
@@ -292,3 +292,47 @@ def test_what_keys_were_issued_for_is_kept_up_to_a_bound_of_its_size() -> None:
     assert [secret.digest for secret in secrets] == ["1", "2"]
     secrets.add(IssuedSecret("3", NOW + 9, b"{}"), NOW + 2)
     assert [secret.digest for secret in secrets] == ["2", "3"]
+
+
+class _Metered:
+    """The server of a replica, as far as its metrics are concerned."""
+
+    def report(self) -> link.Report:
+        return link.Report(READY, 0, 0, True)
+
+    def metrics(self) -> bytes:
+        return b""
+
+    def abandoned(self) -> None:
+        pass
+
+
+def test_metrics_that_the_supervisor_did_not_send_are_asked_again_and_many_who_ask_share_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "METRICS_WAIT_S", 0.05)
+    answers = [False, True]
+    asked = []
+
+    async def script() -> None:
+        ours, theirs = channel_pair()
+
+        def supervise(message: Message) -> None:
+            if message.kind == "metrics?":
+                asked.append(message)
+                if answers.pop(0):
+                    supervisor.send("all metrics", body=b"", sizes=[[0, 0]], deaths=[[1, 3]])
+
+        supervisor = Channel(ours, supervise, lambda: None)
+        replica = link.Link(link.Identity(1, 2, theirs.detach()))
+        replica.open(_Metered())  # type: ignore[arg-type]
+        with pytest.raises(asyncio.TimeoutError):
+            await replica.all_metrics()
+        texts = await asyncio.gather(*(replica.all_metrics() for _ in range(10)))
+        assert len({*texts}) == 1
+        assert b'replica_deaths_total{replica="1"} 3.0' in texts[0]
+        assert len(asked) == 2
+        replica.close()
+        supervisor.close()
+
+    run(script())

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,8 @@ REPORT_S = 0.1
 """Between two looks at whether there is something new to report."""
 LONGEST_SILENCE_S = 1.0
 METRICS_WAIT_S = 5.0
+METRICS_SHARE, LONGEST_REST_S = 0.1, 1.0
+"""Of a processor's time, what it may take to sum up metrics; how long whoever asks again waits for that at most."""
 READY = "ready"
 
 
@@ -112,6 +115,9 @@ class Link:
         self._reporting: asyncio.Task[None] | None = None
         self._asked: asyncio.Future[Message] | None = None
         """The metrics of all replicas, which are on their way."""
+        self._collecting: asyncio.Task[bytes] | None = None
+        self._collect_at = 0.0
+        """When the metrics may be collected again, on the event loop's clock."""
         self.statuses: Mapping[str, str] = {}
         """Number of each replica -> its status; of replicas that do not run, why not."""
 
@@ -128,8 +134,9 @@ class Link:
 
     def close(self) -> None:
         """Report for the last time."""
-        if self._reporting is not None:
-            self._reporting.cancel()
+        for task in (self._reporting, self._collecting):
+            if task is not None:
+                task.cancel()
         if self._channel is not None and self._host is not None:
             self._channel.send("metrics", body=self._host.metrics())
             self._channel.close()
@@ -157,21 +164,36 @@ class Link:
             self._channel.send("secret", body=session, digest=digest.hex(), expires=expires)
 
     async def all_metrics(self) -> bytes:
-        """Those of all replicas."""
-        if self._asked is None:
-            self._asked = asyncio.get_running_loop().create_future()
-            if self._channel is not None:
-                self._channel.send("metrics?")
-        message = await asyncio.wait_for(asyncio.shield(self._asked), METRICS_WAIT_S)
-        sizes: list[list[int]] = message.fields["sizes"]
-        texts: dict[int, bytes] = {}
-        start = 0
-        for number, size in sizes:
-            texts[number] = message.body[start : start + size]
-            start += size
-        deaths = dict(message.fields["deaths"])
+        """Those of all replicas. Who asks while they are collected for others gets the same.
+
+        Raises:
+            asyncio.TimeoutError: the supervisor did not answer.
+        """
+        if self._collecting is None:
+            self._collecting = asyncio.create_task(self._collect_metrics(), name="collect metrics")
+            self._collecting.add_done_callback(self._collected)
+        return await asyncio.shield(self._collecting)
+
+    async def _collect_metrics(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._collect_at - loop.time())
+        self._asked = loop.create_future()
+        try:
+            self._send("metrics?")
+            message = await asyncio.wait_for(self._asked, METRICS_WAIT_S)
+        finally:
+            # What was not answered in time never is: a message may be lost when no more files can be opened.
+            self._asked = None
         # Reading them takes tens of ms; the event loop has clients to serve.
-        return await asyncio.to_thread(sum_metrics, texts.pop(0), texts, deaths)
+        text, cost_s = await asyncio.to_thread(_sum, message)
+        self._collect_at = loop.time() + min(LONGEST_REST_S, cost_s * (1 / METRICS_SHARE - 1))
+        return text
+
+    def _collected(self, collecting: asyncio.Task[bytes]) -> None:
+        self._collecting = None
+        if not collecting.cancelled():
+            # Who asked may be gone.
+            collecting.exception()
 
     # What comes from the supervisor
 
@@ -199,10 +221,8 @@ class Link:
         elif message.kind == "metrics?":
             self._report(host.report())
             self._send("metrics", body=host.metrics())
-        elif message.kind == "all metrics" and self._asked is not None:
-            asked, self._asked = self._asked, None
-            if not asked.done():
-                asked.set_result(message)
+        elif message.kind == "all metrics" and self._asked is not None and not self._asked.done():
+            self._asked.set_result(message)
 
     def _take_connection(self, host: Host, message: Message) -> None:
         if message.sockets and (message.fields["keep"] or host.report().room):
@@ -237,3 +257,15 @@ class Link:
                 self._report(report)
                 reported_at = loop.time()
             await asyncio.sleep(REPORT_S)
+
+
+def _sum(message: Message) -> tuple[bytes, float]:
+    """The metrics that the supervisor has collected, as those of one server, and the processor time that it took."""
+    began = time.thread_time()
+    texts: dict[int, bytes] = {}
+    start = 0
+    for number, size in message.fields["sizes"]:
+        texts[number] = message.body[start : start + size]
+        start += size
+    text = sum_metrics(texts.pop(0), texts, dict(message.fields["deaths"]))
+    return text, time.thread_time() - began
