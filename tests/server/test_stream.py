@@ -373,3 +373,38 @@ def test_a_turn_that_is_judged_to_be_over_ends_before_silence_would_end_it(serve
     assert ended
     assert ended[0]["probability"] > 0.5
     assert 'streaming_asr_turn_questions_total{outcome="answered"}' in server.get("/metrics")[1]
+
+
+def test_a_turn_goes_on_after_its_eager_end_and_a_silence_that_leaves_its_utterance_no_room(
+    server: LiveServer, librivox: Path
+) -> None:
+    first, second = (entry for entry in _manifest(librivox) if entry["id"].endswith(("0880", "0930")))
+
+    async def script(talking: Conversation) -> Conversation:
+        # As above, questions may be dropped. Nothing ends the turn meanwhile.
+        for _ in range(8):
+            await talking.send_audio(np.concatenate([speech(librivox / first["path"]), np.zeros(8000, np.int16)]), 1600)
+            try:
+                await asyncio.wait_for(talking.receive("eager_turn_end"), 3)
+                break
+            except asyncio.TimeoutError:
+                await talking.send("finalize")
+                await talking.receive("finalized")
+        await talking.send_audio(np.zeros(32_000, np.int16), 1600)
+        await talking.send_audio(speech(librivox / second["path"]), 1600)
+        await talking.send("stop")
+        await talking.receive_all()
+        return talking
+
+    waits = {"endpoint_ms": 10_000, "endpoint_min_ms": 10_000, "endpoint_max_ms": 10_000}
+    options = {"endpointing": "turn", "eager_threshold": 0.05, "max_utterance_s": 5, "partials": False, **waits}
+    talking = run(talk(f"{server.url}?{urlencode(options)}", script))
+    eager = talking.of("eager_turn_end")[-1]
+    kinds = [event["type"] for event in talking.events[talking.events.index(eager) :]]
+    assert kinds[:5] == ["eager_turn_end", "turn_resumed", "speech_ended", "final", "speech_started"]
+    cut, last = talking.of("speech_ended")[-2:]
+    assert (cut["reason"], last["reason"]) == ("length", "stop")
+    assert talking.of("final")[-2]["text"] == eager["text"]
+    assert talking.of("final")[-1]["start_ms"] >= talking.of("turn_resumed")[-1]["time_ms"] > cut["time_ms"] + 2000
+    assert_said(eager["text"], first["text"])
+    assert_said(talking.of("final")[-1]["text"], second["text"])
