@@ -144,8 +144,8 @@ class Segmenter:
     def in_speech(self) -> bool:
         """Whether somebody is in mid-word as far as can be known: the last frames were voiced, and no short pause has
         followed."""
-        if self.open:
-            return self._silence is None
+        if self.open and self._silence is None:
+            return True
         return bool(self._recent) and self._recent[-1]
 
     @property

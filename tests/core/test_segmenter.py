@@ -166,6 +166,16 @@ def test_speech_that_begins_as_the_silence_ends_the_utterance_loses_nothing() ->
     assert _silent(boundaries) == [(Mark.END, 1096, 1000), (Mark.ONSET, 12_960, 12_960)]
 
 
+def test_a_word_that_begins_after_a_long_pause_is_speech_before_it_is_an_utterance() -> None:
+    segmenter = _segmenter(onset_ms=100, endpoint_ms=None)
+    _push(segmenter, _flags((True, 1000), (False, 12_000)))
+    assert not segmenter.in_speech
+    _push(segmenter, _flags((True, 60)))
+    assert segmenter.in_speech
+    _push(segmenter, _flags((False, 20)))
+    assert not segmenter.in_speech
+
+
 def test_without_an_endpoint_a_minute_of_silence_ends_an_utterance() -> None:
     segmenter = _segmenter(endpoint_ms=None)
     assert _silent(_push(segmenter, _flags((True, 1000), (False, 59_980)))) == []
