@@ -15,17 +15,23 @@ from tests.support.wire import assert_said
 SPOKEN = "He might even have been made amiable himself."
 
 RECORD = """async (ways) => {
-    const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
-    const record = async ([path, stop, type, timeslice]) => {
+    const connect = async ([path]) => {
         const messages = [];
         const socket = new WebSocket(location.origin.replace("http", "ws") + path);
         const closed = new Promise((resolve) => { socket.onclose = resolve; });
         socket.onmessage = ({ data }) => messages.push(JSON.parse(data));
         await new Promise((resolve) => { socket.onopen = resolve; });
+        return { messages, socket, closed };
+    };
+    const connections = await Promise.all(ways.map(connect));
+    // It speaks from the moment that it is opened.
+    const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
+    const record = async ([, stop, type, timeslice], number) => {
+        const { messages, socket, closed } = connections[number];
         const recorder = new MediaRecorder(microphone.clone(), type ? { mimeType: type } : {});
         recorder.ondataavailable = ({ data }) => socket.send(data);
         recorder.start(timeslice);
-        await new Promise((resolve) => setTimeout(resolve, 5500));
+        await new Promise((resolve) => setTimeout(resolve, 6500));
         const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
         recorder.stop();
         await stopped;
@@ -57,7 +63,7 @@ KINDS = [("", 250), ("audio/webm;codecs=opus", 100), ("audio/mp4;codecs=opus", 2
 
 def test_a_recorder_needs_no_more_than_a_socket(server: LiveServer, librivox: Path, tmp_path: Path) -> None:
     """One for each path, at the same time."""
-    microphone = recording(tmp_path / "speech.wav", [librivox / "sense_and_sensibility_01_0930.wav"])
+    microphone = recording(tmp_path / "speech.wav", [librivox / "sense_and_sensibility_01_0930.wav"], lead_s=1.4)
     ways = [[*socket, *kind] for socket, kind in zip(SOCKETS.items(), KINDS, strict=True)]
     with (
         sync_playwright() as playwright,
