@@ -60,7 +60,7 @@ def node_of(name: str) -> Path:
     return executable
 
 
-def run_python(name: str, script: str, asked: Mapping[str, Any], within_s: float = 120.0) -> list[dict[str, Any]]:
+def run_python(name: str, script: str, asked: Mapping[str, Any], within_s: float = 240.0) -> list[dict[str, Any]]:
     """Run `tests/sdks/NAME/SCRIPT` in its environment and in a process of its own.
 
     Args:
@@ -73,7 +73,7 @@ def run_python(name: str, script: str, asked: Mapping[str, Any], within_s: float
 
 
 def run_node(
-    name: str, script: str, asked: Mapping[str, Any], within_s: float = 60.0, **environment: str
+    name: str, script: str, asked: Mapping[str, Any], within_s: float = 120.0, **environment: str
 ) -> list[dict[str, Any]]:
     """As `run_python`, for a JavaScript module."""
     node = node_of(name)

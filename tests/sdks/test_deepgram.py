@@ -27,6 +27,9 @@ pytestmark = pytest.mark.timeout(900)
 MID_WORD_MS = 1480
 """In the middle of a word of the first clip."""
 
+PAUSE_S = 0.6
+"""Between the sentences of a turn."""
+
 Messages = list[dict[str, Any]]
 
 
@@ -70,7 +73,8 @@ def unjudged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 @pytest.fixture(scope="module")
 def flux(guarded: LiveServer, unjudged: LiveServer, clips: Clips) -> tuple[Messages, Messages]:
     """The same conversation with both servers at the same time: the one with the detector, and the one without."""
-    audio = {"pausing": clips.both(0.6, 0.6), "silence": clips.silence(2.5)}
+    pause_ends_ms = round(1000 * PAUSE_S) + Path(clips.raw(0, 16_000)).stat().st_size // 32
+    audio = {"pausing": clips.both(PAUSE_S, 0.6), "pause_ends_ms": pause_ends_ms, "silence": clips.silence(2.5)}
     with ThreadPoolExecutor(2) as pool:
         judged, by_silence = pool.map(lambda live: _sdk(live, clips, "flux", **audio), (guarded, unjudged))
     return judged, by_silence

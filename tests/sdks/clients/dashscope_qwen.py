@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dashscope.audio.qwen_omni import MultiModality, OmniRealtimeCallback, OmniRealtimeConversation
 from dashscope.audio.qwen_omni.omni_realtime import TranscriptionParams
-from speaking import asked, coded, paced, pcm, pieces, report
+from speaking import asked, coded, paced, pcm, pieces, report, spoken
 
 ASKED = asked()
 COMPLETED = "conversation.item.input_audio_transcription.completed"
@@ -61,7 +61,7 @@ def update(conversation: OmniRealtimeConversation, *, vad: bool, rate: int = RAT
 async def speak(conversation: OmniRealtimeConversation, listener: Listener, path: str) -> None:
     async for piece in paced(pcm(path), 2 * RATE):
         conversation.append_audio(coded(piece))
-    report(listener.scenario, type="spoken")
+    await spoken(listener.scenario)
 
 
 def vad() -> None:
@@ -69,12 +69,12 @@ def vad() -> None:
     update(conversation, vad=True)
     asyncio.run(speak(conversation, listener, ASKED["clips"][0]))
     conversation.append_audio(coded(bytes(2 * RATE)))
-    assert listener.completed.wait(30)
+    assert listener.completed.wait(60)
     # What is still being said at the end is completed too.
     for piece in pieces(pcm(ASKED["clips"][0]), 6400):
         conversation.append_audio(coded(piece))
     conversation.end_session()
-    assert listener.closed.wait(10)
+    assert listener.closed.wait(60)
     conversation.close()
 
 
@@ -83,7 +83,7 @@ def manual() -> None:
     update(conversation, vad=False)
     asyncio.run(speak(conversation, listener, ASKED["clips"][0]))
     conversation.commit()
-    assert listener.completed.wait(30)
+    assert listener.completed.wait(60)
     conversation.end_session()
     conversation.close()
 
@@ -96,13 +96,13 @@ def forms() -> None:
         audio = pcm(form["path"])
         cuts = [0, form["cut_ms"] * form["rate"] // 500, len(audio)] if form.get("cut_ms") else [0, len(audio)]
         conversation.commit()
-        assert listener.completed.wait(30)
+        assert listener.completed.wait(60)
         for start, end in itertools.pairwise(cuts):
             listener.completed.clear()
             for piece in pieces(audio[start:end], form["rate"] * form["chunk_ms"] // 500):
                 conversation.append_audio(coded(piece))
             conversation.commit()
-            assert listener.completed.wait(30)
+            assert listener.completed.wait(60)
         conversation.end_session()
         conversation.close()
 
@@ -112,7 +112,7 @@ def silence() -> None:
     update(conversation, vad=True, rate=8000)
     conversation.append_audio(coded(bytes(16_000)))
     conversation.send_raw("{")
-    assert listener.wrong.wait(10)
+    assert listener.wrong.wait(60)
     conversation.end_session()
     conversation.close()
 

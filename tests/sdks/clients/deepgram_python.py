@@ -13,7 +13,7 @@ from deepgram.core.events import EventType
 from deepgram.environment import DeepgramClientEnvironment
 from deepgram.listen.v1.types import ListenV1Configure
 from deepgram.listen.v2.types import ListenV2Configure, ListenV2ConfigureThresholds
-from speaking import asked, paced, pcm, pieces, report
+from speaking import asked, paced, pcm, pieces, report, reported, spoken
 
 ASKED = asked()
 SOCKET = ASKED["url"].replace("http", "ws", 1)
@@ -37,7 +37,7 @@ async def converse(scenario: str, connecting: AbstractAsyncContextManager[Any], 
         connection.on(EventType.CLOSE, lambda _: report(scenario, type="closed"))
         listening = asyncio.create_task(connection.start_listening())
         await speak(connection)
-        await asyncio.wait_for(listening, 30)
+        await asyncio.wait_for(listening, 60)
 
 
 async def say(connection: Any, path: str, bytes_per_second: int = 32_000, chunk_ms: int = 100) -> None:
@@ -55,7 +55,7 @@ async def live() -> None:
         async def speak(connection: Any) -> None:
             await connection.send_keep_alive()
             await say(connection, path)
-            report(scenario, type="spoken")
+            await spoken(scenario)
             await asyncio.sleep(0.5)
             for piece in pieces(bytes(32_000 * 2), 3200):
                 await connection.send_media(piece)
@@ -142,9 +142,16 @@ async def flux() -> None:
     """Turns at real time; the eager end of the first clip's, which has a pause in it, is taken back."""
     thresholds = {"eager_eot_threshold": "0.4", "eot_threshold": "0.9"}
 
+    def judged(what: dict[str, Any]) -> bool:
+        return what.get("event") in ("EagerEndOfTurn", "EndOfTurn")
+
     async def speak(connection: Any) -> None:
-        await say(connection, ASKED["pausing"])
-        report("flux", type="spoken")
+        audio, pause = pcm(ASKED["pausing"]), ASKED["pause_ends_ms"] * 32
+        for number, part in enumerate((audio[:pause], audio[pause:]), 1):
+            async for piece in paced(part, 32_000):
+                await connection.send_media(piece)
+            await reported("flux", judged, number, within_s=5)
+        await spoken("flux")
         await say(connection, ASKED["silence"])
         await connection.send_configure(
             ListenV2Configure(thresholds=ListenV2ConfigureThresholds(eot_threshold=0.6), keyterms=["Norland"])

@@ -8,7 +8,7 @@ from livekit import rtc
 from livekit.agents import stt
 from livekit.agents.utils import http_context
 from livekit.plugins import openai
-from speaking import asked, paced, pcm, report
+from speaking import asked, paced, pcm, report, spoken
 
 ASKED = asked()
 RATE = ASKED.get("rate", 16_000)
@@ -23,7 +23,7 @@ async def listen(service: openai.STT, scenario: str, path: str, chunk_ms: int) -
     async def speak() -> None:
         async for piece in paced(pcm(path), 2 * RATE, chunk_ms):
             stream.push_frame(rtc.AudioFrame(piece, RATE, 1, len(piece) // 2))
-        report(scenario, type="spoken")
+        await spoken(scenario)
         while True:
             silence = bytes(RATE // 5)
             stream.push_frame(rtc.AudioFrame(silence, RATE, 1, len(silence) // 2))
@@ -68,7 +68,7 @@ async def main() -> None:
             use_realtime=True,
         )
         for index, chunk_ms in enumerate((10, 500)):
-            await asyncio.wait_for(listen(service, str(index), ASKED["clip"], chunk_ms), 40)
+            await asyncio.wait_for(listen(service, str(index), ASKED["clip"], chunk_ms), 80)
         if ASKED.get("silence"):
             await be_silent(service)
         await service.aclose()

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from openai import AsyncOpenAI
-from speaking import asked, coded, paced, pcm, pieces, report
+from speaking import asked, coded, paced, pcm, pieces, report, spoken
 
 ASKED = asked()
 COMPLETED = "conversation.item.input_audio_transcription.completed"
@@ -20,7 +20,7 @@ def client(key: str = ASKED["key"]) -> AsyncOpenAI:
 
 async def receive(connection: Any, scenario: str, kind: str, times: int = 1) -> None:
     """Report all events until one kind has come this many times."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while times:
             event = await connection.recv()
             report(scenario, **event.to_dict())
@@ -47,7 +47,7 @@ async def vad() -> None:
             async def speak() -> None:
                 async for piece in paced(pcm(path), 48_000):
                     await connection.input_audio_buffer.append(audio=coded(piece))
-                report(scenario, type="spoken")
+                await spoken(scenario)
                 await append(connection, bytes(48_000))
 
             await asyncio.gather(speak(), receive(connection, scenario, COMPLETED))
@@ -65,7 +65,7 @@ async def manual() -> None:
         async def speak() -> None:
             async for piece in paced(speech, 48_000, 50):
                 await connection.input_audio_buffer.append(audio=coded(piece))
-            report("commit", type="spoken")
+            await spoken("commit")
             await connection.input_audio_buffer.commit()
 
         await asyncio.gather(speak(), receive(connection, "commit", COMPLETED))

@@ -21,7 +21,7 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
-from speaking import asked, paced, pcm, report
+from speaking import asked, paced, pcm, report, spoken
 
 ASKED = asked()
 RATE = ASKED.get("rate", 16_000)
@@ -90,7 +90,7 @@ async def listen(
         for path in clips:
             listener.final.clear()
             await receive(pcm(path))
-            report(scenario, type="spoken")
+            await spoken(scenario)
             if commit:
                 await worker.queue_frame(VADUserStoppedSpeakingFrame())
             for _ in range(100):
@@ -105,4 +105,4 @@ async def listen(
 
     runner = WorkerRunner()
     await runner.add_workers(worker)
-    await asyncio.wait_for(asyncio.gather(runner.run(), speak()), 60)
+    await asyncio.wait_for(asyncio.gather(runner.run(), speak()), 120)

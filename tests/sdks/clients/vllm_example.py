@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import websockets
-from speaking import asked, coded, paced, pcm, report, two_at_a_time
+from speaking import asked, coded, paced, pcm, report, spoken, two_at_a_time
 
 ASKED = asked()
 RATE = 16_000
@@ -26,18 +26,19 @@ async def transcribe(
             include = {"include": ["item.input_audio_transcription.logprobs"]} if logprobs else {}
             await ws.send(json.dumps({"type": "session.update", "model": model, **include}))
         if logprobs:  # Of the releases that acknowledge it.
-            report(scenario, **json.loads(await asyncio.wait_for(ws.recv(), 30)))
+            report(scenario, **json.loads(await asyncio.wait_for(ws.recv(), 60)))
         await ws.send(json.dumps({"type": "input_audio_buffer.commit"}))
 
         async def send() -> None:
             async for piece in paced(pcm(path or ASKED["clip"]), 2 * RATE, chunk_ms):
                 await ws.send(json.dumps({"type": "input_audio_buffer.append", "audio": coded(piece)}))
-            report(scenario, type="spoken")
+            if path is None:
+                await spoken(scenario)
             await ws.send(json.dumps({"type": "input_audio_buffer.commit", "final": True}))
 
         sending = asyncio.create_task(send())
         while True:
-            message = json.loads(await asyncio.wait_for(ws.recv(), 30))
+            message = json.loads(await asyncio.wait_for(ws.recv(), 60))
             report(scenario, **message)
             if message["type"] in ("transcription.done", "error"):
                 break
