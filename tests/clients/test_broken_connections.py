@@ -30,7 +30,7 @@ from tests.support.wire import speech, words
 pytestmark = pytest.mark.full
 
 CLIPS = Path(__file__).parents[1] / "speech" / "librivox"
-WITHIN_S = 60
+WITHIN_S = 120
 
 
 def write_speech(path: Path, clips: slice, repeats: int = 1) -> float:

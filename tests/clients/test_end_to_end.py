@@ -26,7 +26,7 @@ from tests.support.wire import words
 
 pytestmark = pytest.mark.full
 
-WITHIN_S = 60
+WITHIN_S = 120
 KEY = "s3cret"
 
 Clips = list[tuple[Path, list[str]]]

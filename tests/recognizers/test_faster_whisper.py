@@ -63,7 +63,7 @@ class Running:
         self.wait(self.recognizer.start())
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        return self.loop.run_until_complete(asyncio.wait_for(awaitable, 60))
+        return self.loop.run_until_complete(asyncio.wait_for(awaitable, 240))
 
     def decode(self, audio: Audio, kind: Kind = Kind.FINAL, **job: Any) -> Hypothesis:
         return self.wait(self.recognizer.decode(DecodeJob(1, kind, "u", audio, **job)))

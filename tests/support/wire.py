@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 Event = dict[str, Any]
 T = TypeVar("T")
 
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 FOLLOW_WITHIN_S = 5.0
 
 
