@@ -18,6 +18,10 @@ EARLY_PROBABILITY = 0.95
 """As `LOCK_PROBABILITY`, for the partials of an utterance that is shorter than `LONGEST_DOUBT_MS`."""
 LONGEST_DOUBT_MS = 3_000
 """Speech of an utterance after which its partials keep to the likeliest language, certain or not."""
+LONGEST_UNSURE_MS = 8_000
+"""As `LONGEST_DOUBT_MS`, for a language in which all texts so far are unsure: until then it is detected again."""
+UNSURE_WEIGHT = 0.25
+"""Of the detection with an unsure text, which is often in a wrong language, beside those of other texts."""
 
 
 def is_confident(hypothesis: Hypothesis, least: float = LOCK_PROBABILITY) -> bool:
@@ -59,6 +63,8 @@ class UtteranceLanguage:
         self._lock = LanguageLock(EARLY_PROBABILITY)
         self._likely: defaultdict[str, float] = defaultdict(float)
         """Sum of probabilities by language."""
+        self._believed: set[str] = set()
+        """Languages in which a text was not unsure."""
         self._settled: str | None = None
 
     @property
@@ -77,12 +83,18 @@ class UtteranceLanguage:
         if language is None:
             return True
         probability = hypothesis.language_probability
-        self._likely[language] += 1.0 if probability is None else probability
+        weight = UNSURE_WEIGHT if hypothesis.unsure else 1.0
+        self._likely[language] += weight * (1.0 if probability is None else probability)
+        if not hypothesis.unsure:
+            self._believed.add(language)
         if speech_ms < LONGEST_DOUBT_MS:
             self._lock.add(hypothesis)
         elif self.certain is None:
             likeliest = max(self._likely, key=self._likely.__getitem__)
-            self._settled = language if is_confident(hypothesis) else likeliest
+            if is_confident(hypothesis) and not hypothesis.unsure:
+                self._settled = language
+            elif likeliest in self._believed or speech_ms >= LONGEST_UNSURE_MS:
+                self._settled = likeliest
         if self.certain is not None:
             return language == self.certain
         return is_confident(hypothesis) or language == shown

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from streaming_asr.core.events import Final, Partial
-from streaming_asr.core.language_lock import LONGEST_DOUBT_MS, UtteranceLanguage
+from streaming_asr.core.language_lock import LONGEST_DOUBT_MS, LONGEST_UNSURE_MS, UtteranceLanguage
 from streaming_asr.core.recognizer import DecodeJob, Hypothesis, Kind
 from tests.support.fakes import Simulation, make_session, silence, speech
 
 
-def _detected(language: str, probability: float | None) -> Hypothesis:
-    return Hypothesis(language=language, language_probability=probability)
+def _detected(language: str, probability: float | None, *, unsure: bool = False) -> Hypothesis:
+    return Hypothesis(language=language, language_probability=probability, unsure=unsure)
 
 
 class Detecting:
@@ -86,6 +86,36 @@ def test_a_recognizer_without_probabilities_is_believed() -> None:
     assert language.certain is None
     assert language.add(_detected("en", None), 900, "en")
     assert language.certain == "en"
+
+
+def test_unsure_texts_settle_their_language_only_after_a_long_time() -> None:
+    """Noisy English that is detected as German: the German texts are unsure."""
+    language = UtteranceLanguage()
+    for speech_ms, probability in ((1_000, 0.87), (2_000, 0.92), (3_200, 0.78), (4_000, 0.85)):
+        language.add(_detected("de", probability, unsure=True), speech_ms, None)
+    assert language.certain is None
+    assert language.add(_detected("de", 0.7, unsure=True), LONGEST_UNSURE_MS, "de")
+    assert language.certain == "de"
+
+
+def test_a_text_that_is_not_unsure_settles_its_language_in_spite_of_earlier_unsure_ones() -> None:
+    language = UtteranceLanguage()
+    for speech_ms, probability in ((1_000, 0.87), (2_000, 0.92), (3_200, 0.78)):
+        language.add(_detected("de", probability, unsure=True), speech_ms, None)
+    assert not language.add(_detected("en", 0.3), 3_800, "de")
+    assert language.add(_detected("en", 0.6), 4_400, "de")
+    assert language.certain == "en"
+
+
+def test_a_single_unlikely_detection_settles_nothing_against_unsure_texts_of_another_language() -> None:
+    """Noisy German, of which one decode makes English."""
+    language = UtteranceLanguage()
+    for speech_ms in (1_000, 2_000, 3_200):
+        language.add(_detected("de", 0.9, unsure=True), speech_ms, None)
+    assert not language.add(_detected("en", 0.4), 3_800, "de")
+    assert language.certain is None
+    assert language.add(_detected("de", 0.9), 4_400, "de")
+    assert language.certain == "de"
 
 
 def test_no_speech_settles_no_language() -> None:

@@ -88,12 +88,14 @@ def test_a_language_is_kept_whose_text_is_not_much_less_likely(
     assert found.text == _decode(base, english, language="es").text
 
 
-def test_a_partial_is_decoded_in_one_language_only(
+def test_a_short_partial_is_decoded_in_one_language_only(
     base: FasterWhisperRecognizer, english: Audio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _take_for(monkeypatch, base, ("de", 0.84), ("en", 0.13))
-    found = _decode(base, english, Kind.PARTIAL)
-    assert (found.language, found.cost.decodes) == ("de", 1)
+    short = _decode(base, english[: 2 * SAMPLE_RATE], Kind.PARTIAL)
+    assert (short.language, short.cost.decodes) == ("de", 1)
+    longer = _decode(base, english, Kind.PARTIAL)
+    assert (longer.language, longer.unsure, longer.cost.decodes) == ("en", False, 2)
 
 
 def test_a_prefix_and_keywords_are_kept_to(base: FasterWhisperRecognizer, english: Audio) -> None:

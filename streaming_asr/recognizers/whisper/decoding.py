@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streaming_asr.core.language_lock import LONGEST_DOUBT_MS
 from streaming_asr.core.recognizer import SAMPLE_RATE, Cost, DecodeJob, Hypothesis, Kind, Word
 from streaming_asr.recognizers.common import guards
 from streaming_asr.recognizers.whisper.chinese import simplified
@@ -21,7 +22,7 @@ UNSURE_BELOW = 0.6
 """Mean token probability below which a partial in a language other than English is mostly wrong with Whisper base, and
 often in a wrong language. English ones are mostly right even there. docs/embedded.md has the figures."""
 UNLIKELY_BELOW = 0.5
-"""Mean token probability below which a final that is not English is also decoded in the second likeliest language."""
+"""Mean token probability below which a text that is not English is also decoded in the second likeliest language."""
 MUCH_SURER = 1.5
 """How many times the mean token probability of an unlikely final the other language must reach to be taken instead.
 Without it, noisy Spanish would become Portuguese."""
@@ -104,7 +105,7 @@ class _Decoding:
     def run(self) -> Hypothesis:
         draft = self._draft()
         kept = self._kept(draft)
-        if kept and self._job.kind is not Kind.PARTIAL and self._below(UNLIKELY_BELOW, draft):
+        if kept and self._may_change_language and self._below(UNLIKELY_BELOW, draft):
             draft = self._in_surer_language(draft)
             kept = self._kept(draft)
         tokens = tuple(draft.tokens[n] for n in kept)
@@ -119,7 +120,7 @@ class _Decoding:
             language_probability=self._language_probability,
             complete=draft.complete,
             confidence=_confidence(draft),
-            unsure=self._below(UNSURE_BELOW, draft),
+            unsure=self._below(UNSURE_BELOW, draft) or (self._language != "en" and _loops(draft)),
             logprobs=tuple(draft.logprobs[n] for n in kept) if draft.logprobs is not None else None,
             no_speech=draft.no_speech,
             words=words,
@@ -144,6 +145,11 @@ class _Decoding:
                 self._encoding = self._encode(WINDOW_S)
             draft = self._generate()
         return draft
+
+    @property
+    def _may_change_language(self) -> bool:
+        """A partial of less speech settles no language, so a second decode of it would be for nothing."""
+        return self._job.kind is not Kind.PARTIAL or 1000 * self._seconds >= LONGEST_DOUBT_MS
 
     def _below(self, bound: float, draft: Draft) -> bool:
         """Whether the text is not English and its mean token probability below a bound."""
