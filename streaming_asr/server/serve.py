@@ -28,6 +28,7 @@ from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas.link import Link
 from streaming_asr.server.replicas.served import Served
 from streaming_asr.server.service import Service
+from streaming_asr.server.tls_connections import TlsConnections
 from streaming_asr.server.tls_server import TlsServer
 
 __all__ = ["AddressTaken", "serve"]
@@ -48,9 +49,9 @@ LAST_CLOSE_S = 1
 class _Uvicorn(uvicorn.Server):
     """Uvicorn without its handling of signals, which would close sockets before sessions have finished."""
 
-    def __init__(self, config: uvicorn.Config, on_signal: asyncio.Event, most_open: int) -> None:
+    def __init__(self, config: uvicorn.Config, on_signal: asyncio.Event, tls: TlsConnections | None) -> None:
         super().__init__(config)
-        self._most_open = most_open
+        self._tls = tls
         self._on_signal = on_signal
         self._signalled = False
         self._loop = asyncio.get_running_loop()
@@ -58,7 +59,7 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
         for bound in sockets or ():
-            server = await _listen(bound, self.config, self.server_state, self._most_open)
+            server = await _listen(bound, self.config, self.server_state, self._tls)
             self.servers.append(server)  # type: ignore[arg-type]  # It is only closed.
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -110,13 +111,14 @@ async def serve(recognizer: Recognizer, options: ServerOptions, link: Link | Non
     )
     config.load()
     config.ssl = tls
+    shaken = TlsConnections(tls, options.max_http_connections, HEAD_TIMEOUT_S, service.fair_loop) if tls else None
     signalled = asyncio.Event()
-    server = _Uvicorn(config, signalled, options.max_http_connections)
+    server = _Uvicorn(config, signalled, shaken)
     serving = asyncio.create_task(server.serve(sockets=[] if bound is None else [bound]), name="serve")
     if bound is not None:
         logger.info("Listening on %s", address(bound, tls=tls is not None))
     if link is not None:
-        link.open(Served(application, server, metrics_config, signalled, options.max_http_connections))
+        link.open(Served(application, server, metrics_config, signalled, shaken))
     draining = asyncio.create_task(_drain_on_signal(signalled, application, server), name="drain on a signal")
     failing = asyncio.create_task(_leave_when_failed(application, signalled), name="leave when the recognizer fails")
     loading = asyncio.create_task(_load(service), name="load the recognizer")
@@ -157,20 +159,20 @@ def _allow_descriptors(options: ServerOptions) -> None:
 
 
 async def _listen(
-    bound: socket.socket, config: uvicorn.Config, state: ServerState, most_open: int
+    bound: socket.socket, config: uvicorn.Config, state: ServerState, tls: TlsConnections | None = None
 ) -> asyncio.Server | TlsServer:
     """Accept connections. As uvicorn does, which does not bound TLS handshakes.
 
     Args:
         config: loaded.
-        most_open: TLS handshakes under way at once.
+        tls: if the connections have it.
     """
 
     def make() -> asyncio.Protocol:
         return new_connection(config, state)
 
-    if config.ssl is not None:
-        return TlsServer(make, bound, config.ssl, most_open, HEAD_TIMEOUT_S)
+    if tls is not None:
+        return TlsServer(make, bound, tls)
     return await asyncio.get_running_loop().create_server(make, sock=bound, backlog=config.backlog)
 
 
@@ -194,7 +196,7 @@ async def _serve_metrics(config: uvicorn.Config, options: ServerOptions) -> asyn
     """
     assert options.metrics_port is not None
     bound = bind(options.metrics_host, options.metrics_port, METRICS_FLAGS)
-    server = await _listen(bound, config, ServerState(), options.max_http_connections)
+    server = await _listen(bound, config, ServerState())
     logger.info("Metrics on %s/metrics", address(bound, tls=False).partition(" ")[0])
     return server
 

@@ -27,6 +27,7 @@ from streaming_asr.server import (
     http_bounds,
     key_guesses,
     memory,
+    tls_connections,
 )
 from streaming_asr.server.app import Application
 from streaming_asr.server.live import fair_loop, turn_questions, unfinished, websocket
@@ -119,6 +120,8 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "lines of one kind in the log": (log_rate.PER_MINUTE,),
     "addresses that are remembered": (addresses.MAX_ADDRESSES,),
     "time for a handshake of TLS": (http_bounds.HEAD_TIMEOUT_S,),
+    "handshakes of TLS of one address, while others speak": (tls_connections.HANDSHAKE_SHARE * 100,),
+    "records of TLS of one connection, while others speak": (fair_loop.CLIENT_SHARE * 100,),
 }
 """The numbers of bounds that no option sets, in the order in which the table has them."""
 

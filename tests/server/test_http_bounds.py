@@ -54,6 +54,12 @@ async def _accept(websocket: WebSocket) -> None:
     await websocket.receive()
 
 
+async def _accept_too_late(websocket: WebSocket) -> None:
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass
+    await websocket.accept()
+
+
 @contextlib.asynccontextmanager
 async def _serving(base: type[asyncio.Protocol], most_open: int) -> AsyncIterator[int]:
     """A server; gives its port."""
@@ -63,6 +69,7 @@ async def _serving(base: type[asyncio.Protocol], most_open: int) -> AsyncIterato
             Route("/large", _large),
             Route("/slow", _slow, methods=["GET", "POST"]),
             WebSocketRoute("/ws", _accept),
+            WebSocketRoute("/late", _accept_too_late),
         ]
     )
     config = uvicorn.Config(
@@ -300,3 +307,20 @@ def test_a_handshake_ahead_of_a_response_is_refused(httptools: type[asyncio.Prot
         assert (await _asked(port, head)).startswith(b"HTTP/1.1 400 ")
 
     _with_server(script, httptools)
+
+
+def test_frames_that_can_not_be_read_before_the_handshake_is_answered_refuse_it(
+    base: type[asyncio.Protocol], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET /late HTTP/1.1\r\n{UPGRADE}\r\n".encode())
+        answer = asyncio.create_task(reader.read())
+        # What comes together with the handshake is not read at all.
+        while not (await asyncio.wait([answer], timeout=0.02))[0]:
+            writer.write(b"\xff" * 100)
+        assert answer.result().startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+    _with_server(script, base)
+    assert "Traceback" not in caplog.text

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import uvicorn
 from starlette.applications import Starlette
 from starlette.websockets import WebSocket
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 from websockets import http11
 from websockets.exceptions import InvalidState
@@ -151,6 +152,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._pong = b""
         """The pong to the last ping, which waits until the client reads."""
         self._cut_off: asyncio.TimerHandle | None = None
+        self._refused = False
+        """Whether the client has been answered that it sent too early what can't be read."""
         self._released = False
         """Whether another process has the connection."""
         self._sent_before: bytearray | None = self.continued
@@ -295,6 +298,17 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if not self.disconnected:
             self._cut_off = self.loop.call_later(CLOSE_WAIT_S, self.cut_off)
 
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is not None:
+            super().handle_parser_exception()
+            return
+        # It came before the handshake was answered, so that there is nothing to close by a frame.
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        reason = f"What follows the WebSocket handshake can't be read: {self.conn.parser_exc}."
+        self.transport.write(plain_response(HTTPStatus.BAD_REQUEST, reason))
+        self.handshake_complete = self._refused = True
+        self.transport.close()
+
     def handle_close(self, event: Frame) -> None:
         super().handle_close(event)
         self.ended.set()
@@ -364,6 +378,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
                 self._kept = None
 
     async def send(self, message: Any) -> None:
+        if self._refused:
+            raise ClientDisconnected
         if self._sent_before is not None:
             await self._continue(message)
             return

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import time
 
 import uvicorn
 from uvicorn.server import ServerState
 
 from streaming_asr.server.app import Application
-from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, new_connection
+from streaming_asr.server.http_bounds import new_connection
 from streaming_asr.server.live.websocket import DirectWebSocket
 from streaming_asr.server.replicas.link import Report
+from streaming_asr.server.tls_connections import TlsConnections
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,7 @@ class Served:
         server: started; its configuration is loaded.
         metrics: configuration of connections to the metrics' own address.
         ending: is set when the sessions are to finish.
-        most_connecting: handshakes of TLS under way at once; one more takes the place of the one that has taken the
-            longest.
+        tls: of connections that are given here, if they have it.
     """
 
     def __init__(
@@ -36,30 +35,33 @@ class Served:
         server: uvicorn.Server,
         metrics: uvicorn.Config | None,
         ending: asyncio.Event,
-        most_connecting: int,
+        tls: TlsConnections | None,
     ) -> None:
         self._application = application
         self._server = server
         self._metrics = metrics
         self._metrics_state = ServerState()
         self._ending = ending
-        self._most_connecting = most_connecting
-        self._connecting: dict[asyncio.Task[None], None] = {}
-        """Connections that are not there yet: those that shake hands for TLS, the longest first."""
+        self._tls = tls
+        self._connecting: set[asyncio.Task[None]] = set()
+        """Connections that are not there yet."""
 
     def report(self) -> Report:
         service, taken = self._application.service, self._taken()
         return Report(service.status, taken, len(service.parking.parked), service.room(taken))
 
     def accept(self, connection: socket.socket) -> None:
-        config = self._server.config
-        self._connect(connection, new_connection(config, self._server.server_state), config.ssl)
+        config, state = self._server.config, self._server.server_state
+        if self._tls is None:
+            self._connect(connection, new_connection(config, state))
+        else:
+            self._tls.begin(connection, lambda: new_connection(config, state))
 
     def accept_metrics(self, connection: socket.socket) -> None:
         if self._metrics is None:
             connection.close()
             return
-        self._connect(connection, new_connection(self._metrics, self._metrics_state), None)
+        self._connect(connection, new_connection(self._metrics, self._metrics_state))
 
     def continue_claim(self, connection: socket.socket, received: bytes, client: tuple[str, int] | None) -> None:
         config = self._server.config
@@ -68,7 +70,7 @@ class Served:
             return
         websocket = DirectWebSocket(config=config, server_state=self._server.server_state, app_state={})
         websocket.continued, websocket.relayed_for = bytearray(received), client
-        self._connect(connection, websocket, None)
+        self._connect(connection, websocket)
 
     def add_secret(self, digest: bytes, expires: float, session: bytes) -> None:
         self._application.client_secrets.add(digest, expires, session, time.monotonic())
@@ -94,22 +96,17 @@ class Served:
         requests = [each for each in connections if hasattr(each, "cycle")]
         pending = sum(each.cycle is None or not each.cycle.response_complete for each in requests)
         websockets = len(connections) - len(requests) - application.idle_connections
-        return len(self._connecting) + pending + websockets + len(application.service.parking.parked)
+        connecting = len(self._connecting) + (len(self._tls) if self._tls else 0)
+        return connecting + pending + websockets + len(application.service.parking.parked)
 
-    def _connect(self, connection: socket.socket, protocol: asyncio.Protocol, tls: ssl.SSLContext | None) -> None:
-        if len(self._connecting) >= self._most_connecting:
-            longest = next(iter(self._connecting))
-            del self._connecting[longest]
-            longest.cancel()
-        connecting = asyncio.create_task(_connect(connection, protocol, tls), name="connect")
-        self._connecting[connecting] = None
-        connecting.add_done_callback(lambda ended: self._connecting.pop(ended, None))
+    def _connect(self, connection: socket.socket, protocol: asyncio.Protocol) -> None:
+        connecting = asyncio.create_task(_connect(connection, protocol), name="connect")
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
 
 
-async def _connect(connection: socket.socket, protocol: asyncio.Protocol, tls: ssl.SSLContext | None) -> None:
-    loop = asyncio.get_running_loop()
-    timeout_s = HEAD_TIMEOUT_S if tls is not None else None
+async def _connect(connection: socket.socket, protocol: asyncio.Protocol) -> None:
     try:
-        await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=timeout_s)
-    except (OSError, asyncio.TimeoutError) as error:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection)
+    except OSError as error:
         logger.debug("A connection broke before its first request: %s", error)
