@@ -9,22 +9,25 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
-from clients.audio_file import AudioFile, UnreadableAudio, open_audio
-from clients.command import FAILED, cancel, finish, follow, run_command
-from clients.interrupts import INTERRUPTED, Interrupts
-from clients.live_view import LiveView, Track
-from clients.options import (
-    UsageError,
-    add_connection_options,
-    add_output_options,
-    add_session_options,
-    check_saves,
-    connection_options,
-    session_options,
-)
-from clients.pacing import at_real_time, in_thread
-from clients.reconnect import LIVE_SILENCE_S, LastingStream, open_lasting_stream
-from clients.transcript_files import create_transcript
+from clients.dependencies import required
+
+with required("clients.file"):
+    from clients.audio_file import AudioFile, UnreadableAudio, open_audio
+    from clients.command import FAILED, cancel, finish, follow, run_command
+    from clients.interrupts import INTERRUPTED, Interrupts
+    from clients.live_view import LiveView, Track
+    from clients.options import (
+        UsageError,
+        add_connection_options,
+        add_output_options,
+        add_session_options,
+        check_saves,
+        connection_options,
+        session_options,
+    )
+    from clients.pacing import at_real_time, in_thread
+    from clients.reconnect import LIVE_SILENCE_S, LastingStream, open_lasting_stream
+    from clients.transcript_files import create_transcript
 
 _MEASURED_EVERY_S = 0.1
 _SAVE_HELP = """write the transcript too, as .txt, .json, .srt or .vtt; may be repeated. {stem}, {name} and {dir}

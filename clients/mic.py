@@ -9,24 +9,27 @@ import math
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
+from clients.dependencies import required
 
-from clients.command import FAILED, cancel, finish, follow, run_command
-from clients.interrupts import Interrupts
-from clients.level import LevelMeter
-from clients.live_view import LiveView, Track
-from clients.microphone import Microphone, input_devices
-from clients.options import (
-    add_connection_options,
-    add_output_options,
-    add_session_options,
-    check_saves,
-    connection_options,
-    session_options,
-)
-from clients.reconnect import LastingStream, open_lasting_stream
-from clients.transcript_files import create_transcript
+with required("clients.mic"):
+    from rich.console import Console
+    from rich.table import Table
+
+    from clients.command import FAILED, cancel, finish, follow, run_command
+    from clients.interrupts import Interrupts
+    from clients.level import LevelMeter
+    from clients.live_view import LiveView, Track
+    from clients.microphone import Microphone, input_devices
+    from clients.options import (
+        add_connection_options,
+        add_output_options,
+        add_session_options,
+        check_saves,
+        connection_options,
+        session_options,
+    )
+    from clients.reconnect import LastingStream, open_lasting_stream
+    from clients.transcript_files import create_transcript
 
 MUTED_S = 3.0
 """A microphone that gives only zeros for this long is off; a quiet room is not that quiet."""

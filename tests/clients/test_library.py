@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 IMPORTS = """
 import sys
@@ -19,6 +21,22 @@ class OnlyThese:
 sys.meta_path.insert(0, OnlyThese())
 import clients.errors, clients.events, clients.reconnect, clients.stream
 """
+
+
+@pytest.mark.parametrize("module", ["clients.file", "clients.mic"])
+def test_a_python_without_the_packages_says_which_to_use(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", module],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "does not have the package" in done.stderr
+    assert f".venv/bin/python -m {module}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_library_needs_websockets_and_msgspec_only() -> None:
