@@ -23,6 +23,7 @@ from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, bounded_http, new_c
 from streaming_asr.server.listening import METRICS_FLAGS, AddressTaken, address, bind
 from streaming_asr.server.live.connection import SHUTDOWN
 from streaming_asr.server.live.deadlines import PAUSE_WITHIN_S
+from streaming_asr.server.live.relay import MAX_RELAYS
 from streaming_asr.server.live.websocket import MAX_HEAD_BYTES, DirectWebSocket, MovableWebSocket, why_not_direct
 from streaming_asr.server.options import ServerOptions
 from streaming_asr.server.replicas.link import Link
@@ -148,6 +149,8 @@ def _allow_descriptors(options: ServerOptions) -> None:
     if options.certificate is not None:
         # TLS handshakes that are under way.
         wanted += options.max_http_connections
+        if options.replicas > 1:
+            wanted += 2 * MAX_RELAYS
     allowed = allow_descriptors(wanted)
     if allowed < wanted:
         logger.warning(

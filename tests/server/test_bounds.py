@@ -30,7 +30,7 @@ from streaming_asr.server import (
     tls_connections,
 )
 from streaming_asr.server.app import Application
-from streaming_asr.server.live import fair_loop, turn_questions, unfinished, websocket
+from streaming_asr.server.live import fair_loop, relay, turn_questions, unfinished, websocket
 from streaming_asr.server.live import limits as live_limits
 from streaming_asr.server.openai_http import (
     bodies,
@@ -77,6 +77,8 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "messages to a replica that reads none": (channel.MAX_QUEUED,),
     "those of them with a connection": (channel.MAX_QUEUED_SOCKETS,),
     "connections given to a replica and not received": (placement.MAX_ON_THE_WAY,),
+    "clients of TLS that are copied to another replica": (relay.MAX_RELAYS,),
+    "time for these to read something": (relay.UNREAD_TIMEOUT_S,),
     "bytes of client secrets that the supervisor keeps": (issued_secrets.MAX_BYTES,),
     "deaths of a replica": (restarts.MOST, restarts.WITHIN_S),
     "time without a report of a replica": (supervisor.HANGS_S,),

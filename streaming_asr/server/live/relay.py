@@ -6,6 +6,12 @@ import asyncio
 import socket
 from typing import cast
 
+MAX_RELAYS = 500
+"""At once. Each takes two descriptors; a client for whom there is none gets a new session."""
+UNREAD_TIMEOUT_S = 60.0
+"""How long a client may read nothing while what is for it does not fit into the buffers between. Meanwhile the other
+process is not read, so that its end would not be noticed."""
+
 
 class _Side(asyncio.Protocol):
     """One of the two ends."""
@@ -55,8 +61,37 @@ class _Side(asyncio.Protocol):
             self._transport.close()
 
 
+class _Near(_Side):
+    """The end of the client."""
+
+    _unread_timer: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._read()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        assert self._transport is not None
+        self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_TIMEOUT_S, self._transport.abort)
+
+    def resume_writing(self) -> None:
+        self._read()
+        super().resume_writing()
+
+    def _read(self) -> None:
+        """The client has read something, or is gone."""
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+
+
 _OPEN: set[_Side] = set()
 """Those that are not closed: nobody else keeps them, as event loops do not keep a transport that is not read."""
+
+
+def can_relay() -> bool:
+    """Whether there may be one more."""
+    return len(_OPEN) < 2 * MAX_RELAYS
 
 
 def relay(client: asyncio.Transport) -> socket.socket:
@@ -70,7 +105,7 @@ def relay(client: asyncio.Transport) -> socket.socket:
     """
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    near, far = _Side(client), _Side()
+    near, far = _Near(client), _Side()
     near.other, far.other = far, near
     _OPEN.update((near, far))
     client.set_protocol(near)
@@ -78,7 +113,7 @@ def relay(client: asyncio.Transport) -> socket.socket:
     return theirs
 
 
-async def _connect(near: _Side, far: _Side, ours: socket.socket) -> None:
+async def _connect(near: _Near, far: _Side, ours: socket.socket) -> None:
     try:
         await asyncio.get_running_loop().connect_accepted_socket(lambda: far, ours)
     except OSError:

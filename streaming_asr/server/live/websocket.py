@@ -32,7 +32,7 @@ from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from streaming_asr.server.live.fair_loop import Account, FairLoop
-from streaming_asr.server.live.relay import relay
+from streaming_asr.server.live.relay import can_relay, relay
 from streaming_asr.server.live.unfinished import Unfinished
 
 try:
@@ -201,17 +201,21 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Give up the connection, for another process of this server.
 
         Returns:
-            None if it can't be given up: the client has sent too much, or has not read everything.
+            None if it can't be given up: the client has sent too much, or has not read everything, or there are too
+            many relays.
         """
         transport = self.transport
         ours: socket.socket | None = transport.get_extra_info("socket")
         if self._kept is None or ours is None or transport.get_write_buffer_size() or transport.is_closing():
             return None
+        of_tls = transport.get_extra_info("sslcontext") is not None
+        if of_tls and not can_relay():
+            return None
         self._released = True
         self._pause()
         received = bytes(self._kept) + b"".join(self._unread)
         self._unread.clear()
-        if transport.get_extra_info("sslcontext") is None:
+        if not of_tls:
             passed_on = socket.socket(fileno=os.dup(ours.fileno()))
             # Later: what is being handled now may still use it. Closing one of two descriptors sends nothing.
             self.loop.call_soon(transport.abort)
