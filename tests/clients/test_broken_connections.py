@@ -71,16 +71,6 @@ class Transcription:
         return utterances
 
 
-def wait_for_audio(server: LiveServer, seconds: float, within_s: float = WITHIN_S) -> None:
-    """Until the server has received so much more."""
-    name = "streaming_asr_audio_seconds_total"
-    goal = server.metric(name) + seconds
-    deadline = time.monotonic() + within_s
-    while server.metric(name) < goal:
-        assert time.monotonic() < deadline, "no audio came"
-        time.sleep(0.05)
-
-
 def wait_until_sent(proxy: ChaosProxy, seconds: float, within_s: float = WITHIN_S) -> None:
     """Until the proxy's client has sent this much more audio of 16 kHz."""
     goal = proxy.sent_bytes + seconds * 2 * 16_000
@@ -113,7 +103,7 @@ def test_a_server_that_takes_over_gets_every_word_once(server: LiveServer, tmp_p
     undisturbed = Transcription(server.url, audio, tmp_path / "undisturbed.json")
     with LiveServer() as first, ChaosProxy(first.port) as proxy:
         moved = Transcription(proxy.url, audio, tmp_path / "moved.json")
-        wait_for_audio(first, 2)
+        first.wait_for_audio(2)
         proxy.redirect(server.port)
         first.signal(signal.SIGTERM)
         found, expected = moved.finish(), undisturbed.finish()

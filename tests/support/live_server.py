@@ -100,6 +100,15 @@ class LiveServer:
         found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
         return float(found.group(1)) if found else 0.0
 
+    def wait_for_audio(self, seconds: float, within_s: float = STARTS_WITHIN_S) -> None:
+        """Until it has received this much more."""
+        name = "streaming_asr_audio_seconds_total"
+        goal = self.metric(name) + seconds
+        deadline = time.monotonic() + within_s
+        while self.metric(name) < goal:
+            assert time.monotonic() < deadline, "no audio came"
+            time.sleep(0.05)
+
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)

@@ -18,6 +18,16 @@ from streaming_asr.recognizers.vllm import versions
 # ATEN_CPU_CAPABILITY=default asks for code that any processor has.
 os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
 
+TIMEOUT_S = 900.0
+"""An engine is started, and started again where one dies: seconds on a quiet machine, minutes on a busy one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+
+
 if importlib.util.find_spec("vllm") is None:
     # Where vLLM can't be installed (Python 3.10), what stands on it can't even be imported.
     collect_ignore_glob = ["test_*.py"]

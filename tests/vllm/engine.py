@@ -7,15 +7,18 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import numpy as np
 import psutil
 import soundfile
 
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, Health
+from streaming_asr.recognizers.vllm import recognizer as recognizer_module
 from streaming_asr.recognizers.vllm.health import RestartPolicy
 from streaming_asr.recognizers.vllm.models.base import Completion, Request
 from streaming_asr.recognizers.vllm.models.qwen3_asr import Qwen3ASR
@@ -55,7 +58,9 @@ class LiveEngine:
     def __enter__(self) -> LiveEngine:
         self._thread.start()
         self._others = engine_processes(os.getpid())
-        self.call(self.open())
+        # The self-check is given up after a minute, which may be too short on a busy machine.
+        with patch.object(recognizer_module, "LIMIT_S", WAIT_S):
+            self.call(self.open())
         return self
 
     def __exit__(
@@ -63,7 +68,7 @@ class LiveEngine:
     ) -> None:
         processes = [process for process in engine_processes(os.getpid()) if process not in self._others]
         self.call(self.shut())
-        _, left = psutil.wait_procs(processes, timeout=15)
+        _, left = psutil.wait_procs(processes, timeout=60)
         # A zombie has ended; it only waits for init to notice.
         alive = [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
         assert not alive, "closing left processes of the engine behind"
@@ -122,6 +127,11 @@ class LiveEngine:
         return UtteranceAudio(name, self.geometry, Form.FEATURES).input(audio, exact=True)
 
 
+def endless(engine: LiveEngine, audio: AudioInput) -> Request:
+    """A request that goes on for thousands of steps. Left to itself, a model may end at any token."""
+    return replace(engine.request(audio, max_tokens=3500), choices=(1,))
+
+
 def engine_processes(parent: int) -> list[psutil.Process]:
     """All processes that the engines of `parent` consist of; other servers it may have started are not among them."""
     engines = [child for child in psutil.Process(parent).children() if _is_engine(child)]
@@ -136,7 +146,7 @@ def _is_engine(process: psutil.Process) -> bool:
     return "EngineCore" in command or "spawn_main" in command
 
 
-async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 120.0) -> None:
     """Wait for something that nothing announces."""
     deadline = time.monotonic() + within_s
     while not condition():

@@ -21,7 +21,7 @@ from streaming_asr.recognizers.vllm import engine as engine_module
 from streaming_asr.recognizers.vllm.engine import SupervisedEngine
 from streaming_asr.recognizers.vllm.health import RestartPolicy, State
 from streaming_asr.recognizers.vllm.models.base import Request
-from tests.vllm.engine import SAME, LiveEngine, engine_processes, speech, until
+from tests.vllm.engine import SAME, LiveEngine, endless, engine_processes, speech, until
 
 SECOND = 16_000
 
@@ -41,8 +41,12 @@ def test_a_killed_engine_comes_back_and_says_the_same(engine: LiveEngine, libriv
     engine.health.clear()
 
     async def kill_in_mid_decode() -> tuple[list[Any], list[Hypothesis]]:
+        assert engine.recognizer._engine is not None
         generated = stats.generated_tokens
-        tasks = [asyncio.create_task(engine.recognizer.decode(job)) for job in jobs(librivox)]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(engine.recognizer.decode(job)) for job in jobs(librivox)]
+        # It still runs at the kill, however late this process notices that the engine works.
+        request = endless(engine, engine.windows(speech(librivox, 1), name="endless"))
+        tasks.append(asyncio.create_task(engine.recognizer._engine.run(request, 0)))
         await until(lambda: stats.generated_tokens > generated)
         os.kill(next(process.pid for process in first if process.ppid() == os.getpid()), signal.SIGKILL)
         lost = await asyncio.gather(*tasks, return_exceptions=True)
@@ -58,7 +62,7 @@ def test_a_killed_engine_comes_back_and_says_the_same(engine: LiveEngine, libriv
         assert one.logprobs == pytest.approx(other.logprobs, rel=0, abs=SAME)
     assert engine.health == [Health.RECOVERING, Health.READY]
     assert engine.recognizer.ready
-    _, left = psutil.wait_procs(first, timeout=15)
+    _, left = psutil.wait_procs(first, timeout=60)
     assert not left
 
 
@@ -99,7 +103,7 @@ def test_an_engine_that_stays_stopped_is_noticed_ended_and_started_again(
             began = time.monotonic()
             tasks = [asyncio.create_task(engine.recognizer.decode(job)) for job in jobs(librivox)]
             lost = await asyncio.gather(*tasks, return_exceptions=True)
-            assert time.monotonic() - began < 3.0 + 10.0
+            assert time.monotonic() - began < 3.0 + 40.0
         assert {type(outcome) for outcome in lost} == {RecognizerDown}
         assert engine.health == [Health.RECOVERING]
         # As the scheduler would, whose sessions keep the audio.
@@ -108,7 +112,7 @@ def test_an_engine_that_stays_stopped_is_noticed_ended_and_started_again(
     again = engine.call(stop_for_good())
     assert [one.tokens for one in again] == [one.tokens for one in before]
     assert engine.health == [Health.RECOVERING, Health.READY]
-    _, left = psutil.wait_procs(first, timeout=15)
+    _, left = psutil.wait_procs(first, timeout=60)
     assert not left
 
 
@@ -155,8 +159,8 @@ def test_no_engine_outlives_its_server(tiny_qwen3_asr: Path, tmp_path: Path, way
     else:
         server.stdin.write("\n")
         server.stdin.flush()
-    server.wait(30)
-    _, left = psutil.wait_procs(processes, timeout=30)
+    server.wait(60)
+    _, left = psutil.wait_procs(processes, timeout=60)
     assert not left
     server.stdin.close()
     server.stdout.close()
@@ -243,7 +247,7 @@ def test_an_engine_that_finishes_nothing_is_started_again_and_loses_no_request(m
 
 
 def test_one_request_that_takes_too_long_is_given_up_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "LONGEST_DECODE_S", 0.2)
+    monkeypatch.setattr(engine_module, "LONGEST_DECODE_S", 1.5)
     llm = HangingLLM(0)
 
     async def live() -> None:

@@ -18,7 +18,7 @@ from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, DecodeFai
 from streaming_asr.recognizers.vllm.compat import version
 from streaming_asr.recognizers.vllm.models import qwen3_asr
 from streaming_asr.recognizers.vllm.models.qwen3_audio import Form, UtteranceAudio
-from tests.vllm.engine import SAME, LiveEngine, far_apart, speech, until, whole
+from tests.vllm.engine import SAME, LiveEngine, endless, far_apart, speech, until, whole
 
 FRAME = 160
 WINDOW = 104
@@ -179,24 +179,39 @@ def test_a_request_that_the_engine_refuses_costs_only_itself(engine: LiveEngine,
 
 
 def test_finals_go_before_partials_that_wait(engine: LiveEngine, librivox: Path) -> None:
-    # Sixteen requests run at once; the others wait in the engine, and there the final overtakes.
+    # Sixteen requests run at once; these are long, and one of them is ended when the others wait in the engine.
     audio = speech(librivox, 10)
+    stats = engine.recognizer.stats
     finished: list[str] = []
+
+    async def occupy(number: int) -> None:
+        assert engine.recognizer._engine is not None
+        windows = engine.windows(audio[: SAMPLE_RATE + FRAME * number], name=f"long {number}")
+        await engine.recognizer._engine.run(endless(engine, windows), 0)
 
     async def one(name: str, kind: Kind, samples: int) -> None:
         await engine.recognizer.decode(job(audio[:samples], name, kind, language="en"))
         finished.append(name)
 
     async def all_of_them() -> None:
-        partials = [one(f"partial {n}", Kind.PARTIAL, 8 * SAMPLE_RATE + FRAME * n) for n in range(48)]
-        tasks = [asyncio.create_task(partial) for partial in partials]
-        await until(lambda: engine.recognizer.stats.waiting >= 16)
-        tasks.append(asyncio.create_task(one("final", Kind.FINAL, 9 * SAMPLE_RATE)))
-        await asyncio.gather(*tasks)
+        running = [asyncio.create_task(occupy(number)) for number in range(16)]
+        await until(lambda: stats.running >= 16)
+        partials = [one(f"partial {n}", Kind.PARTIAL, 8 * SAMPLE_RATE + FRAME * n) for n in range(8)]
+        waiting = [asyncio.create_task(partial) for partial in partials]
+        await until(lambda: stats.waiting >= 8)
+        waiting.append(asyncio.create_task(one("final", Kind.FINAL, 9 * SAMPLE_RATE)))
+        await until(lambda: stats.waiting >= 9)
+        running.pop().cancel()
+        await until(lambda: bool(finished))
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*waiting)
+        ended = await asyncio.gather(*running, return_exceptions=True)
+        assert all(isinstance(each, asyncio.CancelledError) for each in ended), "the engine had room for the others"
 
     engine.call(all_of_them())
-    waiting_before = len(finished) - finished.index("final")
-    assert waiting_before > 12, finished
+    assert finished[0] == "final", finished
+    assert len(finished) == 9
 
 
 def test_a_cancelled_partial_leaves_the_engine(engine: LiveEngine, librivox: Path) -> None:
@@ -205,8 +220,7 @@ def test_a_cancelled_partial_leaves_the_engine(engine: LiveEngine, librivox: Pat
 
     async def cancel() -> int:
         assert engine.recognizer._engine is not None
-        running = engine.recognizer._engine.run(engine.request(audio, max_tokens=3500), 2)
-        task = asyncio.create_task(running)
+        task = asyncio.create_task(engine.recognizer._engine.run(endless(engine, audio), 2))
         before = stats.generated_tokens
         await until(lambda: stats.generated_tokens >= before + 3)
         task.cancel()

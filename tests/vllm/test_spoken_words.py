@@ -60,7 +60,7 @@ class SpeakingServer(LiveEngine):
         return f"ws://127.0.0.1:{self.port}{path}"
 
     def post(self, path: str, **sent: Any) -> httpx.Response:
-        return httpx.post(f"http://127.0.0.1:{self.port}{path}", timeout=60, **sent).raise_for_status()
+        return httpx.post(f"http://127.0.0.1:{self.port}{path}", timeout=240, **sent).raise_for_status()
 
     def decode(self, audio: Audio, utterance: str, **more: Any) -> Hypothesis:
         job = DecodeJob(id=1, kind=Kind.FINAL, utterance=utterance, audio=audio, language="en", **more)
@@ -160,7 +160,7 @@ def test_words_become_stable_while_they_are_spoken(live: SpeakingServer, spoken:
 
     async def script(talking: Conversation) -> Conversation:
         receiving = asyncio.create_task(talking.receive_all())
-        await talking.send_paced(samples)
+        await talking.send_followed(samples)
         await talking.send("stop")
         assert await receiving == 1000
         return talking

@@ -175,7 +175,7 @@ def test_its_death_does_not_touch_the_recognizer_and_it_comes_back(
 
     assert engine.call(die()) is None
     assert engine.call(engine.recognizer.decode(job)).tokens == before.tokens
-    engine.call(until(lambda: aligner.ready, 110.0))
+    engine.call(until(lambda: aligner.ready, 600.0))
     assert all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in others)
     assert engine.health == []
 
