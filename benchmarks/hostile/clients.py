@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import io
 import itertools
 import json
 import os
@@ -13,6 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+import av
+import numpy as np
 from websockets.frames import Frame, Opcode
 
 from benchmarks.common.leaving import RawClient, frame, leave
@@ -24,6 +28,8 @@ NICENESS = 10
 AGAIN_S = 0.01
 """Between two connections of a client that is cut off."""
 _QUIET = bytes(3200)
+_COSTLY_S = 4.0
+"""Length of a file that is costly to decode."""
 
 
 class Server:
@@ -208,6 +214,42 @@ async def _client_secrets(server: Server) -> None:
         client.writer.close()
 
 
+async def _costly_files(server: Server) -> None:
+    """Files whose decoding takes nearly as long as they last, at twice the pace of speech, in as many sessions as may
+    send files.
+    """
+    file = await asyncio.to_thread(_costly_file)
+
+    async def one() -> None:
+        while True:
+            with suppress(OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
+                client = await server.connect("/v1/stream?encoding=auto")
+                closed = asyncio.create_task(client.until_closed())
+                while not closed.done():
+                    await client.send(file)
+                    await asyncio.wait([closed], timeout=_COSTLY_S / 2)
+            await asyncio.sleep(1)
+
+    await asyncio.gather(*(one() for _ in range(32)))
+
+
+@functools.cache
+def _costly_file() -> bytes:
+    """Opus of 64 channels of noise, in Ogg."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg") as container:
+        options = {"mapping_family": "255", "b": "512k"}
+        stream = container.add_stream("libopus", rate=48_000, layout="64 channels", options=options)
+        chance = np.random.default_rng(0)
+        for _ in range(int(_COSTLY_S / 0.02)):
+            samples = chance.standard_normal((1, 64 * 960)).astype(np.float32) / 4
+            audio = av.AudioFrame.from_ndarray(samples, format="flt", layout="64 channels")
+            audio.sample_rate = 48_000
+            container.mux(stream.encode(audio))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
 async def _requests(server: Server) -> None:
     client = await server.connect(None)
     request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer guess\r\n\r\n"
@@ -308,6 +350,7 @@ ATTACKS: Mapping[str, Attack] = {
     "4 recordings of 1 GHz": _impossible_recordings,
     "4 recordings of speech": _spoken_recordings,
     "chats of 60 MB": _large_chats,
+    "files that are costly to decode": _costly_files,
     "client secrets": _client_secrets,
     "requests of /metrics": _requests,
     "claims of sessions": _claims,

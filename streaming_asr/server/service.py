@@ -81,7 +81,11 @@ class Service:
         self.decoders = Decoders(options.max_recording_s, background=True)
         """Of recordings."""
         self._live_decoders = Decoders(options.max_recording_s)
-        self.files = FileSessions(self._live_decoders, self.metrics, options.max_file_sessions, options.max_session_s)
+        self._low_decoders = Decoders(options.max_recording_s, background=True)
+        """Of files from addresses that have had more than their share. It is given no spare child."""
+        self.files = FileSessions(
+            self._live_decoders, self._low_decoders, self.metrics, options.max_file_sessions, options.max_session_s
+        )
         self.fair_loop = FairLoop(self.metrics.turn_wait.observe, self._somebody_speaks)
         self.parking: Parking[LiveConversation] = Parking(options.max_parked_mib << 20, self.metrics.resumption)
         self.metrics.watch_parked(lambda: len(self.parking.parked))
@@ -350,6 +354,7 @@ class Service:
         self.turns.close()
         await self.decoders.close()
         await self._live_decoders.close()
+        await self._low_decoders.close()
         if self._translator is not None:
             self._translator.close()
         if self._runner is not None:

@@ -8,9 +8,11 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -77,13 +79,14 @@ def test_the_limits_hold_before_a_recording_is_opened(hour: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_memory_files_and_writing_are_bounded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("limit", "size"), [("MEMORY_BYTES", 2**31), ("LIVE_MEMORY_BYTES", 2**29)])
+def test_memory_files_and_writing_are_bounded(tmp_path: Path, limit: str, size: int) -> None:
     script = f"""
 import os
-from streaming_asr.engine.media.limits import limit_process
-limit_process(60)
+from streaming_asr.engine.media import limits
+limits.limit_process(60, limits.{limit})
 for name, attempt in {{
-    "memory": lambda: bytearray(2**31),
+    "memory": lambda: bytearray({size}),
     "files": lambda: [os.open("/dev/null", os.O_RDONLY) for _ in range(100)],
     "writing": lambda: os.write(os.open({str(tmp_path / "new")!r}, os.O_WRONLY | os.O_CREAT), b"x"),
 }}.items():
@@ -272,6 +275,52 @@ def test_a_spare_child_that_is_not_needed_is_ended(monkeypatch: pytest.MonkeyPat
         await asyncio.to_thread(_wait_until, lambda: not spare.is_running())
 
     asyncio.run(scenario())
+
+
+def test_a_child_that_nobody_waits_for_any_more_is_ended_once_it_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    may_start = threading.Event()
+    start = decoders_module._start_process
+
+    def start_late(*arguments: Any) -> Any:
+        assert may_start.wait(30)
+        result = start(*arguments)
+        started.append(result[0])
+        return result
+
+    monkeypatch.setattr(decoders_module, "_start_process", start_late)
+
+    async def scenario() -> None:
+        decoders = Decoders(86_400.0)
+        decoders.prepare()
+        await asyncio.sleep(0)
+        await decoders.close()
+        may_start.set()
+        await asyncio.to_thread(_wait_until, lambda: bool(started) and started[0].returncode is not None)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_the_event_loop_goes_on_while_a_child_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_start = threading.Event()
+    start = decoders_module._start_process
+
+    def start_late(*arguments: Any) -> Any:
+        assert may_start.wait(30)
+        return start(*arguments)
+
+    monkeypatch.setattr(decoders_module, "_start_process", start_late)
+
+    async def scenario() -> None:
+        decoders = Decoders(86_400.0)
+        decoders.prepare()
+        await asyncio.sleep(0.01)
+        may_start.set()
+        assert decoders._spare is not None
+        assert (await decoders._spare).pid
+        await decoders.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_where_descriptors_can_not_be_handed_over_a_recording_is_standard_input(

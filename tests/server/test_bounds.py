@@ -30,7 +30,7 @@ from streaming_asr.server import (
     tls_connections,
 )
 from streaming_asr.server.app import Application
-from streaming_asr.server.live import fair_loop, relay, turn_questions, unfinished, websocket
+from streaming_asr.server.live import fair_loop, file_sessions, relay, turn_questions, unfinished, websocket
 from streaming_asr.server.live import limits as live_limits
 from streaming_asr.server.openai_http import (
     bodies,
@@ -90,6 +90,9 @@ IN_CODE: dict[str, tuple[float, ...]] = {
     "time for them": (http_bounds.HEAD_TIMEOUT_S,),
     "requests sent ahead of the response to one before": (http_bounds.MAX_AHEAD,),
     "time to read a response": (http_bounds.UNREAD_TIMEOUT_S,),
+    "those of one address that send files": (file_sessions.ADDRESS_SHARE * 100,),
+    "processor time of the decoders of one address": (file_sessions.CPU_S, 1, 1 / file_sessions.CPU_S_PER_S),
+    "memory of the decoder of a session's file": (limits.LIVE_MEMORY_BYTES,),
     "bytes of a session's file that wait for its decoder": (live.UNSENT_BYTES,),
     "audio of that file, relative to its size": (live_child.EXPANDED_S, 1, live_child.MIN_BITS_PER_S / 8),
     "silence for one hole in it": (live_reader.MAX_HOLE_S,),

@@ -6,20 +6,28 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.engine.media import live as live_module
+from streaming_asr.engine.media import priorities
+from streaming_asr.engine.media.limits import LIVE_MEMORY_BYTES
 from streaming_asr.protocols.base import Handshake
 from streaming_asr.protocols.native import NativeTranslator
+from streaming_asr.server.live import file_sessions
 from streaming_asr.server.live.connection import Connection, conversation_limits
 from streaming_asr.server.live.conversation_state import State
 from streaming_asr.server.live.fair_loop import Account
+from streaming_asr.server.live.file_sessions import TooManyFiles
 from streaming_asr.server.live.live_conversation import LiveConversation
 from streaming_asr.server.metrics import ConversationMetrics
 from streaming_asr.server.options import ServerOptions
@@ -144,10 +152,25 @@ def _webm() -> bytes:
     return encoded("webm", "libopus", clip("a"), rate=48_000, live="1")
 
 
-def _connected(script: Callable[[FakeWebSocket, Service, LiveConversation], Awaitable[None]], **options: Any) -> None:
+ADDRESS = "192.0.2.7"
+"""Of the client."""
+
+
+def _connected(
+    script: Callable[[FakeWebSocket, Service, LiveConversation], Awaitable[None]],
+    before: Callable[[Service], None] = lambda service: None,
+    **options: Any,
+) -> None:
+    """Run a script with one client.
+
+    Args:
+        before: is called before the client connects.
+    """
+
     async def run() -> None:
         service = Service(FakeRecognizer(), ServerOptions(**options))
         await service.start()
+        before(service)
         socket = FakeWebSocket()
         handshake = Handshake("/v1/stream", query=(("encoding", "auto"), ("vad", "webrtc")))
         live = LiveConversation(
@@ -159,6 +182,7 @@ def _connected(script: Callable[[FakeWebSocket, Service, LiveConversation], Awai
             service.turns,
             service.parking,
             service.files,
+            address=ADDRESS,
         )
         connection = Connection(socket, live, service, None, Account())  # type: ignore[arg-type]
         running = asyncio.create_task(connection.run())
@@ -266,10 +290,81 @@ def test_the_decoder_ends_with_its_client() -> None:
 
 def test_more_sessions_with_files_than_allowed_are_refused_as_busy() -> None:
     async def script(socket: FakeWebSocket, service: Service, live: LiveConversation) -> None:
-        with service.files.place():
+        with service.files.place("192.0.2.1"):
             socket.give(_webm()[:2000])
             await socket.closed.wait()
         assert _codes(socket) == ["busy"]
         assert "1 sessions send files; send raw audio" in json.dumps(socket.sent[-1])
 
     _connected(script, max_file_sessions=1)
+
+
+def test_an_address_has_three_quarters_of_the_sessions_that_send_files() -> None:
+    async def script() -> None:
+        service = Service(FakeRecognizer(), ServerOptions(max_file_sessions=4))
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(service.files.place(ADDRESS))
+            with pytest.raises(TooManyFiles, match="3 sessions from your address send files"):
+                stack.enter_context(service.files.place(ADDRESS))
+            stack.enter_context(service.files.place("192.0.2.8"))
+        assert service.files.count == 0
+
+    asyncio.run(script())
+
+
+_BUSY = """
+import os, threading, time
+os.fork() or time.sleep(600)
+threading.Thread(target=time.sleep, args=[600], daemon=True).start()
+while True: pass
+"""
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    """A process that keeps a processor busy, with a fork and a thread that do nothing."""
+    with subprocess.Popen([sys.executable, "-c", _BUSY], start_new_session=True) as process:
+        yield process.pid
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a process has used")
+def test_decoders_of_an_address_that_take_more_than_its_share_get_the_lowest_priority(
+    busy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_sessions, "CPU_S", 1.0)
+    monkeypatch.setattr(file_sessions, "CPU_S_PER_S", 0.01)
+    monkeypatch.setattr(file_sessions, "SAMPLE_S", 0.02)
+    normal = os.getpriority(os.PRIO_PROCESS, 0)
+
+    async def script() -> None:
+        service = Service(FakeRecognizer(), ServerOptions())
+        with service.files.place(ADDRESS) as place, service.files.watched(place, busy):
+            assert not place.low
+            assert os.getpriority(os.PRIO_PROCESS, busy) == normal
+            await _until(lambda: place.low)
+            all_of_it = [busy, *map(int, os.listdir(f"/proc/{busy}/task")), *priorities.forks_of(busy)]
+            assert len(set(all_of_it)) == 3
+            assert {os.getpriority(os.PRIO_PROCESS, one) for one in all_of_it} == {priorities.LOWEST}
+
+    asyncio.run(asyncio.wait_for(script(), 60))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a process has used")
+@pytest.mark.parametrize(("spender", "low"), [(ADDRESS, True), ("192.0.2.8", False)])
+def test_the_next_decoder_of_such_an_address_has_the_lowest_priority_and_little_memory(spender: str, low: bool) -> None:
+    def spend(service: Service) -> None:
+        with service.files.place(spender) as place:
+            service.files._charge(place, file_sessions.CPU_S + 60 * file_sessions.CPU_S_PER_S)
+
+    async def script(socket: FakeWebSocket, service: Service, live: LiveConversation) -> None:
+        socket.give(_webm())
+        pid = await _pid_of_decoder(live)
+        await _until(lambda: _received_ms(live) > 3000)
+        niceness = os.getpriority(os.PRIO_PROCESS, pid)
+        assert niceness == (priorities.LOWEST if low else os.getpriority(os.PRIO_PROCESS, 0))
+        allowed, _ = resource.prlimit(pid, resource.RLIMIT_AS)
+        assert allowed - psutil.Process(pid).memory_info().vms < LIVE_MEMORY_BYTES
+
+    _connected(script, spend)

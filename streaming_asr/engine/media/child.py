@@ -18,7 +18,13 @@ import numpy as np
 from streaming_asr.core.recognizer import SAMPLE_RATE
 from streaming_asr.engine.media import messages
 from streaming_asr.engine.media.audio import open_media, read_audio
-from streaming_asr.engine.media.limits import end_with_parent, leave_signals_to_parent, limit_process
+from streaming_asr.engine.media.limits import (
+    LIVE_MEMORY_BYTES,
+    MEMORY_BYTES,
+    end_with_parent,
+    leave_signals_to_parent,
+    limit_process,
+)
 from streaming_asr.engine.media.live_child import LiveDecoding, TooLong
 from streaming_asr.engine.media.reader import UnreadableMedia
 from streaming_asr.engine.media.repairs import Repair
@@ -37,9 +43,10 @@ def main() -> None:
         if handed_over is None:
             return
         job, source = handed_over
-    limit_process(job["cpu_s"])
+    live = "channels" in job
+    limit_process(job["cpu_s"], LIVE_MEMORY_BYTES if live else MEMORY_BYTES)
     try:
-        if "channels" in job:
+        if live:
             LiveDecoding(source, job["channels"], _write).run()
         else:
             _decode(source, job)

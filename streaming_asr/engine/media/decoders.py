@@ -12,9 +12,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -34,12 +35,16 @@ NICENESS = 15
 SPARE_S = 300.0
 """An unused spare child is ended after this time."""
 NEXT_SPARE_S = 0.1
-"""After a recording, the next spare child is started this much later: starting one takes milliseconds of the loop."""
+"""After a recording, the next spare child is started this much later."""
 _ROOT = Path(__file__).parents[3]
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 """Variables that a child inherits."""
 _ENDS_WITHIN_S = 1.0
 """Time in which a child that has closed its output ends."""
+_STARTING = ThreadPoolExecutor(1, "start a decoder")
+"""A thread that starts all children. That takes until a child gets a processor: milliseconds, or a tenth of a second
+where many want one, in which an event loop would stand still. The thread never ends, since children that ask Linux to
+end with their parent end with the thread that started them."""
 _CAN_HAND_OVER = hasattr(socket, "send_fds")
 """Whether a recording can be handed to a child that runs already. Windows can't."""
 
@@ -331,18 +336,45 @@ async def _start_child(background: bool, recording: int | None = None, *job: str
     Raises:
         OSError: it can't be started.
     """
+    loop = asyncio.get_running_loop()
+    # The thread may need it for longer than the caller keeps it open, if this is cancelled.
+    theirs = None if recording is None else os.dup(recording)
+    starting = loop.run_in_executor(_STARTING, _start_process, background, theirs, *job)
+    try:
+        process, file, connection = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_end_unwanted)
+        raise
+    try:
+        output = asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), file)
+    except BaseException:
+        _end(process, file, connection)
+        raise
+    return Child(process, output, transport, connection)
+
+
+_Started = tuple[subprocess.Popen[bytes], IO[bytes], socket.socket | None]
+"""A process, what it writes, and over which it waits for its recording, if it does."""
+
+
+def _start_process(background: bool, recording: int | None, *job: str) -> _Started:
+    """Start the process of a child; blocks until it runs. For arguments and errors see `_start_child`; the descriptor
+    of the recording is closed.
+    """
     with contextlib.ExitStack() as stack:
         connection, stdin = None, recording
         if stdin is None:
             connection, theirs = socket.socketpair()
             stack.enter_context(theirs)
             stdin = theirs.fileno()
+        else:
+            stack.callback(os.close, stdin)
         reading, writing = os.pipe()
         file = os.fdopen(reading, "rb", buffering=0)
         try:
             with _signals_left_to_parent():
-                # Not by the event loop: uvloop forks, which takes the longer the larger this process is.
-                process = subprocess.Popen(  # noqa: ASYNC220
+                process = subprocess.Popen(
                     [sys.executable, "-m", "streaming_asr.engine.media.child", *job],
                     stdin=stdin,
                     stdout=writing,
@@ -351,10 +383,6 @@ async def _start_child(background: bool, recording: int | None = None, *job: str
                     cwd=_ROOT,
                     env=_environment(),
                 )
-            if background and os.name == "posix":
-                # Nobody may raise the priority, where the server's own is lower.
-                with contextlib.suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
         except BaseException:
             file.close()
             if connection is not None:
@@ -362,11 +390,25 @@ async def _start_child(background: bool, recording: int | None = None, *job: str
             raise
         finally:
             os.close(writing)
-        output = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(output), file
-        )
-        return Child(process, output, transport, connection)
+    if background and os.name == "posix":
+        # Nobody may raise the priority, where the server's own is lower.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+    return process, file, connection
+
+
+def _end_unwanted(starting: asyncio.Future[_Started]) -> None:
+    """End a process that nobody waits for any more, once it has started."""
+    if not starting.cancelled() and starting.exception() is None:
+        _STARTING.submit(_end, *starting.result())
+
+
+def _end(process: subprocess.Popen[bytes], file: IO[bytes], connection: socket.socket | None) -> None:
+    file.close()
+    if connection is not None:
+        connection.close()
+    process.kill()
+    process.wait()
 
 
 @contextlib.contextmanager

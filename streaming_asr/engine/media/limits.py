@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 
-MEMORY_BYTES = 2**30
-"""Address space beyond what the child has when its libraries are loaded."""
+MEMORY_BYTES, LIVE_MEMORY_BYTES = 2**30, 2**28
+"""Address space beyond what the child has when its libraries are loaded: for a recording, and for a live session's
+file, of which there may be many at once, and of which little has to be kept."""
 OOM_SCORE = 800
 """Of 1000: how soon Linux ends a process when memory runs out."""
 MAX_FILES = 16
@@ -18,11 +19,12 @@ MAX_FILES = 16
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
-def limit_process(cpu_s: int) -> None:
+def limit_process(cpu_s: int, memory_bytes: int = MEMORY_BYTES) -> None:
     """Limit this process. Called before a recording is opened.
 
     Args:
         cpu_s: processor time, seconds; `allow_cpu` sets how much of it a live session's file may use so far.
+        memory_bytes: address space, besides what is in use now.
     """
     if sys.platform == "win32":
         return
@@ -33,7 +35,7 @@ def limit_process(cpu_s: int) -> None:
         resource.RLIMIT_NOFILE: MAX_FILES,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_AS: _address_space() + MEMORY_BYTES,
+        resource.RLIMIT_AS: _address_space() + memory_bytes,
     }
     for name, value in limits.items():
         _, hard = resource.getrlimit(name)

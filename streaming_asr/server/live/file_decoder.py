@@ -54,15 +54,22 @@ class FileDecoder:
         listener: the conversation.
         acted: is called after each call of the listener.
         now: the listener's clock.
+        address: of the client.
     """
 
     def __init__(
-        self, files: FileSessions, listener: Listener, acted: Callable[[], None], now: Callable[[], float]
+        self,
+        files: FileSessions,
+        listener: Listener,
+        acted: Callable[[], None],
+        now: Callable[[], float],
+        address: str = "",
     ) -> None:
         self._files = files
         self._listener = listener
         self._acted = acted
         self._now = now
+        self._address = address
         self._file: LiveFile | None = None
         self._task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
@@ -100,10 +107,13 @@ class FileDecoder:
     async def _decode(self, file: LiveFile, channels: int) -> None:
         session = self._listener.key
         try:
-            with self._files.place():
-                async with started(self._files.decoders, file, channels, self._files.max_s):
-                    self._files.decoders.prepare_soon()
-                    await self._pass_on(file)
+            with self._files.place(self._address) as place:
+                async with started(place.decoders, file, channels, self._files.max_s) as child:
+                    if not place.low:
+                        place.decoders.prepare_soon()
+                    assert child.pid is not None
+                    with self._files.watched(place, child.pid):
+                        await self._pass_on(file)
         except TooManyFiles as error:
             self._failed(file, Failure(FailureKind.BUSY, f"The server is busy: {error}."))
         except MediaRefused as error:

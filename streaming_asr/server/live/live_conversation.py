@@ -104,7 +104,7 @@ class LiveConversation:
         self.conversation = Conversation(
             translator, sessions, limits, observer, self._decoded, self._session_broke, address
         )
-        self._decoder = FileDecoder(files, self.conversation, self._act, time.monotonic)
+        self._decoder = FileDecoder(files, self.conversation, self._act, time.monotonic, address)
         self._voice = voice
         self._turns = turns
         self._parking = parking
