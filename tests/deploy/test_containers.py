@@ -9,7 +9,7 @@ import pytest
 
 from streaming_asr import cli
 from streaming_asr.cli import main
-from streaming_asr.recognizers.vllm import versions
+from streaming_asr.recognizers.vllm import factory, versions
 from streaming_asr.server import serve
 from streaming_asr.server.options import ServerOptions
 from tests.support.containers import DOCKER, compose, dockerfile, kubernetes
@@ -23,6 +23,8 @@ def started(command: Sequence[str], monkeypatch: pytest.MonkeyPatch, key: str | 
         options.append(given)
 
     monkeypatch.setattr(serve, "serve", fake)
+    # The folders of models are in the container.
+    monkeypatch.setattr(factory, "_check_name", lambda model, engine: None)
     monkeypatch.delenv("STREAMING_ASR_API_KEYS", raising=False)
     if key is not None:
         monkeypatch.setenv("STREAMING_ASR_API_KEYS", key)
