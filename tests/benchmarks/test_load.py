@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +23,7 @@ from benchmarks.load.accelerator import AcceleratorWatch
 from benchmarks.load.crowd import Crowd, Plan, Run
 from benchmarks.load.figures import figures
 from benchmarks.load.options import configuration, parser
-from benchmarks.load.pacing import LAG_P99_S, LAG_WORST_S, Departures, WallClock, invalid_because, lags
+from benchmarks.load.pacing import LAG_P99_S, LAG_WORST_S, Clock, Departures, WallClock, invalid_because, lags
 from benchmarks.load.packets import write_packets
 from benchmarks.load.results import held
 from benchmarks.load.search import Search
@@ -96,8 +98,34 @@ class FakeAdapter:
             self.open -= 1
 
 
-def _crowd(utterances: list[Utterance], plan: Plan, adapter: FakeAdapter | None = None) -> Run:
-    return run(Crowd(adapter or FakeAdapter(), utterances, plan).speak())
+def _crowd(
+    utterances: list[Utterance], plan: Plan, adapter: FakeAdapter | None = None, clock: Clock | None = None
+) -> Run:
+    return run(Crowd(adapter or FakeAdapter(), utterances, plan, clock=clock).speak())
+
+
+class FakeClock:
+    """Its time passes only while all wait for it."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+
+    def now(self) -> float:
+        return self._now
+
+    async def until(self, due: float) -> None:
+        over = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (due, next(self._numbers), over))
+        while not over.done():
+            # What another has to do before this time it does meanwhile.
+            for _ in range(50):
+                await asyncio.sleep(0)
+            if self._waiting and self._waiting[0][2] is over:
+                heapq.heappop(self._waiting)
+                self._now = max(self._now, due)
+                over.set_result(None)
 
 
 def test_a_clip_is_cut_into_chunks_and_followed_by_silence(tmp_path: Path) -> None:
@@ -201,9 +229,10 @@ def test_streams_speak_on_until_those_that_count_have_ended(tmp_path: Path) -> N
 
 def test_streams_are_out_of_phase_and_a_ramp_spreads_them(tmp_path: Path) -> None:
     utterances = _utterances(tmp_path, 0.2)
-    ramped = _crowd(utterances, Plan(4, duration_s=0.1, ramp_s=0.4))
+    ramped = _crowd(utterances, Plan(4, duration_s=0.1, ramp_s=0.4), clock=FakeClock())
     assert _starts(ramped) == pytest.approx([0.05, 0.15, 0.25, 0.35], abs=0.08)
-    one, same, other = (_starts(_crowd(utterances, Plan(3, duration_s=0.0, seed=seed))) for seed in (1, 1, 2))
+    plans = (Plan(3, duration_s=0.0, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (_starts(_crowd(utterances, plan, clock=FakeClock())) for plan in plans)
     assert len({round(start, 2) for start in one}) == 3
     assert max(one) < 0.25
     assert one == pytest.approx(same, abs=0.03)

@@ -250,7 +250,7 @@ def test_ctrl_c_in_mid_speech_finishes_what_was_said(
     said = said_in(clips)
     saved = tmp_path / "t.txt"
     with running("clients.file", "--url", server.url, "--realtime", chapter, "--save", saved) as client:
-        # Enough to recognize the first word by, however it goes on from there.
+        # Enough to recognize the first words by, wherever it is cut.
         server.wait_for_audio(4)
         client.send_signal(signal.SIGINT)
         status, out, _ = ended(client)
@@ -258,7 +258,7 @@ def test_ctrl_c_in_mid_speech_finishes_what_was_said(
     assert saved.read_text() == out
     recognized = words(out)
     assert 0 < len(recognized) < len(said)
-    assert recognized[0] == said[0]
+    assert recall(out, said[:6]) > 0.6
 
 
 def wait_for_speech(server: LiveServer) -> None:

@@ -23,15 +23,18 @@ from streaming_asr.engine.runner import Runner
 from tests.support.fake_recognizer import FakeRecognizer
 from tests.support.fakes import CAPABILITIES, FakeDetector, silence, speech
 
+PATIENT_MS = 30_000
+"""Budget of questions that get an answer, or fail: on a busy machine a moment may be long."""
+
 
 class Asking(Annotator):
     """Replaces the text by the answer."""
 
     name = "answers"
-    budget_ms = 100
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, budget_ms: int) -> None:
         self._question = question
+        self.budget_ms = budget_ms
 
     def final(self, final: Final, speech: Speech | None) -> Annotation:
         answer = yield self._question
@@ -50,9 +53,9 @@ async def _soon() -> str:
 async def _stays() -> Any:
     """As a client of another server that takes its time to close."""
     try:
-        await asyncio.sleep(1)
+        await asyncio.sleep(20)
     except asyncio.CancelledError:
-        await asyncio.sleep(1)
+        await asyncio.sleep(20)
 
 
 async def _gives_up() -> Any:
@@ -71,7 +74,9 @@ def _ends_an_iteration() -> str:
     raise StopIteration
 
 
-def _events(question: Question, outcomes: list[tuple[str, str]] | None = None) -> list[Event]:
+def _events(
+    question: Question, outcomes: list[tuple[str, str]] | None = None, budget_ms: int = PATIENT_MS
+) -> list[Event]:
     events: list[Event] = []
     counted = [] if outcomes is None else outcomes
 
@@ -82,7 +87,7 @@ def _events(question: Question, outcomes: list[tuple[str, str]] | None = None) -
             SessionOptions(encoding=Encoding.F32LE),
             CAPABILITIES,
             lambda _: FakeDetector(),
-            make_annotators=lambda options, capabilities: [Asking(question)],
+            make_annotators=lambda options, capabilities: [Asking(question, budget_ms)],
         )
         done = asyncio.Event()
 
@@ -99,7 +104,7 @@ def _events(question: Question, outcomes: list[tuple[str, str]] | None = None) -
         runner.remove(session)
         await runner.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
     return [event for event in events if isinstance(event, Final | SessionWarning | Done)]
 
 
@@ -128,7 +133,7 @@ def test_another_engine_answers() -> None:
 )
 def test_a_question_without_an_answer_costs_a_warning(question: Question, code: str) -> None:
     outcomes: list[tuple[str, str]] = []
-    warning, final, _ = _events(question, outcomes)
+    warning, final, _ = _events(question, outcomes, 100 if code == "annotation_late" else PATIENT_MS)
     assert isinstance(warning, SessionWarning)
     assert warning.code == code
     assert outcomes == [("answers", code.removeprefix("annotation_"))]
@@ -145,9 +150,9 @@ def test_too_many_questions_are_late_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_final_does_not_wait_until_a_late_question_is_cancelled() -> None:
     began = time.monotonic()
-    warning, _, _ = _events(Waiting(_stays))
+    warning, _, _ = _events(Waiting(_stays), budget_ms=100)
     assert isinstance(warning, SessionWarning)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 15
 
 
 def test_an_annotator_that_hangs_makes_no_other_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,20 +176,20 @@ def test_an_annotator_that_hangs_makes_no_other_late(monkeypatch: pytest.MonkeyP
         hangs.set()
         asker.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
     assert answers == ["here"]
 
 
 class _Asker:
-    """Asks questions of one annotator that have a tenth of a second."""
+    """Asks questions of one annotator."""
 
     def __init__(self) -> None:
         self._inquiries = inquiries.Inquiries()
 
-    async def ask(self, function: Callable[[], Any]) -> Any:
+    async def ask(self, function: Callable[[], Any], within_s: float = 0.1) -> Any:
         """The answer; "late" or "failed" if there is none."""
         answer = asyncio.get_running_loop().create_future()
-        due = time.monotonic() + 0.1
+        due = time.monotonic() + within_s
         self._inquiries.ask(
             Inquiry(0, 1, "annotator", Blocking(function), due),
             answer.set_result,
@@ -214,14 +219,14 @@ def test_a_question_that_hangs_makes_others_of_its_annotator_late_for_a_bounded_
         while await asker.ask(lambda: "here") == "late":
             pass
         assert time.monotonic() - began < 5
-        assert [await asker.ask(lambda: "here") for _ in range(3)] == ["here"] * 3
+        assert [await asker.ask(lambda: "here", 20) for _ in range(3)] == ["here"] * 3
         hangs.set()
         while _threads() > 1:  # noqa: ASYNC110 - nothing says when
             await asyncio.sleep(0.01)
-        assert await asker.ask(lambda: "here") == "here"
+        assert await asker.ask(lambda: "here", 20) == "here"
         asker.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_threads_that_hang_are_bounded_and_then_questions_are_late_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +254,7 @@ def test_threads_that_hang_are_bounded_and_then_questions_are_late_at_once(monke
         while _threads():  # noqa: ASYNC110 - nothing says when
             await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_questions_that_are_late_for_a_moment_get_no_further_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,5 +274,5 @@ def test_questions_that_are_late_for_a_moment_get_no_further_threads(monkeypatch
             pass
         asker.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
     assert most == 1
