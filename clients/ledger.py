@@ -5,6 +5,9 @@ No sockets, no clock: audio and the server's events go in; messages to send and 
 Audio is *settled* when a new session does not need it: the server has processed it, and every word in it has its final.
 Pings show how far the server has processed the audio, because it answers them in order with the audio.
 
+A new session is sent the last seconds of settled audio before the rest, as its lead-in: the server's voice detector
+follows the level of voice and noise, and without them would cut what follows otherwise.
+
 `clients/browser/audio-ledger.js` does the same for one channel.
 """
 
@@ -44,6 +47,8 @@ PING_EVERY_MS = 1000
 _FRAME_MS = 32
 """Of the server's voice detection. A session that begins between two frames of the one before would cut the same speech
 a little otherwise, and now and then recognize another word."""
+LEAD_IN_MS = 640 * _FRAME_MS
+"""Settled audio that is kept for the next session's lead-in."""
 _SLACK_MS = 500
 """Added to how far the session's options let an utterance reach back: frames, resampling, rounding."""
 _LOOK_BACK_MS = 2000
@@ -99,6 +104,8 @@ class AudioLedger:
         self._settled = [0] * tracks
         self._silent_before = [0] * tracks
         """Each track's audio before this has its finals; it is sent as silence beside the other track's."""
+        self._lead_in = b""
+        """What this session is sent before the audio from its position on."""
         self._anchors = deque([(0, 0)], maxlen=_MAX_ANCHORS)
         """(frame of the session, position) from which both count on together, oldest first."""
         self._sent = 0
@@ -152,12 +159,25 @@ class AudioLedger:
     @property
     def full(self) -> bool:
         """Whether appending more audio would discard some."""
-        return self.end - self._start >= self._keep
+        return self.end - self._unsettled_start >= self._keep
+
+    @property
+    def lead_in_ms(self) -> int:
+        """What `lead_in_ms` a session that begins now is to be given; 0 if the server does not know the option."""
+        if "lead_in_ms" not in self._options:
+            return 0
+        available_ms = (self._unsettled_start - self._start) * 1000 // self._rate
+        return available_ms - available_ms % _FRAME_MS
+
+    @property
+    def _unsettled_start(self) -> int:
+        """Position of the first frame kept that is not settled."""
+        return max(self._start, min(self._settled))
 
     def append(self, audio: bytes | memoryview) -> None:
         """Add the next audio, of any length."""
         self._audio += audio
-        if self.end - self._start > self._keep:
+        if self.end - self._unsettled_start > self._keep:
             self._forget(self.end - self._keep)
 
     def finalize(self) -> None:
@@ -170,10 +190,10 @@ class AudioLedger:
         self._stopped = True
 
     def begin_session(self, options: Mapping[str, Any], controls: int = 0) -> Reconnected:
-        """Continue in a new session, from the first audio that is not settled.
+        """Continue in a new session, from the first audio that is not settled, and its lead-in.
 
         Args:
-            options: in force, as in `Ready`.
+            options: in force, as in `Ready`; `lead_in_ms` at most as the property was.
             controls: text messages sent in it so far.
         """
         self._options = dict(options)
@@ -183,7 +203,8 @@ class AudioLedger:
         resent = max(0, self._next - start)
         self._silent_before = list(self._settled)
         self._settled = [max(settled, start) for settled in self._settled]
-        self._anchors = deque([(0, start)], maxlen=_MAX_ANCHORS)
+        self._lead_in = self._before(start, self._frames(self._options.get("lead_in_ms", 0)))
+        self._anchors = deque([(self._lead_in_frames, start)], maxlen=_MAX_ANCHORS)
         self._next = start
         self._sent = self._pinged = self._requested = 0
         self._controls = controls
@@ -205,9 +226,10 @@ class AudioLedger:
         """
         before = self._next
         received = min(audio_bytes // self._frame_bytes, self._sent)
-        while len(self._anchors) > 1 and self._anchors[-1][0] > received:
+        going_on = max(received, self._lead_in_frames)
+        while len(self._anchors) > 1 and self._anchors[-1][0] > going_on:
             self._anchors.pop()
-        self._next = self._position_of_frame(received)
+        self._next = self._position_of_frame(going_on)
         self._sent = received
         self._pinged = min(self._pinged, received)
         self._controls = controls
@@ -230,6 +252,8 @@ class AudioLedger:
         """The next message to send; None if there is none for now."""
         if self._sent - self._pinged >= self._frames(PING_EVERY_MS):
             return self.ping()
+        if self._sent < self._lead_in_frames:
+            return self._piece_of_lead_in()
         requesting = self._requested < len(self._finalizes)
         limit = min(self.end, self._finalizes[self._requested]) if requesting else self.end
         if self._next < limit:
@@ -320,7 +344,7 @@ class AudioLedger:
 
     def _settle(self, track: int, position: int) -> None:
         self._settled[track] = max(self._settled[track], min(position, self._next))
-        self._forget(min(self._settled))
+        self._forget(min(self._settled) - self._frames(LEAD_IN_MS))
 
     def _apply_options(self) -> None:
         pre_roll, onset = self._options.get("pre_roll_ms"), self._options.get("onset_ms")
@@ -351,6 +375,21 @@ class AudioLedger:
         self._sent += end - start
         return piece
 
+    @property
+    def _lead_in_frames(self) -> int:
+        return len(self._lead_in) // self._frame_bytes
+
+    def _before(self, position: int, frames: int) -> bytes:
+        """The audio before a position; silence for what is not kept."""
+        end = (position - self._start) * self._frame_bytes
+        size = frames * self._frame_bytes
+        return bytes(self._audio[max(0, end - size) : end]).rjust(size, b"\0")
+
+    def _piece_of_lead_in(self) -> bytes:
+        piece = self._lead_in[self._sent * self._frame_bytes :][: self._frames(PIECE_MS) * self._frame_bytes]
+        self._sent += len(piece) // self._frame_bytes
+        return piece
+
     def _silenced(self, piece: bytes, start: int, end: int) -> bytes:
         """The audio between two positions, with zeros where a track has its finals already."""
         samples = array("h", piece)
@@ -373,9 +412,10 @@ class AudioLedger:
         """Send on from a position, because the audio before it was discarded."""
         if self._gap_start is None:
             self._gap_start = self._next
-        if self._anchors[-1][0] == self._sent:
+        frame = max(self._sent, self._lead_in_frames)
+        if self._anchors[-1][0] == frame:
             self._anchors.pop()
-        self._anchors.append((self._sent, position))
+        self._anchors.append((frame, position))
         self._next = position
         # Finalizes with only discarded audio between them request the same.
         while self._requested + 1 < len(self._finalizes) and self._finalizes[self._requested + 1] <= position:

@@ -198,7 +198,7 @@ class LastingStream:
     async def _one_session(self) -> StreamError | None:
         """Run a session from its opening to its end; returns the error that ended it, None if the stream is done."""
         try:
-            async with open_stream(options=self._options, resume=self._resume, **self._connection) as session:
+            async with open_stream(options=self._session_options, resume=self._resume, **self._connection) as session:
                 try:
                     await self._begin(session)
                     await self._converse(session)
@@ -211,6 +211,12 @@ class LastingStream:
                 self._resume = Resume()
             return error
         return None
+
+    @property
+    def _session_options(self) -> dict[str, Any]:
+        """Options of a session that begins now, if the one before can't be resumed."""
+        lead_in_ms = self._ledger.lead_in_ms
+        return {**self._options, "lead_in_ms": lead_in_ms} if lead_in_ms else dict(self._options)
 
     async def _begin(self, session: TranscriptionStream) -> None:
         self._patience.opened(asyncio.get_running_loop().time())

@@ -194,7 +194,7 @@ def _add_options(
     groups: dict[str, argparse._ArgumentGroup] = {}
     types = typing.get_type_hints(type(defaults))
     for name, declared in options_of(type(defaults)).items():
-        if declared.group == without:
+        if declared.group == without or not declared.has_flag:
             continue
         if declared.group not in groups:
             groups[declared.group] = parser.add_argument_group(title.format(declared.group))

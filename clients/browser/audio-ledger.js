@@ -5,6 +5,9 @@
 // Audio is settled when a new session does not need it: the server has processed it, and every word in it has its
 // final. Pings show how far the server has processed the audio, because it answers them in order with the audio.
 //
+// A new session is sent the last seconds of settled audio before the rest, as its lead-in: the server's voice detector
+// follows the level of voice and noise, and without them would cut what follows otherwise.
+//
 // Positions are samples of the stream, and stream times are milliseconds of it, however many sessions it takes. Each
 // session counts both from the position at which it begins.
 //
@@ -17,6 +20,8 @@ const PING_EVERY_MS = 1000;
  * a little otherwise, and now and then recognize another word.
  */
 const FRAME_MS = 32;
+/** Settled audio that is kept for the next session's lead-in. */
+const LEAD_IN_MS = 640 * FRAME_MS;
 /** Added to how far the session's options let an utterance reach back: frames, resampling, rounding. */
 const SLACK_MS = 500;
 /** Silence that ends an utterance if `endpoint_ms` is null. */
@@ -39,6 +44,7 @@ export class AudioLedger {
     this._end = 0;
     this._next = 0; // position of the next sample to send
     this._settled = 0;
+    this._leadIn = new Int16Array(0); // what this session is sent before the audio from its position on
     this._anchors = [[0, 0]]; // [sample of the session, position] from which both count on together, oldest first
     this._sent = 0; // samples, in this session
     this._pinged = 0; // samples sent in this session before its last ping
@@ -74,7 +80,19 @@ export class AudioLedger {
 
   /** Whether appending more audio would discard some. */
   get full() {
-    return this._end - this._start >= this._keep;
+    return this._end - this._unsettledStart >= this._keep;
+  }
+
+  /** What `lead_in_ms` a session that begins now is to be given; 0 if the server does not know the option. */
+  get leadInMs() {
+    if (this._options.lead_in_ms === undefined) return 0;
+    const availableMs = Math.floor(((this._unsettledStart - this._start) * 1000) / this._rate);
+    return availableMs - (availableMs % FRAME_MS);
+  }
+
+  /** Position of the first sample kept that is not settled. */
+  get _unsettledStart() {
+    return Math.max(this._start, this._settled);
   }
 
   /** @param {Int16Array} samples the next audio; kept, not copied. */
@@ -82,7 +100,7 @@ export class AudioLedger {
     if (samples.length === 0) return;
     this._chunks.push({ start: this._end, samples });
     this._end += samples.length;
-    if (this._end - this._start > this._keep) this._forget(this._end - this._keep);
+    if (this._end - this._unsettledStart > this._keep) this._forget(this._end - this._keep);
   }
 
   /** Request the finals of everything appended so far. */
@@ -96,8 +114,8 @@ export class AudioLedger {
   }
 
   /**
-   * Continue in a new session, from the first audio that is not settled.
-   * @param {object} options in force, as in `ready`
+   * Continue in a new session, from the first audio that is not settled, and its lead-in.
+   * @param {object} options in force, as in `ready`; `lead_in_ms` at most as `leadInMs` was
    * @returns {{resentMs: number, lost: {startMs, endMs} | null}} lost: discarded audio without a final
    */
   beginSession(options) {
@@ -106,8 +124,9 @@ export class AudioLedger {
     const start = Math.max(this._settled, this._start);
     const resentMs = this._ms(Math.max(0, this._next - start));
     const lost = start > this._settled ? { startMs: this._ms(this._settled), endMs: this._ms(start) } : null;
+    this._leadIn = this._before(start, this._samples(options.lead_in_ms ?? 0));
     this._settled = this._next = start;
-    this._anchors = [[0, start]];
+    this._anchors = [[this._leadIn.length, start]];
     this._sent = this._pinged = this._requested = this._controls = 0;
     this._requestNumbers = [];
     this._finalsBefore = this._lastFinal;
@@ -128,8 +147,9 @@ export class AudioLedger {
   resumeSession(audioBytes, controls) {
     const before = this._next;
     const received = Math.min(Math.floor(audioBytes / SAMPLE_BYTES), this._sent);
-    while (this._anchors.length > 1 && this._anchors.at(-1)[0] > received) this._anchors.pop();
-    this._next = this._positionOfSample(received);
+    const goingOn = Math.max(received, this._leadIn.length);
+    while (this._anchors.length > 1 && this._anchors.at(-1)[0] > goingOn) this._anchors.pop();
+    this._next = this._positionOfSample(goingOn);
     this._sent = received;
     this._pinged = Math.min(this._pinged, received);
     this._controls = controls;
@@ -155,6 +175,7 @@ export class AudioLedger {
   /** The next message, {audio: Int16Array} or {type: "ping" | "finalize" | "stop", …}; null if there is none yet. */
   nextMessage() {
     if (this._sent - this._pinged >= this._samples(PING_EVERY_MS)) return this.ping();
+    if (this._sent < this._leadIn.length) return { audio: this._pieceOfLeadIn() };
     const requesting = this._requested < this._finalizes.length;
     const limit = requesting ? Math.min(this._end, this._finalizes[this._requested]) : this._end;
     if (this._next < limit) return { audio: this._piece(limit) };
@@ -250,7 +271,7 @@ export class AudioLedger {
 
   _settle(position) {
     this._settled = Math.max(this._settled, Math.min(position, this._next));
-    this._forget(this._settled);
+    this._forget(this._settled - this._samples(LEAD_IN_MS));
   }
 
   _applyOptions() {
@@ -266,16 +287,36 @@ export class AudioLedger {
 
   _piece(limit) {
     const piece = new Int16Array(Math.min(limit - this._next, this._samples(PIECE_MS)));
-    let index = this._chunks.findLastIndex(({ start }) => start <= this._next);
-    for (let filled = 0; filled < piece.length; index++) {
-      const { start, samples } = this._chunks[index];
-      const part = samples.subarray(this._next - start, this._next - start + piece.length - filled);
-      piece.set(part, filled);
-      filled += part.length;
-      this._next += part.length;
-    }
+    this._copy(this._next, piece);
+    this._next += piece.length;
     this._sent += piece.length;
     return piece;
+  }
+
+  /** The audio before a position; silence for what is not kept. */
+  _before(position, count) {
+    const before = new Int16Array(count);
+    const first = Math.max(this._start, position - count);
+    this._copy(first, before.subarray(count - (position - first)));
+    return before;
+  }
+
+  _pieceOfLeadIn() {
+    const piece = this._leadIn.slice(this._sent, this._sent + this._samples(PIECE_MS));
+    this._sent += piece.length;
+    return piece;
+  }
+
+  /** Fill an array with the audio from a position on. */
+  _copy(position, target) {
+    let index = this._chunks.findLastIndex(({ start }) => start <= position);
+    for (let filled = 0; filled < target.length; index++) {
+      const { start, samples } = this._chunks[index];
+      const from = position + filled - start;
+      const part = samples.subarray(from, from + target.length - filled);
+      target.set(part, filled);
+      filled += part.length;
+    }
   }
 
   /** Discard the audio before a position. */
@@ -290,8 +331,9 @@ export class AudioLedger {
   /** Send on from a position, because the audio before it was discarded. */
   _skipTo(position) {
     this._gapStart ??= this._next;
-    if (this._anchors.at(-1)[0] === this._sent) this._anchors.pop();
-    this._anchors.push([this._sent, position]);
+    const sample = Math.max(this._sent, this._leadIn.length);
+    if (this._anchors.at(-1)[0] === sample) this._anchors.pop();
+    this._anchors.push([sample, position]);
     if (this._anchors.length > MAX_ANCHORS) this._anchors.shift();
     this._next = position;
     // Finalizes with only discarded audio between them request the same.

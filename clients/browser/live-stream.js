@@ -199,6 +199,7 @@ export class LiveStream extends EventTarget {
     const address = new URL(this._url);
     address.searchParams.set("sample_rate", this.sampleRate);
     address.searchParams.set("resume", this._token ? "claim" : "offer");
+    if (this._ledger.leadInMs > 0) address.searchParams.set("lead_in_ms", this._ledger.leadInMs);
     for (const [name, value] of Object.entries(this._options)) {
       if (!LONG_OPTIONS.includes(name)) address.searchParams.set(name, value ?? "null");
     }

@@ -114,7 +114,10 @@ class Channel:
         self._next_number = next_number
         self._judge = PauseJudge(index, turns)
         self.annotations = annotations
+        self._lead_in = samples_of(options.lead_in_ms)
+        """No speech before this counts."""
         self._segmenter = Segmenter(detector.frame_samples, options, self._judge.asks_at_ms(options))
+        self._segmenter.claim_from(self._lead_in)
         self._tape = AudioTape()
         self._voiced = VoicedFrames(detector.frame_samples)
         """Only of audio that annotators are given."""
@@ -187,6 +190,9 @@ class Channel:
         decisions = yield from self._detector.detect(frames)
         if self._abandoned:
             return []
+        if start < self._lead_in:
+            decisions = decisions.copy()
+            decisions[: -(-(self._lead_in - start) // frame)] = False
         if self.annotations is not None and self.annotations.needs_audio:
             self._voiced.append(decisions, start)
         events = self._apply(self._segmenter.push(decisions, energies), EndReason.ENDPOINT, now)

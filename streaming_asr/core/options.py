@@ -43,6 +43,8 @@ class Option:
     """Whether it may change while audio flows."""
     flag: str | None = None
     """The command-line flag; None: the option's name, with dashes."""
+    has_flag: bool = True
+    """Whether it can be given on the command line, as a default."""
     metavar: str | None = None
     """What stands for the value in `--help`."""
 
@@ -157,6 +159,14 @@ class SessionOptions:
         "`mix` makes one transcript of two channels; `split` makes one of each",
         group=AUDIO,
         choices=tuple(mode.value for mode in ChannelMode),
+    )
+
+    lead_in_ms: int = option(
+        0,
+        "audio at the beginning that only the voice detector uses: its words are known",
+        group=AUDIO,
+        range=(0, 30_000),
+        has_flag=False,
     )
 
     language: str | None = option(

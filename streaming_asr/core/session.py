@@ -17,6 +17,7 @@ from streaming_asr.core.events import Done, EndReason, Event, SessionWarning
 from streaming_asr.core.language_tags import find_known
 from streaming_asr.core.options import CHANGEABLE, OptionError, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Capabilities, DecodeFailed, Hypothesis
+from streaming_asr.core.segmenter import samples_of
 from streaming_asr.core.turn import TurnDetectorFactory, TurnQuestion, silence_alone
 from streaming_asr.core.voice import Detection, DetectorFactory, run_inline
 
@@ -131,7 +132,12 @@ class Session:
         slack_s = LIVE_SLACK_S
         if self._full_slack_at is not None:
             slack_s -= max(0.0, self._full_slack_at - now)
-        return (self._samples - before) / SAMPLE_RATE - (now - since) <= slack_s
+        return (self._paced - before) / SAMPLE_RATE - (now - since) <= slack_s
+
+    @property
+    def _paced(self) -> int:
+        """Samples received that must come as they are spoken: all but the lead-in."""
+        return max(0, self._samples - samples_of(self.options.lead_in_ms))
 
     @property
     def _forces_finals(self) -> bool:
@@ -353,7 +359,7 @@ class Session:
         if self._full_slack_at is None:
             self._full_slack_at = now + LIVE_SLACK_S - FIRST_SLACK_S
         if not self._pace or now - self._pace[-1][0] >= _PACE_STEP_S:
-            self._pace.append((now, self._samples))
+            self._pace.append((now, self._paced))
             self._forget_pace(now)
 
     def _forget_pace(self, now: float) -> None:

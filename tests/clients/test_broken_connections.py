@@ -2,8 +2,8 @@
 
 python -m tests.clients.test_broken_connections --runs 10 --faults 10     the same for longer, with its figures
 
-With `--kills` the server is killed now and then. Its successor knows nothing of the session, so what has no final is
-said to it again, from a voice detector that begins anew: times may differ there, and a comma.
+With `--kills` the server is killed now and then. Its successor knows nothing of the session; what has no final is sent
+again, and before that the lead-in, from which the voice detector knows what the one before knew.
 """
 
 from __future__ import annotations

@@ -131,3 +131,24 @@ def test_however_connections_break_each_utterance_gets_exactly_one_final(
         assert final.start_ms == pytest.approx(start_ms, abs=2)
         assert final.time_ms == pytest.approx(end_ms, abs=2)
     assert ledger.settled_ms == ledger.end_ms == len(audio) * 1000 // (2 * RATE)
+
+
+def test_a_lead_in_is_as_long_as_it_was_announced_though_its_audio_was_discarded_meanwhile() -> None:
+    """Else the server would take the first speech after it for a part of it."""
+    options = {**OPTIONS, "max_utterance_s": 5, "lead_in_ms": 0}
+    samples = np.arange(1, 18_001, dtype=np.int16)
+    ledger = AudioLedger(RATE, keep_s=10)
+    ledger.begin_session(options)
+    ledger.append(samples[:5000].tobytes())
+    while ledger.next_message() is not None:
+        pass
+    ledger.observe(SpeechStarted(utterance=1, channel=0, time_ms=200))
+    ledger.observe(Final(utterance=1, channel=0, text="One.", start_ms=200, time_ms=4000, language=None))
+    lead_in_ms = ledger.lead_in_ms
+    assert lead_in_ms == 4000
+    ledger.append(samples[5000:].tobytes())
+    ledger.begin_session({**options, "lead_in_ms": lead_in_ms})
+    messages = iter(ledger.next_message, None)
+    sent = np.frombuffer(b"".join(message for message in messages if isinstance(message, bytes)), np.int16)
+    assert not sent[:4000].any()
+    assert sent[4000:].tolist() == samples[8000:].tolist()

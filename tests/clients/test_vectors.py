@@ -36,6 +36,8 @@ def run_python(script: dict[str, Any]) -> list[Any]:
         ledger.append(array("h", [sample for sample in samples for _ in range(channels)]).tobytes())
 
     def begin(changes: dict[str, Any]) -> Any:
+        if changes.get("lead_in_ms") == "all":
+            changes = {**changes, "lead_in_ms": ledger.lead_in_ms}
         before = ledger.settled_ms
         reconnected = ledger.begin_session({**script["options"], **changes})
         lost = [before, ledger.settled_ms] if reconnected.lost_ms else None
@@ -73,6 +75,7 @@ def run_python(script: dict[str, Any]) -> list[Any]:
             "unsent_s": ledger.unsent_s,
             "full": ledger.full,
         },
+        "lead_in": lambda _: ledger.lead_in_ms,
     }
     return [actions[action](step[action]) for step in script["steps"] for action in [next(iter(step))]]
 
@@ -171,7 +174,7 @@ def random_steps(draw: random.Random) -> Iterator[Step]:
             yield {"send": draw.choice([1, 5, 20, "all"])}
         elif action == "begin":
             utterance = 0
-            yield {"begin": {}}
+            yield {"begin": draw.choice([{}, {"lead_in_ms": "all"}])}
         elif action == "resume":
             yield {"resume": [2 * draw.randrange(0, appended + 1), draw.randrange(0, 60)]}
         elif action == "finalize":
@@ -199,7 +202,7 @@ def random_steps(draw: random.Random) -> Iterator[Step]:
                 )
             }
         else:
-            yield draw.choice([{"gap": True}, {"state": True}, {"provisional": True}])
+            yield draw.choice([{"gap": True}, {"state": True}, {"lead_in": True}, {"provisional": True}])
     yield {"stop": True}
     yield {"send": "all"}
     yield {"event": {"type": "done", "audio_ms": appended}}

@@ -289,6 +289,21 @@ def test_an_echo_of_the_context_is_decoded_again_without_it() -> None:
     assert final.text == "hello"
 
 
+def test_a_lead_in_has_no_utterance_and_gives_none_its_audio() -> None:
+    """The next one may begin where it ends, as after any other, and not before."""
+    session = make_session(SessionOptions(lead_in_ms=960))
+    events = _receive(session, np.concatenate([silence(0.1), speech(1.06)]))
+    assert _kinds(events) == [SpeechStarted]
+    assert events[0].start_ms == 960
+    events = _receive(session, silence(0.5))
+    (job,) = [_job(session, 1)]
+    assert len(job.audio) == pytest.approx(SAMPLE_RATE * (0.2 + 0.096), abs=512)
+    assert session.receive(b"", 0.0) == []
+    only = make_session(SessionOptions(lead_in_ms=960))
+    assert _receive(only, np.concatenate([speech(0.9), silence(0.6)])) == []
+    assert only.stop(1.0) == [Done(1500)]
+
+
 def test_split_channels_are_transcribed_side_by_side() -> None:
     simulation = Simulation()
     options = SessionOptions(channels=2, channel_mode=ChannelMode.SPLIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from streaming_asr.core.options import SessionOptions
 from tests.support.fakes import make_session, silence
 
 
@@ -39,6 +40,15 @@ def test_a_command_sent_at_once_is_live_with_a_head_start_only() -> None:
     assert _live_over_time([(100.0, 1.8)]) == [True]
     live = _live_over_time([(100.0, 1.8), (100.6, 0.0), (100.7, 0.0)], head_start=False)
     assert live == [False, False, True]
+
+
+def test_a_lead_in_that_comes_at_once_is_live() -> None:
+    session = make_session(SessionOptions(lead_in_ms=10_000), head_start=False)
+    session.receive(silence(10.0).tobytes(), 0.0)
+    session.receive(silence(0.2).tobytes(), 0.0)
+    assert session.live(0.0)
+    session.receive(silence(2.0).tobytes(), 0.0)
+    assert not session.live(0.0)
 
 
 def test_audio_in_bursts_is_live_without_a_head_start() -> None:

@@ -29,7 +29,8 @@ function runLedger({ rate, keep_s: keepSeconds, options, steps }) {
     finalize: () => ledger.finalize(),
     stop: () => ledger.stop(),
     begin(changes) {
-      const { resentMs, lost } = ledger.beginSession({ ...options, ...changes });
+      const leadIn = changes.lead_in_ms === "all" ? { lead_in_ms: ledger.leadInMs } : {};
+      const { resentMs, lost } = ledger.beginSession({ ...options, ...changes, ...leadIn });
       return { resent_ms: resentMs, lost: range(lost) };
     },
     resume([bytes, controls]) {
@@ -46,6 +47,7 @@ function runLedger({ rate, keep_s: keepSeconds, options, steps }) {
       unsent_s: ledger.unsentSeconds,
       full: ledger.full,
     }),
+    lead_in: () => ledger.leadInMs,
   };
   return steps.map((step) => {
     const [action] = Object.keys(step);
