@@ -107,7 +107,8 @@ class RawClient:
 
     def reset(self) -> None:
         """Close the connection by a reset."""
-        with suppress(OSError):
+        # With TLS it may be gone already.
+        with suppress(OSError, AttributeError):
             self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
         self.writer.transport.abort()
 

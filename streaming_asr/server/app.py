@@ -72,7 +72,7 @@ class Application:
         routes.append(guard.websocket("/{path:path}", self._nowhere))
         if options.metrics_port is None:
             routes.append(guard.route("/metrics", self._metrics))
-        fair = [Middleware(FairRequests, self.service.fair_loop, self.service.metrics)]
+        fair = [Middleware(FairRequests, self.service.fair_loop, self.service.metrics, options.max_sessions)]
         handlers: dict[Any, Any] = {ClientDisconnect: self._hung_up, Exception: self._broken}
         self.asgi = Starlette(routes=routes, middleware=fair, exception_handlers=handlers)
         metrics = [Route("/metrics", self._metrics)]

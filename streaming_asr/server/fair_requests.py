@@ -33,8 +33,9 @@ come at once."""
 HEALTH, MAX_HEALTH_WAIT_S = ("/healthz", "/readyz"), 0.5
 """Who asks for these may share the address of a client, and takes the server for dead soon."""
 MAX_WAITING_AT_ADDRESS, MAX_WAITING = 256, 512
-"""Requests of one address, and of all, at once; a further one that would have to wait is refused. One for the health is
-not: a server that says that it is busy would be taken for dead, and be ended."""
+"""Requests of one address, and of all, at once, or of one as many as there may be sessions, and of all twice as many:
+after a restart all clients may come from one address. A further one that would have to wait is refused. One for the
+health is not: a server that says that it is busy would be taken for dead, and be ended."""
 
 _ACCOUNT = "streaming_asr.account"
 _TOO_FAST = Failure(FailureKind.BUSY, "The server is busy, and your address sends requests too fast; try again later.")
@@ -52,10 +53,14 @@ class FairRequests:
 
     What a session costs in its first seconds is charged to the address, too. Bodies are not: recordings have bounds of
     their own, and should not keep those waiting who speak behind the same proxy.
+
+    Args:
+        max_sessions: of the server.
     """
 
-    def __init__(self, app: ASGIApp, fair_loop: FairLoop, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, fair_loop: FairLoop, metrics: Metrics, max_sessions: int = 0) -> None:
         self._app = app
+        self._max_sessions = max_sessions
         self._fair_loop = fair_loop
         self._metrics = metrics
         self._addresses = PerAddress(_Address)
@@ -69,7 +74,8 @@ class FairRequests:
         account = address.account
         of_health = scope["path"] in HEALTH
         wait_s = min(MAX_HEALTH_WAIT_S if of_health else MAX_WAIT_S, self._fair_loop.wait_s(account))
-        full = address.waiting >= MAX_WAITING_AT_ADDRESS or self._waiting >= MAX_WAITING
+        at_address, most = max(MAX_WAITING_AT_ADDRESS, self._max_sessions), most_waiting(self._max_sessions)
+        full = address.waiting >= at_address or self._waiting >= most
         if wait_s and full and not of_health:
             await self._refuse(scope, receive, send)
             return
@@ -100,6 +106,11 @@ class FairRequests:
             await WebSocket(scope, receive, send).send_denial_response(response)
         else:
             await response(scope, receive, send)
+
+
+def most_waiting(max_sessions: int) -> int:
+    """Requests that may wait at once, of all addresses."""
+    return max(MAX_WAITING, 2 * max_sessions)
 
 
 def account_of(connection: HTTPConnection) -> Account:

@@ -18,7 +18,7 @@ from streaming_asr.engine.process import allow_descriptors, limit_blas_threads, 
 from streaming_asr.protocols.failures import Failure, FailureKind
 from streaming_asr.server.app import Application
 from streaming_asr.server.auth import MAX_DELAYED
-from streaming_asr.server.fair_requests import MAX_WAITING
+from streaming_asr.server.fair_requests import most_waiting
 from streaming_asr.server.http_bounds import HEAD_TIMEOUT_S, bounded_http, new_connection
 from streaming_asr.server.listening import METRICS_FLAGS, AddressTaken, address, bind
 from streaming_asr.server.live.connection import SHUTDOWN
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 HARD_MESSAGE_FACTOR = 4
 """A message up to this many times the limit is answered by an error; for a longer one the socket is closed."""
-OTHER_DESCRIPTORS = 500 + MAX_WAITING + MAX_DELAYED
+OTHER_DESCRIPTORS = 500 + MAX_DELAYED
 """Files and sockets beside those of sessions and other connections: of recordings, their decoders, libraries, and of
 handshakes that wait for an answer."""
 PAUSE_SHARE = 1 / 3
@@ -146,6 +146,7 @@ async def serve(recognizer: Recognizer, options: ServerOptions, link: Link | Non
 def _allow_descriptors(options: ServerOptions) -> None:
     # As many HTTP connections as WebSockets without a session.
     wanted = options.max_sessions + 2 * options.max_http_connections + OTHER_DESCRIPTORS
+    wanted += most_waiting(options.max_sessions)
     if options.certificate is not None:
         # TLS handshakes that are under way.
         wanted += options.max_http_connections

@@ -30,11 +30,11 @@ FACTOR = 1 / ADDRESS_SHARE - 1
 class Clients:
     """Sends requests to an application that only notes them; each of them costs some processor time."""
 
-    def __init__(self, *, speaking: bool = True) -> None:
+    def __init__(self, *, speaking: bool = True, max_sessions: int = 0) -> None:
         self.metrics = Metrics()
         self.cost_s = 0.0
         self.accounts: list[Account] = []
-        self._fair = FairRequests(self._app, FairLoop(lambda _: None, lambda: speaking), self.metrics)
+        self._fair = FairRequests(self._app, FairLoop(lambda _: None, lambda: speaking), self.metrics, max_sessions)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
@@ -161,6 +161,23 @@ def test_requests_that_wait_are_bounded_and_others_are_not_kept_out(kind: str, m
         await asyncio.sleep(0)
         assert not again.done()
         again.cancel()
+
+    _run(scenario)
+
+
+def test_as_many_clients_of_one_address_may_wait_as_there_may_be_sessions() -> None:
+    """After a restart all of them come at once, maybe through one proxy."""
+
+    async def scenario() -> None:
+        clients = Clients(max_sessions=600)
+        await clients.took_s("10.0.0.1")
+        clients.accounts[0].charge(1000.0)
+        waiting = [asyncio.create_task(clients.statuses("10.0.0.1")) for _ in range(601)]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result() for task in done] == [[503]]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
     _run(scenario)
 
