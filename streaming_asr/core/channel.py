@@ -272,7 +272,7 @@ class Channel:
         end = min(self._tape.end, utterance.start + samples_of(self._options.max_utterance_s * 1000))
         flight = utterance.begin(job, demand.kind, end, self._context.build(), now)
         language = self._context.language
-        if language is None and flight.kind is Kind.PARTIAL:
+        if language is None and (flight.kind is Kind.PARTIAL or flight.prefix):
             language = utterance.partial_language
         return DecodeJob(
             id=job,

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from typing import NamedTuple
 
+from streaming_asr.core import scripts
 from streaming_asr.core.language_lock import UtteranceLanguage
 from streaming_asr.core.options import SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Context, Hypothesis, Kind
@@ -25,6 +27,11 @@ MAX_ATTEMPTS = 3
 """Failed decodes after which a final is given up and the latest partial text takes its place."""
 MAX_PARTIAL_FAILURES = 3
 """Failed partials in a row after which an utterance is left to its final."""
+LEAST_KEPT = 0.4
+"""Share of the words of the stable text in a final, below which the recognizer may have skipped speech. Whisper skips
+the first seconds of long noisy utterances now and then, and begins at a later sentence."""
+MIN_STABLE_WORDS = 8
+"""Stable text of fewer words proves nothing."""
 
 
 class State(enum.Enum):
@@ -98,7 +105,7 @@ class Utterance:
         self.audio: OwnAudio | None = None
         """None while it is that of the channel."""
         self.result: Hypothesis | None = None
-        """The hypothesis of exactly ``[start, final_end)``, decoded without prefix."""
+        """The hypothesis of exactly ``[start, final_end)``, without a prefix unless that skipped speech."""
         self.in_flight: dict[int, InFlight] = {}
         """Jobs that the recognizer is busy with, by number."""
         self.attempts = 0
@@ -107,6 +114,8 @@ class Utterance:
         """Failed partials in a row."""
         self.without_context = False
         """Set when a hypothesis repeated its context: from then on the utterance is decoded without one."""
+        self._doubted: Hypothesis | None = None
+        """A final that lacks much of the stable text, while it is decoded again, beginning with that."""
         self._language = UtteranceLanguage()
         self._partial_end = start
         """Where the audio of the latest partial ends, decoded or not."""
@@ -176,7 +185,7 @@ class Utterance:
             flight = InFlight(kind, end, self.transcript.prefix, context)
             self._partial_end = end
         else:
-            flight = InFlight(kind, self.final_end, (), context)
+            flight = InFlight(kind, self.final_end, self.transcript.prefix if self._doubted else (), context)
         if self.without_context:
             flight = replace(flight, context=Context())
         self.in_flight[job] = flight
@@ -204,8 +213,11 @@ class Utterance:
         if flight.kind is Kind.PARTIAL:
             self.partial_failures = 0
         elif flight.end == self.final_end:
-            self.result = hypothesis
-            self._settle()
+            if self._doubted is None and self._lacks_stable_text(hypothesis):
+                self._doubted = hypothesis
+            else:
+                self.result = hypothesis if self._doubted is None else self._more_complete(self._doubted, hypothesis)
+                self._settle()
         self._partial_end = max(self._partial_end, flight.end)
         # At a pause this is the text of all that was said, though a partial may have taken more of the silence.
         at_pause = flight.kind is Kind.SPECULATIVE and flight.end == self.final_end
@@ -241,6 +253,24 @@ class Utterance:
             self.attempts += 1
             self._settle()
 
+    def _lacks_stable_text(self, hypothesis: Hypothesis) -> bool:
+        """Whether a final has so little of the stable text that speech may have been skipped, rather than corrected."""
+        if self.final_end is None or self._text_end > self.final_end or hypothesis.language != self.transcript.language:
+            return False
+        stable = scripts.lower_words(self.transcript.partial.stable)
+        if len(stable) < MIN_STABLE_WORDS:
+            return False
+        both = SequenceMatcher(None, stable, scripts.lower_words(hypothesis.text), autojunk=False)
+        return sum(block.size for block in both.get_matching_blocks()) < LEAST_KEPT * len(stable)
+
+    def _more_complete(self, free: Hypothesis, forced: Hypothesis) -> Hypothesis:
+        """Of a final and the one that was forced to begin with the stable text: the forced one if it adds that text to
+        the words of the free one. If it has about as many words, the free one has corrected them."""
+        stable, alone, together = (
+            len(scripts.lower_words(text)) for text in (self.transcript.partial.stable, free.text, forced.text)
+        )
+        return forced if together >= alone + stable / 2 else free
+
     @property
     def _final_decided(self) -> bool:
         """Whether the decode of ``[start, final_end)`` has succeeded, or is given up."""
@@ -251,7 +281,7 @@ class Utterance:
             self._become(State.SETTLED)
 
     def _drop_final(self) -> None:
-        self.final_end = self.result = None
+        self.final_end = self.result = self._doubted = None
         self.attempts = 0
 
     def _become(self, state: State) -> None:
