@@ -146,7 +146,7 @@ def microphone(machine: Machine) -> Check:
     if error is None:
         return Check("sounddevice", "ok", version)
     if "PortAudio" in error:
-        detail = f"{version} is installed, the PortAudio library is not"
+        detail = f"sounddevice {version} is installed, the PortAudio library is not"
         return Check("PortAudio", "broken", detail, "apt-get install libportaudio2")
     fix = f"{machine.shown('pip')} install --force-reinstall sounddevice"
     return Check("sounddevice", "broken", f"{version} is installed but does not import: {error}", fix)
