@@ -84,7 +84,11 @@ class TlsConnections:
             accepted.close()
             raise
         records, early = _Records(self._fair_loop), _Early()
-        raw, _ = await loop.connect_accepted_socket(lambda: records, accepted)
+        try:
+            raw, _ = await loop.connect_accepted_socket(lambda: records, accepted)
+        except OSError as error:
+            logger.debug("A connection broke before its TLS handshake: %s", error)
+            return
         starting = loop.create_task(
             loop.start_tls(raw, early, self._context, server_side=True, ssl_handshake_timeout=self._timeout_s)
         )
@@ -101,6 +105,8 @@ class TlsConnections:
             return
         except asyncio.CancelledError:
             starting.cancel()
+            # It may not have begun, and would leave the socket open.
+            raw.abort()
             raise
         if transport is not None:
             early.give(transport, make())

@@ -21,7 +21,7 @@ import numpy as np
 
 from streaming_asr.core.events import SessionWarning
 from streaming_asr.core.recognizer import Audio
-from streaming_asr.engine.media import messages
+from streaming_asr.engine.media import messages, pipes
 
 logger = logging.getLogger(__name__)
 
@@ -347,7 +347,9 @@ async def _start_child(background: bool, recording: int | None = None, *job: str
         raise
     try:
         output = asyncio.StreamReader()
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), file)
+        piped = pipes.for_event_loop(os.dup(file.fileno()), "rb")
+        file.close()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), piped)
     except BaseException:
         _end(process, file, connection)
         raise

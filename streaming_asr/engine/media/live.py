@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_asr.core.events import SessionWarning
-from streaming_asr.engine.media import messages
+from streaming_asr.engine.media import messages, pipes
 from streaming_asr.engine.media.decoders import Child, DecoderLost, Decoders, MediaRefused, MediaTooLong, cannot_start
 from streaming_asr.engine.media.live_child import most_cpu_s
 
@@ -120,7 +120,7 @@ class LiveFile(asyncio.Protocol):
     async def start(self, child: Child, writing: int) -> None:
         """Send the child, which has the other end of a pipe, what waits."""
         self._child = child
-        file = os.fdopen(writing, "wb", buffering=0)
+        file = pipes.for_event_loop(writing, "wb")
         transport, _ = await asyncio.get_running_loop().connect_write_pipe(lambda: self, file)
         transport.set_write_buffer_limits(UNSENT_BYTES)
         self._transport = transport
