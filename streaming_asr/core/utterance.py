@@ -30,8 +30,9 @@ MAX_PARTIAL_FAILURES = 3
 LEAST_KEPT = 0.4
 """Share of the words of the stable text in a final, below which the recognizer may have skipped speech. Whisper skips
 the first seconds of long noisy utterances now and then, and begins at a later sentence."""
-MIN_STABLE_WORDS = 8
-"""Stable text of fewer words proves nothing."""
+MIN_STABLE_WORDS, MAX_STABLE_WORDS = 8, 200
+"""Stable text of fewer words proves nothing; of longer ones the beginning is compared, since the time grows with the
+square."""
 
 
 class State(enum.Enum):
@@ -257,10 +258,11 @@ class Utterance:
         """Whether a final has so little of the stable text that speech may have been skipped, rather than corrected."""
         if self.final_end is None or self._text_end > self.final_end or hypothesis.language != self.transcript.language:
             return False
-        stable = scripts.lower_words(self.transcript.partial.stable)
+        stable = scripts.lower_words(self.transcript.partial.stable)[:MAX_STABLE_WORDS]
         if len(stable) < MIN_STABLE_WORDS:
             return False
-        both = SequenceMatcher(None, stable, scripts.lower_words(hypothesis.text), autojunk=False)
+        final = scripts.lower_words(hypothesis.text)[: 2 * MAX_STABLE_WORDS]
+        both = SequenceMatcher(None, stable, final, autojunk=False)
         return sum(block.size for block in both.get_matching_blocks()) < LEAST_KEPT * len(stable)
 
     def _more_complete(self, free: Hypothesis, forced: Hypothesis) -> Hypothesis:
