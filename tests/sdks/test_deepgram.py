@@ -245,9 +245,8 @@ def test_the_sdk_gets_who_speaks(guarded: LiveServer, clips: Clips) -> None:
 
 
 def test_livekit(unjudged: LiveServer, clips: Clips) -> None:
-    reports = run_python(
-        "clients", "deepgram_livekit.py", {"url": unjudged.http_url, "key": KEY, "clip": clips.raw(0, 16_000)}
-    )
+    asked = {"url": unjudged.http_url, "key": KEY, "clip": clips.raw(0, 16_000), "eager": True}
+    reports = run_python("clients", "deepgram_livekit.py", asked)
     for scenario in ("live 0", "live 1", "flux"):
         messages = _of(reports, scenario)
         kinds = _kinds(messages)

@@ -71,7 +71,7 @@ async def main() -> None:
             base_url=f"{socket}/v2/listen", api_key=ASKED["key"], sample_rate=RATE, eager_eot_threshold=0.4
         )
         streams = [listen(live, f"live {index}", chunk_ms) for index, chunk_ms in enumerate((10, 500))]
-        streams.append(listen(flux, "flux", 20, eager=True))
+        streams.append(listen(flux, "flux", 20, eager=ASKED.get("eager", False)))
         if "silence" in ASKED:
             streams.append(listen(live, "silence", 100, ASKED["silence"]))
         await asyncio.wait_for(two_at_a_time(streams), 120)
