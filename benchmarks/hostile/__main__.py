@@ -61,6 +61,8 @@ class Row:
     resident_mib: float | None
     """The most that the server's process and its children took."""
     lag_p99_s: float | None
+    cores: float | None
+    """Processor time of the server per second."""
 
     @property
     def ttfs_s(self) -> tuple[float, ...]:
@@ -139,6 +141,7 @@ async def _measure(options: argparse.Namespace, server: OwnServer, utterances: S
             of_sets,
             process.get("rss_mib_max"),
             metrics.get("event_loop_lag_s", {}).get("p99"),
+            process.get("cores_mean"),
         )
         rows.append(row)
         console.print(f"{name}: {row.done} of {row.sessions} sessions, p95 {_p95(row.ttfs_s):.2f} s", highlight=False)
@@ -187,7 +190,7 @@ def _report(options: argparse.Namespace, rows: Sequence[Row], *, alive: bool) ->
     base = _p95(calm)
     console = Console()
     table = Table()
-    for head in ("who disturbs", "sessions", "TTFS p50", "p95", "share", "MiB", "lag p99"):
+    for head in ("who disturbs", "sessions", "TTFS p50", "p95", "share", "MiB", "lag p99", "cores"):
         table.add_column(head, justify="left" if head.startswith("who") else "right")
     harmed: Counter[str] = Counter()
     for row in rows:
@@ -202,6 +205,7 @@ def _report(options: argparse.Namespace, rows: Sequence[Row], *, alive: bool) ->
             f"{p95 / base:.2f}",
             f"{row.resident_mib:.0f}" if row.resident_mib else "",
             f"{row.lag_p99_s:g}" if row.lag_p99_s is not None else "",
+            f"{row.cores:.2f}" if row.cores is not None else "",
         )
     console.print(table)
     if len(names := sorted({name for row in rows for name in row.of_sets})) > 1:
