@@ -30,6 +30,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             endpoint_min_ms=200,
             endpoint_ms=800,
             endpoint_max_ms=2000,
+            turn_threshold=0.7,
         ),
         "captions": _profile(
             "text that people read while it is spoken: whole sentences, which may come late",
