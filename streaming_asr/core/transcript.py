@@ -64,7 +64,8 @@ class Transcript:
         """Take the next hypothesis; returns whether the text changed.
 
         A hypothesis that contradicts the stable tokens is ignored: stable text can't be taken back, and the final,
-        which is decoded without a prefix, corrects it.
+        which is decoded without a prefix, corrects it. If it has the same words by other tokens, and no word is
+        withheld, as at a pause, what follows them is shown.
 
         Args:
             withheld: words at the end to leave out, unless there are no others: the last one was cut by the end of the
@@ -75,7 +76,8 @@ class Transcript:
         """
         tokens = hypothesis.tokens
         if tokens[: len(self._stable)] != self._stable:
-            return False
+            rest = None if withheld or unsure else _after_words_of(self.partial.stable, hypothesis.text)
+            return rest is not None and self._show(PartialText(self.partial.stable, rest))
         agreed = _common_prefix(tokens, self._latest.tokens)
         end = max(len(self._stable), 0 if doubtful or unsure else min(agreed, len(tokens) - self._rollback))
         while end > len(self._stable) and not _word_boundary(hypothesis.pieces, end):
@@ -91,6 +93,9 @@ class Transcript:
         if not partial.stable.startswith(self.partial.stable):
             # The same tokens with other text: the recognizer breaks its contract.
             return False
+        return self._show(partial)
+
+    def _show(self, partial: PartialText) -> bool:
         changed = partial != self.partial
         self.partial = partial
         self.revision += changed
@@ -123,6 +128,19 @@ def _with_words_of(text: str, pieces: tuple[str, ...]) -> int:
     while end and not _word_boundary(pieces, end):
         end -= 1
     return end
+
+
+def _after_words_of(stable: str, text: str) -> str | None:
+    """What follows the words of the stable text in another one that begins with them, without regard to case and
+    punctuation; None if it does not."""
+    known = scripts.lower_words(stable)
+    found = scripts.find_words(text)
+    if [word.group().lower() for word in found[: len(known)]] != known:
+        return None
+    if len(found) == len(known):
+        return ""
+    between = text[found[len(known) - 1].end() : found[len(known)].start()] if known else ""
+    return (" " if any(map(str.isspace, between)) else "") + text[found[len(known)].start() :].rstrip()
 
 
 def _goes_on(shown: PartialText, new: PartialText) -> bool:

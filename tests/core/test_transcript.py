@@ -47,6 +47,19 @@ def test_a_contradiction_of_stable_text_is_passed_over() -> None:
     assert transcript.partial == PartialText("one two", "")
 
 
+def test_the_same_words_by_other_tokens_show_what_follows_them() -> None:
+    transcript = Transcript(rollback=0)
+    transcript.update(_said("one two"))
+    transcript.update(_said("one two"))
+    assert not transcript.update(_said("One, two! three"), withheld=1)
+    assert transcript.update(_said("One, two! three."))
+    assert transcript.partial == PartialText("one two", " three.")
+    assert transcript.prefix == _said("one two").tokens
+    assert not transcript.update(_said("Won two three"))
+    assert transcript.update(_said("One two."))
+    assert transcript.partial == PartialText("one two", "")
+
+
 def test_of_an_unsure_text_only_what_two_in_a_row_have_is_shown() -> None:
     transcript = Transcript(rollback=5)
     assert not transcript.update(_said("Sam"), unsure=True)
