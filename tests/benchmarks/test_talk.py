@@ -125,9 +125,9 @@ def test_sets_are_named_alike_in_all_benchmarks_of_streams() -> None:
 
 def test_what_a_hostile_client_does_is_reported_by_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
-        Row("nobody", 2, 2, {"librispeech": (0.5,), "conversation": (0.7,)}, 300.0, 0.01),
-        Row("controls", 2, 2, {"librispeech": (0.55,), "conversation": (0.75,)}, 300.0, 0.01),
-        Row("nobody", 2, 2, {"librispeech": (0.5,), "conversation": (0.7,)}, 300.0, 0.01),
+        Row("nobody", 2, 2, {"librispeech": (0.5,), "conversation": (0.7,)}, 300.0, 0.01, 0.5),
+        Row("controls", 2, 2, {"librispeech": (0.55,), "conversation": (0.75,)}, 300.0, 0.01, 0.5),
+        Row("nobody", 2, 2, {"librispeech": (0.5,), "conversation": (0.7,)}, 300.0, 0.01, 0.5),
     ]
     output = tmp_path / "hostile.json"
     assert _report(argparse.Namespace(json=output), rows, alive=True) == 0
