@@ -347,6 +347,7 @@ def test_decoders_of_an_address_that_take_more_than_its_share_get_the_lowest_pri
             all_of_it = [busy, *map(int, os.listdir(f"/proc/{busy}/task")), *priorities.forks_of(busy)]
             assert len(set(all_of_it)) == 3
             assert {os.getpriority(os.PRIO_PROCESS, one) for one in all_of_it} == {priorities.LOWEST}
+            assert {os.sched_getscheduler(one) for one in all_of_it} == {os.SCHED_IDLE}
 
     asyncio.run(asyncio.wait_for(script(), 60))
 
