@@ -26,9 +26,9 @@ ADDRESS_SHARE = 0.75
 CPU_S, CPU_S_PER_S = 1.0, 0.125
 """Processor time that the decoders of one address may use at the server's priority: at once, and for each second.
 WebM of one speaker takes 0.005 s a second."""
-START_CPU_S = 0.2
-"""What starting a decoder costs; charged before it is started, as many may be started at once."""
-SAMPLE_S = 0.5
+START_CPU_S = 0.4
+"""What a decoder costs until it is first looked at; charged before it is started, as many may be started at once."""
+SAMPLE_S = 0.25
 """How often it is looked up what they have used."""
 
 
