@@ -34,7 +34,6 @@ from benchmarks.accuracy.options import (
     add_speech,
     chosen,
     configuration,
-    evenly_spaced,
     sources,
 )
 from benchmarks.accuracy.sources import SourceUnavailable, opened
@@ -42,7 +41,7 @@ from benchmarks.accuracy.working import finished
 from benchmarks.common.arguments import positive
 from benchmarks.common.interruption import INTERRUPTED
 from benchmarks.common.setting import setting
-from benchmarks.common.speech import Clip, NoSpeech
+from benchmarks.common.speech import Clip, NoSpeech, evenly_spaced
 from streaming_asr.engine.process import limit_blas_threads
 
 COMMANDS = ("compare", "hallucination", "long", "guide")

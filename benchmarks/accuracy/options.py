@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from benchmarks.accuracy.in_process import InProcess
 from benchmarks.accuracy.served import Served
 from benchmarks.accuracy.sources import Source, SourceUnavailable
-from benchmarks.common.arguments import assignment, positive
+from benchmarks.common.arguments import positive, session_setting
 from benchmarks.common.conditions import Condition
-from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips, evenly_spaced
 from streaming_asr.core.recognizer import Audio, Recognizer
 from streaming_asr.recognizers.choose import factory_for
 
 API_KEY_VARIABLE = "STREAMING_ASR_API_KEY"
 DECODE_MS = 100
-T = TypeVar("T")
-_OF_THE_AUDIO = frozenset({"encoding", "sample_rate", "channels", "channel_mode"})
-_TEXTS = frozenset({"context", "language", "vad"})
 
 
 def add_speech(parser: argparse.ArgumentParser, *sets: str) -> None:
@@ -123,13 +117,6 @@ def _condition(options: argparse.Namespace) -> Condition | None:
     return Condition(options.gain_db, options.noise_db, beds)
 
 
-def evenly_spaced(items: list[T], count: int | None) -> list[T]:
-    """The given number of them, at even distances; None for all."""
-    if count is None or count >= len(items):
-        return items
-    return [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
-
-
 def sources(options: argparse.Namespace) -> tuple[Source, Source]:
     """The source of streams and that of whole files: the same, unless both a server and a model are given."""
     if not options.url:
@@ -160,25 +147,6 @@ def _recognizer(options: argparse.Namespace) -> Recognizer:
     if options.engine and factory.engine_help is None:
         raise SourceUnavailable(f"unrecognized arguments: {' '.join(options.engine)}")
     return factory.create(options)
-
-
-def session_setting(text: str) -> tuple[str, Any]:
-    """``NAME=VALUE`` as an option of a session, of the type that it needs.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not of this form, or follows from the audio.
-    """
-    name, value = assignment(text)
-    if name in _OF_THE_AUDIO:
-        raise argparse.ArgumentTypeError(f"{name} follows from the audio and can't be set")
-    if name == "keywords":
-        return name, tuple(value.split(","))
-    if name in _TEXTS:
-        return name, value
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def configuration(options: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
+from typing import Any
+
+_OF_THE_AUDIO = frozenset({"encoding", "sample_rate", "channels", "channel_mode"})
+_TEXTS = frozenset({"context", "language", "vad"})
 
 
 def positive(text: str) -> int:
@@ -46,3 +51,22 @@ def assignment(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def session_setting(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` as an option of a session, of the type that it needs.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not of this form, or follows from the audio.
+    """
+    name, value = assignment(text)
+    if name in _OF_THE_AUDIO:
+        raise argparse.ArgumentTypeError(f"{name} follows from the audio and can't be set")
+    if name == "keywords":
+        return name, tuple(value.split(","))
+    if name in _TEXTS:
+        return name, value
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -22,6 +23,7 @@ from streaming_asr.engine.media.audio import open_media, read_audio
 from streaming_asr.engine.media.reader import UnreadableMedia
 from streaming_asr.engine.media.repairs import Repair
 
+T = TypeVar("T")
 ENVIRONMENT = "STREAMING_ASR_SPEECH"
 OWN = Path(__file__).parents[2] / "tests" / "speech"
 """The few clips that the repository carries."""
@@ -115,6 +117,13 @@ def clips_of(speech: Path, names: Sequence[str] | None) -> list[Clip]:
         NoSpeech: a set does not exist.
     """
     return [clip for name in dict.fromkeys(names or [DEFAULT_SET]) for clip in clips(speech, name)]
+
+
+def evenly_spaced(items: list[T], count: int | None) -> list[T]:
+    """The given number of them, at even distances; None for all."""
+    if count is None or count >= len(items):
+        return items
+    return [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def sets(speech: Path) -> list[str]:

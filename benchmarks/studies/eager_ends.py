@@ -19,9 +19,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.options import evenly_spaced, session_setting
-from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import Clip
 from benchmarks.common.stats import percentiles
+from benchmarks.common.study import chosen_clips, parser_of
 from streaming_asr.core.events import EagerTurnEnd, Event, SpeechEnded, TurnResumed
 from streaming_asr.core.options import Encoding, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, Recognizer
@@ -105,21 +105,9 @@ async def measure(given: argparse.Namespace, speech: Sequence[Clip], console: Co
 
 def main(argv: Sequence[str] | None = None) -> int:
     limit_blas_threads()
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.eager_ends", description=__doc__.splitlines()[0]
-    )
-    add_speech_option(parser)
-    parser.add_argument("--set", default="conversation", metavar="SET")
-    parser.add_argument("--clips", type=int, metavar="N", help="that many, spread over the set; default all")
-    parser.add_argument("--option", action="append", default=[], type=session_setting, dest="options")
-    parser.add_argument("--model", help="as of `streaming-asr serve`")
-    parser.set_defaults(device="auto", compute_type=None, workers=1, engine=[])
+    parser = parser_of("benchmarks.studies.eager_ends", __doc__, "conversation")
     given = parser.parse_args(argv)
-    try:
-        speech = evenly_spaced(clips(given.speech, given.set), given.clips)
-    except NoSpeech as error:
-        parser.exit(1, f"{error}\n")
-    asyncio.run(measure(given, speech, Console()))
+    asyncio.run(measure(given, chosen_clips(parser, given), Console()))
     return 0
 
 

@@ -17,10 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.options import evenly_spaced, session_setting
 from benchmarks.accuracy.word_errors import Errors, count_errors, difference_interval, pooled
 from benchmarks.common.normalization import units
-from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import Clip
+from benchmarks.common.study import chosen_clips, parser_of
 from streaming_asr.core.events import Final
 from streaming_asr.core.options import Encoding, SessionOptions
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, DecodeJob, Hypothesis, Kind, Recognizer
@@ -164,20 +164,10 @@ async def measure(given: argparse.Namespace, speech: Sequence[Clip], console: Co
 
 def main(argv: Sequence[str] | None = None) -> int:
     limit_blas_threads()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.edges", description=__doc__.splitlines()[0])
-    add_speech_option(parser)
-    parser.add_argument("--set", default="librispeech", metavar="SET")
-    parser.add_argument("--clips", type=int, metavar="N", help="that many, spread over the set; default all")
-    parser.add_argument("--option", action="append", default=[], type=session_setting, dest="options")
-    parser.add_argument("--model", help="as of `streaming-asr serve`")
-    parser.set_defaults(device="auto", compute_type=None, workers=1, engine=[])
+    parser = parser_of("benchmarks.studies.edges", __doc__, "librispeech")
     given = parser.parse_args(argv)
     given.options = given.options or [("profile", "captions")]
-    try:
-        speech = evenly_spaced(clips(given.speech, given.set), given.clips)
-    except NoSpeech as error:
-        parser.exit(1, f"{error}\n")
-    asyncio.run(measure(given, speech, Console()))
+    asyncio.run(measure(given, chosen_clips(parser, given), Console()))
     return 0
 
 

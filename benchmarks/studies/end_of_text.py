@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.options import evenly_spaced
-from benchmarks.common.speech import NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import NoSpeech, add_speech_option, clips, evenly_spaced
 from benchmarks.turns.made import rows_of
 from benchmarks.turns.rows import Row
 from benchmarks.turns.sweep import Scored, counted

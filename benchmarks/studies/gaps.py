@@ -17,10 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy.options import evenly_spaced
 from benchmarks.accuracy.word_errors import Errors, count_errors, difference_interval, pooled
 from benchmarks.common.normalization import units
-from benchmarks.common.speech import Clip, NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import Clip
+from benchmarks.common.study import chosen_clips, parser_of
 from streaming_asr.core.recognizer import SAMPLE_RATE, Audio, DecodeJob, Kind
 from streaming_asr.core.scripts import joined
 from streaming_asr.engine.process import limit_blas_threads
@@ -74,11 +74,11 @@ async def measure(given: argparse.Namespace, speech: Sequence[Clip], console: Co
         began = time.process_time()
         for clip, (before, after) in zip(speech, sounds, strict=True):
             if gap_s is None:
-                heard = joined([await text(before), await text(after)])
+                recognized = joined([await text(before), await text(after)])
             else:
                 gap = room_noise(np.concatenate([before, after]), gap_s)
-                heard = await text(np.concatenate([before, gap, after]))
-            found.append(count_errors(units(clip.text, clip.language), units(heard, clip.language)))
+                recognized = await text(np.concatenate([before, gap, after]))
+            found.append(count_errors(units(clip.text, clip.language), units(recognized, clip.language)))
         cpu_s = time.process_time() - began
         first = first or found
         low, high = difference_interval(found, first) or (0.0, 0.0)
@@ -99,18 +99,9 @@ async def measure(given: argparse.Namespace, speech: Sequence[Clip], console: Co
 
 def main(argv: Sequence[str] | None = None) -> int:
     limit_blas_threads()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.gaps", description=__doc__.splitlines()[0])
-    add_speech_option(parser)
-    parser.add_argument("--set", default="librispeech", metavar="SET")
-    parser.add_argument("--clips", type=int, metavar="N", help="that many, spread over the set; default all")
-    parser.add_argument("--model", help="as of `streaming-asr serve`")
-    parser.set_defaults(device="auto", compute_type=None, workers=1, engine=[])
+    parser = parser_of("benchmarks.studies.gaps", __doc__, "librispeech", sessions=False)
     given = parser.parse_args(argv)
-    try:
-        short = [clip for clip in clips(given.speech, given.set) if len(clip.audio()) <= LONGEST_S * SAMPLE_RATE]
-        speech = evenly_spaced(short, given.clips)
-    except NoSpeech as error:
-        parser.exit(1, f"{error}\n")
+    speech = chosen_clips(parser, given, lambda clip: len(clip.audio()) <= LONGEST_S * SAMPLE_RATE)
     asyncio.run(measure(given, speech, Console()))
     return 0
 

@@ -23,14 +23,13 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.accuracy.in_process import InProcess
-from benchmarks.accuracy.options import evenly_spaced, session_setting
 from benchmarks.accuracy.sources import SourceUnavailable, opened
 from benchmarks.accuracy.working import finished
-from benchmarks.common.arguments import assignment, positive
+from benchmarks.common.arguments import assignment, positive, session_setting
 from benchmarks.common.interruption import INTERRUPTED
 from benchmarks.common.protocols.registry import PROTOCOLS, BadTarget, Target, make_adapter
 from benchmarks.common.setting import setting
-from benchmarks.common.speech import NoSpeech, add_speech_option, clips
+from benchmarks.common.speech import NoSpeech, add_speech_option, clips, evenly_spaced
 from benchmarks.turns.decided import Decisions, names_of
 from benchmarks.turns.judged import Judgements, ask
 from benchmarks.turns.made import rows_of
