@@ -279,7 +279,7 @@ class Conversation:
         speaking are not cut. `next_deadline` may be earlier now.
         """
         self._deadlines.end_at_pause(failure, now, within_s)
-        if not self._in_speech:
+        if not self._in_speech():
             self.end(failure, now)
 
     def too_much_unread(self) -> None:
@@ -527,7 +527,7 @@ class Conversation:
             self._sessions.update(session)
         else:
             self._sessions.fill(session)
-        if failure := self._limits.exceeded(session) or self._deadlines.planned(now, in_speech=self._in_speech):
+        if failure := self._limits.exceeded(session) or self._deadlines.planned(now, self._in_speech):
             self._end(failure, now)
 
     def _judged(self, asked: AskTurn, probability: float, now: float) -> None:
@@ -598,7 +598,6 @@ class Conversation:
 
     # Ends
 
-    @property
     def _in_speech(self) -> bool:
         return self._session is not None and self._session.in_speech
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from streaming_asr.protocols.base import Lifetime
@@ -21,8 +22,8 @@ class PlannedEnd:
     by: float
     failure: Failure
 
-    def due(self, now: float, *, in_speech: bool) -> bool:
-        return now >= (self.by if in_speech else self.since)
+    def due(self, now: float, in_speech: Callable[[], bool]) -> bool:
+        return now >= self.since and (now >= self.by or not in_speech())
 
     def next(self, now: float) -> float:
         return self.since if now < self.since else self.by
@@ -70,14 +71,14 @@ class Deadlines:
         deadline = (self.idle_since if idle else now) + self.idle_timeout_s
         return min([deadline, *(planned.next(now) for planned in self._planned)])
 
-    def passed(self, now: float, *, idle: bool, in_speech: bool) -> Failure | None:
+    def passed(self, now: float, *, idle: bool, in_speech: Callable[[], bool]) -> Failure | None:
         """Why the conversation ends now; None: it goes on.
 
         Args:
             idle: as for `next`.
-            in_speech: whether an end now would cut a word in two.
+            in_speech: returns whether an end now would cut a word in two; called only if an end is planned.
         """
-        if failure := self.planned(now, in_speech=in_speech):
+        if failure := self.planned(now, in_speech):
             return failure
         if idle and now >= self.idle_since + self.idle_timeout_s:
             message = (
@@ -86,9 +87,9 @@ class Deadlines:
             return Failure(FailureKind.IDLE, message)
         return None
 
-    def planned(self, now: float, *, in_speech: bool) -> Failure | None:
+    def planned(self, now: float, in_speech: Callable[[], bool]) -> Failure | None:
         """As `passed`, for any reason but that the client sends nothing."""
-        return next((planned.failure for planned in self._planned if planned.due(now, in_speech=in_speech)), None)
+        return next((planned.failure for planned in self._planned if planned.due(now, in_speech)), None)
 
     @property
     def _planned(self) -> list[PlannedEnd]:

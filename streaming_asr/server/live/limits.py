@@ -48,7 +48,7 @@ class ConversationLimits:
     def exceeded(self, session: Session) -> Failure | None:
         """Why a session ends that has received too much audio: at the next pause, or a little later without one."""
         beyond_s = session.audio_ms / 1000 - self.max_session_s
-        if beyond_s <= (PAUSE_WITHIN_S if session.in_speech else 0.0):
+        if beyond_s <= 0 or (beyond_s <= PAUSE_WITHIN_S and session.in_speech):
             return None
         reason = f"The stream has reached {self.max_session_s:g} s, the longest allowed; open a new session to go on."
         return Failure(FailureKind.SESSION_TOO_LONG, reason)
