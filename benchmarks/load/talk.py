@@ -1,8 +1,8 @@
 """Where speech begins and ends in talk among several, who speak at once, murmur and rest.
 
 A *stretch* is time in which somebody speaks, but for rests of less than a second. So where speakers overlap, it ends
-with the last of them, and an "mm-hm" within another's sentence is no end. A rest of a second or more is one for every
-server that waits for silence, and ends a stretch. A stretch may be an "mm-hm" alone, which has no text for some
+with the last of them, and an "mm-hm" within another's sentence is not an end. A rest of a second or more is one for
+every server that waits for silence, and ends a stretch. A stretch may be an "mm-hm" alone, which has no text for some
 recognizers: it counts only if text came of it.
 """
 

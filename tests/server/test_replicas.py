@@ -100,7 +100,7 @@ async def claimed(server: LiveServer, token: str, seq: int, tls: ssl.SSLContext 
 
 
 async def room(server: LiveServer, sessions: int = 2 * EACH) -> list[Conversation]:
-    """So many sessions at once, which succeeds when those of earlier tests are over."""
+    """That many sessions at once, which succeeds when those of earlier tests are over."""
     open_now: list[Conversation] = []
     while len(open_now) < sessions:
         talking, first = await opened(server)

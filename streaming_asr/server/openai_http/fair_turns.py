@@ -4,7 +4,7 @@ Max-min fairness with time slices: a slot goes to the client that has the fewest
 more than one that waits gives one up at once. Where shares can't be equal, the client with one slot more gives it up
 after `TURN_S`. A recording that lost its slot is paused, and goes on when its client has its next turn.
 
-There is no event loop and no clock in here; `recording_slots.py` has both.
+Sans-IO: the event loop and the clock are in `recording_slots.py`.
 """
 
 from __future__ import annotations
